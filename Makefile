@@ -1,0 +1,60 @@
+# Each target works alone on a fresh clone: it creates .venv and installs what it needs.
+# To have the smaller CPU build of torch on Linux:
+#   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
+NEEDS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench model table
+
+help:
+	@echo "make demo   remove a concept from the bundled model and draw before and after"
+	@echo "make test   lint, types and tests"
+	@echo "make bench  time the closed-form solve"
+	@echo "make model  train the bundled model again"
+	@echo "make table  measure the methods on the bundled model"
+
+demo: $(VENV)/.installed
+	mkdir -p demo
+	$(BIN)/editkit erase --concept church --method rece --out demo/church.safetensors --force
+	$(BIN)/editkit compare base demo/church.safetensors \
+		--prompt "a church" --prompt "a mosque" --prompt "a castle" --prompt "a dog" \
+		--seeds 0-7 --out demo/church.png --force
+	@echo "The picture is at $(CURDIR)/demo/church.png"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed
+	$(BIN)/python tests/bench/closed_form.py
+
+model: $(VENV)/.installed-train
+	$(BIN)/python -m editkit.emoji.train
+
+table: $(VENV)/.installed
+	$(BIN)/python -m editkit.emoji.table
+
+# pip arrives last in a new environment, so that one left half made is made again.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp per set of extras; an install is repeated when the requirements change.
+$(VENV)/.installed: $(NEEDS) | $(BIN)/pip
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.installed-train: $(NEEDS) | $(BIN)/pip
+	$(INSTALL) -e ".[train]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: $(NEEDS) | $(BIN)/pip
+	$(INSTALL) -e ".[dev,train]"
+	touch $@ $(VENV)/.installed $(VENV)/.installed-train

@@ -1,0 +1,1 @@
+"""The command line of editkit: parse, call one library function, print."""

@@ -1,0 +1,3 @@
+from editkit_cli.main import main
+
+main()

@@ -1,0 +1,151 @@
+"""`editkit erase`, `edit` and `export`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str | None, typer.Option(help="`emoji` (bundled) or a diffusers folder. Default: $EDITKIT_MODEL, else emoji.")
+]
+Preserve = Annotated[list[str] | None, typer.Option(help="A prompt that must stay as it is. Repeat for more.")]
+PreserveFile = Annotated[Path | None, typer.Option(help="Prompts to preserve, one a line.")]
+Vocabulary = Annotated[Path | None, typer.Option(help="Words to protect, one a line. Default: the model's own words.")]
+Protect = Annotated[
+    str | None, typer.Option(help="`minimax` (default), `prior`, or `none`: the method as published, unprotected.")
+]
+Lamb = Annotated[float | None, typer.Option(help="Ridge weight λ.")]
+PreserveScale = Annotated[float | None, typer.Option(help="Weight of the preserved prompts.")]
+Strength = Annotated[float | None, typer.Option(help="Weight μ of the protected vocabulary.")]
+Rounds = Annotated[int | None, typer.Option(help="Rounds of minimax.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+
+
+def erase(
+    concept: Annotated[list[str] | None, typer.Option(help="What to erase. Repeat for more.")] = None,
+    concepts_file: Annotated[Path | None, typer.Option(help="Concepts to erase, one a line.")] = None,
+    method: Annotated[str, typer.Option(help="`time`, `uce` or `rece`.")] = "rece",
+    model: Model = None,
+    guide: Annotated[
+        list[str] | None,
+        typer.Option(help="What a concept becomes: a text, `average` or `nearest`. One for all, or one each."),
+    ] = None,
+    preserve: Preserve = None,
+    preserve_file: PreserveFile = None,
+    vocabulary: Vocabulary = None,
+    protect: Protect = None,
+    tokens: Annotated[str | None, typer.Option(help="Rows of a prompt: `last`, `tail` or `all`.")] = None,
+    lamb: Lamb = None,
+    erase_scale: Annotated[float | None, typer.Option(help="Weight of the erased concepts.")] = None,
+    preserve_scale: PreserveScale = None,
+    reg: Annotated[float | None, typer.Option(help="RECE: λ_r of the derived embeddings.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="RECE: rounds of derive and erase.")] = None,
+    technique: Annotated[str | None, typer.Option(help="UCE: `replace` or `tensor`.")] = None,
+    expand: Annotated[str | None, typer.Option(help="Prompt expansions: `none`, `artist` or `object`.")] = None,
+    strength: Strength = None,
+    rounds: Rounds = None,
+    out: Annotated[Path | None, typer.Option(help="Edit file. Default: CONCEPT-METHOD.safetensors.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Remove concepts from a model: writes an edit file, and says what the edit does."""
+    from editkit.concepts.vocabulary import read_word_file
+    from editkit.edit.options import defaults
+    from editkit.erase import erase as erase_from
+    from editkit.model.atomic import check_free
+    from editkit.model.edit_file import save_edit
+    from editkit.model.editable import open_model
+    from editkit_cli.show import show_record
+
+    options = defaults(
+        method,
+        protect or "minimax",
+        tokens=tokens,
+        lamb=lamb,
+        erase_scale=erase_scale,
+        preserve_scale=preserve_scale,
+        reg=reg,
+        epochs=epochs,
+        technique=technique,
+        expand=expand,
+        strength=strength,
+        rounds=rounds,
+    )
+    concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
+    kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
+    words = read_word_file(vocabulary) if vocabulary else None
+    out = out or Path(f"{_slug(concepts)}-{method}.safetensors")
+    check_free(out, force)
+    made = erase_from(open_model(model), concepts, guide or (), kept, options, words)
+    save_edit(made, out, force)
+    show_record(made.record, out, json)
+
+
+def edit(
+    source: Annotated[str, typer.Argument(help="The prompt to change.")],
+    destination: Annotated[str, typer.Argument(help="What it must mean.")],
+    method: Annotated[str, typer.Option(help="`time`.")] = "time",
+    model: Model = None,
+    preserve: Preserve = None,
+    preserve_file: PreserveFile = None,
+    vocabulary: Vocabulary = None,
+    protect: Protect = None,
+    lamb: Lamb = None,
+    preserve_scale: PreserveScale = None,
+    strength: Strength = None,
+    rounds: Rounds = None,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Also edit the prompt after 'A photo of' and so on.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Edit file. Default: SOURCE-METHOD.safetensors.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Change what a prompt means: "a red rose" becomes "a blue rose"."""
+    from editkit.concepts.vocabulary import read_word_file
+    from editkit.edit.options import defaults
+    from editkit.erase import edit as edit_prompt
+    from editkit.errors import EditkitError
+    from editkit.model.atomic import check_free
+    from editkit.model.edit_file import save_edit
+    from editkit.model.editable import open_model
+    from editkit_cli.show import show_record
+
+    if method != "time":
+        raise EditkitError(f"--method: `edit` changes a prompt with time, but got {method!r}; use `erase` for {method}")
+    options = defaults(
+        "time", protect or "none", lamb=lamb, preserve_scale=preserve_scale, strength=strength, rounds=rounds
+    )
+    kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
+    words = read_word_file(vocabulary) if vocabulary else None
+    out = out or Path(f"{_slug([source])}-time.safetensors")
+    check_free(out, force)
+    made = edit_prompt(open_model(model), source, destination, kept, options, augment, words)
+    save_edit(made, out, force)
+    show_record(made.record, out, json)
+
+
+def export(
+    edit: Annotated[Path, typer.Argument(help="An edit file.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    model: Model = None,
+    format: Annotated[str, typer.Option(help="`kv`: the edited projections, named as in diffusers.")] = "kv",
+    force: Force = False,
+) -> None:
+    """Write an edit as weights that other programs load."""
+    from editkit.model.edit_file import load_edit
+    from editkit.model.editable import open_model
+    from editkit.model.export import export as export_edit
+
+    opened = open_model(model)
+    count = export_edit(load_edit(edit), opened, out, format, force)
+    print(f"{count} edited projections of model {opened.source.name} written to {out}")
+
+
+def _slug(texts: list[str]) -> str:
+    words = [re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") for text in texts[:3]]
+    return "-".join(word for word in words if word) or "edit"

@@ -1,0 +1,49 @@
+"""The `editkit` command. Heavy imports stay inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from editkit.errors import EditkitError
+from editkit_cli import edits, models, pictures
+
+app = typer.Typer(
+    name="editkit",
+    help="Remove, change and balance concepts in text-to-image diffusion models, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Before any command."""
+
+
+app.command()(edits.erase)
+app.command()(edits.edit)
+app.command()(edits.export)
+app.command()(pictures.generate)
+app.command()(pictures.compare)
+app.command(name="models")(models.models)
+app.command()(models.info)
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        app()
+    except EditkitError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

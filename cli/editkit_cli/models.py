@@ -1,0 +1,31 @@
+"""`editkit models` and `info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editkit_cli.edits import Json
+
+
+def models(json: Json = False) -> None:
+    """List the bundled models and what they can draw."""
+    from editkit.emoji.catalogue import describe
+    from editkit_cli.show import print_json, show_model
+
+    described = [describe()]
+    if json:
+        print_json(described)
+    else:
+        for one in described:
+            show_model(one)
+
+
+def info(edit: Annotated[Path, typer.Argument(help="An edit file.")], json: Json = False) -> None:
+    """Print what an edit file says of itself."""
+    from editkit.model.edit_file import read_record
+    from editkit_cli.show import show_record
+
+    show_record(read_record(edit), edit, json)

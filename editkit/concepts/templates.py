@@ -1,0 +1,33 @@
+"""Prompts around a concept: the templates that an edit is solved over, and the expansions of the literature."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from editkit.errors import EditkitError
+
+TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}")
+"""Sentences in which a concept is erased, and a vocabulary protected, unless the model brings its own."""
+
+ARTIST_EXPANSIONS = ("{}", "painting by {}", "art by {}", "artwork by {}", "picture by {}", "style of {}")
+OBJECT_EXPANSIONS = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
+EXPANSIONS = {"none": ("{}",), "artist": ARTIST_EXPANSIONS, "object": OBJECT_EXPANSIONS}
+TIME_AUGMENTATIONS = ("{}", "A photo of {}", "An image of {}", "A picture of {}")
+
+
+def fill(template: str, words: str) -> str:
+    """`template` about `words`: "a {}" becomes "an axe" where the word asks for it."""
+    if "{}" not in template:
+        raise EditkitError(f"template {template!r}: expected one '{{}}' where the concept goes, found none; add it")
+    if words[:1].lower() in tuple("aeiou"):
+        template = re.sub(r"\ba \{\}", "an {}", template)
+    return template.replace("{}", words)
+
+
+def check_concepts(concepts: Sequence[str]) -> None:
+    """Refuse an empty list and an empty name."""
+    if not concepts:
+        raise EditkitError("no concept given; name at least one with --concept")
+    if any(not concept.strip() for concept in concepts):
+        raise EditkitError("a concept is empty; expected a word or phrase after --concept")

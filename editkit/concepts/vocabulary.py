@@ -1,0 +1,72 @@
+"""The words that an edit must not hurt, and the rule that keeps synonyms of the erased concept out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editkit.errors import EditkitError
+
+SYNONYM_SIMILARITY = 0.7
+"""Cosine above which a word counts as a synonym of the erased concept and is not protected."""
+
+
+@cache
+def common_words() -> tuple[str, ...]:
+    """About 3,000 common English words: the vocabulary of models that bring none."""
+    return tuple(read_lines((files(__package__) / "common_words.txt").read_text(encoding="utf-8")))
+
+
+def read_word_file(path: Path) -> list[str]:
+    """One word or phrase a line; blank lines and lines that start with `#` are skipped."""
+    try:
+        words = read_lines(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise EditkitError(
+            f"{path}: expected a text file with one word a line, but it cannot be read ({error})"
+        ) from error
+    if not words:
+        raise EditkitError(f"{path}: expected one word or phrase a line, found none; add some")
+    return words
+
+
+def read_lines(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+
+
+def same_word(word: str, concept: str) -> bool:
+    """Whether `word` is the concept, up to case and plural. "hot dog" is not a dog."""
+    mine, theirs = ([_singular(one) for one in text.lower().split()] for text in (word, concept))
+    return mine == theirs
+
+
+def without_synonyms(
+    words: Sequence[str], concepts: Iterable[str], also: Iterable[str], similarity: Tensor | None
+) -> list[str]:
+    """`words` less those that mean an erased concept.
+
+    Left out are: words for which `same_word` holds; the words in `also` (synonyms and guides that are known by name);
+    words whose `similarity` `(words, concepts)`, a cosine of their embeddings, is above `SYNONYM_SIMILARITY`.
+    """
+    concepts, also = list(concepts), {word.lower() for word in also}
+    near = torch.zeros(len(words), dtype=torch.bool)
+    if similarity is not None and similarity.numel():
+        near = similarity.max(dim=1).values > SYNONYM_SIMILARITY
+    return [
+        word
+        for word, close in zip(words, near.tolist(), strict=True)
+        if not close and word.lower() not in also and not any(same_word(word, concept) for concept in concepts)
+    ]
+
+
+def _singular(word: str) -> str:
+    for ending, kept in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("s", "")):
+        if word.endswith(ending) and len(word) > len(ending) + 2 and not word.endswith("ss"):
+            return word[: -len(ending)] + kept
+    return word

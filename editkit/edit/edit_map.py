@@ -1,0 +1,96 @@
+"""The edit itself: one small linear map on text embeddings, shared by every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EditMap:
+    """`M = I + U V`, the map that every closed-form edit comes down to.
+
+    An edited projection is `W' = W M`. Since `W' c = W (M c)`, multiplying the prompt's embedding by `M` draws the
+    same picture as the edited weights do. `ΔW = (W U) V` is a low-rank update whose down factor `V` all layers share.
+
+    Attributes:
+        U: `(d, r)` float64.
+        V: `(r, d)` float64.
+    """
+
+    U: Tensor
+    V: Tensor
+
+    def __post_init__(self) -> None:
+        if self.U.ndim != 2 or self.V.ndim != 2 or self.U.shape != self.V.shape[::-1]:
+            raise ValueError(
+                f"EditMap: U must be (d, r) and V (r, d), but got {(*self.U.shape,)} and {(*self.V.shape,)}"
+            )
+
+    @classmethod
+    def identity(cls, d: int) -> EditMap:
+        """The map that changes nothing."""
+        return cls(torch.zeros(d, 0, dtype=torch.float64), torch.zeros(0, d, dtype=torch.float64))
+
+    @property
+    def width(self) -> int:
+        """Width `d` of the embeddings it maps."""
+        return self.U.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of `M − I`, from the singular values of the factors."""
+        sizes = self._core()[1]
+        if sizes.numel() == 0 or sizes[0] == 0:
+            return 0
+        return int((sizes > sizes[0] * max(self.U.shape) * torch.finfo(sizes.dtype).eps).sum())
+
+    def dense(self) -> Tensor:
+        """`M` itself, `(d, d)`."""
+        return torch.eye(self.width, dtype=self.U.dtype, device=self.U.device) + self.U @ self.V
+
+    def embeddings(self, c: Tensor) -> Tensor:
+        """`M c` for every row of `c` `(..., d)`; computed in the map's precision, returned in the dtype of `c`."""
+        rows = c.to(self.U)
+        return torch.addmm(rows.flatten(0, -2), rows.flatten(0, -2) @ self.V.T, self.U.T).view(c.shape).to(c)
+
+    def weight(self, W: Tensor) -> Tensor:
+        """`W M` for a projection `W` `(o, d)`; computed in the map's precision, cast once to the dtype of `W`."""
+        exact = W.to(self.U)
+        return torch.addmm(exact, exact @ self.U, self.V).to(W)
+
+    def then(self, later: EditMap) -> EditMap:
+        """Both edits, this one first: weights become `(W M) M_later`. The order matters."""
+        U = torch.cat([self.U, self.embeddings(later.U.T).T], dim=1)
+        return EditMap(U, torch.cat([self.V, later.V]))
+
+    def scale(self, strength: float) -> EditMap:
+        """`I + strength · U V`: 0 is no edit, 1 the whole, between them an interpolation."""
+        return EditMap(self.U * strength, self.V)
+
+    def to(self, device: str | torch.device) -> EditMap:
+        return EditMap(self.U.to(device), self.V.to(device))
+
+    def truncate(self, rank: int | None = None, error: float = 0.0) -> tuple[EditMap, float]:
+        """The nearest map of a smaller rank (singular value decomposition of `U V`), and the error made.
+
+        The error is `‖M − M'‖_F / ‖M − I‖_F`. With `rank`, at most that many directions stay; otherwise the fewest
+        that keep the error at or below `error`.
+        """
+        left, sizes, right = self._core()
+        total = float(sizes.norm())
+        if total == 0:
+            return EditMap.identity(self.width).to(self.U.device), 0.0
+        left_out = sizes.square().flip(0).cumsum(0).flip(0).sqrt() / total
+        keep = int((left_out > error).sum()) if rank is None else min(rank, len(sizes))
+        made = float(left_out[keep]) if keep < len(sizes) else 0.0
+        return EditMap(left[:, :keep] * sizes[:keep], right[:keep]), made
+
+    def _core(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Singular value decomposition of `U V` without forming it."""
+        Qu, Ru = torch.linalg.qr(self.U)
+        Qv, Rv = torch.linalg.qr(self.V.T)
+        left, sizes, right = torch.linalg.svd(Ru @ Rv.T)
+        return Qu @ left[:, : len(sizes)], sizes, right[: len(sizes)] @ Qv.T

@@ -1,0 +1,30 @@
+"""`G = Σ WᵀW`: all that an edit needs to know of the projections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def gram_matrix(projections: Iterable[Tensor], d: int) -> Tensor:
+    """`Σ_i W_iᵀW_i`, `(d, d)` float64, of projections `W_i` `(o_i, d)`."""
+    total = torch.zeros(d, d, dtype=torch.float64)
+    for W in projections:
+        exact = W.double()
+        total.addmm_(exact.T, exact)
+    return total
+
+
+def norm(rows: Tensor, gram: Tensor) -> float:
+    """`sqrt(Σ_i ‖W_i X‖²)` of rows `X` `(n, d)`: their size as the model's keys and values."""
+    rows = rows.double()
+    return float((rows @ gram * rows).sum().clamp(min=0).sqrt())
+
+
+def cosine(first: Tensor, second: Tensor, gram: Tensor) -> Tensor:
+    """Cosine of rows `(a, d)` and `(b, d)` as the model's keys and values see them, `(a, b)`."""
+    size_first = (first @ gram * first).sum(1).clamp(min=1e-300).sqrt()
+    size_second = (second @ gram * second).sum(1).clamp(min=1e-300).sqrt()
+    return first @ gram @ second.T / size_first[:, None] / size_second

@@ -1,0 +1,35 @@
+"""Which rows of a prompt's embedding an edit uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+Tokens = Literal["last", "tail", "all"]
+TOKENS: tuple[Tokens, ...] = ("last", "tail", "all")
+
+
+def paired_rows(tokens: Tokens, concept_at: int, guide_at: int, length: int) -> tuple[range, range]:
+    """Rows of the concept's prompt and of the guide's that belong together.
+
+    Args:
+        tokens: `last`: the last subject token; `tail`: from there to the end of the padded sequence, as far as both
+            reach; `all`: every position, side by side.
+        concept_at, guide_at: position of the last subject token in each prompt.
+        length: positions of a padded sequence.
+    """
+    if tokens == "last":
+        return range(concept_at, concept_at + 1), range(guide_at, guide_at + 1)
+    if tokens == "all":
+        return range(length), range(length)
+    count = length - max(concept_at, guide_at)
+    return range(concept_at, concept_at + count), range(guide_at, guide_at + count)
+
+
+def last_subject_token(prompt: Sequence[int], suffix: Sequence[int]) -> int:
+    """Position of the subject's last token.
+
+    `prompt` are the ids with start and end token and without padding, `suffix` those that follow the subject (no
+    start or end token). An empty prompt has no subject: its start token stands for it.
+    """
+    return max(0, len(prompt) - 2 - len(suffix))

@@ -1,0 +1,66 @@
+"""Train the bundled model: `python -m editkit.emoji.train`. Stops and resumes at any time.
+
+Icons → VAE → latents → text encoder and UNet → judge. Each stage keeps its state in the run folder; a stage that is
+done is not done again. The finished model is written as a diffusers folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from editkit.emoji.catalogue import subjects
+from editkit.emoji.icons import render_all
+from editkit.emoji.parts import new_scheduler, new_tokenizer
+from editkit.emoji.pictures import Composer
+from editkit.emoji.train_denoiser import Denoiser, Latents, cache_latents, train_denoiser
+from editkit.emoji.train_vae import psnr, train_vae
+from editkit.model.source import find
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="where downloads and checkpoints are")
+    parser.add_argument("--out", type=Path, default=find("emoji").path, help="where the finished model is written")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--vae-steps", type=int, default=2300)
+    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    torch.set_flush_denormal(True)  # fading gradients slow a CPU run down by half
+
+    composer = Composer(render_all(subjects(), given.folder), given.device)
+    vae = train_vae(composer, given.folder, given.vae_steps, seed=given.seed)
+    print(f"VAE: reconstruction PSNR {psnr(vae, composer):.2f} dB")
+    latents = cache_latents(vae, composer, given.folder / "latents.pt", seed=given.seed)
+    tokenizer = new_tokenizer()
+    denoiser = train_denoiser(
+        latents, tokenizer, given.folder, given.steps, given.batch, device=given.device, seed=given.seed
+    )
+    write(given.out, vae, latents, tokenizer, denoiser)
+    print(f"model: {given.out}")
+
+
+def write(out: Path, vae: AutoencoderKL, latents: Latents, tokenizer, denoiser: Denoiser) -> None:
+    """The pipeline as a diffusers folder, float16 safetensors."""
+    vae.register_to_config(scaling_factor=latents.scale)
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=denoiser.text_encoder,
+        tokenizer=tokenizer,
+        unet=denoiser.unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,  # pyright: ignore[reportArgumentType]
+        feature_extractor=None,  # pyright: ignore[reportArgumentType]
+        requires_safety_checker=False,
+    )
+    pipeline.to("cpu", torch.float16)
+    pipeline.save_pretrained(out)
+
+
+if __name__ == "__main__":
+    main()

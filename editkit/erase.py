@@ -1,0 +1,183 @@
+"""Make an edit: concepts → embeddings → map → figures. `erase` removes concepts, `edit` changes a prompt's meaning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from editkit.concepts.protection import check_known, words_to_protect
+from editkit.concepts.templates import EXPANSIONS, TIME_AUGMENTATIONS, check_concepts, fill
+from editkit.edit.compute import Problem, Rows, compute_edit
+from editkit.edit.edit import Edit
+from editkit.edit.figures import measure
+from editkit.edit.options import PROTECTED_GUIDE, PUBLISHED_GUIDE, Options, defaults
+from editkit.embeddings.request import (
+    aligned_rows,
+    average_of,
+    concept_rows,
+    nearest_word,
+    preserved_rows,
+    vocabulary_rows,
+)
+from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel
+
+
+def erase(
+    model: EditableModel,
+    concepts: Sequence[str],
+    guides: Sequence[str] = (),
+    preserve: Sequence[str] = (),
+    options: Options | None = None,
+    vocabulary: Sequence[str] | None = None,
+) -> Edit:
+    """Erase `concepts` from `model`.
+
+    Args:
+        concepts: words or phrases.
+        guides: what each becomes: a text, `average` (the mean of the vocabulary) or `nearest` (its closest word). One
+            serves all concepts. Default: `average` with a protected vocabulary, else `" "`.
+        preserve: prompts that must stay as they are.
+        options: default `editkit.edit.options.defaults()`.
+        vocabulary: words to protect. Default: the model's own captions, else common English words.
+
+    Raises:
+        EditkitError: an impossible request, or an edit that would break the checkpoint.
+    """
+    options = options or defaults()
+    check_concepts(concepts)
+    check_known(model, concepts)
+    guides = _one_each(concepts, guides or [PUBLISHED_GUIDE if options.protect == "none" else PROTECTED_GUIDE])
+    _check_preserve(concepts, preserve)
+    clock = Clock()
+    with clock("words"):
+        words = words_to_protect(model, concepts, guides, vocabulary)
+        texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
+    with clock("embeddings"):
+        templates = model.templates if options.protect != "none" else EXPANSIONS[options.expand]
+        rows = [
+            concept_rows(model.encoder, concept, text, templates, options.tokens)
+            for concept, text in zip(concepts, texts, strict=True)
+        ]
+    named = [texts[i] if guide == "nearest" else guide for i, guide in enumerate(guides)]
+    record = {"concepts": list(concepts), "guides": named, "preserve": list(preserve)}
+    return _make(model, rows, preserve, words, options, clock, record)
+
+
+def edit(
+    model: EditableModel,
+    source: str,
+    destination: str,
+    preserve: Sequence[str] = (),
+    options: Options | None = None,
+    augment: bool = False,
+    vocabulary: Sequence[str] | None = None,
+) -> Edit:
+    """Make `source` mean `destination`: "a red rose" → "a blue rose" (TIME). `augment` adds three prompt templates."""
+    options = options or defaults("time", protect="none")
+    check_concepts([source])
+    check_known(model, [source, destination])
+    _check_preserve([source], preserve)
+    clock = Clock()
+    with clock("words"):
+        words = words_to_protect(model, [source], [destination], vocabulary)
+    with clock("embeddings"):
+        templates = TIME_AUGMENTATIONS if augment else ("{}",)
+        rows = [aligned_rows(model.encoder, fill(one, source), fill(one, destination)) for one in templates]
+    record = {"concepts": [source], "guides": [destination], "preserve": list(preserve)}
+    return _make(model, rows, preserve, words, options, clock, record)
+
+
+class Clock:
+    """Seconds per phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = round(time.perf_counter() - start, 4)
+
+
+def _make(
+    model: EditableModel,
+    rows: Sequence[Rows],
+    preserve: Sequence[str],
+    words: Sequence[str],
+    options: Options,
+    clock: Clock,
+    record: dict[str, Any],
+) -> Edit:
+    with clock("vocabulary"):
+        # Unprotected edits too are told what they damage, where measuring that is cheap.
+        known = options.protect != "none" or model.source.is_bundled
+        vocabulary = vocabulary_rows(model.encoder, words, model.templates) if known else None
+        kept = preserved_rows(model.encoder, preserve, options.tokens)
+    with clock("gram matrix"):
+        gram = model.gram
+    problem = Problem(tuple(rows), kept, model.projections, gram, vocabulary)
+    with clock("solve"):
+        solution = compute_edit(problem, options)
+    with clock("figures"):
+        figures = measure(solution, problem)
+    return Edit(
+        solution.maps,
+        {
+            "method": options.method,
+            **record,
+            "options": asdict(options),
+            "model": model.source.name,
+            "family": "sd1",
+            "text_encoder_sha256": model.encoder.fingerprint,
+            "projections_sha256": model.fingerprint,
+            "figures": figures.as_dict() | {"seconds": clock.seconds},
+            "versions": _versions(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def _guide_texts(model: EditableModel, concept: str, guide: str, words: Sequence[str]) -> str | list[str]:
+    if guide not in ("average", "nearest"):
+        if guide.strip().lower() == concept.strip().lower():
+            raise EditkitError(f"concept {concept!r} is its own guide: the edit would do nothing; give another --guide")
+        return guide
+    if not words:
+        raise EditkitError(
+            f"guide {guide!r} needs a vocabulary, but no word is left in it; give --vocabulary or a text"
+        )
+    return average_of(words) if guide == "average" else nearest_word(model.encoder, concept, words, model.gram)
+
+
+def _one_each(concepts: Sequence[str], guides: Sequence[str]) -> list[str]:
+    if len(guides) == 1:
+        return list(guides) * len(concepts)
+    if len(guides) != len(concepts):
+        raise EditkitError(
+            f"{len(concepts)} concepts but {len(guides)} guides; give one guide, or one for each concept"
+        )
+    return list(guides)
+
+
+def _check_preserve(concepts: Sequence[str], preserve: Sequence[str]) -> None:
+    erased = {concept.strip().lower() for concept in concepts}
+    for prompt in preserve:
+        if prompt.strip().lower() in erased:
+            raise EditkitError(f"{prompt!r} is to be both erased and preserved; drop one of the two")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("editkit", "torch", "transformers", "diffusers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

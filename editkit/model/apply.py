@@ -1,0 +1,44 @@
+"""Put an edit into a loaded pipeline, and take it out again to the very bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editkit.edit.edit import Edit
+from editkit.model.projections import is_text_projection
+
+Originals = dict[str, Tensor]
+
+
+@torch.no_grad()
+def apply_edit(pipe: Any, edit: Edit) -> Originals:
+    """Overwrite the text projections of `pipe.unet` with the edited ones; returns the originals for `revert_edit`."""
+    weights = {name: weight for name, weight in pipe.unet.named_parameters() if is_text_projection(name)}
+    edited = edit.weights({name: weight.detach().cpu() for name, weight in weights.items()})
+    originals = {name: weights[name].detach().clone() for name in edited}
+    for name, value in edited.items():
+        weights[name].copy_(value)
+    return originals
+
+
+@torch.no_grad()
+def revert_edit(pipe: Any, originals: Originals) -> None:
+    """Put back what `apply_edit` returned: kept, not recomputed, so bit for bit."""
+    weights = dict(pipe.unet.named_parameters())
+    for name, value in originals.items():
+        weights[name].copy_(value)
+
+
+@contextmanager
+def applied(pipe: Any, edit: Edit) -> Iterator[Any]:
+    """`with applied(pipe, edit): ...` draws with the edit; afterwards the pipeline is what it was."""
+    originals = apply_edit(pipe, edit)
+    try:
+        yield pipe
+    finally:
+        revert_edit(pipe, originals)

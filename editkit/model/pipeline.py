@@ -1,0 +1,41 @@
+"""Load a whole pipeline, to draw with."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import torch
+
+from editkit.errors import EditkitError
+from editkit.model.source import Source, find
+
+
+def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
+    """A `StableDiffusionPipeline`: `load("emoji")`, or a diffusers folder. Offline; no pickle is read.
+
+    `dtype` defaults to bfloat16 on the CPU where it is fast, float16 on a GPU.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    source = model if isinstance(model, Source) else find(model)
+    index = json.loads((source.path / "model_index.json").read_text())
+    kind = index.get("_class_name")
+    if kind != "StableDiffusionPipeline":
+        raise EditkitError(f"model {source.name}: expected a StableDiffusionPipeline, its model_index.json says {kind}")
+    for component in ("unet", "vae", "text_encoder"):
+        source.weights(component)
+    try:
+        pipe = StableDiffusionPipeline.from_pretrained(
+            source.path,
+            dtype=dtype or torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            safety_checker=None,
+            requires_safety_checker=False,
+        )
+    except Exception as error:  # diffusers raises whatever its readers raise
+        raise EditkitError(f"model {source.name}: cannot be loaded ({error}); is a file truncated?") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
