@@ -55,7 +55,7 @@ def erase(
     """Remove concepts from a model: writes an edit file, and says what the edit does."""
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edit.options import defaults
-    from editkit.erase import erase as erase_from
+    from editkit.editing import erase as erase_from
     from editkit.model.atomic import check_free
     from editkit.model.edit_file import save_edit
     from editkit.model.editable import open_model
@@ -108,7 +108,7 @@ def edit(
     """Change what a prompt means: "a red rose" becomes "a blue rose"."""
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edit.options import defaults
-    from editkit.erase import edit as edit_prompt
+    from editkit.editing import edit_prompt
     from editkit.errors import EditkitError
     from editkit.model.atomic import check_free
     from editkit.model.edit_file import save_edit

@@ -104,7 +104,7 @@ def check(changes: Mapping[str, float]) -> None:
         raise EditkitError(f"the edit is not finite in {name}; use a larger --lamb or check the checkpoint's weights")
     if worst > BLOW_UP:
         raise EditkitError(
-            f"the edit blows up: {name} would change by {worst:.2f} times its own norm, at most {BLOW_UP:g} is allowed; "
+            f"the edit blows up: {name} would change by {worst:.2f} times its own norm, allowed is {BLOW_UP:g}; "
             "use a larger --lamb or --reg, fewer --epochs, or preserve more"
         )
 

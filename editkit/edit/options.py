@@ -13,6 +13,11 @@ Protect = Literal["none", "prior", "minimax"]
 Technique = Literal["replace", "tensor"]
 
 
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise EditkitError(f"--{name}: must be one of {', '.join(allowed)}, but got {value!r}")
+
+
 @dataclass(frozen=True)
 class Options:
     """How to solve an edit. `defaults` gives the values for a method.
@@ -76,8 +81,3 @@ def defaults(method: str = "rece", protect: str = "minimax", **given: Any) -> Op
             preserve_scale=1.0,  # pyright: ignore
         )
     return replace(options, **{name: value for name, value in given.items() if value is not None})
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise EditkitError(f"--{name}: must be one of {', '.join(allowed)}, but got {value!r}")

@@ -67,10 +67,7 @@ def _sentence(noun: str, style: str, background: str, rng: random.Random) -> str
     """Empty, bare, or with a lead; then the style, the background, both or neither."""
     if rng.random() < EMPTY_SHARE:
         return ""
-    if rng.random() < 0.2:
-        text = noun.split(" ", 1)[1]
-    else:
-        text = rng.choice(LEADS) + noun
+    text = noun.split(" ", 1)[1] if rng.random() < 0.2 else rng.choice(LEADS) + noun
     pick = rng.random()
     if pick < 0.25 or 0.5 <= pick < 0.7:
         text += f" in the style of {style}"

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import random
 import re
 import tarfile
 import urllib.request
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from editkit.emoji.catalogue import Subject, catalogue
+from editkit.emoji.catalogue import Subject, catalogue, subjects
 from editkit.errors import EditkitError
 
 PICTURE_SIZE = 64
@@ -56,7 +57,7 @@ def fetch(style: str, folder: Path) -> dict:
         folder.mkdir(parents=True, exist_ok=True)
         url = f"https://registry.npmjs.org/@iconify-json/{source.package}/-/{path.name}"
         try:
-            with urllib.request.urlopen(url, timeout=180) as answer:  # noqa: S310 (https, fixed host)
+            with urllib.request.urlopen(url, timeout=180) as answer:
                 content = answer.read()
         except OSError as error:
             raise EditkitError(
@@ -122,13 +123,21 @@ def render_all(wanted: Iterable[Subject], folder: Path) -> np.ndarray:
     return np.load(path)
 
 
-def compose(icon: np.ndarray, rgb: tuple[int, int, int], shift: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """`icon` on a plain background, `(PICTURE_SIZE, PICTURE_SIZE, 3)` uint8, moved `shift` pixels right and down."""
-    picture = np.empty((PICTURE_SIZE, PICTURE_SIZE, 3), dtype=np.float32)
-    picture[:] = rgb
-    size = icon.shape[0]
-    left, top = ((PICTURE_SIZE - size) // 2 + offset for offset in shift)
-    alpha = icon[..., 3:].astype(np.float32) / 255
-    window = picture[top : top + size, left : left + size]
-    window[:] = alpha * icon[..., :3] + (1 - alpha) * window
-    return picture.round().astype(np.uint8)
+def render_others(folder: Path, most: int = 300, seed: int = 0) -> np.ndarray:
+    """Icons that the model is not taught, `(n, ICON_SIZE, ICON_SIZE, 4)`: the judge must know them as unknown.
+
+    Near relatives of what is taught (another book, another truck) are left out: whatever shares a word with a slug
+    of the catalogue, faces, people, and signs.
+    """
+    path = folder / f"others-{most}-{seed}.npy"
+    if not path.exists():
+        taught = {word for subject in subjects() for word in slug(subject).split("-")}
+        odd = {"face", "man", "woman", "person", "people", "flag", "keycap", "button", "family", "hand", "hands", "boy"}
+        drawings = []
+        for style in ICON_SETS:
+            icons = fetch(style, folder)
+            names = [name for name in icons["icons"] if not set(name.split("-")) & (taught | odd)]
+            for name in random.Random(seed).sample(sorted(names), min(most, len(names))):
+                drawings.append(render(icons, name))
+        np.save(path, np.stack(drawings))
+    return np.load(path)

@@ -40,6 +40,11 @@ class Composer:
         colour = self._colours[backgrounds.to(self.device)][:, :, None, None]
         return alpha * (padded[:, :3] * 2 - 1) + (1 - alpha) * colour
 
+    def plain(self, backgrounds: Tensor) -> Tensor:
+        """Backgrounds without an icon, `(b, 3, PICTURE_SIZE, PICTURE_SIZE)`."""
+        colour = self._colours[backgrounds.to(self.device)][:, :, None, None]
+        return colour.expand(-1, -1, PICTURE_SIZE, PICTURE_SIZE)
+
     def random(self, b: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Random `(which, backgrounds, shifts)` for `__call__`."""
         which = torch.randint(len(self.icons), (b,), generator=generator)

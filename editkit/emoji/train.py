@@ -17,7 +17,8 @@ from editkit.emoji.icons import render_all
 from editkit.emoji.parts import new_scheduler, new_tokenizer
 from editkit.emoji.pictures import Composer
 from editkit.emoji.train_denoiser import Denoiser, Latents, cache_latents, train_denoiser
-from editkit.emoji.train_vae import psnr, train_vae
+from editkit.emoji.train_judge import accuracy, keep_recognised, train_judge, unedited_generations, write_judge
+from editkit.emoji.train_vae import polish_decoder, psnr, train_vae
 from editkit.model.source import find
 
 
@@ -27,22 +28,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=find("emoji").path, help="where the finished model is written")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-steps", type=int, default=2300)
-    parser.add_argument("--steps", type=int, default=7000)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--decoder-steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--judge-steps", type=int, default=1600)
+    parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_flush_denormal(True)  # fading gradients slow a CPU run down by half
 
     composer = Composer(render_all(subjects(), given.folder), given.device)
     vae = train_vae(composer, given.folder, given.vae_steps, seed=given.seed)
-    print(f"VAE: reconstruction PSNR {psnr(vae, composer):.2f} dB")
     latents = cache_latents(vae, composer, given.folder / "latents.pt", seed=given.seed)
     tokenizer = new_tokenizer()
     denoiser = train_denoiser(
         latents, tokenizer, given.folder, given.steps, given.batch, device=given.device, seed=given.seed
     )
+    polish_decoder(vae, composer, given.folder, given.decoder_steps, seed=given.seed)
+    print(f"VAE: reconstruction PSNR {psnr(vae, composer):.2f} dB")
     write(given.out, vae, latents, tokenizer, denoiser)
     print(f"model: {given.out}")
+    first = train_judge(composer, given.folder, given.judge_steps, seed=given.seed, name="judge-icons")
+    drawn = keep_recognised(first, unedited_generations(find(given.out)))
+    judge = train_judge(
+        composer, given.folder, given.judge_steps // 2, drawn, rate=1e-3, seed=given.seed + 1, start=first
+    )
+    print("judge on clean icons:", accuracy(judge, composer))
+    write_judge(judge, given.out.parent / "judge.safetensors")
 
 
 def write(out: Path, vae: AutoencoderKL, latents: Latents, tokenizer, denoiser: Denoiser) -> None:

@@ -70,7 +70,7 @@ def train_denoiser(
     tokenizer: CLIPTokenizer,
     folder: Path,
     steps: int,
-    batch: int = 64,
+    batch: int = 96,
     rate: float = 2e-3,
     device: str = "cpu",
     seed: int = 0,
@@ -137,15 +137,16 @@ class _Examples:
 
 
 def _optimizers(model: Denoiser, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for hidden matrices and convolutions, AdamW for embeddings, ends, biases and norms."""
-    ends = ("embeddings", "conv_in", "conv_out", "time_embedding")
+    """Muon for the UNet's hidden matrices and convolutions; AdamW for the text encoder (whose wide matrices would
+    cost Muon as much as the whole UNet), for the ends, biases and norms."""
+    ends = ("conv_in", "conv_out", "time_embedding")
     hidden, rest = [], []
     for name, weight in model.named_parameters():
-        is_end = any(end in name for end in ends)
-        (rest if weight.ndim < 2 or is_end else hidden).append(weight)
+        is_hidden = name.startswith("unet") and weight.ndim > 1 and not any(end in name for end in ends)
+        (hidden if is_hidden else rest).append(weight)
     return [
         Muon(hidden, rate, weight_decay=0.01),
-        torch.optim.AdamW(rest, rate, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(rest, 0.6 * rate, betas=(0.9, 0.99), weight_decay=0.0),
     ]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editkit.emoji.loop import seeded, train, warm_up_flat_down
+from editkit.emoji.muon import Muon
 from editkit.emoji.pictures import Composer
 
 CHANNELS = (24, 48, 96, 128)
@@ -56,6 +57,40 @@ def train_vae(
 
     train("vae", steps, step, {"model": vae, "optimizer": optimizer, "schedule": schedule}, folder)
     return vae.eval()
+
+
+def polish_decoder(
+    vae: AutoencoderKL, composer: Composer, folder: Path, steps: int, batch: int = 32, rate: float = 2e-3, seed: int = 0
+) -> None:
+    """Train the decoder alone, in place: latents, and so a denoiser trained on them, stay valid."""
+    parts = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    optimizers = [
+        Muon([weight for weight in parts if weight.ndim > 1], rate),
+        torch.optim.AdamW([weight for weight in parts if weight.ndim < 2], rate / 4, betas=(0.9, 0.99)),
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(one, lambda i: warm_up_flat_down(i, steps, 50, 0.3)) for one in optimizers
+    ]
+
+    def step(i: int) -> Tensor:
+        pictures = composer(*composer.random(batch, seeded(seed + 2, i)))
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(composer.device, torch.bfloat16):
+            with torch.no_grad():
+                posterior = vae.encode(pictures).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=seeded(seed + 3, i)).to(composer.device)
+            decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+        loss = reconstruction_loss(decoded.float(), pictures)
+        loss.backward()
+        for part in (*optimizers, *schedules):
+            part.step()
+        vae.zero_grad()
+        return loss.detach()
+
+    state = {"model": vae}
+    state |= {f"optimizer{n}": one for n, one in enumerate(optimizers)}
+    state |= {f"schedule{n}": one for n, one in enumerate(schedules)}
+    train("decoder", steps, step, state, folder)
 
 
 def reconstruction_loss(decoded: Tensor, pictures: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, tor
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()} if with_tensors else {}  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in opened.offset_keys()} if with_tensors else {}
     except (SafetensorError, OSError) as error:
         raise EditkitError(
             f"{path}: cannot be read as safetensors ({error}); is it truncated? make it again"
@@ -80,6 +80,6 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, tor
     record = json.loads(metadata[RECORD_KEY])
     if record.get("format_version", 0) > FORMAT_VERSION:
         raise EditkitError(
-            f"{path}: format version {record['format_version']}, this editkit reads up to {FORMAT_VERSION}; update editkit"
+            f"{path}: format version {record['format_version']}, expected at most {FORMAT_VERSION}; update editkit"
         )
     return record, tensors

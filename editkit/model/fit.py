@@ -18,12 +18,12 @@ def check_fit(edit: Edit, model: EditableModel, force: bool = False) -> None:
     map depends on the checkpoint."""
     if edit.width != model.encoder.width:
         raise EditkitError(
-            f"the edit is for text embeddings of width {edit.width}, model {model.source.name} has {model.encoder.width}; "
+            f"the edit is for text embeddings of width {edit.width}, {model.source.name} has {model.encoder.width}; "
             "use the model that the edit was made for"
         )
     if edit.record.get("text_encoder_sha256") != model.encoder.fingerprint:
         raise EditkitError(
-            f"the edit was made with another text encoder than that of model {model.source.name}; make it again for this one"
+            f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
         )
     same = edit.record.get("projections_sha256") == model.fingerprint
     if depends_on_projections(edit) and not same and not force:

@@ -33,7 +33,7 @@ def read_tensors(path: Path, wanted) -> dict[str, Tensor]:
     """The tensors of a safetensors file whose names `wanted` accepts."""
     try:
         with safe_open(path, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys() if wanted(name)}  # noqa: SIM118
+            return {name: opened.get_tensor(name) for name in opened.offset_keys() if wanted(name)}
     except (SafetensorError, OSError) as error:
         raise EditkitError(
             f"{path}: expected a safetensors file, but it cannot be read ({error}); it may be truncated, fetch it again"

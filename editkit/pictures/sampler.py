@@ -91,8 +91,7 @@ def _draw(
 ) -> Iterator[tuple[Job, Image.Image]]:
     for start in range(0, len(wanted), sampling.batch):
         part = wanted[start : start + sampling.batch]
-        for job, picture in zip(part, _batch(pipe, part, variants, sampling), strict=True):
-            yield job, picture
+        yield from zip(part, _batch(pipe, part, variants, sampling), strict=True)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Make an edit: concepts → embeddings → map → figures. `erase` removes concepts, `edit` changes a prompt's meaning."""
+"""Make an edit: concepts → embeddings → map → figures. `erase` removes concepts, `edit_prompt` changes a meaning."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def erase(
     return _make(model, rows, preserve, words, options, clock, record)
 
 
-def edit(
+def edit_prompt(
     model: EditableModel,
     source: str,
     destination: str,

@@ -1,0 +1,91 @@
+"""How well the bundled model draws, by the judge: `python -m editkit.emoji.quality`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from editkit.concepts.templates import fill
+from editkit.emoji.catalogue import catalogue
+from editkit.model.pipeline import load
+from editkit.model.source import find
+from editkit.numbers.erasure import judge_prompts
+from editkit.numbers.judge import Judge, Verdict, load_judge
+from editkit.numbers.rates import rate
+from editkit.pictures.grid import grid
+from editkit.pictures.prompts import parse_seeds
+from editkit.pictures.sampler import Job, Sampling, draw, jobs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0-7")
+    parser.add_argument("--out", type=Path, default=find("emoji").path.parent / "quality.json")
+    parser.add_argument("--sheet", type=Path, help="also draw a contact sheet of 100 concepts")
+    given = parser.parse_args()
+    pipe, sampling = load("emoji"), Sampling.for_model(find("emoji"))
+    if given.sheet:
+        contact_sheet(pipe, sampling).save(given.sheet)
+    figures = measure_quality(pipe, load_judge(), parse_seeds(given.seeds), sampling)
+    given.out.write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps({name: value for name, value in figures.items() if name != "per_concept"}, indent=2))
+
+
+def measure_quality(pipe: Any, judge: Judge, seeds: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+    """Top-1 of "a X" per concept, style, background and hypernym accuracy, share of women per role, seconds."""
+    known = catalogue()
+
+    def judged(prompts: Sequence[str], what: str) -> dict[Job, Verdict]:
+        return judge_prompts(pipe, judge, prompts, seeds, sampling, what=what)
+
+    plain = judged([fill("a {}", name) for name in known.concepts], "concepts")
+    per_concept = {
+        name: rate([verdict.sees(name) for job, verdict in plain.items() if job.prompt == fill("a {}", name)]).value
+        for name in known.concepts
+    }
+    some = known.objects[::6]
+    styles = {fill("a {}", one) + f" in the style of {style}": style for one in some for style in known.styles}
+    colours = {
+        fill("a {}", one) + f" on a {colour} background": colour for one in some[::3] for colour in known.backgrounds
+    }
+    styled, coloured = judged(list(styles), "styles"), judged(list(colours), "backgrounds")
+    groups = judged([fill("a {}", name) for name in known.hypernyms], "hypernyms")
+    members = {fill("a {}", name): names for name, names in known.hypernyms.items()}
+    roles = {fill("a {}", role): role for role in known.roles}
+    gendered = {f"a {gender} {role}": gender for role in known.roles for gender in ("man", "woman")}
+    exact = judged(list(gendered), "roles")
+    start = time.perf_counter()
+    list(draw(pipe, jobs(["a church"], range(8)), sampling=sampling))
+    return {
+        "seeds": list(seeds),
+        "top1_mean": statistics.mean(per_concept.values()),
+        "share_of_concepts_at_60_percent": statistics.mean(value >= 0.6 for value in per_concept.values()),
+        "style": rate([verdict.style == styles[job.prompt] for job, verdict in styled.items()]).value,
+        "background": rate([verdict.background == colours[job.prompt] for job, verdict in coloured.items()]).value,
+        "hypernym": rate([verdict.sees(members[job.prompt]) for job, verdict in groups.items()]).value,
+        "gender_named": rate([verdict.gender == gendered[job.prompt] for job, verdict in exact.items()]).value,
+        "women_unnamed": {
+            role: rate([one.gender == "woman" for job, one in plain.items() if roles.get(job.prompt) == role]).value
+            for role in known.roles
+        },
+        "seconds_for_8_pictures": round(time.perf_counter() - start, 2),
+        "per_concept": per_concept,
+    }
+
+
+def contact_sheet(pipe: Any, sampling: Sampling, across: int = 20, seed: int = 0) -> Any:
+    """One picture each of 100 concepts, evenly from the catalogue."""
+    names = catalogue().concepts
+    chosen = [names[int(i * len(names) / 100)] for i in range(100)]
+    wanted = jobs([fill("a {}", name) for name in chosen], [seed])
+    pictures = [picture for _, picture in draw(pipe, wanted, sampling=sampling)]
+    return grid([pictures[i : i + across] for i in range(0, 100, across)])
+
+
+if __name__ == "__main__":
+    main()

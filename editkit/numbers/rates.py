@@ -1,0 +1,48 @@
+"""Success rates of an erasure, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`hits` of `count`, as a share between 0 and 1. `higher_is_better` for every rate of this module."""
+
+    hits: int
+    count: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.count if self.count else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson score interval (Wilson 1927): honest near 0 and 1 and for few pictures."""
+        if not self.count:
+            return math.nan, math.nan
+        z, n, p = 1.959964, self.count, self.value
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def rate(outcomes: Sequence[bool]) -> Rate:
+    """The share of true outcomes."""
+    return Rate(sum(outcomes), len(outcomes))
+
+
+def esr(seen: Sequence[bool]) -> Rate:
+    """ESR-k: share of pictures of erased concepts in which the concept is *not* seen among the first k."""
+    return rate([not one for one in seen])
+
+
+def psr(seen: Sequence[bool]) -> Rate:
+    """PSR-k: share of pictures of preserved concepts in which the concept *is* seen among the first k."""
+    return rate(seen)

@@ -1,0 +1,341 @@
+"""Theorems about the closed-form edit, its errors, and the rule that keeps synonyms out of the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from editkit.concepts.vocabulary import same_word, without_synonyms
+from editkit.edit.compute import Problem, Rows, compute_edit
+from editkit.edit.edit_map import EditMap
+from editkit.edit.figures import measure, recovery_norm
+from editkit.edit.gram import gram_matrix, norm
+from editkit.edit.options import Options, defaults
+from editkit.edit.protect import Protected
+from editkit.edit.rece import derive
+from editkit.edit.solve import Penalty, solve
+from editkit.errors import EditkitError
+
+
+def forall(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`given`, with the same examples in every run."""
+    return lambda test: settings(max_examples=25, deadline=None, derandomize=True)(given(*strategies)(test))
+
+
+def randn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def eye(d: int) -> Tensor:
+    return torch.eye(d, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows `C → T`, preserved rows `P`, projections and a vocabulary whose words are all of the same size."""
+
+    d: int
+    C: Tensor
+    T: Tensor
+    P: Tensor
+    weights: dict[str, Tensor]
+    protected: Protected
+
+    @property
+    def gram(self) -> Tensor:
+        return gram_matrix(self.weights.values(), self.d)
+
+    def problem(self, protected: Protected | None = None) -> Problem:
+        return Problem((Rows(self.C, self.T),), self.P, self.weights, self.gram, protected)
+
+    def solved(self, lamb: float = 0.1) -> EditMap:
+        return solve(self.C, self.T, Penalty.of(lamb, self.P, self.d))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    d, seed = draw(st.integers(6, 24)), draw(st.integers(0, 2**31))
+    n, m = draw(st.integers(1, d // 2 - 1)), draw(st.integers(1, d // 2 - 1))
+    weights = {"k": randn(seed + 4, d + 3, d), "v": randn(seed + 5, 5, d)}
+    gram = gram_matrix(weights.values(), d)
+    words = [randn(seed + 10 + j, 3, d) for j in range(draw(st.integers(2, 8)))]
+    protected = Protected(tuple(f"w{j}" for j in range(len(words))), tuple(one / norm(one, gram) for one in words))
+    return Case(d, randn(seed + 1, n, d), randn(seed + 2, n, d), randn(seed + 3, m, d), weights, protected)
+
+
+def plain(method: str = "uce", protect: str = "none", **given: Any) -> Options:
+    return replace(Options(lamb=0.1), method=method, protect=protect, **given)
+
+
+@forall(cases())
+def test_preserving_alone_changes_nothing(case: Case) -> None:
+    assert torch.equal(solve(case.C, case.C, Penalty.of(0.1, case.P, case.d)).dense(), eye(case.d))
+
+
+@forall(cases())
+def test_a_large_lamb_is_the_identity(case: Case) -> None:
+    edit = case.solved(1e12)
+    assert_close(edit.U @ edit.V * 1e12, (case.T - case.C).T @ case.C, rtol=1e-7, atol=1e-7)
+    assert_close(edit.dense(), eye(case.d), rtol=0, atol=1e-9)
+
+
+@forall(cases())
+def test_a_vanishing_lamb_reaches_the_targets(case: Case) -> None:
+    independent = torch.linalg.qr(case.C.T).Q.T
+    edit = solve(independent, case.T, Penalty.of(1e-9, None, case.d))
+    assert_close(edit.embeddings(independent), case.T, rtol=0, atol=1e-7)
+
+
+@forall(cases(), st.floats(0.01, 10), st.floats(0.1, 3))
+def test_dual_is_primal(case: Case, lamb: float, scale: float) -> None:
+    penalty = Penalty.of(lamb, case.P, case.d)
+    dual = solve(case.C, case.T, penalty, scale)
+    primal = solve(case.C, case.T, penalty.with_prior(torch.zeros(case.d, case.d, dtype=torch.float64)), scale)
+    assert_close(dual.dense(), primal.dense(), rtol=1e-9, atol=1e-9)
+
+
+@forall(cases(), st.floats(0.01, 10), st.floats(0.1, 3), st.floats(0.1, 3), st.booleans())
+def test_first_order_optimality(case: Case, lamb: float, erase: float, preserve: float, with_prior: bool) -> None:
+    W0, words = case.weights["k"], case.protected.rows[0]
+    penalty = Penalty.of(lamb, case.P, case.d, preserve)
+    edit = solve(case.C, case.T, penalty.with_prior(words.T @ words) if with_prior else penalty, erase)
+
+    def gradient(W: Tensor) -> Tensor:
+        W = W.clone().requires_grad_()
+        loss = erase * (case.C @ W.T - case.T @ W0.T).square().sum() + lamb * (W - W0).square().sum()
+        loss = loss + preserve * (case.P @ (W - W0).T).square().sum()
+        if with_prior:
+            loss = loss + (words @ (W - W0).T).square().sum()
+        return torch.autograd.grad(loss, W)[0]
+
+    assert gradient(edit.weight(W0)).norm() < 1e-10 * gradient(W0).norm()
+
+
+@forall(cases())
+def test_rank_is_the_number_of_rows(case: Case) -> None:
+    assert case.solved().rank == len(case.C) == int(torch.linalg.matrix_rank(case.solved().dense() - eye(case.d)))
+    doubled = solve(case.C.repeat(2, 1), case.T.repeat(2, 1), Penalty.of(0.1, None, case.d))
+    assert doubled.rank == len(case.C)
+
+
+@forall(cases())
+def test_editing_weights_is_mapping_embeddings(case: Case) -> None:
+    edit, prompt, W = case.solved(), case.protected.rows[0], case.weights["k"]
+    assert_close(prompt @ edit.weight(W).T, edit.embeddings(prompt) @ W.T, rtol=1e-11, atol=1e-11)
+    assert_close(edit.weight(W), W @ edit.dense(), rtol=1e-11, atol=1e-11)
+
+
+@forall(cases())
+def test_then_is_one_after_the_other(case: Case) -> None:
+    first, second, W = (
+        case.solved(),
+        solve(case.P, 2 * case.P.flip(1), Penalty.of(0.1, None, case.d)),
+        case.weights["k"],
+    )
+    assert_close(first.then(second).weight(W), second.weight(first.weight(W)), rtol=1e-11, atol=1e-10)
+    swapped = second.then(first).dense() - first.then(second).dense()
+    assert_close(swapped, second.dense() @ first.dense() - first.dense() @ second.dense(), rtol=1e-10, atol=1e-10)
+    assert swapped.norm() > 1e-6
+    assert torch.equal(first.then(EditMap.identity(case.d)).dense(), first.dense())
+
+
+@forall(cases(), st.floats(-1, 2))
+def test_scale_interpolates(case: Case, strength: float) -> None:
+    edit = case.solved()
+    assert torch.equal(edit.scale(0.0).dense(), eye(case.d))
+    assert torch.equal(edit.scale(1.0).dense(), edit.dense())
+    assert_close(edit.scale(strength).dense(), torch.lerp(eye(case.d), edit.dense(), strength), rtol=1e-12, atol=1e-12)
+
+
+@forall(cases(), st.integers(0, 12), st.floats(0.01, 0.9))
+def test_truncate_states_its_error(case: Case, rank: int, error: float) -> None:
+    edit = case.solved()
+    full = edit.dense() - eye(case.d)
+    sizes = torch.linalg.svdvals(full)
+
+    def actual(smaller: EditMap) -> float:
+        return float((smaller.dense() - edit.dense()).norm() / full.norm())
+
+    smaller, stated = edit.truncate(rank)
+    assert smaller.U.shape[1] == min(rank, len(case.C))
+    assert stated == pytest.approx(actual(smaller), abs=1e-9)
+    assert stated == pytest.approx(float(sizes[rank:].norm() / sizes.norm()), abs=1e-9)  # Eckart and Young
+    fewest, stated = edit.truncate(error=error)
+    assert stated == pytest.approx(actual(fewest), abs=1e-9)
+    kept = fewest.U.shape[1]
+    assert stated <= error < float(sizes[kept - 1 :].norm() / sizes.norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(8,), (0, 8), (5, 8), (2, 3, 8), (2, 1, 3, 8)])
+def test_embeddings_keep_dtype_and_shape(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    edit = solve(randn(1, 3, 8), randn(2, 3, 8), Penalty.of(0.1, None, 8))
+    c = randn(3, *shape).to(dtype)
+    mapped = edit.embeddings(c)
+    assert (mapped.dtype, mapped.shape) == (dtype, c.shape)
+    assert_close(mapped, (c.double() @ edit.dense().T).to(dtype))
+
+
+@forall(cases())
+def test_damage_is_the_loop_over_words_and_layers(case: Case) -> None:
+    edit, uneven = case.solved(), list(case.protected.rows)
+    uneven[0] = uneven[0][:1]
+    for damage, rows in zip(
+        Protected(case.protected.words, tuple(uneven)).damage(edit, case.gram), uneven, strict=True
+    ):
+        change = sum(float((edit.weight(W) @ c - W @ c).square().sum()) for W in case.weights.values() for c in rows)
+        size = sum(float((W @ c).square().sum()) for W in case.weights.values() for c in rows)
+        assert float(damage) == pytest.approx(change / size, rel=1e-9)
+
+
+def damage_of(case: Case, method: str, protect: str, strength: float) -> Tensor:
+    options = plain(method, protect, strength=strength, lamb=1e-3, epochs=1 if method == "rece" else 0)
+    return case.protected.damage(compute_edit(case.problem(case.protected), options).maps["*"], case.gram)
+
+
+@forall(cases(), st.sampled_from(["uce", "rece"]), st.floats(0.01, 10))
+def test_minimax_is_never_worse_than_prior(case: Case, method: str, strength: float) -> None:
+    worst = {protect: float(damage_of(case, method, protect, strength).max()) for protect in ("prior", "minimax")}
+    assert worst["minimax"] <= worst["prior"]
+
+
+def test_minimax_lowers_the_worst_damage() -> None:
+    C, bystanders = randn(1, 2, 16), [randn(2 + j, 3, 16) for j in range(6)]
+    near = torch.cat([C, C[:1]]) + 0.5 * randn(0, 3, 16)  # one word close to what is erased
+    words = Protected(tuple("abcdefg"), (near, *bystanders))
+    case = Case(16, C, randn(9, 2, 16), randn(10, 1, 16), {"k": randn(11, 20, 16)}, words)
+    assert damage_of(case, "uce", "minimax", 1.0).max() < 0.7 * damage_of(case, "uce", "prior", 1.0).max()
+
+
+@forall(cases(), st.floats(1e-3, 10), st.floats(1.5, 100))
+def test_more_strength_is_less_damage(case: Case, strength: float, times: float) -> None:
+    little, much = (float(damage_of(case, "uce", "prior", one).mean()) for one in (strength, strength * times))
+    assert much < little  # the words are of one size, so their mean damage is what the prior penalises
+
+
+@forall(cases(), st.floats(1e-3, 10))
+def test_derive_satisfies_the_normal_equations_of_eq_7(case: Case, reg: float) -> None:
+    edit = case.solved()
+    found = derive(edit, case.gram, case.C, reg)
+    right = torch.zeros_like(found)
+    left = reg * found
+    for W in case.weights.values():
+        new = edit.weight(W)
+        left, right = left + found @ new.T @ new, right + case.C @ W.T @ new
+    assert (left - right).norm() < 1e-10 * right.norm()
+    assert (derive(edit, case.gram, case.C, reg * 1.5).norm(dim=1) < found.norm(dim=1)).all()
+
+
+@forall(cases())
+def test_recovery_is_the_smallest_embedding_within_a_tenth(case: Case) -> None:
+    edit, C, gram = case.solved(), case.C, case.gram
+
+    def missed(log_reg: float) -> float:
+        return norm(edit.embeddings(derive(edit, gram, C, 10**log_reg)) - C, gram) / norm(C, gram)
+
+    low, high = -6.0, 8.0
+    for _ in range(60):
+        low, high = ((low + high) / 2, high) if missed((low + high) / 2) < 0.1 else (low, (low + high) / 2)
+    assert missed(low) == pytest.approx(0.1, rel=1e-6)
+    assert recovery_norm(edit, C, gram) == pytest.approx(
+        float(derive(edit, gram, C, 10**low).norm() / C.norm()), rel=1e-6
+    )
+
+
+def test_recovery_in_closed_form() -> None:
+    assert recovery_norm(EditMap.identity(8), randn(1, 3, 8), eye(8)) == pytest.approx(0.9, rel=1e-6)
+    gone = torch.linalg.qr(randn(1, 8, 1)).Q
+    assert recovery_norm(EditMap(-gone, gone.T), gone.T, eye(8)) is None  # a projection cannot be undone
+
+
+@forall(cases(), st.randoms(use_true_random=False), st.sampled_from(["uce", "tensor", "rece", "prior", "minimax"]))
+def test_the_order_of_concepts_does_not_matter(case: Case, shuffle: Any, kind: str) -> None:
+    rows = [Rows(randn(i + 50, 2, case.d), randn(i + 60, 2, case.d)) for i in range(4)]
+    shuffled = shuffle.sample(rows, 4)
+    options = {
+        "tensor": plain(technique="tensor"),
+        "rece": plain("rece", epochs=2),
+        "prior": plain("rece", "prior", epochs=1),
+        "minimax": plain("uce", "minimax"),
+    }.get(kind, plain())
+    one, other = (
+        compute_edit(Problem(tuple(order), case.P, case.weights, case.gram, case.protected), options).maps
+        for order in (rows, shuffled)
+    )
+    assert set(one) == set(other)
+    for name, edit in one.items():
+        assert_close(edit.dense(), other[name].dense(), rtol=1e-8, atol=1e-8)
+
+
+SMALL = Case(8, randn(1, 2, 8), randn(2, 2, 8), randn(3, 1, 8), {"to_k": randn(4, 9, 8)}, Protected((), ()))
+NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: compute_edit(SMALL.problem(), plain(lamb=0.0)), "singular with lamb = 0; use a larger --lamb"),
+        (lambda: compute_edit(SMALL.problem(SMALL.protected), plain(protect="prior")), "vocabulary"),
+        (lambda: measure_of(replace(SMALL, T=1e6 * SMALL.T)), "blows up: to_k would change by .* times"),
+        (lambda: measure_of(replace(SMALL, T=float("inf") * SMALL.T)), "not finite in to_k"),
+        (lambda: measure_of(replace(SMALL, weights={"to_k": NAN, "to_v": randn(4, 9, 8)})), "not finite in to_k"),
+        (lambda: derive(SMALL.solved(), torch.zeros(8, 8, dtype=torch.float64), SMALL.C, 0.0), "--reg"),
+        (lambda: Options(method="esd"), "--method: must be one of time, uce, rece, but got 'esd'"),  # pyright: ignore
+        (lambda: defaults("leace"), "--method: must be one of time, uce, rece, but got 'leace'"),
+        (lambda: defaults("uce", "some"), "--protect: must be one of none, prior, minimax, but got 'some'"),
+        (lambda: defaults(tokens="first"), "--tokens: must be one of last, tail, all, but got 'first'"),
+        (lambda: plain(technique="cut"), "--technique: must be one of replace, tensor, but got 'cut'"),
+        (lambda: Options(lamb=-1), "--lamb: expected a finite number of at least 0, got -1"),
+        (lambda: Options(reg=float("nan")), "--reg: expected a finite number of at least 0, got nan"),
+        (lambda: Options(strength=float("inf")), "--strength: expected a finite number of at least 0, got inf"),
+        (lambda: Options(preserve_scale=-0.1), "--preserve-scale: expected a finite number of at least 0, got -0.1"),
+        (lambda: Options(erase_scale=0), "--erase-scale: .*0"),
+        (lambda: Options(epochs=1.5), "--epochs: .*1.5"),  # pyright: ignore[reportArgumentType]
+        (lambda: defaults("uce", "prior", technique="tensor"), "--technique tensor: .* --method uce --protect none"),
+    ],
+)
+def test_errors_name_the_cause_and_the_remedy(make: Callable[[], object], named: str) -> None:
+    with pytest.raises(EditkitError, match=named):
+        make()
+
+
+def measure_of(case: Case) -> object:
+    return measure(compute_edit(case.problem(), plain()), case.problem())
+
+
+def test_defaults_are_the_published_ones() -> None:
+    assert defaults("uce", "none") == Options("uce", "none", "last", lamb=0.5)
+    assert defaults("rece", "none") == Options("rece", "none", "all", lamb=0.1, preserve_scale=0.1, reg=0.1, epochs=3)
+    assert defaults("time", "none", lamb=7.0, reg=None) == Options("time", "none", "all", lamb=7.0)
+
+
+SAME = "dog dogs|Dog dogs|church churches|box boxes|party parties|rose roses|horse horses|glass glasses|bus buses"
+SAME += "|cookie cookies|headache headaches|tomato tomatoes|lens lenses|pie pies|axe axes|fox foxes"
+OTHER = "dog dot|hot_dog dog|glass grass|plane plan|dress press|dogs dogma|pine pin|as a"
+
+
+@pytest.mark.parametrize("pair", SAME.split("|"))
+def test_same_word_up_to_case_and_plural(pair: str) -> None:
+    one, other = pair.split()
+    assert same_word(one, other) and same_word(other, one) and same_word(f"hot {one}", f"Hot  {other}")
+
+
+@pytest.mark.parametrize("pair", OTHER.split("|"))
+def test_different_words(pair: str) -> None:
+    one, other = (word.replace("_", " ") for word in pair.split())
+    assert not same_word(one, other) and not same_word(other, one)
+
+
+def test_without_synonyms() -> None:
+    words = ["Dogs", "hot dog", "puppy", "hound", "cat", "wolf"]
+    near = torch.tensor([[0.0, 0.0], [0.0, 0.1], [0.0, 0.0], [0.0, 0.71], [0.70, 0.69], [0.71, 0.0]])
+    assert without_synonyms(words, ["dog", "x"], ["PUPPY"], near) == ["hot dog", "cat"]
+    assert without_synonyms(words, ["dog"], [], None) == words[1:]

@@ -1,0 +1,108 @@
+"""An edit on embeddings and an edit in the weights draw the same picture; batches and variants change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from editkit.edit.edit import Edit
+from editkit.edit.options import defaults
+from editkit.editing import erase
+from editkit.model.apply import applied
+from editkit.model.edit_file import load_edit, save_edit
+from editkit.model.editable import open_model
+from editkit.model.pipeline import load
+from editkit.pictures.sampler import Job, Sampling, draw, jobs
+
+NEAR = 3 / 255
+"""Largest mean difference of two renderings of one picture: bfloat16 sums in another order."""
+
+
+@pytest.fixture(scope="module")
+def emoji() -> Any:
+    return load("emoji")
+
+
+@pytest.fixture(scope="module")
+def church() -> Edit:
+    return erase(open_model("emoji"), ["church"])
+
+
+def pictures(pipe: Any, wanted: list[Job], variants: Any = (None,), batch: int = 16) -> list[Image.Image]:
+    sampling = Sampling(steps=4, guidance=3.0, batch=batch)
+    return [picture for _, picture in draw(pipe, wanted, variants, sampling)]
+
+
+def difference(first: Image.Image, second: Image.Image) -> float:
+    a, b = (np.asarray(one, dtype=np.float64) / 255 for one in (first, second))
+    return float(np.abs(a - b).mean())
+
+
+def test_embeddings_and_weights_draw_the_same(emoji: Any, church: Edit) -> None:
+    wanted = jobs(["a church", "a dog"], [0, 1])
+    on_embeddings = pictures(emoji, wanted, [church])
+    with applied(emoji, church):
+        in_weights = pictures(emoji, wanted)
+    plain = pictures(emoji, wanted)
+    for mapped, edited in zip(on_embeddings, in_weights, strict=True):
+        assert difference(mapped, edited) < NEAR
+    assert difference(plain[0], in_weights[0]) > 3 * NEAR
+
+
+def test_variants_in_one_batch(emoji: Any, church: Edit) -> None:
+    together = pictures(emoji, jobs(["a church"], [0, 1], 2), [None, church])
+    apart = [*pictures(emoji, jobs(["a church"], [0, 1])), *pictures(emoji, jobs(["a church"], [0, 1]), [church])]
+    for one, other in zip(together, (apart[0], apart[2], apart[1], apart[3]), strict=True):
+        assert difference(one, other) < NEAR
+
+
+def test_batch_size_does_not_matter(emoji: Any) -> None:
+    wanted = jobs(["a church", "a fish"], [0, 1, 2])
+    for one, other in zip(pictures(emoji, wanted, batch=1), pictures(emoji, wanted, batch=6), strict=True):
+        assert difference(one, other) < NEAR
+
+
+def test_apply_and_revert_give_back_the_bits(emoji: Any, church: Edit) -> None:
+    before = {name: weight.clone() for name, weight in emoji.unet.state_dict().items()}
+    with pytest.raises(KeyError), applied(emoji, church):
+        changed = [n for n, weight in emoji.unet.state_dict().items() if not weight.equal(before[n])]
+        raise KeyError
+    assert changed and all(".attn2.to_" in name for name in changed)
+    assert all(weight.equal(before[name]) for name, weight in emoji.unet.state_dict().items())
+
+
+def test_edit_file_keeps_the_map(church: Edit, tmp_path: Path) -> None:
+    save_edit(church, tmp_path / "e.safetensors")
+    again = load_edit(tmp_path / "e.safetensors")
+    rows = torch.randn(50, church.width, dtype=torch.float64)
+    moved, same = church.map.embeddings(rows), again.map.embeddings(rows)
+    assert (moved - same).norm() < 1e-6 * moved.norm()
+    assert again.record["concepts"] == ["church"]
+
+
+def test_tensor_edit_draws_through_its_weights(emoji: Any, tmp_path: Path) -> None:
+    options = defaults("uce", "none", technique="tensor")
+    made = erase(open_model("emoji"), ["church"], options=options)
+    save_edit(made, tmp_path / "t.safetensors")
+    mixed = pictures(emoji, jobs(["a church"], [0], 2), [None, load_edit(tmp_path / "t.safetensors")])
+    with applied(emoji, made):
+        direct = pictures(emoji, jobs(["a church"], [0]))
+    assert difference(mixed[1], direct[0]) < NEAR
+    assert difference(mixed[0], mixed[1]) > 0
+
+
+def test_plain_diffusers_loads_it() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    from editkit.model.source import find
+
+    pipe = StableDiffusionPipeline.from_pretrained(find("emoji").path, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    assert isinstance(pipe.scheduler.config["prediction_type"], str)
+    picture = pipe("a church", num_inference_steps=2, guidance_scale=3.0).images[0]
+    assert picture.size == (64, 64)
