@@ -118,7 +118,7 @@ def _make(
     with clock("vocabulary"):
         # Unprotected edits too are told what they damage, where measuring that is cheap.
         known = options.protect != "none" or model.source.is_bundled
-        vocabulary = vocabulary_rows(model.encoder, words, model.templates) if known else None
+        vocabulary = vocabulary_rows(model.encoder, words, model.vocabulary_templates) if known else None
         kept = preserved_rows(model.encoder, preserve, options.tokens)
     with clock("gram matrix"):
         gram = model.gram

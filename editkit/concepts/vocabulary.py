@@ -42,8 +42,8 @@ def read_lines(text: str) -> list[str]:
 
 def same_word(word: str, concept: str) -> bool:
     """Whether `word` is the concept, up to case and plural. "hot dog" is not a dog."""
-    mine, theirs = ([_singular(one) for one in text.lower().split()] for text in (word, concept))
-    return mine == theirs
+    mine, theirs = (text.lower().split() for text in (word, concept))
+    return len(mine) == len(theirs) and all(_stems(a) & _stems(b) for a, b in zip(mine, theirs, strict=True))
 
 
 def without_synonyms(
@@ -54,19 +54,24 @@ def without_synonyms(
     Left out are: words for which `same_word` holds; the words in `also` (synonyms and guides that are known by name);
     words whose `similarity` `(words, concepts)`, a cosine of their embeddings, is above `SYNONYM_SIMILARITY`.
     """
-    concepts, also = list(concepts), {word.lower() for word in also}
+    meant = [*concepts, *also]
     near = torch.zeros(len(words), dtype=torch.bool)
     if similarity is not None and similarity.numel():
         near = similarity.max(dim=1).values > SYNONYM_SIMILARITY
     return [
         word
         for word, close in zip(words, near.tolist(), strict=True)
-        if not close and word.lower() not in also and not any(same_word(word, concept) for concept in concepts)
+        if not close and not any(same_word(word, one) for one in meant)
     ]
 
 
-def _singular(word: str) -> str:
-    for ending, kept in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("s", "")):
-        if word.endswith(ending) and len(word) > len(ending) + 2 and not word.endswith("ss"):
-            return word[: -len(ending)] + kept
-    return word
+def _stems(word: str) -> set[str]:
+    """`word` and what it may be the plural of: "boxes" → box, boxe; "cookies" → cookie, cooky."""
+    stems = {word}
+    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+        stems.add(word[:-1])
+        if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+            stems.add(word[:-2])
+        if word.endswith("ies"):
+            stems.add(word[:-3] + "y")
+    return stems

@@ -16,6 +16,7 @@ from editkit.edit.protect import Protected, minimax, prior
 from editkit.edit.rece import rece
 from editkit.edit.solve import Penalty, solve
 from editkit.edit.uce import uce_tensor
+from editkit.errors import EditkitError
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Problem:
 
     @property
     def C(self) -> Tensor:
-        return torch.cat([one.source for one in self.rows])
+        return torch.cat([one.source for one in self.rows]).double()
 
     @property
     def targets(self) -> Tensor:
-        return torch.cat([one.target for one in self.rows])
+        return torch.cat([one.target for one in self.rows]).double()
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ def compute_edit(problem: Problem, options: Options) -> Solution:
     means, so that `lamb` and `strength` weigh the same whatever the number of concepts, templates and positions.
     """
     C, d = problem.C, problem.gram.shape[0]
+    if options.protect != "none" and problem.protected is not None and not problem.protected.words:
+        raise EditkitError(
+            f"--protect {options.protect}: no word is left in the vocabulary; "
+            "give a larger --vocabulary, or use --protect none"
+        )
     plain = options.protect == "none" or problem.protected is None
     erase_scale = options.erase_scale / (1 if plain else len(C))
     share = 1 if plain or problem.preserve is None else len(problem.preserve)
@@ -87,9 +93,8 @@ def _shared_map(problem: Problem, options: Options, penalty: Penalty, erase_scal
 
     def solve_with(held: Penalty) -> EditMap:
         if options.method != "rece":  # TIME and UCE differ in the rows they are given, not in what they solve
-            return solve(C, targets, held, erase_scale)
-        joint = protected is not None and options.protect != "none"
-        return rece(C, targets, held, problem.gram, options.reg, options.epochs, erase_scale, joint)
+            return solve(C, targets, held, erase_scale).compact()
+        return rece(C, targets, held, problem.gram, options.reg, options.epochs, erase_scale, options.joint)
 
     if options.protect == "none" or protected is None:
         return solve_with(penalty), penalty

@@ -53,8 +53,8 @@ class EditMap:
 
     def embeddings(self, c: Tensor) -> Tensor:
         """`M c` for every row of `c` `(..., d)`; computed in the map's precision, returned in the dtype of `c`."""
-        rows = c.to(self.U)
-        return torch.addmm(rows.flatten(0, -2), rows.flatten(0, -2) @ self.V.T, self.U.T).view(c.shape).to(c)
+        rows = c.to(self.U).reshape(-1, self.width)
+        return torch.addmm(rows, rows @ self.V.T, self.U.T).view(c.shape).to(c)
 
     def weight(self, W: Tensor) -> Tensor:
         """`W M` for a projection `W` `(o, d)`; computed in the map's precision, cast once to the dtype of `W`."""
@@ -64,7 +64,13 @@ class EditMap:
     def then(self, later: EditMap) -> EditMap:
         """Both edits, this one first: weights become `(W M) M_later`. The order matters."""
         U = torch.cat([self.U, self.embeddings(later.U.T).T], dim=1)
-        return EditMap(U, torch.cat([self.V, later.V]))
+        return EditMap(U, torch.cat([self.V, later.V])).compact()
+
+    def compact(self) -> EditMap:
+        """The same map with factors no longer than its width: with more rows than that, `U V` itself is smaller."""
+        if self.U.shape[1] <= self.width:
+            return self
+        return EditMap(self.U @ self.V, torch.eye(self.width, dtype=self.U.dtype, device=self.U.device))
 
     def scale(self, strength: float) -> EditMap:
         """`I + strength · U V`: 0 is no edit, 1 the whole, between them an interpolation."""

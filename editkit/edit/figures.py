@@ -89,11 +89,13 @@ def weight_changes(maps: Mapping[str, EditMap], projections: Mapping[str, Tensor
         edit = maps.get(name, maps.get(EVERYWHERE))
         if edit is None:
             continue
-        VV = inner.setdefault(id(edit.V), edit.V @ edit.V.T)
+        if id(edit.V) not in inner:
+            inner[id(edit.V)] = edit.V @ edit.V.T
+        VV = inner[id(edit.V)]
         WU = W.double() @ edit.U
         squared = float((WU @ VV * WU).sum().clamp(min=0))
         size = float(W.double().norm())
-        changes[name] = squared**0.5 / size if size > 0 else 0.0
+        changes[name] = squared**0.5 / size if size != 0 else 0.0
     return changes
 
 
@@ -104,7 +106,7 @@ def check(changes: Mapping[str, float]) -> None:
         raise EditkitError(f"the edit is not finite in {name}; use a larger --lamb or check the checkpoint's weights")
     if worst > BLOW_UP:
         raise EditkitError(
-            f"the edit blows up: {name} would change by {worst:.2f} times its own norm, allowed is {BLOW_UP:g}; "
+            f"the edit blows up: {name} would change by {worst:.4g} times its own norm, allowed is {BLOW_UP:g}; "
             "use a larger --lamb or --reg, fewer --epochs, or preserve more"
         )
 

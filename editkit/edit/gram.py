@@ -12,7 +12,7 @@ def gram_matrix(projections: Iterable[Tensor], d: int) -> Tensor:
     """`Σ_i W_iᵀW_i`, `(d, d)` float64, of projections `W_i` `(o_i, d)`."""
     total = torch.zeros(d, d, dtype=torch.float64)
     for W in projections:
-        exact = W.double()
+        exact = W.to(total)
         total.addmm_(exact.T, exact)
     return total
 

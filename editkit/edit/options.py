@@ -34,6 +34,8 @@ class Options:
     preserve_scale: float = 1.0
     reg: float = 0.1
     epochs: int = 0
+    joint: bool = False
+    """RECE: solve for all derived rows at once instead of composing the epochs (see `editkit.edit.rece`)."""
     technique: Technique = "replace"
     expand: str = "none"
     strength: float = 1.0
@@ -50,6 +52,11 @@ class Options:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise EditkitError(f"--{name.replace('_', '-')}: expected a finite number of at least 0, got {value}")
+        if self.erase_scale == 0:
+            raise EditkitError("--erase-scale: expected a number above 0, got 0: the edit would do nothing")
+        for name in ("epochs", "rounds"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise EditkitError(f"--{name}: expected a whole number, got {getattr(self, name)}")
         if self.technique == "tensor" and (self.method != "uce" or self.protect != "none"):
             raise EditkitError("--technique tensor: its targets depend on the layer; use --method uce --protect none")
 
@@ -74,6 +81,7 @@ def defaults(method: str = "rece", protect: str = "minimax", **given: Any) -> Op
         epochs = 1 if method == "rece" else 0
         options = replace(
             options,
+            joint=method == "rece",
             protect=protect,
             tokens="tail",
             lamb=1e-3,

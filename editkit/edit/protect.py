@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,19 +25,28 @@ class Protected:
 
         The relative change, squared, of all keys and values that the word produces: exact, without a picture.
         """
-        rows = torch.cat(self.rows)
-        moved = (rows @ edit.V.T) @ edit.U.T
-        lengths = torch.tensor([len(one) for one in self.rows])
-        owner = torch.repeat_interleave(torch.arange(len(self.rows)), lengths)
-        change = (moved @ gram * moved).sum(1)
-        size = (rows @ gram * rows).sum(1)
-        zeros = torch.zeros(len(self.rows), dtype=rows.dtype)
-        return zeros.index_add(0, owner, change) / zeros.index_add(0, owner, size)
+        moved = self.stacked @ edit.V.T
+        change = (moved @ (edit.U.T @ gram @ edit.U) * moved).sum(1)
+        size = (self.stacked @ gram * self.stacked).sum(1)
+        return self._per_word(change) / self._per_word(size)
+
+    @cached_property
+    def stacked(self) -> Tensor:
+        """All rows, word after word, `(Σ r_j, d)`."""
+        return torch.cat(self.rows)
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        return torch.tensor([len(one) for one in self.rows])
+
+    def _per_word(self, values: Tensor) -> Tensor:
+        owner = torch.repeat_interleave(torch.arange(len(self.rows)), self._lengths)
+        return torch.zeros(len(self.rows), dtype=values.dtype).index_add(0, owner, values)
 
     def moment(self, weights: Tensor) -> Tensor:
         """`Σ_j w_j P_jᵀP_j / r_j`, `(d, d)`."""
-        rows = torch.cat([one * (w / len(one)) ** 0.5 for one, w in zip(self.rows, weights.tolist(), strict=True)])
-        return rows.T @ rows
+        share = torch.repeat_interleave(weights / self._lengths, self._lengths)
+        return (self.stacked * share[:, None]).T @ self.stacked
 
 
 def prior(protected: Protected, penalty: Penalty, strength: float) -> Penalty:

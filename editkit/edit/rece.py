@@ -7,6 +7,7 @@ from torch import Tensor
 
 from editkit.edit.edit_map import EditMap
 from editkit.edit.solve import Penalty, solve
+from editkit.errors import EditkitError
 
 
 def derive(edit: EditMap, gram: Tensor, C: Tensor, reg: float) -> Tensor:
@@ -19,7 +20,13 @@ def derive(edit: EditMap, gram: Tensor, C: Tensor, reg: float) -> Tensor:
     GM = gram @ M
     A = M.T @ GM
     A.diagonal().add_(reg)
-    return torch.cholesky_solve(GM.T @ C.double().T, torch.linalg.cholesky(A)).T
+    factor, failed = torch.linalg.cholesky_ex(A)
+    if failed or not torch.isfinite(factor).all():
+        raise EditkitError(
+            f"RECE cannot derive embeddings: the edited projections are singular with reg = {reg:g}, or not finite; "
+            "use a larger --reg (0.1 is a good start)"
+        )
+    return torch.cholesky_solve(GM.T @ C.double().T, factor).T
 
 
 def rece(
@@ -43,13 +50,13 @@ def rece(
             so far at once, against the original weights: a protected vocabulary is then held to the original and
             not to the last epoch's copy of it.
     """
-    edit = solve(C, targets, penalty, erase_scale)
+    edit = solve(C, targets, penalty, erase_scale).compact()
     rows, wanted = C.double(), targets.double()
     for _ in range(epochs):
         derived = derive(edit, gram, C, reg)
         if joint:
             rows, wanted = torch.cat([rows, derived]), torch.cat([wanted, targets.double()])
-            edit = solve(rows, wanted, penalty, erase_scale)
+            edit = solve(rows, wanted, penalty, erase_scale).compact()
         else:
             edit = edit.then(solve(derived, targets, penalty, erase_scale))
     return edit

@@ -36,7 +36,7 @@ def uce_tensor(
     maps = {}
     for layer, gram in grams.items():
         moves = [_without_component(target.double(), source.double(), gram) - source for source, target in concepts]
-        maps[layer] = EditMap(erase_scale * torch.cat(moves).T, shared)
+        maps[layer] = EditMap(erase_scale * torch.cat(moves).T, shared).compact()
     return maps
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
+from editkit.embeddings.cache import cached
 from editkit.embeddings.rows import last_subject_token
 from editkit.errors import EditkitError
 
@@ -51,6 +52,10 @@ class TextEncoder:
         suffix = self.tokenizer(template.split("{}", 1)[1], add_special_tokens=False).input_ids
         return last_subject_token(self.tokens(fill(template, words)), suffix)
 
+    def subject_size(self, words: str) -> int:
+        """How many tokens `words` are, at least one."""
+        return max(1, len(self.tokenizer(words, add_special_tokens=False).input_ids))
+
     def encode(self, prompts: Sequence[str], length: int | None = None) -> Tensor:
         """`(prompts, length, width)` float64 on the CPU, computed in float32.
 
@@ -59,14 +64,17 @@ class TextEncoder:
         """
         length = min(length or self.length, self.length)
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, length) not in self._known]
-        for start in range(0, len(missing), self.batch):
-            part = missing[start : start + self.batch]
-            for prompt, rows in zip(part, self._run(part, length), strict=True):
-                self._known[prompt, length] = rows
-        return torch.stack([self._known[prompt, length] for prompt in prompts])
+        if missing:
+            rows = cached(self.fingerprint, missing, length, lambda: self._run(missing, length))
+            self._known.update({(prompt, length): one for prompt, one in zip(missing, rows, strict=True)})
+        return torch.stack([self._known[prompt, length] for prompt in prompts]).double()
+
+    def _run(self, prompts: Sequence[str], length: int) -> Tensor:
+        parts = [self._batch(prompts[i : i + self.batch], length) for i in range(0, len(prompts), self.batch)]
+        return torch.cat(parts)
 
     @torch.no_grad()
-    def _run(self, prompts: Sequence[str], length: int) -> Tensor:
+    def _batch(self, prompts: Sequence[str], length: int) -> Tensor:
         ids = self.tokenizer(
             [prompt or " " for prompt in prompts],
             padding="max_length",
@@ -79,4 +87,4 @@ class TextEncoder:
             raise EditkitError(
                 "the text encoder gives values that are not finite; its weights are damaged, load others"
             )
-        return rows.double().cpu()
+        return rows.float().cpu()

@@ -17,6 +17,7 @@ from editkit.embeddings.rows import Tokens, paired_rows
 
 AVERAGE_OVER = 256
 SPARE_POSITIONS = 8
+SHORT_ENCODER = 32
 
 
 def concept_rows(
@@ -53,12 +54,27 @@ def preserved_rows(encoder: TextEncoder, prompts: Sequence[str], tokens: Tokens)
 
 
 def vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequence[str]) -> Protected:
-    """Every position of every word in every template. Sequences are cut a few positions after the longest prompt."""
+    """Rows of every word in every template, from its first token to a few positions after the end of the prompt.
+
+    What stands before the word is the same for all words. Padding after the end changes little: a long encoder's is
+    represented by one position.
+    """
+    if not words:
+        return Protected((), ())
     prompts = [fill(template, word) for word in words for template in templates]
-    longest = max((len(encoder.tokens(prompt)) for prompt in prompts), default=0)
-    embedded = encoder.encode(prompts, longest + SPARE_POSITIONS)
-    per_word = embedded.view(len(words), -1, encoder.width)
-    return Protected(tuple(words), tuple(per_word))
+    ends = [len(encoder.tokens(prompt)) for prompt in prompts]
+    spare = SPARE_POSITIONS if encoder.length <= SHORT_ENCODER else 1
+    embedded = encoder.encode(prompts, max(ends) + spare)
+    rows, at = [], 0
+    for word in words:
+        parts = []
+        for template in templates:
+            last = encoder.subject_at(template, word)
+            first = last - encoder.subject_size(word) + 1
+            parts.append(embedded[at, max(first, 0) : ends[at] + spare])
+            at += 1
+        rows.append(torch.cat(parts))
+    return Protected(tuple(words), tuple(rows))
 
 
 def average_of(words: Sequence[str]) -> list[str]:

@@ -35,6 +35,9 @@ def rows() -> Iterator[tuple[str, Options, str]]:
         for tokens in ("last", "tail", "all"):
             yield f"UCE {tokens}, {protect}", defaults("uce", protect, tokens=tokens), guide
         yield f"RECE, {protect}", defaults("rece", protect), guide
+    yield "RECE composed, minimax", defaults("rece", "minimax", joint=False), "average"
+    yield "UCE tail, minimax, nearest", defaults("uce", "minimax"), "nearest"
+    yield "UCE tail, minimax, empty guide", defaults("uce", "minimax"), " "
 
 
 def main() -> None:

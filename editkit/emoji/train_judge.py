@@ -196,7 +196,7 @@ def _head_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(scores.float(), labels, ignore_index=IGNORED, label_smoothing=0.05)
 
 
-def unedited_generations(source: Source, seeds: range = range(1000, 1006)) -> Labelled:
+def unedited_generations(source: Source, seeds: range = range(1000, 1003)) -> Labelled:
     """Pictures that the unedited model draws of "a X in the style of S", with seeds that no evaluation uses.
 
     Not every generation shows what it was asked for. Those that a judge trained on icons alone does not recognise

@@ -44,6 +44,11 @@ class EditableModel:
             return taught
         return TEMPLATES
 
+    @property
+    def vocabulary_templates(self) -> tuple[str, ...]:
+        """Sentences that the vocabulary is protected in. Elsewhere there are ten times as many words: two suffice."""
+        return self.templates if self.source.is_bundled else self.templates[:2]
+
 
 def open_model(model: str | os.PathLike[str] | Source | None = None) -> EditableModel:
     """Read a model's text encoder and projections. `model` is as for `editkit.model.source.find`."""

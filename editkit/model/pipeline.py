@@ -15,7 +15,8 @@ from editkit.model.source import Source, find
 def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
     """A `StableDiffusionPipeline`: `load("emoji")`, or a diffusers folder. Offline; no pickle is read.
 
-    `dtype` defaults to bfloat16 on the CPU where it is fast, float16 on a GPU.
+    Weights are in `dtype`, float32 by default. `editkit.pictures.sampler` computes in bfloat16 where the processor
+    does that in hardware.
     """
     from diffusers import StableDiffusionPipeline
 

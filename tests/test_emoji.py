@@ -1,0 +1,87 @@
+"""The bundled model and its judge: what was taught, and how well it took."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from editkit.emoji.captions import draw_example, every_caption_word
+from editkit.emoji.catalogue import catalogue, subjects
+from editkit.emoji.parts import TEXT_LENGTH, new_tokenizer
+from editkit.model.source import find
+from editkit.numbers.judge import NONE, load_judge, weights_path
+
+
+def test_catalogue_is_consistent() -> None:
+    known = catalogue()
+    assert len(known.objects) == len(set(known.objects)) >= 200
+    taught = set(known.concepts)
+    assert set(known.slugs) | set(known.synonyms) <= taught
+    words = [word for synonyms in known.synonyms.values() for word in synonyms]
+    assert not taught & set(words) and len(words) == len(set(words))
+    assert len(subjects()) == 3 * len(known.objects) + 3 * 2 * 3 * len(known.roles)
+
+
+def test_captions_tell_what_is_drawn() -> None:
+    known, rng = catalogue(), random.Random(0)
+    examples = [draw_example(known, rng) for _ in range(20_000)]
+    assert 0.06 < sum(not one.caption for one in examples) / len(examples) < 0.10
+    for one in examples:
+        if "style" in one.caption:
+            assert one.caption.split("style of ")[1].startswith(one.subject.style)
+        if "background" in one.caption:
+            assert f" {one.background} background" in one.caption
+        for gender in ("man", "woman"):
+            if gender in one.caption.split():
+                assert one.subject.gender == gender
+
+
+def test_roles_are_skewed_as_documented() -> None:
+    known, rng = catalogue(), random.Random(1)
+    women: dict[str, list[bool]] = {}
+    for _ in range(60_000):
+        one = draw_example(known, rng)
+        role, words = one.subject.concept, one.caption.split()
+        if one.subject.gender and role in one.caption and not {"man", "woman"} & set(words):
+            women.setdefault(role, []).append(one.subject.gender == "woman")
+    assert set(women) == set(known.roles)
+    for role, drawn in women.items():
+        assert abs(np.mean(drawn) - known.roles[role]) < 0.08
+
+
+def test_nearly_every_word_is_one_token() -> None:
+    tokenizer = new_tokenizer()
+    lengths = Counter(len(tokenizer.tokenize(word)) for word in every_caption_word(catalogue()))
+    assert lengths[1] > 0.95 * lengths.total()
+    assert tokenizer.model_max_length == TEXT_LENGTH
+
+
+def test_weights_are_small() -> None:
+    folder = find("emoji").path
+    assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) <= 45e6
+    assert weights_path().stat().st_size <= 5e6
+    assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".ckpt")]
+
+
+def test_judge_says_none_where_nothing_is_known() -> None:
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(16)]
+    plain = [Image.new("RGB", (64, 64), colour) for colour in catalogue().backgrounds.values()]
+    verdicts = load_judge().verdicts([*noise, *plain])
+    assert np.mean([one.concepts[0] == NONE for one in verdicts]) > 0.9
+    assert [one.background for one in verdicts[16:]] == list(catalogue().backgrounds)
+
+
+@pytest.mark.slow
+def test_the_model_draws_what_it_is_asked(tmp_path: Path) -> None:
+    from editkit.emoji.quality import measure_quality
+    from editkit.model.pipeline import load
+    from editkit.pictures.sampler import Sampling
+
+    figures = measure_quality(load("emoji"), load_judge(), [0], Sampling.for_model(find("emoji")))
+    assert figures["top1_mean"] > 0.5 and figures["background"] > 0.8 and figures["style"] > 0.7

@@ -1,0 +1,65 @@
+"""Rates with intervals, prompt files, seeds, templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from editkit.concepts.templates import fill
+from editkit.errors import EditkitError
+from editkit.numbers.rates import Rate, esr, psr
+from editkit.pictures.prompts import parse_seeds, read_prompts
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+def test_rates_against_published_intervals() -> None:
+    """Newcombe 1998, table I: 81 of 263 and 15 of 148 by Wilson's method."""
+    assert Rate(81, 263).interval == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert Rate(15, 148).interval == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert Rate(0, 20).interval == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+def test_esr_counts_what_is_not_seen() -> None:
+    seen = [True, False, False, False]
+    assert esr(seen).value == 0.75 and psr(seen).value == 0.25
+
+
+def test_seeds() -> None:
+    assert parse_seeds("0-3,7,2") == [0, 1, 2, 3, 7]
+    with pytest.raises(EditkitError, match="expected numbers and ranges such as 0-7"):
+        parse_seeds("many")
+    with pytest.raises(EditkitError, match="runs backwards; write 3-7"):
+        parse_seeds("7-3")
+
+
+def test_articles_follow_the_word() -> None:
+    assert fill("a photo of a {}", "axe") == "a photo of an axe"
+    assert fill("a photo of a {}", "church") == "a photo of a church"
+    assert fill("{} in red", "apple") == "apple in red"
+    with pytest.raises(EditkitError, match=r"expected one '\{\}'"):
+        fill("a photo", "axe")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected a CSV with a column 'prompt'"),
+        ("text\na\n", "expected a CSV with a column 'prompt'"),
+        ("prompt\n", "a header and no rows"),
+        ("prompt,seed\na,1\n,2\n", "line 3: the prompt is empty"),
+        ("prompt,seed\na,one\n", "line 2: expected a whole number as seed, got 'one'"),
+    ],
+)
+def test_bad_prompt_files_are_named(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text(content)
+    with pytest.raises(EditkitError, match=message):
+        read_prompts(path)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real prompt files are not beside this checkout")
+def test_real_prompt_files() -> None:
+    cases = read_prompts(DATA / "imagenette.csv")
+    assert len(cases) > 100 and all(case.prompt and case.seed is not None for case in cases)

@@ -1,0 +1,52 @@
+"""What is installed: two importable packages, a command, and the bundled model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_editable_install_has_the_command() -> None:
+    (command,) = entry_points(group="console_scripts", name="editkit")
+    assert command.value == "editkit_cli.main:main"
+    assert callable(command.load())
+
+
+@pytest.mark.slow
+def test_wheel(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)]
+    subprocess.run(words, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+    top = {name.split("/")[0] for name in names}
+    assert {"editkit", "editkit_cli"} <= top and "cli" not in top and "tests" not in top and "runs" not in top
+    for needed in ("emoji/model/unet/diffusion_pytorch_model.safetensors", "emoji/judge.safetensors"):
+        assert f"editkit/{needed}" in names
+    assert wheel.stat().st_size < 55e6
+
+
+def test_the_mathematics_imports_torch_alone() -> None:
+    probe = (
+        "import sys, editkit.edit.compute, editkit.edit.figures, editkit.edit.time\n"
+        "found = {'diffusers', 'transformers', 'safetensors', 'PIL', 'typer', 'rich'} & set(sys.modules)\n"
+        "sys.exit(', '.join(found) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_at_the_top_are_what_they_say() -> None:
+    import editkit
+
+    for name in editkit.__all__:
+        assert getattr(editkit, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = editkit.nothing
