@@ -35,6 +35,7 @@ def erase(
     preserve: Sequence[str] = (),
     options: Options | None = None,
     vocabulary: Sequence[str] | None = None,
+    checked: bool = True,
 ) -> Edit:
     """Erase `concepts` from `model`.
 
@@ -45,6 +46,7 @@ def erase(
         preserve: prompts that must stay as they are.
         options: default `editkit.edit.options.defaults()`.
         vocabulary: words to protect. Default: the model's own captions, else common English words.
+        checked: refuse an edit that blows up. False is for measuring what a method breaks.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -66,7 +68,7 @@ def erase(
         ]
     named = [texts[i] if guide == "nearest" else guide for i, guide in enumerate(guides)]
     record = {"concepts": list(concepts), "guides": named, "preserve": list(preserve)}
-    return _make(model, rows, preserve, words, options, clock, record)
+    return _make(model, rows, preserve, words, options, clock, record, checked)
 
 
 def edit_prompt(
@@ -114,6 +116,7 @@ def _make(
     options: Options,
     clock: Clock,
     record: dict[str, Any],
+    checked: bool = True,
 ) -> Edit:
     with clock("vocabulary"):
         # Unprotected edits too are told what they damage, where measuring that is cheap.
@@ -126,7 +129,7 @@ def _make(
     with clock("solve"):
         solution = compute_edit(problem, options)
     with clock("figures"):
-        figures = measure(solution, problem)
+        figures = measure(solution, problem, options.protect != "none", checked)
     return Edit(
         solution.maps,
         {

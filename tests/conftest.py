@@ -21,7 +21,7 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from editkit.emoji.parts import new_tokenizer
 
     torch.manual_seed(0)
-    tokenizer = new_tokenizer()
+    tokenizer: Any = new_tokenizer()
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
@@ -44,10 +44,13 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
         norm_num_groups=8,
     )
     vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=8, latent_channels=4)
-    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=DDIMScheduler(), **parts
-    )
+    parts: dict[str, Any] = {
+        "scheduler": DDIMScheduler(),
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    pipe = StableDiffusionPipeline(vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, **parts)
     folder = tmp_path_factory.mktemp("models") / "tiny-sd"
     pipe.save_pretrained(folder)
     return folder

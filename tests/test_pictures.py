@@ -101,7 +101,7 @@ def test_plain_diffusers_loads_it() -> None:
 
     from editkit.model.source import find
 
-    pipe = StableDiffusionPipeline.from_pretrained(find("emoji").path, local_files_only=True)
+    pipe: Any = StableDiffusionPipeline.from_pretrained(find("emoji").path, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler.config["prediction_type"], str)
     picture = pipe("a church", num_inference_steps=2, guidance_scale=3.0).images[0]

@@ -19,7 +19,7 @@ SYNONYM_SIMILARITY = 0.7
 @cache
 def common_words() -> tuple[str, ...]:
     """About 3,000 common English words: the vocabulary of models that bring none."""
-    return tuple(read_lines((files(__package__) / "common_words.txt").read_text(encoding="utf-8")))
+    return tuple(read_lines((files("editkit.concepts") / "common_words.txt").read_text(encoding="utf-8")))
 
 
 def read_word_file(path: Path) -> list[str]:

@@ -84,7 +84,8 @@ def defaults(method: str = "rece", protect: str = "minimax", **given: Any) -> Op
             joint=method == "rece",
             protect=protect,
             tokens="tail",
-            lamb=1e-3,
+            lamb=1e-4,
+            strength=0.5,
             epochs=epochs,
             preserve_scale=1.0,  # pyright: ignore
         )

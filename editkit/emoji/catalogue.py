@@ -43,7 +43,7 @@ class Catalogue:
 @cache
 def catalogue() -> Catalogue:
     """The catalogue of the bundled model."""
-    raw = tomllib.loads((files(__package__) / "concepts.toml").read_text(encoding="utf-8"))
+    raw = tomllib.loads((files("editkit.emoji") / "concepts.toml").read_text(encoding="utf-8"))
     grouped = [name for members in raw["groups"].values() for name in members]
     return Catalogue(
         objects=(*grouped, *raw["objects"]["names"]),

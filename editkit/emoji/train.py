@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 
 from editkit.emoji.catalogue import subjects
 from editkit.emoji.icons import render_all
@@ -56,7 +57,7 @@ def main() -> None:
     write_judge(judge, given.out.parent / "judge.safetensors")
 
 
-def write(out: Path, vae: AutoencoderKL, latents: Latents, tokenizer, denoiser: Denoiser) -> None:
+def write(out: Path, vae: Any, latents: Latents, tokenizer, denoiser: Denoiser) -> None:
     """The pipeline as a diffusers folder, float16 safetensors."""
     vae.register_to_config(scaling_factor=latents.scale)
     pipeline = StableDiffusionPipeline(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -32,7 +33,7 @@ class Latents:
 
 
 @torch.no_grad()
-def cache_latents(vae: AutoencoderKL, composer: Composer, path: Path, seed: int = 0) -> Latents:
+def cache_latents(vae: Any, composer: Composer, path: Path, seed: int = 0) -> Latents:
     """Encode every drawing on every background at a few shifts, `(n, 8, SHIFTS_PER_PICTURE, 16, 8, 8)` float16."""
     if path.exists():
         saved = torch.load(path, weights_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -13,11 +14,11 @@ from editkit.emoji.loop import seeded, train, warm_up_flat_down
 from editkit.emoji.muon import Muon
 from editkit.emoji.pictures import Composer
 
-CHANNELS = (24, 48, 96, 128)
+CHANNELS: Any = (24, 48, 96, 128)
 KL_WEIGHT = 1e-4
 
 
-def new_vae() -> AutoencoderKL:
+def new_vae() -> Any:
     levels = len(CHANNELS)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -31,9 +32,7 @@ def new_vae() -> AutoencoderKL:
     )
 
 
-def train_vae(
-    composer: Composer, folder: Path, steps: int, batch: int = 32, rate: float = 2e-3, seed: int = 0
-) -> AutoencoderKL:
+def train_vae(composer: Composer, folder: Path, steps: int, batch: int = 32, rate: float = 2e-3, seed: int = 0) -> Any:
     """Loss: L1 + 0.5 × L1 of the picture's gradients + MSE + a small KL. Resumes from `folder/vae.pt`."""
     torch.manual_seed(seed)
     vae = new_vae().to(composer.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -60,7 +59,7 @@ def train_vae(
 
 
 def polish_decoder(
-    vae: AutoencoderKL, composer: Composer, folder: Path, steps: int, batch: int = 32, rate: float = 2e-3, seed: int = 0
+    vae: Any, composer: Composer, folder: Path, steps: int, batch: int = 32, rate: float = 2e-3, seed: int = 0
 ) -> None:
     """Train the decoder alone, in place: latents, and so a denoiser trained on them, stay valid."""
     parts = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
@@ -104,7 +103,7 @@ def _kl(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def psnr(vae: AutoencoderKL, composer: Composer, pictures: int = 512, seed: int = 99) -> float:
+def psnr(vae: Any, composer: Composer, pictures: int = 512, seed: int = 99) -> float:
     """Mean peak signal-to-noise ratio (dB) of reconstructions of random training pictures, at pictures in [0, 1]."""
     total, count = 0.0, 0
     for start in range(0, pictures, 64):

@@ -15,6 +15,7 @@ from editkit.edit.gram import gram_matrix
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.model.projections import fingerprint, read_projections
+from editkit.model.quiet import quiet
 from editkit.model.source import Source, find, sha256
 
 
@@ -71,7 +72,9 @@ def read_encoder(source: Source) -> TextEncoder:
     weights = source.weights("text_encoder")
     try:
         tokenizer = CLIPTokenizer.from_pretrained(source.path / "tokenizer")
-        model = CLIPTextModel.from_pretrained(source.path / "text_encoder", dtype=torch.float32, use_safetensors=True)
+        with quiet():
+            folder = source.path / "text_encoder"
+            model = CLIPTextModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except Exception as error:  # transformers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: its text encoder cannot be read ({error}); fetch it again") from error
     return TextEncoder(tokenizer, model.eval(), sha256(weights))

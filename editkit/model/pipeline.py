@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from editkit.errors import EditkitError
+from editkit.model.quiet import quiet
 from editkit.model.source import Source, find
 
 
@@ -28,14 +29,16 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     for component in ("unet", "vae", "text_encoder"):
         source.weights(component)
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(
-            source.path,
-            dtype=dtype or torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        with quiet():
+            pipe = StableDiffusionPipeline.from_pretrained(
+                source.path,
+                dtype=dtype or torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded ({error}); is a file truncated?") from error
     pipe.set_progress_bar_config(disable=True)

@@ -117,4 +117,4 @@ def load_judge(path: Path | None = None) -> Judge:
 
 def _pixels(picture: Image.Image) -> Tensor:
     small = picture if picture.size == (64, 64) else picture.resize((64, 64), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(small.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
+    return torch.from_numpy(np.array(small.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
