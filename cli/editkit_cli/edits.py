@@ -118,7 +118,7 @@ def edit(
     if method != "time":
         raise EditkitError(f"--method: `edit` changes a prompt with time, but got {method!r}; use `erase` for {method}")
     options = defaults(
-        "time", protect or "none", lamb=lamb, preserve_scale=preserve_scale, strength=strength, rounds=rounds
+        "time", protect or "minimax", lamb=lamb, preserve_scale=preserve_scale, strength=strength, rounds=rounds
     )
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None

@@ -40,7 +40,6 @@ def main() -> None:
     """Run the command line. Exit status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except EditkitError as error:

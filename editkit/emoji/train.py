@@ -7,6 +7,7 @@ done is not done again. The finished model is written as a diffusers folder.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,9 @@ def write(out: Path, vae: Any, latents: Latents, tokenizer, denoiser: Denoiser) 
     )
     pipeline.to("cpu", torch.float16)
     pipeline.save_pretrained(out)
+    # transformers loads in the dtype that the config names, diffusers in float32: name float32, so that both agree
+    config = out / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

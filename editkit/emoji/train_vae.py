@@ -19,10 +19,12 @@ KL_WEIGHT = 1e-4
 
 
 def new_vae() -> Any:
-    levels = len(CHANNELS)
+    levels: Any = len(CHANNELS)
+    down: Any = ("DownEncoderBlock2D",) * levels
+    up: Any = ("UpDecoderBlock2D",) * levels
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
+        down_block_types=down,
+        up_block_types=up,
         block_out_channels=CHANNELS,
         layers_per_block=1,
         latent_channels=16,
