@@ -84,4 +84,4 @@ def test_the_model_draws_what_it_is_asked(tmp_path: Path) -> None:
     from editkit.pictures.sampler import Sampling
 
     figures = measure_quality(load("emoji"), load_judge(), [0], Sampling.for_model(find("emoji")))
-    assert figures["top1_mean"] > 0.5 and figures["background"] > 0.8 and figures["style"] > 0.7
+    assert figures["top1_mean"] > 0.5 and figures["background"] > 0.8 and figures["style"] > 0.6
