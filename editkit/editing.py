@@ -12,9 +12,10 @@ from typing import Any
 
 from editkit.concepts.protection import check_known, words_to_protect
 from editkit.concepts.templates import EXPANSIONS, TIME_AUGMENTATIONS, check_concepts, fill
-from editkit.edit.compute import Problem, Rows, compute_edit
-from editkit.edit.edit import Edit
-from editkit.edit.figures import measure
+from editkit.edit.compute import Problem, Rows, Solution, compute_edit
+from editkit.edit.edit import EVERYWHERE, Edit
+from editkit.edit.edit_map import EditMap
+from editkit.edit.figures import Figures, measure
 from editkit.edit.options import PROTECTED_GUIDE, PUBLISHED_GUIDE, Options, defaults
 from editkit.embeddings.request import (
     aligned_rows,
@@ -25,7 +26,7 @@ from editkit.embeddings.request import (
     vocabulary_rows,
 )
 from editkit.errors import EditkitError
-from editkit.model.editable import EditableModel
+from editkit.model.editable import EditableModel, Stream
 
 
 def erase(
@@ -58,13 +59,17 @@ def erase(
     _check_preserve(concepts, preserve)
     clock = Clock()
     with clock("words"):
-        words = words_to_protect(model, concepts, guides, vocabulary)
+        wanted = options.protect != "none" or {*guides} & {"average", "nearest"} or model.source.is_bundled
+        words = words_to_protect(model, concepts, guides, vocabulary) if wanted else []
         texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
     with clock("embeddings"):
         templates = model.templates if options.protect != "none" else EXPANSIONS[options.expand]
         rows = [
-            concept_rows(model.encoder, concept, text, templates, options.tokens)
-            for concept, text in zip(concepts, texts, strict=True)
+            [
+                concept_rows(stream.encoders, concept, text, templates, options.tokens)
+                for concept, text in zip(concepts, texts, strict=True)
+            ]
+            for stream in model.streams
         ]
     named = [texts[i] if guide == "nearest" else guide for i, guide in enumerate(guides)]
     record = {"concepts": list(concepts), "guides": named, "preserve": list(preserve)}
@@ -87,10 +92,12 @@ def edit_prompt(
     _check_preserve([source], preserve)
     clock = Clock()
     with clock("words"):
-        words = words_to_protect(model, [source], [destination], vocabulary)
+        wanted = options.protect != "none" or model.source.is_bundled
+        words = words_to_protect(model, [source], [destination], vocabulary) if wanted else []
     with clock("embeddings"):
         templates = TIME_AUGMENTATIONS if augment else ("{}",)
-        rows = [aligned_rows(model.encoder, fill(one, source), fill(one, destination)) for one in templates]
+        pairs = [(fill(one, source), fill(one, destination)) for one in templates]
+        rows = [[aligned_rows(stream.encoders, *pair) for pair in pairs] for stream in model.streams]
     record = {"concepts": [source], "guides": [destination], "preserve": list(preserve)}
     return _make(model, rows, preserve, words, options, clock, record)
 
@@ -105,12 +112,12 @@ class Clock:
     def __call__(self, phase: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[phase] = round(time.perf_counter() - start, 4)
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 4)
 
 
 def _make(
     model: EditableModel,
-    rows: Sequence[Rows],
+    rows: Sequence[Sequence[Rows]],
     preserve: Sequence[str],
     words: Sequence[str],
     options: Options,
@@ -118,33 +125,54 @@ def _make(
     record: dict[str, Any],
     checked: bool = True,
 ) -> Edit:
-    with clock("vocabulary"):
-        # Unprotected edits too are told what they damage, where measuring that is cheap.
-        known = options.protect != "none" or model.source.is_bundled
-        vocabulary = vocabulary_rows(model.encoder, words, model.vocabulary_templates) if known else None
-        kept = preserved_rows(model.encoder, preserve, options.tokens)
-    with clock("gram matrix"):
-        gram = model.gram
-    problem = Problem(tuple(rows), kept, model.projections, gram, vocabulary)
-    with clock("solve"):
-        solution = compute_edit(problem, options)
-    with clock("figures"):
-        figures = measure(solution, problem, options.protect != "none", checked)
+    """Solve every stream of the model; `rows` has an entry for each."""
+    maps: dict[str, EditMap] = {}
+    figures: dict[str, dict[str, Any]] = {}
+    for stream, mine in zip(model.streams, rows, strict=True):
+        solution, found = _solve_stream(model, stream, mine, preserve, words, options, clock, checked)
+        keys = {name: model.key(stream) if name == EVERYWHERE else name for name in solution.maps}
+        maps |= {keys[name]: stream.whole(one) for name, one in solution.maps.items()}
+        figures[stream.rule.stream] = found.as_dict()
+    first, *others = figures
     return Edit(
-        solution.maps,
+        maps,
         {
             "method": options.method,
             **record,
             "options": asdict(options),
             "model": model.source.name,
-            "family": "sd1",
-            "text_encoder_sha256": model.encoder.fingerprint,
-            "projections_sha256": model.fingerprint,
-            "figures": figures.as_dict() | {"seconds": clock.seconds},
+            "family": model.source.family.name,
+            "text_encoder_sha256": model.text_encoder_sha256,
+            "projections_sha256": model.projections_sha256,
+            "figures": figures[first] | {name: figures[name] for name in others} | {"seconds": clock.seconds},
             "versions": _versions(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
+
+
+def _solve_stream(
+    model: EditableModel,
+    stream: Stream,
+    rows: Sequence[Rows],
+    preserve: Sequence[str],
+    words: Sequence[str],
+    options: Options,
+    clock: Clock,
+    checked: bool,
+) -> tuple[Solution, Figures]:
+    with clock("vocabulary"):
+        # Unprotected edits too are told what they damage, where measuring that is cheap.
+        known = options.protect != "none" or model.source.is_bundled
+        vocabulary = vocabulary_rows(stream.encoders, words, model.vocabulary_templates) if known else None
+        kept = preserved_rows(stream.encoders, preserve, options.tokens)
+    with clock("gram matrix"):
+        gram = stream.gram
+    problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary)
+    with clock("solve"):
+        solution = compute_edit(problem, options)
+    with clock("figures"):
+        return solution, measure(solution, problem, options.protect != "none", checked)
 
 
 def _guide_texts(model: EditableModel, concept: str, guide: str, words: Sequence[str]) -> str | list[str]:

@@ -15,19 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from editkit.model.editable import open_model
-
-
-def run(*words: str | Path, cwd: Path, code: int = 0) -> str:
-    """Run `editkit`, check its exit status, and return what it printed (the error stream when it must fail)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "editkit_cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr if code else done.stdout
+from tests.cli import run
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +27,15 @@ def church(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "church-rece.safetensors"
 
 
-def test_help_needs_no_torch() -> None:
-    probe = "import sys, editkit_cli.main; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", probe], env={**os.environ, "PYTHONPATH": "cli:."}).returncode == 0
+@pytest.mark.parametrize("words", [["--help"], ["families"], ["info", "church"]])
+def test_looking_needs_no_torch(words: list[str], church: Path) -> None:
+    words = [str(church) if word == "church" else word for word in words]
+    probe = (
+        "import sys; from editkit_cli.main import app; app(sys.argv[1:], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe, *words], env={**os.environ, "PYTHONPATH": "cli:."}, check=False)
+    assert done.returncode == 0
 
 
 def test_literature_commands(tiny_sd: Path, tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    str | None, typer.Option(help="`emoji` (bundled) or a diffusers folder. Default: $EDITKIT_MODEL, else emoji.")
+    str | None,
+    typer.Option(
+        help="`emoji` (bundled), a diffusers folder, a .safetensors checkpoint or a hub id. "
+        "Default: $EDITKIT_MODEL, else emoji."
+    ),
+]
+Tokenizer = Annotated[
+    Path | None, typer.Option(help="Folder of the tokenizer, for a single file whose tokenizer is not CLIP's.")
 ]
 Preserve = Annotated[list[str] | None, typer.Option(help="A prompt that must stay as it is. Repeat for more.")]
 PreserveFile = Annotated[Path | None, typer.Option(help="Prompts to preserve, one a line.")]
@@ -49,6 +56,7 @@ def erase(
     strength: Strength = None,
     rounds: Rounds = None,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: CONCEPT-METHOD.safetensors.")] = None,
+    tokenizer: Tokenizer = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -80,7 +88,7 @@ def erase(
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{_slug(concepts)}-{method}.safetensors")
     check_free(out, force)
-    made = erase_from(open_model(model), concepts, guide or (), kept, options, words)
+    made = erase_from(open_model(model, tokenizer), concepts, guide or (), kept, options, words)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 
@@ -102,6 +110,7 @@ def edit(
         bool, typer.Option("--augment", help="Also edit the prompt after 'A photo of' and so on.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: SOURCE-METHOD.safetensors.")] = None,
+    tokenizer: Tokenizer = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -124,16 +133,20 @@ def edit(
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{_slug([source])}-time.safetensors")
     check_free(out, force)
-    made = edit_prompt(open_model(model), source, destination, kept, options, augment, words)
+    made = edit_prompt(open_model(model, tokenizer), source, destination, kept, options, augment, words)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 
 
 def export(
     edit: Annotated[Path, typer.Argument(help="An edit file.")],
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    out: Annotated[Path, typer.Option(help="File or, for `diffusers`, folder to write.")],
     model: Model = None,
-    format: Annotated[str, typer.Option(help="`kv`: the edited projections, named as in diffusers.")] = "kv",
+    format: Annotated[
+        str, typer.Option(help="`kv`, `diffusers`, `single-file`, `lora` or `kohya`; the README says what loads where.")
+    ] = "kv",
+    rank: Annotated[int | None, typer.Option(help="LoRA: directions to keep. Default: all, which is exact.")] = None,
+    tokenizer: Tokenizer = None,
     force: Force = False,
 ) -> None:
     """Write an edit as weights that other programs load."""
@@ -141,9 +154,25 @@ def export(
     from editkit.model.editable import open_model
     from editkit.model.export import export as export_edit
 
-    opened = open_model(model)
-    count = export_edit(load_edit(edit), opened, out, format, force)
-    print(f"{count} edited projections of model {opened.source.name} written to {out}")
+    opened = open_model(model, tokenizer)
+    done = export_edit(load_edit(edit), opened, out, format, force, rank)
+    lost = f", error of the cut {done.error:.2g} of the change" if rank is not None else ""
+    print(f"{done.count} edited projections of model {opened.source.name} written to {out}{lost}")
+    if done.left_out:
+        print(f"left out, since they hold the unedited weights or are pickles: {', '.join(done.left_out)}")
+
+
+def compose(
+    edits: Annotated[list[Path], typer.Argument(help="Edit files, in the order in which they are applied.")],
+    out: Annotated[Path, typer.Option(help="Edit file to write.")],
+    scale: Annotated[float, typer.Option(help="How far to go: 0 is no edit, 1 the whole of it.")] = 1.0,
+    force: Force = False,
+) -> None:
+    """Make one edit of several, or go part of the way of one."""
+    from editkit.model.edit_file import compose_files
+    from editkit_cli.show import show_record
+
+    show_record(compose_files(edits, out, scale, force).record, out, False)
 
 
 def _slug(texts: list[str]) -> str:

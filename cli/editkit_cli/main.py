@@ -29,10 +29,12 @@ def options(
 
 app.command()(edits.erase)
 app.command()(edits.edit)
+app.command()(edits.compose)
 app.command()(edits.export)
 app.command()(pictures.generate)
 app.command()(pictures.compare)
 app.command(name="models")(models.models)
+app.command()(models.families)
 app.command()(models.info)
 
 

@@ -23,9 +23,22 @@ def models(json: Json = False) -> None:
             show_model(one)
 
 
+def families(json: Json = False) -> None:
+    """List the model families, and where the prompt enters each."""
+    from editkit.model.families import FAMILIES
+    from editkit_cli.show import print_json, show_families
+
+    if json:
+        from dataclasses import asdict
+
+        print_json([asdict(family) for family in FAMILIES])
+    else:
+        show_families(FAMILIES)
+
+
 def info(edit: Annotated[Path, typer.Argument(help="An edit file.")], json: Json = False) -> None:
     """Print what an edit file says of itself."""
-    from editkit.model.edit_file import read_record
+    from editkit.model.record import read_record
     from editkit_cli.show import show_record
 
     show_record(read_record(edit), edit, json)

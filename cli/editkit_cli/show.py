@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from editkit.model.families import ENCODED, Family
 
 PLAIN_WORDS = {
     "erasure_residual": ("left of the concept", "0 is fully moved to the guide, 1 is untouched"),
@@ -37,12 +40,20 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         return
     console = Console()
     changed = ", ".join(f"{concept} → {_shown(guide)}" for concept, guide in zip(*_pairs(record), strict=True))
-    options = record.get("options", {})
-    console.print(
-        f"model [bold]{record.get('model')}[/], {record.get('method')}, protect {options.get('protect')}: {changed}"
-    )
+    how = [str(record.get("method"))]
+    if "options" in record:
+        how.append(f"protect {record['options'].get('protect')}")
+    if "scale" in record:
+        how.append(f"scale {record['scale']:g}")
+    console.print(f"model [bold]{record.get('model')}[/], {', '.join(how)}: {escape(changed)}")
+    _show_figures(console, record.get("figures", {}))
+    console.print(f"edit: {path}")
+
+
+def _show_figures(console: Console, figures: Mapping[str, Any]) -> None:
+    if not figures:
+        return
     table = Table("figure", "value", "meaning", title="What the edit does", title_justify="left")
-    figures = record.get("figures", {})
     for key, (name, meaning) in PLAIN_WORDS.items():
         if figures.get(key) is not None:
             table.add_row(name, _number(figures[key]), meaning)
@@ -51,8 +62,7 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
     console.print(table)
     if figures.get("worst_words"):
         worst = ", ".join(f"{word} {damage:.3f}" for word, damage in figures["worst_words"][:5])
-        console.print(f"most damaged words: {worst}")
-    console.print(f"edit: {path}")
+        console.print(f"most damaged words: {escape(worst)}")
 
 
 def show_model(described: Mapping[str, Any]) -> None:
@@ -61,6 +71,26 @@ def show_model(described: Mapping[str, Any]) -> None:
     for key in ("concepts", "styles", "backgrounds", "hypernyms", "roles"):
         names = list(described[key])
         console.print(f"  {key} ({len(names)}): {', '.join(names)}")
+
+
+def show_families(families: Sequence[Family]) -> None:
+    """One row a rule."""
+    table = Table("family", "model", "reads", "projections", "in → out", "modules", "kind", "bias", "prompts")
+    for family in families:
+        for n, rule in enumerate(family.rules):
+            name, title = (family.name, family.released) if n == 0 else ("", "")
+            sizes = f"{rule.width} → {'/'.join(str(out) for out in rule.out)}"
+            bias = "yes" if rule.bias else "no"
+            table.add_row(
+                name, title, rule.stream, escape(rule.label), sizes, str(rule.count), rule.kind, bias, _encoded(family)
+            )
+    console = Console()
+    console.width = max(console.width, 140)
+    console.print(table)
+
+
+def _encoded(family: Family) -> str:
+    return "erase, edit" if family.name in ENCODED else "by its pipeline"
 
 
 def _pairs(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:

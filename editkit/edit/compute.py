@@ -93,7 +93,7 @@ def _shared_map(problem: Problem, options: Options, penalty: Penalty, erase_scal
 
     def solve_with(held: Penalty) -> EditMap:
         if options.method != "rece":  # TIME and UCE differ in the rows they are given, not in what they solve
-            return solve(C, targets, held, erase_scale).compact()
+            return solve(C, targets, held, erase_scale)
         return rece(C, targets, held, problem.gram, options.reg, options.epochs, erase_scale, options.joint)
 
     if options.protect == "none" or protected is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +18,11 @@ EVERYWHERE = "*"
 
 @dataclass(frozen=True)
 class Edit:
-    """The result of `erase` or `edit`: apart from any model, and applied to it with `editkit.model.apply`.
+    """The result of `erase` or `edit`: apart from any model, and applied to it with `applied`.
 
     Attributes:
-        maps: projection name → map. A single entry `"*"` serves all projections: the usual case.
+        maps: which projections → map. A key is a projection's name, or a regular expression that matches whole names
+            (`.*attn2\\.to_[kv]\\.weight`), or `"*"` for all others. The single entry `"*"` is the usual case.
         record: method, concepts, guides, preserved prompts, options, family, hashes, figures, versions, time.
     """
 
@@ -29,22 +32,21 @@ class Edit:
     @property
     def is_global(self) -> bool:
         """Whether one map serves every projection, so that it can act on prompt embeddings instead."""
-        return EVERYWHERE in self.maps
+        return set(self.maps) == {EVERYWHERE}
 
     @property
     def map(self) -> EditMap:
         """The one map of a global edit."""
         if not self.is_global:
-            raise EditkitError("this edit has a map per projection; export it or apply it to the weights instead")
+            raise EditkitError("this edit has several maps; export it or apply it to the weights instead")
         return self.maps[EVERYWHERE]
-
-    @property
-    def width(self) -> int:
-        return next(iter(self.maps.values())).width
 
     def map_for(self, projection: str) -> EditMap | None:
         """The map of one projection, or None where the edit leaves it alone."""
-        return self.maps.get(projection, self.maps.get(EVERYWHERE))
+        if projection in self.maps:
+            return self.maps[projection]
+        matching = (one for key, one in self.maps.items() if key != EVERYWHERE and re.fullmatch(key, projection))
+        return next(matching, self.maps.get(EVERYWHERE))
 
     def weights(self, projections: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The edited projections `W M`, each in its own dtype."""
@@ -60,3 +62,21 @@ class Edit:
                 )
             edited[name] = one.weight(W)
         return edited
+
+    def then(self, later: Edit) -> Edit:
+        """Both edits, this one first. The order matters. See `editkit.edit.compose`."""
+        from editkit.edit.compose import compose
+
+        return compose(self, later)
+
+    def scale(self, strength: float) -> Edit:
+        """0 is no edit, 1 the whole, between them an interpolation. See `editkit.edit.compose`."""
+        from editkit.edit.compose import scale
+
+        return scale(self, strength)
+
+    def applied(self, pipe: Any) -> AbstractContextManager[Any]:
+        """`with edit.applied(pipe): ...` draws with the edit; afterwards `pipe` has its very bits back."""
+        from editkit.model.apply import applied
+
+        return applied(pipe, self)

@@ -76,6 +76,14 @@ class EditMap:
         """`I + strength · U V`: 0 is no edit, 1 the whole, between them an interpolation."""
         return EditMap(self.U * strength, self.V)
 
+    def widened(self, width: int) -> EditMap:
+        """The same map on wider inputs whose further components it leaves alone: `diag(M, I)`."""
+        more = width - self.width
+        if more == 0:
+            return self
+        pad = torch.nn.functional.pad
+        return EditMap(pad(self.U, (0, 0, 0, more)), pad(self.V, (0, more)))
+
     def to(self, device: str | torch.device) -> EditMap:
         return EditMap(self.U.to(device), self.V.to(device))
 

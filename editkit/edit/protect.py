@@ -20,15 +20,19 @@ class Protected:
     words: tuple[str, ...]
     rows: tuple[Tensor, ...]
 
-    def damage(self, edit: EditMap, gram: Tensor) -> Tensor:
+    def damage(self, edit: EditMap, gram: Tensor, sizes: Tensor | None = None) -> Tensor:
         """What the edit does to every word, `(words,)`: `Δᵀ G Δ / cᵀ G c` summed over its rows, `Δ = (M − I) c`.
 
         The relative change, squared, of all keys and values that the word produces: exact, without a picture.
+        `sizes` are those of `sizes(gram)`, when they are known already.
         """
         moved = self.stacked @ edit.V.T
         change = (moved @ (edit.U.T @ gram @ edit.U) * moved).sum(1)
-        size = (self.stacked @ gram * self.stacked).sum(1)
-        return self._per_word(change) / self._per_word(size)
+        return self._per_word(change) / (self.sizes(gram) if sizes is None else sizes)
+
+    def sizes(self, gram: Tensor) -> Tensor:
+        """`cᵀ G c` summed over the rows of every word, `(words,)`."""
+        return self._per_word((self.stacked @ gram * self.stacked).sum(1))
 
     @cached_property
     def stacked(self) -> Tensor:
@@ -72,10 +76,11 @@ def minimax(
     """
     weights = torch.full((len(protected.words),), 1 / len(protected.words), dtype=torch.float64)
     best: tuple[float, EditMap, Penalty] | None = None
+    sizes = protected.sizes(gram)
     for _ in range(rounds + 1):
         weighted = penalty.with_prior(strength * protected.moment(weights))
         edit = solve_with(weighted)
-        damage = protected.damage(edit, gram)
+        damage = protected.damage(edit, gram, sizes)
         worst = float(damage.max())
         if best is None or worst < best[0]:
             best = (worst, edit, weighted)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol, Self
+
 import torch
 from torch import Tensor
 
 from editkit.edit.edit_map import EditMap
-from editkit.edit.solve import Penalty, solve
+from editkit.edit.solve import Penalty, solve, solve_moments
 from editkit.errors import EditkitError
 
 
@@ -50,13 +53,64 @@ def rece(
             so far at once, against the original weights: a protected vocabulary is then held to the original and
             not to the last epoch's copy of it.
     """
-    edit = solve(C, targets, penalty, erase_scale).compact()
-    rows, wanted = C.double(), targets.double()
+    C, targets = C.double(), targets.double()
+    if len(C) <= C.shape[1]:
+        return _rounds(_Pairs(C, targets), penalty, gram, reg, epochs, erase_scale, joint)
+    return _rounds(_Moments(C.T @ C, targets.T @ C), penalty, gram, reg, epochs, erase_scale, joint)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The rows themselves: fewer of them than dimensions."""
+
+    C: Tensor
+    targets: Tensor
+
+    def solve(self, penalty: Penalty, erase_scale: float) -> EditMap:
+        return solve(self.C, self.targets, penalty, erase_scale)
+
+    def derived(self, edit: EditMap, gram: Tensor, reg: float) -> _Pairs:
+        return _Pairs(derive(edit, gram, self.C, reg), self.targets)
+
+    def plus(self, other: _Pairs) -> _Pairs:
+        return _Pairs(torch.cat([self.C, other.C]), torch.cat([self.targets, other.targets]))
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """`CᵀC` and `C*ᵀC`, all that an edit needs of more rows than dimensions. Deriving is linear in `C`, `C' = C Kᵀ`,
+    so an epoch costs the same for ten rows and for a hundred thousand."""
+
+    sources: Tensor
+    targets: Tensor
+
+    def solve(self, penalty: Penalty, erase_scale: float) -> EditMap:
+        return solve_moments(self.sources, self.targets, penalty, erase_scale)
+
+    def derived(self, edit: EditMap, gram: Tensor, reg: float) -> _Moments:
+        Kt = derive(edit, gram, torch.eye(len(gram), dtype=torch.float64, device=gram.device), reg)
+        sources = Kt.T @ self.sources @ Kt
+        return _Moments((sources + sources.T) / 2, self.targets @ Kt)
+
+    def plus(self, other: _Moments) -> _Moments:
+        return _Moments(self.sources + other.sources, self.targets + other.targets)
+
+
+class _Rows(Protocol):
+    def solve(self, penalty: Penalty, erase_scale: float) -> EditMap: ...
+    def derived(self, edit: EditMap, gram: Tensor, reg: float) -> Self: ...
+    def plus(self, other: Self) -> Self: ...
+
+
+def _rounds(
+    first: _Rows, penalty: Penalty, gram: Tensor, reg: float, epochs: int, erase_scale: float, joint: bool
+) -> EditMap:
+    edit, known = first.solve(penalty, erase_scale), first
     for _ in range(epochs):
-        derived = derive(edit, gram, C, reg)
+        derived = first.derived(edit, gram, reg)
         if joint:
-            rows, wanted = torch.cat([rows, derived]), torch.cat([wanted, targets.double()])
-            edit = solve(rows, wanted, penalty, erase_scale).compact()
+            known = known.plus(derived)
+            edit = known.solve(penalty, erase_scale)
         else:
-            edit = edit.then(solve(derived, targets, penalty, erase_scale))
+            edit = edit.then(derived.solve(penalty, erase_scale))
     return edit

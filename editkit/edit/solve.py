@@ -57,11 +57,26 @@ def solve(C: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0
         EditkitError: `B` is singular, which takes `lamb = 0` and fewer rows than dimensions.
     """
     C, targets = C.double(), targets.double()
-    U = erase_scale * (targets - C).T
+    if len(C) > C.shape[1]:
+        return solve_moments(C.T @ C, targets.T @ C, penalty, erase_scale)
+    return EditMap(erase_scale * (targets - C).T, down_factor(C, penalty, erase_scale))
+
+
+def down_factor(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> Tensor:
+    """`V = C B⁻¹`, `(n, d)`: what does not depend on the targets."""
     if penalty.prior is None and penalty.lamb > 0 and len(C) + len(penalty.rows) < C.shape[1]:
-        return EditMap(U, _dual(C, penalty, erase_scale))
+        return _dual(C, penalty, erase_scale)
     B = penalty.matrix() + erase_scale * C.T @ C
-    return EditMap(U, torch.cholesky_solve(C.T, _cholesky(B, penalty.lamb)).T)
+    return torch.cholesky_solve(C.T, _cholesky(B, penalty.lamb)).T
+
+
+def solve_moments(sources: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:
+    """`solve` from `CᵀC` and `C*ᵀC`, `(d, d)` float64: all that it needs when there are more rows than dimensions."""
+    B = penalty.matrix() + erase_scale * sources
+    difference = erase_scale * (targets - sources)
+    # M − I = (C*ᵀC − CᵀC) B⁻¹; B is symmetric, so its transpose is one solve.
+    change = torch.cholesky_solve(difference.T, _cholesky(B, penalty.lamb)).T
+    return EditMap(change, torch.eye(len(B), dtype=B.dtype, device=B.device))
 
 
 def _dual(C: Tensor, penalty: Penalty, erase_scale: float) -> Tensor:

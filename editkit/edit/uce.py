@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit_map import EditMap
-from editkit.edit.solve import Penalty, solve
+from editkit.edit.solve import Penalty, down_factor, solve
 
 
 def uce(C: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:
@@ -32,7 +32,7 @@ def uce_tensor(
         grams: layer name → `WᵀW` `(d, d)`.
     """
     C = torch.cat([source for source, _ in concepts]).double()
-    shared = solve(C, C, penalty, erase_scale).V
+    shared = down_factor(C, penalty, erase_scale)
     maps = {}
     for layer, gram in grams.items():
         moves = [_without_component(target.double(), source.double(), gram) - source for source, target in concepts]

@@ -14,7 +14,7 @@ from torch import Tensor
 from editkit.model.atomic import write_atomic
 
 ENVIRONMENT = "EDITKIT_CACHE"
-WORTH_KEEPING = 500
+WORTH_KEEPING = 200
 
 
 def cache_folder() -> Path:

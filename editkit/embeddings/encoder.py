@@ -1,8 +1,8 @@
-"""Prompts to embedding rows: the text encoder of a model, each prompt encoded once."""
+"""Prompts to embedding rows: one tokenizer's part of what a denoiser reads, each prompt encoded once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,81 +10,144 @@ import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
-from editkit.embeddings.cache import cached
+from editkit.embeddings.cache import WORTH_KEEPING, cached
 from editkit.embeddings.rows import last_subject_token
+from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
+from editkit.hardware import has_fast_bfloat16
+
+SHORT = 32
+BIG = 768
+"""Width from which long lists are encoded in bfloat16."""
 
 
 @dataclass
 class TextEncoder:
-    """A CLIP tokenizer and text model. `fingerprint` is the sha256 of the weights it came from."""
+    """A tokenizer and the rows that its tokens become.
+
+    Attributes:
+        states: prompts and a number of positions → `(prompts, positions, width)`.
+        length: positions of a padded prompt.
+        fingerprint: names the weights that the rows come from; the disk cache goes by it.
+        causal: a row depends on what stands before it alone, so a shorter sequence gives the very same first rows.
+        pooled: one row stands for the whole prompt.
+        positions: token positions that are encoded at a time.
+    """
 
     tokenizer: Any
-    model: Any
+    states: States
+    width: int
+    length: int
     fingerprint: str
-    batch: int = 64
+    causal: bool = True
+    pooled: bool = False
+    positions: int = 1024
     _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
+    _tokenized: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
+    _words: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
-    def length(self) -> int:
-        """Positions of a padded prompt."""
-        return int(self.tokenizer.model_max_length)
-
-    @property
-    def width(self) -> int:
-        return int(self.model.config.hidden_size)
+    def spare(self) -> int:
+        """Padding rows after the end of a prompt that stand for all the others: they change little in a long one."""
+        return 8 if self.length <= SHORT else 1
 
     def tokens(self, prompt: str) -> list[int]:
-        """Token ids with start and end token, without padding.
+        """Token ids with start and end token, as far as the tokenizer has them, without padding.
 
         Raises:
             EditkitError: the prompt is longer than the encoder reads.
         """
-        ids = self.tokenizer(prompt or " ", truncation=False).input_ids
-        if len(ids) > self.length:
+        ids = self._ids(prompt or " ", True)
+        limit = self.tokenizer.model_max_length if self.pooled else self.length
+        if len(ids) > limit:
             raise EditkitError(
-                f"prompt {prompt[:40]!r}: {len(ids)} tokens, but this text encoder reads {self.length}; shorten it"
+                f"prompt {prompt[:40]!r}: {len(ids)} tokens, but this text encoder reads {limit}; shorten it"
             )
         return ids
 
+    def rows_in(self, prompt: str) -> int:
+        """How many rows come before padding."""
+        return 1 if self.pooled else len(self.tokens(prompt))
+
     def subject_at(self, template: str, words: str) -> int:
-        """Position of the last token of `words` in `fill(template, words)`."""
-        suffix = self.tokenizer(template.split("{}", 1)[1], add_special_tokens=False).input_ids
+        """Row of the last token of `words` in `fill(template, words)`."""
+        if self.pooled:
+            return 0
+        suffix = self._ids(template.split("{}", 1)[1], False)
         return last_subject_token(self.tokens(fill(template, words)), suffix)
 
     def subject_size(self, words: str) -> int:
-        """How many tokens `words` are, at least one."""
-        return max(1, len(self.tokenizer(words, add_special_tokens=False).input_ids))
+        """How many rows `words` are, at least one."""
+        if self.pooled:
+            return 1
+        return max(1, len(self._ids(words, False)))
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        """Thousands of words are asked for several times each."""
+        key = (text, special)
+        if key not in self._tokenized:
+            self._tokenized[key] = self.tokenizer(text, truncation=False, add_special_tokens=special).input_ids
+        return self._tokenized[key]
 
     def encode(self, prompts: Sequence[str], length: int | None = None) -> Tensor:
-        """`(prompts, length, width)` float64 on the CPU, computed in float32.
+        """`(prompts, length, width)` float64 on the CPU. `length` cuts a causal encoder short.
 
-        An empty prompt is encoded as one space, as the reference implementations of UCE and RECE do. The encoder is
-        causal, so a `length` below the full one gives the very same first rows for less work.
+        Computed in float32; a list of `WORTH_KEEPING` prompts or more in bfloat16 where that is fast.
         """
         length = min(length or self.length, self.length)
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, length) not in self._known]
         if missing:
-            rows = cached(self.fingerprint, missing, length, lambda: self._run(missing, length))
+            rows = cached(self._mark(missing), missing, length, lambda: self._run(missing, length))
             self._known.update({(prompt, length): one for prompt, one in zip(missing, rows, strict=True)})
         return torch.stack([self._known[prompt, length] for prompt in prompts]).double()
 
-    def _run(self, prompts: Sequence[str], length: int) -> Tensor:
-        parts = [self._batch(prompts[i : i + self.batch], length) for i in range(0, len(prompts), self.batch)]
-        return torch.cat(parts)
+    def encode_words(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Rows of every prompt up to `spare` after its end, `(rows_in + spare, width)` float64 each.
 
-    @torch.no_grad()
-    def _batch(self, prompts: Sequence[str], length: int) -> Tensor:
-        ids = self.tokenizer(
-            [prompt or " " for prompt in prompts],
-            padding="max_length",
-            max_length=length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        rows = self.model(ids.to(self.model.device))[0]
-        if not torch.isfinite(rows).all():
-            raise EditkitError(
-                "the text encoder gives values that are not finite; its weights are damaged, load others"
-            )
-        return rows.float().cpu()
+        For long lists: a causal encoder spends no time on their padding. Precision as for `encode`.
+        """
+        counts = {prompt: min(self.length, self.rows_in(prompt) + self.spare) for prompt in dict.fromkeys(prompts)}
+        missing = sorted((prompt for prompt in counts if prompt not in self._words), key=lambda one: counts[one])
+        if missing:
+            sizes = [counts[prompt] for prompt in missing]
+            rows = cached(self._mark(missing), missing, self.spare, lambda: self._run_words(missing, sizes))
+            self._words.update(zip(missing, rows.split(sizes), strict=True))
+        return [self._words[prompt].double() for prompt in prompts]
+
+    def _run_words(self, prompts: Sequence[str], sizes: Sequence[int]) -> Tensor:
+        """`(Σ sizes, width)`; the prompts are ordered by size."""
+        with self._precision(prompts):
+            parts = [
+                one[:size]
+                for some, length in self._batches(sizes)
+                for one, size in zip(self._rows(prompts[some], length), sizes[some], strict=True)
+            ]
+            return torch.cat(parts)
+
+    def _run(self, prompts: Sequence[str], length: int) -> Tensor:
+        with self._precision(prompts):
+            return torch.cat([self._rows(prompts[some], length) for some, _ in self._batches([length] * len(prompts))])
+
+    def _rows(self, prompts: Sequence[str], length: int) -> Tensor:
+        run = length if self.causal else self.length
+        return finite(self.states(prompts, run))[:, :length].clone()
+
+    def _batches(self, sizes: Sequence[int]) -> Iterator[tuple[slice, int]]:
+        """Slices of a list that is ordered by size, and the positions that each needs."""
+        start = 0
+        while start < len(sizes):
+            run = sizes[start] if self.causal else self.length
+            some = slice(start, start + max(1, self.positions // run))
+            yield some, sizes[some][-1]
+            start = some.stop
+
+    def _precision(self, prompts: Sequence[str]) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._coarse(prompts))
+
+    def _mark(self, prompts: Sequence[str]) -> str:
+        return f"{self.fingerprint}-bfloat16" if self._coarse(prompts) else self.fingerprint
+
+    def _coarse(self, prompts: Sequence[str]) -> bool:
+        """Whether to encode in bfloat16: a word list enters an edit as means over hundreds of rows, where three digits
+        do, and in float32 it would take longer than all the rest."""
+        return self.width >= BIG and len(prompts) >= WORTH_KEEPING and has_fast_bfloat16()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,48 +12,73 @@ from editkit.edit.compute import Rows
 from editkit.edit.gram import cosine
 from editkit.edit.protect import Protected
 from editkit.edit.time import align
-from editkit.embeddings.encoder import TextEncoder
+from editkit.embeddings.encoder import SHORT, TextEncoder
 from editkit.embeddings.rows import Tokens, paired_rows
 
 AVERAGE_OVER = 256
 SPARE_POSITIONS = 8
-SHORT_ENCODER = 32
+
+
+Encoders = Sequence[TextEncoder]
+"""The parts of one text stream: most have one, SD3's token stream has CLIP's rows and then T5's."""
 
 
 def concept_rows(
-    encoder: TextEncoder, concept: str, guide: str | Sequence[str], templates: Sequence[str], tokens: Tokens
+    encoders: Encoders, concept: str, guide: str | Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
     """Rows of `concept` and of its guide in every template.
 
     `guide` is one text, or several whose mean is meant (the guide `average`).
     """
     guides = [guide] if isinstance(guide, str) else list(guide)
+    return _joined(_concept_rows(encoder, concept, guides, templates, tokens) for encoder in encoders)
+
+
+def _concept_rows(
+    encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
+) -> Rows:
+    prompts = [fill(template, one) for template in templates for one in guides]
+    known = encoder.encode(prompts, _length(encoder, prompts) if len(guides) > 1 else None)
     sources, targets = [], []
-    for template in templates:
+    for template, rows in zip(templates, known.split(len(guides)), strict=True):
         embedded = encoder.encode([fill(template, concept)])[0]
         at = encoder.subject_at(template, concept)
-        pairs = []
-        for one, rows in zip(guides, encoder.encode([fill(template, one) for one in guides]), strict=True):
-            mine, theirs = paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length)
-            pairs.append((list(mine), rows[list(theirs)]))
+        pairs = [paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length) for one in guides]
         reach = min(len(mine) for mine, _ in pairs)
-        sources.append(embedded[pairs[0][0][:reach]])
-        targets.append(torch.stack([rows[:reach] for _, rows in pairs]).mean(0))
+        source = embedded[list(pairs[0][0])[:reach]]
+        encoded = min(reach, min(rows.shape[1] - theirs.start for _, theirs in pairs))
+        parts = [one[theirs.start : theirs.start + encoded] for one, (_, theirs) in zip(rows, pairs, strict=True)]
+        sources.append(source)
+        targets.append(_held_on(torch.stack(parts).mean(0), source))
     return Rows(torch.cat(sources), torch.cat(targets))
 
 
-def preserved_rows(encoder: TextEncoder, prompts: Sequence[str], tokens: Tokens) -> Tensor | None:
+def _length(encoder: TextEncoder, prompts: Sequence[str]) -> int:
+    """Positions that many prompts are encoded at: all of a short encoder, else a few after the longest prompt."""
+    if encoder.length <= SHORT or not encoder.causal:
+        return encoder.length
+    return min(encoder.length, max(encoder.rows_in(prompt) for prompt in prompts) + SPARE_POSITIONS)
+
+
+def _held_on(target: Tensor, source: Tensor) -> Tensor:
+    """`target` continued to the length of `source`, moved as far from it as its last row is: padding rows after the
+    first few change little, and all of them are not worth encoding for hundreds of guides."""
+    return torch.cat([target, source[len(target) :] + (target[-1] - source[len(target) - 1])])
+
+
+def preserved_rows(encoders: Encoders, prompts: Sequence[str], tokens: Tokens) -> Tensor | None:
     """Rows of the prompts to preserve, `(m, d)`, or None when there are none."""
     if not prompts:
         return None
     rows = []
-    for prompt, embedded in zip(prompts, encoder.encode(prompts), strict=True):
-        at = encoder.subject_at("{}", prompt)
-        rows.append(embedded[list(paired_rows(tokens, at, at, encoder.length)[0])])
+    for encoder in encoders:
+        for prompt, embedded in zip(prompts, encoder.encode(prompts), strict=True):
+            at = encoder.subject_at("{}", prompt)
+            rows.append(embedded[list(paired_rows(tokens, at, at, encoder.length)[0])])
     return torch.cat(rows)
 
 
-def vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequence[str]) -> Protected:
+def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequence[str]) -> Protected:
     """Rows of every word in every template, from its first token to a few positions after the end of the prompt.
 
     What stands before the word is the same for all words. Padding after the end changes little: a long encoder's is
@@ -61,20 +86,21 @@ def vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Seque
     """
     if not words:
         return Protected((), ())
+    parts = [_vocabulary_rows(encoder, words, templates) for encoder in encoders]
+    return Protected(tuple(words), tuple(torch.cat(rows) for rows in zip(*parts, strict=True)))
+
+
+def _vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequence[str]) -> list[Tensor]:
     prompts = [fill(template, word) for word in words for template in templates]
-    ends = [len(encoder.tokens(prompt)) for prompt in prompts]
-    spare = SPARE_POSITIONS if encoder.length <= SHORT_ENCODER else 1
-    embedded = encoder.encode(prompts, max(ends) + spare)
-    rows, at = [], 0
+    embedded = iter(encoder.encode_words(prompts))
+    rows = []
     for word in words:
         parts = []
         for template in templates:
-            last = encoder.subject_at(template, word)
-            first = last - encoder.subject_size(word) + 1
-            parts.append(embedded[at, max(first, 0) : ends[at] + spare])
-            at += 1
+            first = encoder.subject_at(template, word) - encoder.subject_size(word) + 1
+            parts.append(next(embedded)[max(first, 0) :])
         rows.append(torch.cat(parts))
-    return Protected(tuple(words), tuple(rows))
+    return rows
 
 
 def average_of(words: Sequence[str]) -> list[str]:
@@ -85,16 +111,15 @@ def average_of(words: Sequence[str]) -> list[str]:
 
 def subject_rows(encoder: TextEncoder, words: Sequence[str]) -> Tensor:
     """The last subject token of "a X", `(words, d)`."""
-    ends = [encoder.subject_at("a {}", word) for word in words]
-    embedded = encoder.encode([fill("a {}", word) for word in words], max(ends, default=0) + 2)
-    return embedded[range(len(words)), ends]
+    embedded = encoder.encode_words([fill("a {}", word) for word in words])
+    return torch.stack([rows[encoder.subject_at("a {}", word)] for rows, word in zip(embedded, words, strict=True)])
 
 
 def closeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
     """Cosine `(words, concepts)` of the words' subject rows, less the mean of `words`, as keys and values."""
-    rows = subject_rows(encoder, [*words, *concepts])
-    rows = rows - rows[: len(words)].mean(0)
-    return cosine(rows[: len(words)], rows[len(words) :], gram)
+    rows = subject_rows(encoder, words)
+    mean = rows.mean(0)
+    return cosine(rows - mean, subject_rows(encoder, concepts) - mean, gram)
 
 
 def nearest_word(encoder: TextEncoder, concept: str, words: Sequence[str], gram: Tensor) -> str:
@@ -102,8 +127,19 @@ def nearest_word(encoder: TextEncoder, concept: str, words: Sequence[str], gram:
     return words[int(closeness(encoder, words, [concept], gram)[:, 0].argmax())]
 
 
-def aligned_rows(encoder: TextEncoder, source: str, destination: str) -> Rows:
+def aligned_rows(encoders: Encoders, source: str, destination: str) -> Rows:
     """All rows of `source` and the rows of `destination` they must become (TIME's alignment)."""
-    at = align(encoder.tokens(source), encoder.tokens(destination), encoder.length)
+    return _joined(_aligned_rows(encoder, source, destination) for encoder in encoders)
+
+
+def _aligned_rows(encoder: TextEncoder, source: str, destination: str) -> Rows:
     embedded = encoder.encode([source, destination])
+    if encoder.pooled:
+        return Rows(embedded[0], embedded[1])
+    at = align(encoder.tokens(source), encoder.tokens(destination), encoder.length)
     return Rows(embedded[0], embedded[1][at])
+
+
+def _joined(parts: Iterable[Rows]) -> Rows:
+    found = list(parts)
+    return Rows(torch.cat([one.source for one in found]), torch.cat([one.target for one in found]))

@@ -10,7 +10,7 @@ from editkit.emoji.catalogue import GENDERS, Catalogue, Subject, with_article
 ROLE_SHARE = 0.18
 EMPTY_SHARE = 0.08
 SYNONYM_SHARE = 0.15
-HYPERNYM_SHARE = 0.12
+HYPERNYM_SHARE = 0.2
 LEADS = ("", "", "", "a picture of ", "an image of ", "a photo of ")
 
 
@@ -69,7 +69,7 @@ def _sentence(noun: str, style: str, background: str, rng: random.Random) -> str
         return ""
     text = noun.split(" ", 1)[1] if rng.random() < 0.2 else rng.choice(LEADS) + noun
     pick = rng.random()
-    if pick < 0.25 or 0.5 <= pick < 0.7:
+    if pick < 0.25 or 0.4 <= pick < 0.7:
         text += f" in the style of {style}"
     if 0.25 <= pick < 0.7:
         text += f" on {with_article(background)} background"

@@ -1,40 +1,128 @@
-"""What an edit needs of a model: its text encoder and its text projections, and nothing else."""
+"""What an edit needs of a model: its text encoders and its text projections, and nothing else."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from editkit.concepts.templates import TEMPLATES
+from editkit.edit.edit import EVERYWHERE
+from editkit.edit.edit_map import EditMap
 from editkit.edit.gram import gram_matrix
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
+from editkit.model.families import Rule, rule_for
 from editkit.model.projections import fingerprint, read_projections
-from editkit.model.quiet import quiet
-from editkit.model.source import Source, find, sha256
+from editkit.model.source import Source, find
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One kind of text embedding that a denoiser reads, the encoders it comes from, and what reads it.
+
+    One edit map serves a stream. SD 1.x and 2.x have one stream; SDXL, SD3 and FLUX.1 have token rows and a pooled
+    vector.
+
+    Attributes:
+        rule: the family's rule that names the projections.
+        encoders: their rows follow each other in the sequence.
+        inputs: tensor name → `W` `(o, width)`: the columns that read the text. `add_embedding.linear_1` of SDXL has
+            others after them, which read picture sizes.
+        reads: columns of the whole weight.
+    """
+
+    rule: Rule
+    encoders: tuple[TextEncoder, ...]
+    inputs: Mapping[str, Tensor]
+    reads: int
+
+    @property
+    def width(self) -> int:
+        return self.encoders[0].width
+
+    @property
+    def group(self) -> str:
+        """Regular expression of the names of its projections."""
+        return rf"(?:{self.rule.modules})\.weight"
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """`G = Σ WᵀW`, `(width, width)` float64."""
+        return gram_matrix(self.inputs.values(), self.width)
+
+    def whole(self, edit: EditMap) -> EditMap:
+        """`edit` for the whole weights: the columns that read no text stay as they are."""
+        return edit.widened(self.reads)
 
 
 @dataclass(frozen=True)
 class EditableModel:
-    """A model as far as an edit reads it."""
+    """A model as far as an edit reads it. Everything is read when it is first asked for."""
 
     source: Source
-    encoder: TextEncoder
-    projections: Mapping[str, Tensor]
 
     @cached_property
+    def projections(self) -> Mapping[str, Tensor]:
+        """Tensor name → `W` `(o, d)`, of all streams, in the checkpoint's dtype."""
+        return read_projections(self.source)
+
+    @cached_property
+    def encoders(self) -> Mapping[str, tuple[TextEncoder, ...]]:
+        """Stream → encoders."""
+        from editkit.model.text_encoders import read_streams
+
+        return read_streams(self.source)
+
+    @cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """Token rows first.
+
+        Raises:
+            EditkitError: projections and encoders do not fit each other.
+        """
+        return tuple(self._stream(rule) for rule in self.source.family.rules if rule.stream in self.encoders)
+
+    def _stream(self, rule: Rule) -> Stream:
+        encoders = self.encoders[rule.stream]
+        width = encoders[0].width
+        weights = {name: W for name, W in self.projections.items() if rule_for(self.source.family, name) == rule}
+        if not weights:
+            raise EditkitError(f"model {self.source.name}: expected projections {rule.label}, found none")
+        name, W = next(iter(weights.items()))
+        if W.shape[1] < width or (W.shape[1] > width and not rule.leading):
+            raise EditkitError(
+                f"model {self.source.name}: {name} reads embeddings of width {W.shape[1]}, but its text encoder gives "
+                f"{width}; do the two belong together?"
+            )
+        return Stream(rule, encoders, {name: W[:, :width] for name, W in weights.items()}, W.shape[1])
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The first encoder of the token rows: it says which words are near each other."""
+        return self.streams[0].encoders[0]
+
+    @property
     def gram(self) -> Tensor:
-        """`G = Σ WᵀW`, `(d, d)` float64."""
-        return gram_matrix(self.projections.values(), self.encoder.width)
+        return self.streams[0].gram
+
+    def key(self, stream: Stream) -> str:
+        """What an edit calls the projections of `stream`."""
+        return EVERYWHERE if len(self.streams) == 1 else stream.group
 
     @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(dict(self.projections))
+    def projections_sha256(self) -> str:
+        return fingerprint(self.projections.items())
+
+    @cached_property
+    def text_encoder_sha256(self) -> str:
+        marks = [encoder.fingerprint for stream in self.streams for encoder in stream.encoders]
+        return hashlib.sha256("\n".join(marks).encode()).hexdigest()
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -47,34 +135,10 @@ class EditableModel:
 
     @property
     def vocabulary_templates(self) -> tuple[str, ...]:
-        """Sentences that the vocabulary is protected in. Elsewhere there are ten times as many words: two suffice."""
-        return self.templates if self.source.is_bundled else self.templates[:2]
+        """Sentences that the vocabulary is protected in. Elsewhere there are ten times as many words, and one."""
+        return self.templates if self.source.is_bundled else ("a {}",)
 
 
-def open_model(model: str | os.PathLike[str] | Source | None = None) -> EditableModel:
-    """Read a model's text encoder and projections. `model` is as for `editkit.model.source.find`."""
-    source = model if isinstance(model, Source) else find(model)
-    encoder = read_encoder(source)
-    projections = read_projections(source)
-    name, W = next(iter(projections.items()))
-    if W.shape[1] != encoder.width:
-        raise EditkitError(
-            f"model {source.name}: {name} reads embeddings of width {W.shape[1]}, "
-            f"but the text encoder gives {encoder.width}; only models with one CLIP text encoder can be edited"
-        )
-    return EditableModel(source, encoder, projections)
-
-
-def read_encoder(source: Source) -> TextEncoder:
-    """The CLIP text encoder of a diffusers folder, in float32 on the CPU."""
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    weights = source.weights("text_encoder")
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(source.path / "tokenizer")
-        with quiet():
-            folder = source.path / "text_encoder"
-            model = CLIPTextModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    except Exception as error:  # transformers raises whatever its readers raise
-        raise EditkitError(f"model {source.name}: its text encoder cannot be read ({error}); fetch it again") from error
-    return TextEncoder(tokenizer, model.eval(), sha256(weights))
+def open_model(model: str | os.PathLike[str] | Source | None = None, tokenizer: Path | None = None) -> EditableModel:
+    """A model to edit; the arguments are those of `editkit.model.source.find`. None of its weights is read yet."""
+    return EditableModel(find(model, tokenizer))

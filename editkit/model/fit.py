@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from editkit.edit.edit import Edit
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
@@ -9,25 +11,43 @@ from editkit.model.editable import EditableModel
 
 def depends_on_projections(edit: Edit) -> bool:
     """Whether the map was computed from the checkpoint's projections and not from its text encoder alone."""
+    parts = edit.record.get("parts")
+    if parts:
+        return any(depends_on_projections(Edit(edit.maps, part)) for part in parts)
     options = edit.record.get("options", {})
-    return options.get("method") == "rece" or options.get("protect") == "minimax" or not edit.is_global
+    per_layer = options.get("technique") == "tensor"
+    return options.get("method") == "rece" or options.get("protect") == "minimax" or per_layer
 
 
 def check_fit(edit: Edit, model: EditableModel, force: bool = False) -> None:
-    """Refuse an edit that was made for another text encoder; refuse another checkpoint's, unless forced, where the
-    map depends on the checkpoint."""
-    if edit.width != model.encoder.width:
+    """Refuse an edit of another family or text encoder. Where the map depends on the checkpoint's projections (RECE,
+    minimax, technique tensor), refuse another checkpoint's too, unless forced: then warn."""
+    family = edit.record.get("family")
+    if family != model.source.family.name:
         raise EditkitError(
-            f"the edit is for text embeddings of width {edit.width}, {model.source.name} has {model.encoder.width}; "
-            "use the model that the edit was made for"
+            f"the edit was made for the family {family}, {model.source.name} is {model.source.family.name}; "
+            "make it again for this model"
         )
-    if edit.record.get("text_encoder_sha256") != model.encoder.fingerprint:
+    for name, W in model.projections.items():
+        one = edit.map_for(name)
+        if one is not None and one.width != W.shape[1]:
+            raise EditkitError(
+                f"the edit is for text embeddings of width {one.width}, {model.source.name} has {W.shape[1]}; "
+                "use the model that the edit was made for"
+            )
+    if edit.record.get("text_encoder_sha256") != model.text_encoder_sha256:
         raise EditkitError(
             f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
         )
-    same = edit.record.get("projections_sha256") == model.fingerprint
-    if depends_on_projections(edit) and not same and not force:
+    if not depends_on_projections(edit) or edit.record.get("projections_sha256") == model.projections_sha256:
+        return
+    if not force:
         raise EditkitError(
             f"this edit was computed from another checkpoint's projections than those of {model.source.name}; "
             "make it again for this one, or give --force to try it as it is"
         )
+    warnings.warn(
+        f"this edit was computed from other projections than those of {model.source.name}: the embeddings that it "
+        "closes off are those of the other checkpoint, so it may erase less and damage more than its figures say",
+        stacklevel=2,
+    )

@@ -1,35 +1,44 @@
-"""The text-side projections of a model: the keys and values that read the prompt."""
+"""The text-side projections of a model: the layers that read the prompt."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from editkit.errors import EditkitError
+from editkit.model.families import Family, rule_for
 from editkit.model.source import Source
 
-TEXT_PROJECTIONS = (".attn2.to_k.weight", ".attn2.to_v.weight")
-"""In a `UNet2DConditionModel` every `attn2` is cross-attention to the prompt, and `to_k`, `to_v` read it raw."""
 
-
-def is_text_projection(name: str) -> bool:
-    return name.endswith(TEXT_PROJECTIONS)
+def is_text_projection(family: Family, name: str) -> bool:
+    """Whether the tensor `name` of a denoiser is the weight of a projection that a rule of `family` names."""
+    return name.endswith(".weight") and rule_for(family, name) is not None
 
 
 def read_projections(source: Source) -> dict[str, Tensor]:
-    """Tensor name → `W` `(o, d)`, read one by one: the rest of the checkpoint is never in memory."""
+    """Tensor name as in diffusers → `W` `(o, d)`, read one by one: the rest of the checkpoint is never in memory."""
+    if source.is_single_file:
+        from editkit.model.single_file import read_projections_ldm
+
+        return dict(sorted(read_projections_ldm(source.path).items()))
+    family = source.family
     found: dict[str, Tensor] = {}
-    for path in source.weights("unet"):
-        found |= read_tensors(path, is_text_projection)
+    for path in source.weights(family.component):
+        found |= read_tensors(path, lambda name: is_text_projection(family, name))
     if not found:
-        raise EditkitError(f"model {source.name}: no text cross-attention (attn2.to_k, attn2.to_v) in its unet")
+        modules = ", ".join(rule.label for rule in family.rules)
+        raise EditkitError(
+            f"model {source.name}: expected projections of the prompt ({modules}) in its {family.component}, found none"
+        )
     return dict(sorted(found.items()))
 
 
-def read_tensors(path: Path, wanted) -> dict[str, Tensor]:
+def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     """The tensors of a safetensors file whose names `wanted` accepts."""
     try:
         with safe_open(path, framework="pt") as opened:
@@ -40,16 +49,10 @@ def read_tensors(path: Path, wanted) -> dict[str, Tensor]:
         ) from error
 
 
-def fingerprint(projections: dict[str, Tensor]) -> str:
-    """sha256 over the names and bytes of the projections."""
+def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """sha256 over names and bytes, in the order of the names."""
     digest = hashlib.sha256()
-    for name, W in sorted(projections.items()):
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(name.encode())
-        digest.update(W.contiguous().view(-1).view(dtype=_bytes()).numpy().tobytes())
+        digest.update(tensor.contiguous().view(-1).view(dtype=torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _bytes():
-    import torch
-
-    return torch.uint8

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from editkit.edit.edit import Edit
 from editkit.errors import EditkitError
+from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied
 from editkit.model.source import Source
 
@@ -145,7 +146,3 @@ def _fast(pipe: Any):
     """bfloat16 where the processor multiplies it in hardware; float32 elsewhere."""
     on_cpu = pipe.device.type == "cpu"
     return torch.autocast("cpu", torch.bfloat16, enabled=on_cpu and has_fast_bfloat16())
-
-
-def has_fast_bfloat16() -> bool:
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

@@ -1,0 +1,58 @@
+"""`kohya`: an edit as a LoRA with the names of kohya's sd-scripts, which WebUI, ComfyUI and diffusers load.
+
+https://github.com/kohya-ss/sd-scripts trains SD 1.x and 2.x on diffusers' UNet and SDXL on the original one, and its
+files are named accordingly; all three programs know both. So `lora_unet_down_blocks_0_attentions_0_…` for SD 1.x and
+2.x, `lora_unet_input_blocks_4_1_…` for SDXL, whose pooled projection is `lora_unet_label_emb_0_0`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editkit.edit.edit import Edit
+from editkit.errors import EditkitError
+from editkit.model.formats import save_tensors
+from editkit.model.formats.lora import factors
+from editkit.model.ldm_names import to_ldm
+
+VERSIONS = {
+    "sd1": {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
+    "sd2": {"ss_base_model_version": "sd_v2", "ss_v2": "True"},
+    "sdxl": {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"},
+}
+"""Metadata by which WebUI hides the LoRAs of another family than the loaded checkpoint's."""
+
+
+def write(edit: Edit, projections: Mapping[str, Tensor], part: Path, family: str, rank: int | None = None) -> float:
+    """Write `lora_unet_*.lora_down.weight`, `.lora_up.weight` and `.alpha`; returns the error made.
+
+    `alpha` is the rank, so that strength 1 is the whole edit. `rank` and the error are those of
+    `editkit.model.formats.lora.factors`.
+
+    Raises:
+        EditkitError: a family without such names, and what `factors` raises.
+    """
+    if family not in VERSIONS:
+        raise EditkitError(
+            f"--format kohya: the family must be one of {', '.join(VERSIONS)}, but got {family!r}; use --format lora"
+        )
+    layers, error = factors(edit, projections, rank)
+    tensors, used = {}, 0
+    for module, layer in layers.items():
+        used = layer.down.shape[0]
+        name = f"lora_unet_{_module(module, family)}"
+        tensors[f"{name}.lora_down.weight"] = layer.down
+        tensors[f"{name}.lora_up.weight"] = layer.up
+        tensors[f"{name}.alpha"] = torch.tensor(float(used))
+    size = {"ss_network_module": "networks.lora", "ss_network_dim": str(used), "ss_network_alpha": str(float(used))}
+    save_tensors(tensors, part, {**VERSIONS[family], **size})
+    return error
+
+
+def _module(module: str, family: str) -> str:
+    name = to_ldm(f"{module}.weight", family).removesuffix(".weight") if family == "sdxl" else module
+    return name.replace(".", "_")

@@ -1,0 +1,116 @@
+"""`lora`: an edit as a LoRA in the layout of peft and diffusers, for `pipe.load_lora_weights`.
+
+An edit of an unbiased projection is one: `ΔW = (W U) V` has a low rank already, so nothing is trained and nothing lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editkit.edit.edit import Edit
+from editkit.edit.edit_map import EditMap
+from editkit.errors import EditkitError
+from editkit.model.formats import save_tensors
+
+EXACT = 1e-7
+"""Relative error up to which directions are left out of a full-rank file: that of float32."""
+
+FAR_BELOW = 1e-10
+"""The same for the map itself, before any layer is looked at: padding rows make most of its directions nil."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`ΔW = up @ down` of one module; `up` `(o, r)`, `down` `(r, d)`, float32."""
+
+    up: Tensor
+    down: Tensor
+
+
+def write(
+    edit: Edit, projections: Mapping[str, Tensor], part: Path, prefix: str = "unet", rank: int | None = None
+) -> float:
+    """Write `{prefix}.{module}.lora_A.weight` (down) and `.lora_B.weight` (up); returns the error made, see `factors`.
+
+    `prefix` is the pipeline's component: `unet` or `transformer`.
+    """
+    layers, error = factors(edit, projections, rank)
+    tensors = {}
+    for module, layer in layers.items():
+        tensors[f"{prefix}.{module}.lora_A.weight"] = layer.down
+        tensors[f"{prefix}.{module}.lora_B.weight"] = layer.up
+    save_tensors(tensors, part)
+    return error
+
+
+def factors(edit: Edit, projections: Mapping[str, Tensor], rank: int | None = None) -> tuple[dict[str, Layer], float]:
+    """`ΔW` of every edited projection as two factors, and the error made.
+
+    All layers have one rank: readers disagree on what scale a file means whose layers differ in it. A layer that needs
+    less is filled up with zeros. Singular values are split evenly between the factors, so that float16 holds both.
+
+    Args:
+        rank: keep that many directions of each layer, the best in the least-squares sense. Default: all.
+
+    Returns:
+        Module name → factors, and the largest `‖ΔW − ΔW'‖_F / ‖ΔW‖_F` of a layer, before rounding to float32.
+
+    Raises:
+        EditkitError: a rank below 1, an edit that changes none of the projections or does not fit them.
+    """
+    if rank is not None and rank < 1:
+        raise EditkitError(f"--rank: expected at least 1, got {rank}; leave it out for an exact file")
+    split = _decompositions(edit, projections)
+    if not split:
+        raise EditkitError("the edit changes none of this model's projections; there is nothing to write as a LoRA")
+    used = max(_needed(sizes) for _, sizes, _ in split.values())
+    used = used if rank is None else min(rank, used)
+    error = max(float(sizes[used:].norm() / sizes.norm()) for _, sizes, _ in split.values())
+    return {name.removesuffix(".weight"): _layer(*parts, used) for name, parts in split.items()}, error
+
+
+def _decompositions(edit: Edit, projections: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Singular value decomposition of each `ΔW`, `(o, k), (k,), (k, d)` float64, without forming it.
+
+    `EditMap.truncate` gives a `V` with orthonormal rows, so that of the thin `W U` is that of `(W U) V`.
+    """
+    found, shortened = {}, {}
+    for name, W in projections.items():
+        one = edit.map_for(name)
+        if one is None:
+            continue
+        _check_width(name, W, one)
+        if id(one) not in shortened:
+            shortened[id(one)] = one.truncate(error=FAR_BELOW)[0]
+        short = shortened[id(one)]
+        left, sizes, right = torch.linalg.svd(W.to(short.U) @ short.U, full_matrices=False)
+        if sizes.numel() and float(sizes[0]) > 0:
+            found[name] = (left, sizes, right @ short.V)
+    return found
+
+
+def _check_width(name: str, W: Tensor, one: EditMap) -> None:
+    if W.shape[1] != one.width:
+        raise EditkitError(
+            f"{name}: the edit is for embeddings of width {one.width}, the model has {W.shape[1]}; "
+            "use the model family that the edit was made for"
+        )
+
+
+def _needed(sizes: Tensor) -> int:
+    """How many directions it takes until the rest is nil in float32."""
+    left_out = sizes.square().flip(0).cumsum(0).flip(0).sqrt() / sizes.norm()
+    return int((left_out > EXACT).sum())
+
+
+def _layer(left: Tensor, sizes: Tensor, right: Tensor, rank: int) -> Layer:
+    half = sizes[:rank].sqrt()
+    more = rank - len(half)
+    up = torch.nn.functional.pad(left[:, :rank] * half, (0, more))
+    down = torch.nn.functional.pad(half[:, None] * right[:rank], (0, 0, 0, more))
+    return Layer(up.float(), down.float())
