@@ -16,12 +16,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder shaped like SD 1.x, with random weights and the bundled tokenizer."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from editkit.emoji.parts import new_tokenizer
+    from editkit.model.source import find
 
     torch.manual_seed(0)
-    tokenizer: Any = new_tokenizer()
+    tokenizer: Any = CLIPTokenizer.from_pretrained(find("emoji").path / "tokenizer")
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,

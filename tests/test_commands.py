@@ -138,7 +138,9 @@ def test_nothing_is_overwritten_unasked(church: Path, tmp_path: Path) -> None:
     out.write_text("precious")
     words = ["erase", "--concept", "dog", "--out", out]
     assert "exists and is not overwritten" in run(*words, cwd=tmp_path, code=1)
+    assert "no edit file" in run(*words, "--force", cwd=tmp_path, code=1)
     assert out.read_text() == "precious"
+    shutil.copy(church, out)
     run(*words, "--force", cwd=tmp_path)
     assert "dog" in run("info", out, cwd=tmp_path)
 

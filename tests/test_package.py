@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -28,7 +29,11 @@ def test_wheel(tmp_path: Path) -> None:
         names = opened.namelist()
     top = {name.split("/")[0] for name in names}
     assert {"editkit", "editkit_cli"} <= top and "cli" not in top and "tests" not in top and "runs" not in top
-    for needed in ("emoji/model/unet/diffusion_pytorch_model.safetensors", "emoji/judge.safetensors"):
+    for needed in (
+        "emoji/model/unet/diffusion_pytorch_model.safetensors",
+        "emoji/judge.safetensors",
+        "embeddings/clip_bpe/merges.txt.gz",
+    ):
         assert f"editkit/{needed}" in names
     assert wheel.stat().st_size < 55e6
 
@@ -41,6 +46,13 @@ def test_the_mathematics_imports_torch_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_states_the_committed_table() -> None:
+    from editkit.emoji.table import as_markdown
+
+    results = json.loads((ROOT / "tests" / "bench" / "methods.json").read_text())
+    assert as_markdown(results) in (ROOT / "README.md").read_text()
 
 
 def test_names_at_the_top_are_what_they_say() -> None:

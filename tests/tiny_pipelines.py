@@ -40,9 +40,11 @@ def clip(width: int, projected: int | None = None) -> Any:
 
 
 def clip_tokenizer() -> Any:
-    from editkit.emoji.parts import new_tokenizer
+    from transformers import CLIPTokenizer
 
-    return new_tokenizer()
+    from editkit.model.source import find
+
+    return CLIPTokenizer.from_pretrained(find("emoji").path / "tokenizer")
 
 
 def t5(width: int) -> Any:

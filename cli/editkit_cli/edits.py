@@ -64,8 +64,7 @@ def erase(
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edit.options import defaults
     from editkit.editing import erase as erase_from
-    from editkit.model.atomic import check_free
-    from editkit.model.edit_file import save_edit
+    from editkit.model.edit_file import check_free_for_edit, save_edit
     from editkit.model.editable import open_model
     from editkit_cli.show import show_record
 
@@ -87,7 +86,7 @@ def erase(
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{_slug(concepts)}-{method}.safetensors")
-    check_free(out, force)
+    check_free_for_edit(out, force)
     made = erase_from(open_model(model, tokenizer), concepts, guide or (), kept, options, words)
     save_edit(made, out, force)
     show_record(made.record, out, json)
@@ -119,8 +118,7 @@ def edit(
     from editkit.edit.options import defaults
     from editkit.editing import edit_prompt
     from editkit.errors import EditkitError
-    from editkit.model.atomic import check_free
-    from editkit.model.edit_file import save_edit
+    from editkit.model.edit_file import check_free_for_edit, save_edit
     from editkit.model.editable import open_model
     from editkit_cli.show import show_record
 
@@ -132,7 +130,7 @@ def edit(
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{_slug([source])}-time.safetensors")
-    check_free(out, force)
+    check_free_for_edit(out, force)
     made = edit_prompt(open_model(model, tokenizer), source, destination, kept, options, augment, words)
     save_edit(made, out, force)
     show_record(made.record, out, json)
@@ -177,4 +175,4 @@ def compose(
 
 def _slug(texts: list[str]) -> str:
     words = [re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") for text in texts[:3]]
-    return "-".join(word for word in words if word) or "edit"
+    return "-".join(word for word in words if word)[:60].strip("-") or "edit"

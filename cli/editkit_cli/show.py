@@ -45,15 +45,19 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         how.append(f"protect {record['options'].get('protect')}")
     if "scale" in record:
         how.append(f"scale {record['scale']:g}")
-    console.print(f"model [bold]{record.get('model')}[/], {', '.join(how)}: {escape(changed)}")
-    _show_figures(console, record.get("figures", {}))
-    console.print(f"edit: {path}")
+    console.print(f"model [bold]{escape(str(record.get('model')))}[/], {', '.join(how)}: {escape(changed)}")
+    figures = record.get("figures", {})
+    _show_figures(console, figures, "What the edit does")
+    for stream, more in figures.items():
+        if isinstance(more, Mapping) and "rank" in more:
+            _show_figures(console, more, f"What it does to the {stream} vector")
+    print(f"edit: {path}")
 
 
-def _show_figures(console: Console, figures: Mapping[str, Any]) -> None:
+def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> None:
     if not figures:
         return
-    table = Table("figure", "value", "meaning", title="What the edit does", title_justify="left")
+    table = Table("figure", "value", "meaning", title=title, title_justify="left")
     for key, (name, meaning) in PLAIN_WORDS.items():
         if figures.get(key) is not None:
             table.add_row(name, _number(figures[key]), meaning)

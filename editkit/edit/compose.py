@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from editkit.edit.edit import Edit
@@ -38,6 +39,15 @@ def scale(edit: Edit, strength: float) -> Edit:
     return Edit(maps, record | {"scale": strength * edit.record.get("scale", 1.0)})
 
 
+def depends_on_projections(record: Mapping[str, Any]) -> bool:
+    """Whether an edit was computed from the checkpoint's projections and not from its text encoder alone."""
+    if record.get("parts"):
+        return any(depends_on_projections(part) for part in record["parts"])
+    options = record.get("options", {})
+    per_layer = options.get("technique") == "tensor"
+    return options.get("method") == "rece" or options.get("protect") == "minimax" or per_layer
+
+
 def _both(one: EditMap, other: EditMap) -> EditMap:
     if one.width != other.width:
         raise EditkitError(f"edits of widths {one.width} and {other.width} cannot be composed; use one model family")
@@ -46,7 +56,7 @@ def _both(one: EditMap, other: EditMap) -> EditMap:
 
 def _record(parts: list[Edit]) -> dict[str, Any]:
     records = [one.record for one in parts]
-    made_for = {record.get("projections_sha256") for record in records}
+    made_for = {record.get("projections_sha256") for record in records if depends_on_projections(record)}
     joined: dict[str, Any] = {
         key: [item for record in records for item in record.get(key, [])] for key in ("concepts", "guides", "preserve")
     }
@@ -56,7 +66,7 @@ def _record(parts: list[Edit]) -> dict[str, Any]:
         "method": "compose",
         **joined,
         **shared,
-        "projections_sha256": made_for.pop() if len(made_for) == 1 else None,
+        "projections_sha256": next(iter(made_for)) if len(made_for) == 1 else None,
         "parts": [dict(record) for record in records],
     }
 

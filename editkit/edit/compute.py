@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,11 +46,11 @@ class Problem:
     gram: Tensor
     protected: Protected | None
 
-    @property
+    @cached_property
     def C(self) -> Tensor:
         return torch.cat([one.source for one in self.rows]).double()
 
-    @property
+    @cached_property
     def targets(self) -> Tensor:
         return torch.cat([one.target for one in self.rows]).double()
 

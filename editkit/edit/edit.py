@@ -61,6 +61,10 @@ class Edit:
                     "use the model family that the edit was made for"
                 )
             edited[name] = one.weight(W)
+            if not edited[name].isfinite().all():
+                raise EditkitError(
+                    f"{name}: the edited weights do not fit {W.dtype}, or were not finite before; use a weaker edit"
+                )
         return edited
 
     def then(self, later: Edit) -> Edit:

@@ -11,6 +11,7 @@ from editkit.errors import EditkitError
 Method = Literal["time", "uce", "rece"]
 Protect = Literal["none", "prior", "minimax"]
 Technique = Literal["replace", "tensor"]
+EXPAND = ("none", "artist", "object")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -48,6 +49,9 @@ class Options:
         _one_of("protect", self.protect, get_args(Protect))
         _one_of("tokens", self.tokens, TOKENS)
         _one_of("technique", self.technique, get_args(Technique))
+        _one_of("expand", self.expand, EXPAND)
+        if self.expand != "none" and self.protect != "none":
+            raise EditkitError("--expand: a protected edit brings its own templates; use --protect none with it")
         for name in ("lamb", "erase_scale", "preserve_scale", "reg", "epochs", "strength", "rounds"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +11,15 @@ import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
-from editkit.embeddings.cache import WORTH_KEEPING, cached
+from editkit.embeddings.cache import cached
 from editkit.embeddings.rows import last_subject_token
 from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 
 SHORT = 32
-BIG = 768
-"""Width from which long lists are encoded in bfloat16."""
+BIG, MANY = 768, 50
+"""Width and number of prompts from which bfloat16 is used."""
 
 
 @dataclass
@@ -92,12 +93,12 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str], length: int | None = None) -> Tensor:
         """`(prompts, length, width)` float64 on the CPU. `length` cuts a causal encoder short.
 
-        Computed in float32; a list of `WORTH_KEEPING` prompts or more in bfloat16 where that is fast.
+        Computed in float32; a list of `MANY` prompts or more by a large encoder in bfloat16 where that is fast.
         """
         length = min(length or self.length, self.length)
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, length) not in self._known]
         if missing:
-            rows = cached(self._mark(missing), missing, length, lambda: self._run(missing, length))
+            rows = self._run(missing, length)
             self._known.update({(prompt, length): one for prompt, one in zip(missing, rows, strict=True)})
         return torch.stack([self._known[prompt, length] for prompt in prompts]).double()
 
@@ -137,6 +138,7 @@ class TextEncoder:
         start = 0
         while start < len(sizes):
             run = sizes[start] if self.causal else self.length
+            run = int(self.tokenizer.model_max_length) if self.pooled else run
             some = slice(start, start + max(1, self.positions // run))
             yield some, sizes[some][-1]
             start = some.stop
@@ -145,9 +147,12 @@ class TextEncoder:
         return torch.autocast("cpu", torch.bfloat16, enabled=self._coarse(prompts))
 
     def _mark(self, prompts: Sequence[str]) -> str:
-        return f"{self.fingerprint}-bfloat16" if self._coarse(prompts) else self.fingerprint
+        """What rows on the disk go by: weights, precision, and the tokens that were read."""
+        reads = [self.tokenizer.pad_token_id, self.tokenizer.model_max_length, [self.tokens(one) for one in prompts]]
+        precision = "bfloat16" if self._coarse(prompts) else "float32"
+        return f"{self.fingerprint}-{precision}-{hashlib.sha256(repr(reads).encode()).hexdigest()}"
 
     def _coarse(self, prompts: Sequence[str]) -> bool:
         """Whether to encode in bfloat16: a word list enters an edit as means over hundreds of rows, where three digits
         do, and in float32 it would take longer than all the rest."""
-        return self.width >= BIG and len(prompts) >= WORTH_KEEPING and has_fast_bfloat16()
+        return self.width >= BIG and len(prompts) >= MANY and has_fast_bfloat16()

@@ -15,7 +15,7 @@ from editkit.edit.time import align
 from editkit.embeddings.encoder import SHORT, TextEncoder
 from editkit.embeddings.rows import Tokens, paired_rows
 
-AVERAGE_OVER = 256
+AVERAGE_OVER = 64
 SPARE_POSITIONS = 8
 
 
@@ -37,10 +37,10 @@ def concept_rows(
 def _concept_rows(
     encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
-    prompts = [fill(template, one) for template in templates for one in guides]
-    known = encoder.encode(prompts, _length(encoder, prompts) if len(guides) > 1 else None)
     sources, targets = [], []
-    for template, rows in zip(templates, known.split(len(guides)), strict=True):
+    for template in templates:
+        prompts = [fill(template, one) for one in guides]
+        rows = encoder.encode(prompts, _length(encoder, prompts) if len(guides) > 1 else None)
         embedded = encoder.encode([fill(template, concept)])[0]
         at = encoder.subject_at(template, concept)
         pairs = [paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length) for one in guides]

@@ -34,7 +34,9 @@ def clip_pooled(tokenizer: Any, model: Any, projected: bool) -> States:
 
     @torch.no_grad()
     def states(prompts: Sequence[str], length: int) -> Tensor:
-        found = model(_ids(tokenizer, prompts, tokenizer.model_max_length).to(model.device))
+        texts = [prompt or " " for prompt in prompts]  # what follows the end token is not looked at: no padding to 77
+        ids = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt").input_ids
+        found = model(ids.to(model.device))
         return (found.text_embeds if projected else found.pooler_output).float().cpu()[:, None]
 
     return states

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -19,6 +20,14 @@ from editkit.emoji.catalogue import catalogue
 
 TEXT_WIDTH = 512
 TEXT_LENGTH = 24
+
+
+def kept_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer of a training run. Learning breaks ties at random, so it is learnt once and kept in `folder`: a
+    resumed run must not give two words each other's numbers."""
+    if not (folder / "tokenizer.json").exists():
+        new_tokenizer().save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def new_tokenizer(vocabulary: int = 1400) -> CLIPTokenizer:

@@ -16,7 +16,7 @@ from diffusers import StableDiffusionPipeline
 
 from editkit.emoji.catalogue import subjects
 from editkit.emoji.icons import render_all
-from editkit.emoji.parts import new_scheduler, new_tokenizer
+from editkit.emoji.parts import kept_tokenizer, new_scheduler
 from editkit.emoji.pictures import Composer
 from editkit.emoji.train_denoiser import Denoiser, Latents, cache_latents, train_denoiser
 from editkit.emoji.train_judge import accuracy, keep_recognised, train_judge, unedited_generations, write_judge
@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=find("emoji").path, help="where the finished model is written")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-steps", type=int, default=2300)
-    parser.add_argument("--decoder-steps", type=int, default=700)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--decoder-steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=5200)
     parser.add_argument("--judge-steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
@@ -41,7 +41,7 @@ def main() -> None:
     composer = Composer(render_all(subjects(), given.folder), given.device)
     vae = train_vae(composer, given.folder, given.vae_steps, seed=given.seed)
     latents = cache_latents(vae, composer, given.folder / "latents.pt", seed=given.seed)
-    tokenizer = new_tokenizer()
+    tokenizer = kept_tokenizer(given.folder / "tokenizer")
     denoiser = train_denoiser(
         latents, tokenizer, given.folder, given.steps, given.batch, device=given.device, seed=given.seed
     )

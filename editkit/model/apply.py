@@ -14,7 +14,8 @@ from editkit.errors import EditkitError
 from editkit.model.families import family_of
 from editkit.model.projections import is_text_projection
 
-Originals = dict[str, Tensor]
+Originals = list[tuple[Any, Tensor]]
+"""Parameters and what was in them: names may change while a pipeline is edited, by a LoRA for instance."""
 
 
 @torch.no_grad()
@@ -22,7 +23,8 @@ def apply_edit(pipe: Any, edit: Edit) -> Originals:
     """Overwrite the text projections of `pipe` with the edited ones; returns the originals for `revert_edit`.
 
     Raises:
-        EditkitError: the pipeline's family is unknown, or the edit is for another width or other layers.
+        EditkitError: the pipeline's family is unknown, the edit is for another width or other layers, or the weights
+            are not where they can be edited: fused, offloaded or quantised.
     """
     weights = _text_projections(pipe)
     edited = edit.weights({name: weight.detach().cpu() for name, weight in weights.items()})
@@ -31,18 +33,17 @@ def apply_edit(pipe: Any, edit: Edit) -> Originals:
             f"the edit is for {', '.join(edit.maps)}, but {type(pipe).__name__} has no such projection; "
             "use the model family that the edit was made for"
         )
-    originals = {name: weights[name].detach().clone() for name in edited}
+    originals = [(weights[name], weights[name].detach().clone()) for name in edited]
     for name, value in edited.items():
         weights[name].copy_(value)
     return originals
 
 
 @torch.no_grad()
-def revert_edit(pipe: Any, originals: Originals) -> None:
+def revert_edit(originals: Originals) -> None:
     """Put back what `apply_edit` returned: kept, not recomputed, so bit for bit."""
-    weights = dict(denoiser(pipe).named_parameters())
-    for name, value in originals.items():
-        weights[name].copy_(value)
+    for weight, value in originals:
+        weight.copy_(value)
 
 
 @contextmanager
@@ -52,15 +53,37 @@ def applied(pipe: Any, edit: Edit) -> Iterator[Any]:
     try:
         yield pipe
     finally:
-        revert_edit(pipe, originals)
+        revert_edit(originals)
 
 
 def denoiser(pipe: Any) -> Any:
-    """The UNet or the transformer."""
-    return getattr(pipe, "unet", None) or pipe.transformer
+    """The UNet or the transformer, compiled or not."""
+    unet = getattr(pipe, "unet", None)
+    model = pipe.transformer if unet is None else unet
+    return getattr(model, "_orig_mod", model)
 
 
 def _text_projections(pipe: Any) -> dict[str, Any]:
+    """Tensor name → parameter. A LoRA that is loaded keeps the weight under `base_layer`; the edit goes beneath it."""
     model = denoiser(pipe)
     family = family_of(type(pipe).__name__, model.config.get("cross_attention_dim"))
-    return {name: weight for name, weight in model.named_parameters() if is_text_projection(family, name)}
+    named = ((name, name.replace(".base_layer.", "."), weight) for name, weight in model.named_parameters())
+    found = {}
+    for own, name, weight in named:
+        if is_text_projection(family, name):
+            _check_editable(model, own, weight)
+            found[name] = weight
+    return found
+
+
+def _check_editable(model: Any, name: str, weight: Any) -> None:
+    parts = name.split(".")
+    around = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts) - 1)]
+    if any(getattr(module, "fused_projections", False) for module in around):
+        raise EditkitError(f"{name}: its pipeline runs fused projections; call unfuse_qkv_projections() first")
+    if weight.is_meta:
+        raise EditkitError(f"{name}: its weights are offloaded; edit the pipeline before offloading it")
+    if not weight.is_floating_point():
+        raise EditkitError(
+            f"{name}: is quantised to {weight.dtype}; edit the unquantised model and quantise the export"
+        )

@@ -12,9 +12,13 @@ from editkit.errors import EditkitError
 
 def check_free(path: Path, force: bool = False) -> None:
     """Refuse a place that cannot be written, or that would be overwritten unasked. Call it before the work starts."""
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise EditkitError(f"{str(path)[:80]}: cannot be written ({error.strerror}); give another --out") from error
+    if is_folder:
         raise EditkitError(f"{path}: expected a file name, this is a folder; add a file name")
-    if path.exists() and not force:
+    if exists and not force:
         raise EditkitError(f"{path} exists and is not overwritten unasked; give another --out, or --force")
     folder = path.parent
     while not folder.exists():

@@ -42,11 +42,12 @@ def write_folder_atomic(path: Path, fill: Callable[[Path], None], force: bool = 
         EditkitError: see `check_free_folder`, or the disk is full or read-only; nothing is left.
     """
     check_free_folder(path, force)
-    path = path.absolute()
+    path = path.resolve()
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         part.mkdir(parents=True)
         fill(part)
+        _check_replaced(path, part)
         _sync(part)
         _put(part, path)
         _sync_folder(path.parent)
@@ -54,6 +55,13 @@ def write_folder_atomic(path: Path, fill: Callable[[Path], None], force: bool = 
         raise EditkitError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_replaced(old: Path, new: Path) -> None:
+    """Refuse to delete, with an old pipeline, what somebody else put beside it."""
+    foreign = {one.name for one in old.iterdir()} - {one.name for one in new.iterdir()} if old.is_dir() else set()
+    if foreign:
+        raise EditkitError(f"{old}: holds {sorted(foreign)[0]}, which the new pipeline does not; give another --out")
 
 
 def _put(part: Path, path: Path) -> None:

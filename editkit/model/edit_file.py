@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
@@ -10,24 +11,42 @@ from pathlib import Path
 from editkit.edit.edit import Edit
 from editkit.edit.edit_map import EditMap
 from editkit.errors import EditkitError
-from editkit.model.atomic import write_atomic
+from editkit.model.atomic import check_free, write_atomic
 from editkit.model.formats import save_tensors
 from editkit.model.projections import read_tensors
-from editkit.model.record import FORMAT_VERSION, RECORD_KEY, read_record
+from editkit.model.record import DOWNS_KEY, FORMAT_VERSION, RECORD_KEY, read_json_metadata, read_record
 
 EXACT = 1e-7
 """Relative error to which a map is truncated before it is written: that of float32."""
 
 
 def save_edit(edit: Edit, path: Path | str, force: bool = False) -> None:
-    """Write `edit` to `path`. The down factor `V` is stored once for all maps that share it."""
+    """Write `edit` to `path`. A down factor `V` that several maps share is stored once."""
+    path = Path(path)
+    check_free_for_edit(path, force)
     maps = _compact(edit)
-    tensors = {f"up.{name}": one.U.float() for name, one in maps.items()}
-    shared = len({id(one.V) for one in maps.values()}) == 1
+    owners: dict[int, str] = {}
     for name, one in maps.items():
-        tensors["down.*" if shared else f"down.{name}"] = one.V.float()
-    record = json.dumps({"format_version": FORMAT_VERSION, **edit.record}, ensure_ascii=False)
-    write_atomic(Path(path), lambda part: save_tensors(tensors, part, {RECORD_KEY: record}), force)
+        owners.setdefault(id(one.V), name)
+    tensors = {f"up.{name}": one.U.float() for name, one in maps.items()}
+    tensors |= {f"down.{owners[id(one.V)]}": one.V.float() for one in maps.values()}
+    metadata = {
+        RECORD_KEY: json.dumps({"format_version": FORMAT_VERSION, **edit.record}, ensure_ascii=False),
+        DOWNS_KEY: json.dumps({name: owners[id(one.V)] for name, one in maps.items()}),
+    }
+    write_atomic(path, lambda part: save_tensors(tensors, part, metadata), force)
+
+
+def check_free_for_edit(path: Path, force: bool = False) -> None:
+    """As `check_free`; and what is replaced with `force` must be an edit file: never a checkpoint."""
+    check_free(path, force)
+    if path.exists():
+        try:
+            read_record(path)
+        except EditkitError as error:
+            raise EditkitError(
+                f"{path} exists and is no edit file: --force replaces edit files alone; give another --out"
+            ) from error
 
 
 def load_edit(path: Path | str) -> Edit:
@@ -37,16 +56,12 @@ def load_edit(path: Path | str) -> Edit:
         EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
     """
     path = Path(path)
-    record = read_record(path)
-    tensors = read_tensors(path, lambda _: True)
-    ups, downs = (
-        {key.removeprefix(side): factor.double() for key, factor in tensors.items() if key.startswith(side)}
-        for side in ("up.", "down.")
-    )
+    record, owners = read_record(path), read_json_metadata(path, DOWNS_KEY)
+    factors = {name: tensor.double() for name, tensor in read_tensors(path, lambda _: True).items()}
     maps = {}
-    for name, up in ups.items():
-        down = downs.get(name, downs.get("*"))
-        if down is None or up.ndim != 2 or up.shape != down.shape[::-1]:
+    for name, owner in owners.items():
+        up, down = factors.get(f"up.{name}"), factors.get(f"down.{owner}")
+        if up is None or down is None or up.ndim != 2 or up.shape != down.shape[::-1]:
             raise EditkitError(f"{path}: its factors for {name} do not fit each other; make the edit again")
         maps[name] = EditMap(up, down)
     if not maps:
@@ -66,6 +81,5 @@ def compose_files(paths: Sequence[Path], out: Path, scale: float = 1.0, force: b
 def _compact(edit: Edit) -> dict[str, EditMap]:
     """Padding rows are nearly equal: a handful of directions carries the whole map. Maps that share their down factor
     stay as they are, so that it is stored once."""
-    if len({id(one.V) for one in edit.maps.values()}) < len(edit.maps):
-        return dict(edit.maps)
-    return {name: one.truncate(error=EXACT)[0] for name, one in edit.maps.items()}
+    uses = Counter(id(one.V) for one in edit.maps.values())
+    return {name: one if uses[id(one.V)] > 1 else one.truncate(error=EXACT)[0] for name, one in edit.maps.items()}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from editkit.edit.edit import Edit
 from editkit.errors import EditkitError
-from editkit.model.atomic import write_atomic
+from editkit.model.atomic import check_free, write_atomic
+from editkit.model.atomic_folder import check_free_folder
 from editkit.model.editable import EditableModel
 from editkit.model.fit import check_fit
 from editkit.model.formats import diffusers_folder, kohya, kv, lora, single_file
@@ -60,6 +61,10 @@ def export(
             f"--format {format}: model {model.source.name} is {have}; "
             f"use --format {'single-file' if model.source.is_single_file else 'diffusers'}"
         )
+    if rank is not None and rank < 1:
+        raise EditkitError(f"--rank: expected at least 1, got {rank}; leave it out for an exact file")
+    _check_apart(path, model.source.path)
+    (check_free_folder if format == "diffusers" else check_free)(path, force)
     check_fit(edit, model, force)
     count = sum(edit.map_for(name) is not None for name in model.projections)
     if format == "diffusers":
@@ -70,6 +75,13 @@ def export(
     write = _writer(edit, model, format, rank, errors)
     write_atomic(path, write, force)
     return Exported(count, max(errors, default=0.0))
+
+
+def _check_apart(path: Path, model: Path) -> None:
+    """Whatever the flags, the model itself is not overwritten."""
+    target, source = path.resolve(), model.resolve()
+    if target == source or source in target.parents:
+        raise EditkitError(f"{path}: is the model itself, or lies in its folder; give another --out")
 
 
 def _writer(

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import warnings
 
+from editkit.edit.compose import depends_on_projections
 from editkit.edit.edit import Edit
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
-
-
-def depends_on_projections(edit: Edit) -> bool:
-    """Whether the map was computed from the checkpoint's projections and not from its text encoder alone."""
-    parts = edit.record.get("parts")
-    if parts:
-        return any(depends_on_projections(Edit(edit.maps, part)) for part in parts)
-    options = edit.record.get("options", {})
-    per_layer = options.get("technique") == "tensor"
-    return options.get("method") == "rece" or options.get("protect") == "minimax" or per_layer
 
 
 def check_fit(edit: Edit, model: EditableModel, force: bool = False) -> None:
@@ -39,7 +30,7 @@ def check_fit(edit: Edit, model: EditableModel, force: bool = False) -> None:
         raise EditkitError(
             f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
         )
-    if not depends_on_projections(edit) or edit.record.get("projections_sha256") == model.projections_sha256:
+    if not depends_on_projections(edit.record) or edit.record.get("projections_sha256") == model.projections_sha256:
         return
     if not force:
         raise EditkitError(

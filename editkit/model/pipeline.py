@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -22,8 +21,12 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     from diffusers import StableDiffusionPipeline
 
     source = model if isinstance(model, Source) else find(model)
-    index = json.loads((source.path / "model_index.json").read_text())
-    kind = index.get("_class_name")
+    if source.is_single_file:
+        raise EditkitError(
+            f"model {source.name}: pictures are drawn with a diffusers folder, this is a single file; load it with "
+            "StableDiffusionPipeline.from_single_file(...).save_pretrained(DIR) and give that folder"
+        )
+    kind = source.index.get("_class_name")
     if kind != "StableDiffusionPipeline":
         raise EditkitError(f"model {source.name}: expected a StableDiffusionPipeline, its model_index.json says {kind}")
     for component in ("unet", "vae", "text_encoder"):
@@ -34,6 +37,7 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
                 source.path,
                 dtype=dtype or torch.float32,
                 use_safetensors=True,
+                variant=source.variant("unet"),
                 local_files_only=True,
                 low_cpu_mem_usage=False,
                 safety_checker=None,
@@ -42,7 +46,10 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded ({error}); is a file truncated?") from error
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
+    try:
+        pipe.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise EditkitError(f"--device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
     for part in (pipe.unet, pipe.vae):
         part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
     return pipe

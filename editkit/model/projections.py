@@ -50,9 +50,13 @@ def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over names and bytes, in the order of the names."""
+    """sha256 over names and values, in the order of the names.
+
+    Values are taken in float16: a checkpoint and its half-precision copy are the same model.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(name.encode())
+        tensor = tensor.half()
         digest.update(tensor.contiguous().view(-1).view(dtype=torch.uint8).numpy().data)
     return digest.hexdigest()

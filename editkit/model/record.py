@@ -12,6 +12,8 @@ from editkit.errors import EditkitError
 
 FORMAT_VERSION = 1
 RECORD_KEY = "editkit"
+DOWNS_KEY = "editkit_downs"
+"""Which down factor each map uses."""
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
@@ -21,22 +23,37 @@ def read_record(path: Path | str) -> dict[str, Any]:
         EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
     """
     path = Path(path)
-    if not path.is_file():
+    record = read_json_metadata(path, RECORD_KEY)
+    version = record.get("format_version", 0)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise EditkitError(f"{path}: format version {version}, expected at most {FORMAT_VERSION}; update editkit")
+    return record
+
+
+def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
+    """One JSON object of the header of an edit file."""
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:
+        raise EditkitError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if is_folder:
+        raise EditkitError(f"{path}: expected an edit file (.safetensors), this is a folder")
+    if not is_file:
         raise EditkitError(f"{path}: no such edit file; make one with `editkit erase ... --out {path}`")
     try:
         with safe_open(path, framework="np") as opened:
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
+        what = "is it truncated? make it again" if path.suffix == ".safetensors" else "give a .safetensors edit file"
         raise EditkitError(
-            f"{path}: cannot be read as safetensors ({error}); is it truncated? make it again"
+            f"{path}: expected an edit file, but it cannot be read as safetensors ({error}); {what}"
         ) from error
-    if RECORD_KEY not in metadata:
-        raise EditkitError(f"{path}: a safetensors file, but not an edit: expected metadata {RECORD_KEY!r}, found none")
+    if key not in metadata:
+        raise EditkitError(f"{path}: a safetensors file, but not an edit: expected metadata {key!r}, found none")
     try:
-        record = json.loads(metadata[RECORD_KEY])
-        version = int(record.get("format_version", 0))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise EditkitError(f"{path}: its record is not the JSON it should be ({error}); make the edit again") from error
-    if version > FORMAT_VERSION:
-        raise EditkitError(f"{path}: format version {version}, expected at most {FORMAT_VERSION}; update editkit")
-    return record
+        found = json.loads(metadata[key])
+    except ValueError as error:
+        raise EditkitError(f"{path}: its {key} is not the JSON it should be ({error}); make the edit again") from error
+    if not isinstance(found, dict):
+        raise EditkitError(f"{path}: its {key} is not the JSON object it should be; make the edit again")
+    return found

@@ -19,7 +19,7 @@ ENVIRONMENT = "EDITKIT_MODEL"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
-HUB_SPARE = ["*.fp16.safetensors", "*.non_ema*", "*/flax*", "*/openvino*", "safety_checker/*.safetensors"]
+HUB_SPARE = ["*.fp16.*", "*.fp16-*", "*.non_ema*", "*/flax*", "*/openvino*"]
 
 
 @dataclass(frozen=True)
@@ -68,27 +68,34 @@ class Source:
         return _read_json(path) if path.is_file() else {}
 
     def weights(self, component: str) -> list[Path]:
-        """The safetensors files of a component: one, or the shards that its index names.
+        """The safetensors files of a component: one, or the shards that its index names; variants (fp16) last.
 
         Raises:
             EditkitError: there are none, or only pickles.
         """
         folder = self.path / component
-        index = next(iter(sorted(folder.glob("*.safetensors.index*.json"))), None)
-        if index is not None:
+        whole = [path for path in sorted(folder.glob("*.safetensors")) if "-of-" not in path.name]
+        found = [path for path in whole if path.name.count(".") == 1]
+        indexes = sorted(folder.glob("*.safetensors.index*.json"), key=lambda path: (path.name.count("."), path.name))
+        plain = [path for path in indexes if path.name.endswith(".safetensors.index.json")]
+        index = next(iter(plain if plain or whole else indexes), None)
+        if index is not None and not found:
             names = sorted(set(_read_json(index).get("weight_map", {}).values()))
             missing = [name for name in names if not (folder / name).is_file()]
             if missing or not names:
                 raise EditkitError(f"{index}: expected the shards that it names, {missing or 'it names none'}")
             return [folder / name for name in names]
-        full = [path for path in sorted(folder.glob("*.safetensors")) if path.name.count(".") == 1]
-        found = full or sorted(folder.glob("*.safetensors"))
-        if found:
-            return found[:1]
+        if found or whole:
+            return (found or whole)[:1]
         pickles = [path for path in folder.glob("*") if path.suffix in PICKLES]
         if pickles:
             raise EditkitError(_is_a_pickle(pickles[0]))
         raise EditkitError(f"{folder}: expected a .safetensors file, found none; is the model complete?")
+
+    def variant(self, component: str) -> str | None:
+        """The variant that `weights` chose: `fp16` for `model.fp16.safetensors`."""
+        parts = self.weights(component)[0].name.split("-0")[0].removesuffix(".safetensors").split(".")
+        return parts[1] if len(parts) > 1 else None
 
 
 def find(model: str | os.PathLike[str] | Source | None = None, tokenizer: Path | None = None) -> Source:
@@ -105,10 +112,16 @@ def find(model: str | os.PathLike[str] | Source | None = None, tokenizer: Path |
     if name == BUNDLED:
         return Source(name, Path(str(files("editkit.emoji") / "model")))
     path = Path(name).expanduser()
+    try:
+        path.exists()
+    except OSError as error:
+        raise EditkitError(f"model {name[:80]}: cannot be read ({error.strerror}); check the path") from error
     if path.suffix.lower() in PICKLES:
         raise EditkitError(_is_a_pickle(path))
     if path.is_file():
         return _checked_file(name, path, tokenizer)
+    if tokenizer is not None:
+        raise EditkitError("--tokenizer: a diffusers folder brings its own; the option is for a single-file checkpoint")
     if not path.is_dir():
         if HUB_ID.fullmatch(name):
             return Source(name, fetch(name))
@@ -141,7 +154,7 @@ def fetch(hub_id: str) -> Path:
 
 
 def _checked_file(name: str, path: Path, tokenizer: Path | None) -> Source:
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         raise EditkitError(f"model {name}: expected a .safetensors checkpoint or a folder, got {path.suffix or name!r}")
     source = Source(name, path, tokenizer)
     _ = source.family  # a LoRA or a VAE is refused before any work

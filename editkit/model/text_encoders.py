@@ -78,7 +78,8 @@ def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> li
     found = []
     for suffix in suffixes:
         # SDXL's first encoder is stored without a projection and read for its hidden states alone
-        projects = "WithProjection" in str(source.config(f"text_encoder{suffix}").get("architectures"))
+        stated = source.index.get(f"text_encoder{suffix}"), source.config(f"text_encoder{suffix}").get("architectures")
+        projects = "WithProjection" in str(stated)
         kind = CLIPTextModelWithProjection if pooled and projects else CLIPTextModel
         tokenizer = _read(source, CLIPTokenizer, f"tokenizer{suffix}")
         found.append((tokenizer, _read(source, kind, f"text_encoder{suffix}", dtype=torch.float32)))
@@ -99,8 +100,7 @@ def _read(source: Source, kind: Any, component: str, **how: Any) -> Any:
     """A tokenizer, or with `how` a model of safetensors."""
     folder: Path = source.path / component
     if how:
-        source.weights(component)  # a pickle, or nothing, is refused here
-        how["use_safetensors"] = True
+        how |= {"use_safetensors": True, "variant": source.variant(component)}  # a pickle, or nothing, is refused here
     try:
         with quiet():
             read = kind.from_pretrained(folder, local_files_only=True, **how)

@@ -101,6 +101,9 @@ def _batch(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], sampling
     text = embed(pipe, part, variants, sampling.negative if guided else None)
     latents = torch.stack([noise(pipe, job.seed) for job in part]).to(pipe.device)
     scheduler = pipe.scheduler
+    known = scheduler.config.num_train_timesteps
+    if sampling.steps > known:
+        raise EditkitError(f"--steps: expected at most {known}, the steps that the model was trained with")
     scheduler.set_timesteps(sampling.steps)
     latents = latents * scheduler.init_noise_sigma
     with _fast(pipe):

@@ -35,9 +35,8 @@ from tests.reference import correlated_rows, random_weights
 WIDTH = {"tiny": 32, "sd14": 768, "sdxl": 2048}
 OUTS = {
     "tiny": [16, 32, 64] * 2,
-    "sd14": [320] * 2 * 5
-    + [640] * 2 * 5
-    + [1280] * 2 * 6,  # K and V; two down, three up blocks each, one in the middle
+    # K and V; two down, three up blocks each, one in the middle
+    "sd14": [320] * 10 + [640] * 10 + [1280] * 12,
     "sdxl": [640] * 2 * 10 + [1280] * 2 * 60,  # 4 down and 6 up; 20 down, 10 in the middle, 30 up
 }
 LAMB, REG, PRESERVE = 0.1, 0.1, 0.1
@@ -163,8 +162,7 @@ def run_case(case: Case) -> dict[str, Any]:
 
 
 def memory_mib(field: str) -> float:
-    """Resident memory: `VmRSS` now, `VmHWM` at its peak. Without /proc the peak is all there is to ask for; `ru_maxrss`
-    is second choice since it starts at the size of the parent process."""
+    """Resident memory: `VmRSS` now, `VmHWM` at its peak. Without /proc there is only `ru_maxrss`, a peak too."""
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith(field + ":"):
@@ -315,7 +313,7 @@ def main() -> None:
     report = {"machine": machine(args.threads), "results": run_all(args)}
     show(report["results"])
     if args.out:
-        args.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

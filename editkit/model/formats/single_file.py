@@ -14,6 +14,7 @@ from torch import Tensor
 from editkit.edit.edit import Edit
 from editkit.errors import EditkitError
 from editkit.model.ldm_names import UNET_PREFIX, to_ldm
+from editkit.model.single_file import open_tensors
 
 BLOCK = 1 << 22
 """Bytes copied at a time."""
@@ -31,6 +32,8 @@ DTYPES = {
 def write(edit: Edit, projections: Mapping[str, Tensor], source_file: Path, part: Path, family: str) -> None:
     """Stream `source_file` to `part` with the edited projections in it: every other byte is the same.
 
+    Moving averages of the projections (`model_ema.*`) are edited too, where the checkpoint holds them.
+
     `projections` are the file's own, as `editkit.model.single_file.read_projections_ldm` reads them.
 
     Raises:
@@ -40,7 +43,16 @@ def write(edit: Edit, projections: Mapping[str, Tensor], source_file: Path, part
     names = read_header(source_file).tensors
     prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in names) else ""
     edited = {prefix + to_ldm(name, family): one for name, one in edit.weights(projections).items()}
+    twins = {name: twin for name in projections if (twin := _averaged(to_ldm(name, family))) in names}
+    with open_tensors(source_file) as opened:
+        averages = {name: opened.get_tensor(twin) for name, twin in twins.items()}
+    edited |= {twins[name]: one for name, one in edit.weights(averages).items()}
     copy_with(source_file, part, edited)
+
+
+def _averaged(name: str) -> str:
+    """The name of a weight's moving average, which some released checkpoints hold beside it: without dots."""
+    return "model_ema." + f"diffusion_model.{name}".replace(".", "")
 
 
 @dataclass(frozen=True)
