@@ -15,7 +15,7 @@ NEEDS := pyproject.toml constraints.txt
 help:
 	@echo "make demo   remove a concept from the bundled model and draw before and after"
 	@echo "make test   lint, types and tests"
-	@echo "make bench  time the closed-form solve"
+	@echo "make bench  time the closed-form solve, and erasing from a checkpoint of SD 1.4's size"
 	@echo "make model  train the bundled model again"
 	@echo "make table  measure the methods on the bundled model"
 
@@ -35,6 +35,7 @@ test: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/bench/closed_form.py
+	$(BIN)/python tests/bench/erase_cost.py
 
 model: $(VENV)/.installed-train
 	$(BIN)/python -m editkit.emoji.train
