@@ -116,7 +116,8 @@ def test_the_full_weights_go_before_a_variant(tmp_path: Path) -> None:
 
 def test_a_half_precision_copy_is_the_same_model(tiny_sd: Path, tmp_path: Path) -> None:
     pipe = editkit.load(tiny_sd)
-    pipe.unet.half(), pipe.text_encoder.half()
+    for part in (pipe.unet, pipe.text_encoder):
+        part.half()
     pipe.save_pretrained(tmp_path / "half")
     one, other = open_model(tiny_sd), open_model(tmp_path / "half")
     assert one.text_encoder_sha256 == other.text_encoder_sha256 and one.projections_sha256 == other.projections_sha256
