@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from editkit.errors import EditkitError
 from editkit.model.families import Family, rule_for
+from editkit.model.single_file import open_tensors, read_projections_ldm
 from editkit.model.source import Source
 
 
@@ -23,8 +23,6 @@ def is_text_projection(family: Family, name: str) -> bool:
 def read_projections(source: Source) -> dict[str, Tensor]:
     """Tensor name as in diffusers → `W` `(o, d)`, read one by one: the rest of the checkpoint is never in memory."""
     if source.is_single_file:
-        from editkit.model.single_file import read_projections_ldm
-
         return dict(sorted(read_projections_ldm(source.path).items()))
     family = source.family
     found: dict[str, Tensor] = {}
@@ -40,13 +38,8 @@ def read_projections(source: Source) -> dict[str, Tensor]:
 
 def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     """The tensors of a safetensors file whose names `wanted` accepts."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.offset_keys() if wanted(name)}
-    except (SafetensorError, OSError) as error:
-        raise EditkitError(
-            f"{path}: expected a safetensors file, but it cannot be read ({error}); it may be truncated, fetch it again"
-        ) from error
+    with open_tensors(path) as opened:
+        return {name: opened.get_tensor(name) for name in opened.offset_keys() if wanted(name)}
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -16,7 +16,7 @@ from editkit.model.families import Family, by_name, family_of
 
 BUNDLED = "emoji"
 ENVIRONMENT = "EDITKIT_MODEL"
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
 HUB_SPARE = ["*.fp16.*", "*.fp16-*", "*.non_ema*", "*/flax*", "*/openvino*"]

@@ -14,9 +14,9 @@ from editkit.errors import EditkitError
 from editkit.model.atomic_folder import write_folder_atomic
 from editkit.model.formats.single_file import copy_with, read_header
 from editkit.model.single_file import open_tensors
+from editkit.model.source import PICKLES
 
 WEIGHTS = ".safetensors"
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 OTHER_WEIGHTS = (".msgpack", ".onnx", ".onnx_data", ".h5", ".xml")
 """Weights for other frameworks: those of the edited component would still hold what was edited."""
 
