@@ -112,7 +112,9 @@ def average_of(words: Sequence[str]) -> list[str]:
 def subject_rows(encoder: TextEncoder, words: Sequence[str]) -> Tensor:
     """The last subject token of "a X", `(words, d)`."""
     embedded = encoder.encode_words([fill("a {}", word) for word in words])
-    return torch.stack([rows[encoder.subject_at("a {}", word)] for rows, word in zip(embedded, words, strict=True)])
+    return torch.stack(
+        [rows[encoder.subject_at("a {}", word)] for rows, word in zip(embedded, words, strict=True)]
+    ).double()
 
 
 def closeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
