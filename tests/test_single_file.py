@@ -157,7 +157,7 @@ def test_text_encoders_are_those_of_the_folder(
         assert ids.equal(same) and ids.shape == (3, ldm.POSITIONS)
         with torch.no_grad():
             expected = theirs(ids, output_hidden_states=True)
-        close: dict[str, float] = {"rtol": 1e-4, "atol": 1e-5}
+        close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
         torch.testing.assert_close(model.rows(ids.tolist(), -2), expected.hidden_states[-2].flatten(0, 1), **close)
         if end:
             torch.testing.assert_close(model.pooled(ids.tolist(), projected=True), expected.text_embeds, **close)

@@ -17,8 +17,9 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 
 from editkit.errors import EditkitError
 
-PACK = 128
-"""Positions of a pack at least: attention costs their square, and every pack repeats the shared beginnings."""
+PACK = 160
+"""Positions of a pack: attention costs their square, and every pack repeats what its sequences begin with. Two whole
+prompts of 77 fit in one."""
 
 AT_A_TIME = 2048
 """Positions that go through a layer at a time."""
@@ -191,15 +192,16 @@ class _Packs:
 
 
 def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
-    size = max(PACK, *(len(one) for one in sequences))
+    limit = max(PACK, *(len(one) for one in sequences))
     order = sorted(range(len(sequences)), key=lambda n: list(sequences[n]))
     packs: list[dict[tuple[int, ...], int]] = []
     at: dict[int, tuple[int, list[int]]] = {}
     for n in order:
         starts = [tuple(sequences[n][: end + 1]) for end in range(len(sequences[n]))]
-        if not packs or len(packs[-1]) + sum(one not in packs[-1] for one in starts) > size:
+        if not packs or len(packs[-1]) + sum(one not in packs[-1] for one in starts) > limit:
             packs.append({})
         at[n] = len(packs) - 1, [packs[-1].setdefault(one, len(packs[-1])) for one in starts]
+    size = max(len(pack) for pack in packs)
     ids, places = (torch.zeros(len(packs), size, dtype=torch.long) for _ in range(2))
     for p, pack in enumerate(packs):
         ids[p, : len(pack)] = torch.tensor([one[-1] for one in pack])

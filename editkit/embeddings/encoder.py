@@ -43,7 +43,6 @@ class TextEncoder:
     pooled: bool = False
     _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
     _tokenized: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
-    _words: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def spare(self) -> int:
@@ -56,7 +55,7 @@ class TextEncoder:
         Raises:
             EditkitError: the prompt is longer than the encoder reads.
         """
-        ids = self._ids(*spoken([prompt]), True)
+        ids = self._ids(spoken([prompt])[0], True)
         limit = self.tokenizer.model_max_length if self.pooled else self.length
         if len(ids) > limit:
             raise EditkitError(
@@ -88,30 +87,27 @@ class TextEncoder:
             self._tokenized[key] = self.tokenizer(text, truncation=False, add_special_tokens=special).input_ids
         return self._tokenized[key]
 
-    def encode(self, prompts: Sequence[str], length: int | None = None) -> Tensor:
-        """`(prompts, length, width)` float64 on the CPU. `length` cuts a causal encoder short.
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """`(prompts, length, width)` float64 on the CPU.
 
         Computed in float32; a list of `MANY` prompts or more by a large encoder in bfloat16 where that is fast.
         """
-        length = min(length or self.length, self.length)
-        missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, length) not in self._known]
+        return torch.stack(self.encode_each(prompts, self.length)).double()
+
+    def encode_each(self, prompts: Sequence[str], spare: int, keep: bool = False) -> list[Tensor]:
+        """Rows of every prompt up to `spare` after its end, as far as the encoder goes: `(rows_in + spare, width)`
+        float32 each. Precision as for `encode`. With `keep`, a long list is kept on disk."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare) not in self._known]
         if missing:
-            rows = self._run(missing, [length] * len(missing)).unflatten(0, (len(missing), length))
-            self._known.update({(prompt, length): one for prompt, one in zip(missing, rows, strict=True)})
-        return torch.stack([self._known[prompt, length] for prompt in prompts]).double()
+            sizes = [min(self.length, self.rows_in(prompt) + spare) for prompt in missing]
+            mark = self._mark(missing) if keep else None
+            rows = cached(mark, missing, spare, lambda: self._run(missing, sizes))
+            self._known.update(((prompt, spare), one) for prompt, one in zip(missing, rows.split(sizes), strict=True))
+        return [self._known[prompt, spare] for prompt in prompts]
 
     def encode_words(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Rows of every prompt up to `spare` after its end, `(rows_in + spare, width)` float32 each.
-
-        For long lists: a causal encoder spends no time on their padding. Precision as for `encode`.
-        """
-        counts = {prompt: min(self.length, self.rows_in(prompt) + self.spare) for prompt in dict.fromkeys(prompts)}
-        missing = [prompt for prompt in counts if prompt not in self._words]
-        if missing:
-            sizes = [counts[prompt] for prompt in missing]
-            rows = cached(self._mark(missing), missing, self.spare, lambda: self._run(missing, sizes))
-            self._words.update(zip(missing, rows.split(sizes), strict=True))
-        return [self._words[prompt] for prompt in prompts]
+        """`encode_each` for a long list: a causal encoder spends no time on its padding."""
+        return self.encode_each(prompts, self.spare, keep=True)
 
     def _run(self, prompts: Sequence[str], sizes: Sequence[int]) -> Tensor:
         return finite(self.states(prompts, sizes, self._coarse(prompts)))

@@ -37,27 +37,25 @@ def concept_rows(
 def _concept_rows(
     encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
+    embedded = encoder.encode([fill(template, concept) for template in templates])
+    prompts = [[fill(template, one) for one in guides] for template in templates]
+    spoken = iter(encoder.encode_each([prompt for some in prompts for prompt in some], _spare(encoder, guides)))
     sources, targets = [], []
-    for template in templates:
-        prompts = [fill(template, one) for one in guides]
-        rows = encoder.encode(prompts, _length(encoder, prompts) if len(guides) > 1 else None)
-        embedded = encoder.encode([fill(template, concept)])[0]
+    for template, rows in zip(templates, embedded, strict=True):
         at = encoder.subject_at(template, concept)
         pairs = [paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length) for one in guides]
         reach = min(len(mine) for mine, _ in pairs)
-        source = embedded[list(pairs[0][0])[:reach]]
-        encoded = min(reach, min(rows.shape[1] - theirs.start for _, theirs in pairs))
-        parts = [one[theirs.start : theirs.start + encoded] for one, (_, theirs) in zip(rows, pairs, strict=True)]
+        source = rows[list(pairs[0][0])[:reach]]
+        parts = [next(spoken)[theirs.start : theirs.start + reach] for _, theirs in pairs]
+        known = min(len(part) for part in parts)
         sources.append(source)
-        targets.append(_held_on(torch.stack(parts).mean(0), source))
+        targets.append(_held_on(torch.stack([part[:known] for part in parts]).double().mean(0), source))
     return Rows(torch.cat(sources), torch.cat(targets))
 
 
-def _length(encoder: TextEncoder, prompts: Sequence[str]) -> int:
-    """Positions that many prompts are encoded at: all of a short encoder, else a few after the longest prompt."""
-    if encoder.length <= SHORT or not encoder.causal:
-        return encoder.length
-    return min(encoder.length, max(encoder.rows_in(prompt) for prompt in prompts) + SPARE_POSITIONS)
+def _spare(encoder: TextEncoder, guides: Sequence[str]) -> int:
+    """Padding rows that are encoded of a guide's prompt: all of a single one and of a short encoder, else a few."""
+    return encoder.length if len(guides) == 1 or encoder.length <= SHORT or not encoder.causal else SPARE_POSITIONS
 
 
 def _held_on(target: Tensor, source: Tensor) -> Tensor:
