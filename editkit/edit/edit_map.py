@@ -48,10 +48,12 @@ class EditMap:
             return 0
         return int((sizes > sizes[0] * max(self.U.shape) * torch.finfo(sizes.dtype).eps).sum())
 
-    @property
+    @cached_property
     def shortest(self) -> EditMap:
-        """The same map to rounding, with factors no longer than its rank."""
-        return self.truncate(self.rank)[0]
+        """The same map to rounding: factors no longer than its rank, the rows of `V` orthonormal. A map that is not
+        finite has none, and stays as it is."""
+        finite = bool(self.U.isfinite().all() and self.V.isfinite().all())
+        return self.truncate(self.rank)[0] if finite else self
 
     def dense(self) -> Tensor:
         """`M` itself, `(d, d)`."""

@@ -89,15 +89,14 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
 def weight_changes(maps: Mapping[str, EditMap], projections: Mapping[str, Tensor]) -> dict[str, float]:
     """Layer → `‖ΔW‖ / ‖W‖`."""
     changes = {}
-    short: dict[int, EditMap] = {}
     for name, W in projections.items():
         edit = maps.get(name, maps.get(EVERYWHERE))
         if edit is None:
             continue
-        one = short.setdefault(id(edit), edit.shortest)  # its V has orthonormal rows: ‖W U V‖ = ‖W U‖
         exact = W.float()
         size = float(exact.norm())
-        changes[name] = float((exact @ one.U.float()).norm()) / size if size != 0 else 0.0
+        change = float((exact @ edit.shortest.U.float()).norm())  # the rows of its V are orthonormal: ‖W U V‖ = ‖W U‖
+        changes[name] = change / size if size != 0 else 0.0
     return changes
 
 

@@ -17,6 +17,9 @@ from editkit.embeddings.rows import Tokens, paired_rows
 
 AVERAGE_OVER = 64
 SPARE_POSITIONS = 8
+NEIGHBOURS = 10
+CANDIDATE = 0.3
+"""Cosine below which the likeness of a word is not looked at."""
 
 
 Encoders = Sequence[TextEncoder]
@@ -120,6 +123,32 @@ def closeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str
     rows = subject_rows(encoder, words)
     mean = rows.mean(0)
     return cosine(rows - mean, subject_rows(encoder, concepts) - mean, gram)
+
+
+def likeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
+    """How far each word is on the way from its neighbours to a concept, `(words, concepts)`: 1 is the concept itself,
+    0 no nearer than neighbours are to each other.
+
+    `(s − r) / (1 − r)` with `s` their cosine as in `closeness`, and `r` the mean of both's cosines to their own
+    `NEIGHBOURS` nearest words (the local scaling of Conneau et al. 2018, "Word translation without parallel data",
+    eq. 4). How near a synonym is differs from encoder to encoder, and a word that an encoder hardly knows is near many.
+    """
+    rows = subject_rows(encoder, words)
+    mean = rows.mean(0)
+    theirs = subject_rows(encoder, concepts) - mean
+    rows = rows - mean
+    near = cosine(rows, theirs, gram)
+    close = (near.max(dim=1).values > CANDIDATE).nonzero()[:, 0]
+    around = (_neighbourhood(cosine(rows[close], rows, gram))[:, None] + _neighbourhood(near.T)) / 2
+    found = torch.full_like(near, -1.0)
+    found[close] = (near[close] - around) / (1 - around)
+    return found
+
+
+def _neighbourhood(cosines: Tensor) -> Tensor:
+    """Mean of the largest in every row; a word itself, and what has its very embedding, is not its neighbour."""
+    others = torch.where(cosines < 1 - 1e-6, cosines, -1.0)
+    return others.topk(min(NEIGHBOURS, others.shape[1]), dim=1).values.mean(1)
 
 
 def nearest_word(encoder: TextEncoder, concept: str, words: Sequence[str], gram: Tensor) -> str:
