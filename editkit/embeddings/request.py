@@ -16,6 +16,9 @@ from editkit.embeddings.encoder import SHORT, TextEncoder
 from editkit.embeddings.rows import Tokens, paired_rows
 
 AVERAGE_OVER = 64
+AVERAGE_OVER_SLOW = 8
+"""The same where every prompt takes the encoder's whole length. On the bundled model 8 words instead of 64 raise the
+damage of the worst word by 5 % and leave as much of the concept."""
 SPARE_POSITIONS = 8
 NEIGHBOURS = 10
 CANDIDATE = 0.3
@@ -40,6 +43,8 @@ def concept_rows(
 def _concept_rows(
     encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
+    if not encoder.causal:
+        guides = spread(guides, AVERAGE_OVER_SLOW)
     embedded = encoder.encode([fill(template, concept) for template in templates])
     prompts = [[fill(template, one) for one in guides] for template in templates]
     spoken = iter(encoder.encode_each([prompt for some in prompts for prompt in some], _spare(encoder, guides)))
@@ -105,9 +110,14 @@ def _vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequ
 
 
 def average_of(words: Sequence[str]) -> list[str]:
-    """The words whose mean is the guide `average`: all of them, or `AVERAGE_OVER` spread evenly."""
-    step = max(1, len(words) / AVERAGE_OVER)
-    return [words[int(i * step)] for i in range(min(len(words), AVERAGE_OVER))]
+    """The words whose mean is the guide `average`."""
+    return spread(words, AVERAGE_OVER)
+
+
+def spread(words: Sequence[str], count: int) -> list[str]:
+    """All of the words, or `count` of them spread evenly."""
+    step = max(1, len(words) / count)
+    return [words[int(i * step)] for i in range(min(len(words), count))]
 
 
 def subject_rows(encoder: TextEncoder, words: Sequence[str]) -> Tensor:
