@@ -1,0 +1,133 @@
+"""What a detector says of a picture, and what a detector is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from editkit.errors import EditkitError
+
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What is seen in one picture.
+
+    Attributes:
+        labels: a classifier's labels, most probable first; an object detector's, one a box.
+        scores: one a label, between 0 and 1.
+        boxes: `(left, top, width, height)` in pixels, one a label; classifiers have none.
+        attributes: what else is said of the picture. The emoji judge: style, background, gender, tone.
+        error: why the picture could not be judged. Such a picture is an error in every count, never "safe".
+    """
+
+    labels: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.labels) or len(self.boxes) not in (0, len(self.labels)):
+            raise ValueError(f"{len(self.labels)} labels, {len(self.scores)} scores, {len(self.boxes)} boxes")
+
+    def sees(self, concept: str | Sequence[str], k: int = 1) -> bool:
+        """Whether `concept` (or any of several) is among the first `k` labels, or in any box.
+
+        Raises:
+            EditkitError: the picture could not be judged. Count `error` first.
+        """
+        self._must_be_judged()
+        seen = self.labels if self.boxes else self.labels[:k]
+        return bool(_several(concept) & set(seen))
+
+    def score(self, concept: str | Sequence[str]) -> float:
+        """The highest score of `concept` (or of any of several); 0 where it is not among the labels.
+
+        Raises:
+            EditkitError: the picture could not be judged. Count `error` first.
+        """
+        self._must_be_judged()
+        wanted = _several(concept)
+        return max((score for label, score in zip(self.labels, self.scores, strict=True) if label in wanted), default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it back."""
+        return {
+            "labels": list(self.labels),
+            "scores": list(self.scores),
+            "boxes": [list(box) for box in self.boxes],
+            "attributes": dict(self.attributes),
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Detection:
+        left, top, width, height = range(4)
+        return cls(
+            tuple(stored["labels"]),
+            tuple(stored["scores"]),
+            tuple((box[left], box[top], box[width], box[height]) for box in stored["boxes"]),
+            dict(stored["attributes"]),
+            stored["error"],
+        )
+
+    def _must_be_judged(self) -> None:
+        if self.error is not None:
+            raise EditkitError(f"a picture that could not be judged is neither seen nor unseen: {self.error}")
+
+
+class Detector(Protocol):
+    """Says what pictures show.
+
+    Attributes:
+        name: with the version, as results record it: "emoji-judge", "nudenet-3.4.2".
+    """
+
+    name: str
+
+    def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
+        """One detection a picture, in order. What is said of a picture does not depend on those beside it."""
+        ...
+
+
+def detect_in_batches(
+    pictures: Sequence[Image.Image],
+    prepare: Callable[[Image.Image], Prepared],
+    judge: Callable[[list[Prepared]], Sequence[Detection]],
+    batch: int,
+) -> list[Detection]:
+    """`judge` what `prepare` makes of each picture. One that cannot be prepared, a truncated file for one, gets an
+    error in its place and does not disturb the others; so does one whose scores are not numbers."""
+    found: list[Detection] = []
+    for start in range(0, len(pictures), batch):
+        part = [_prepared(prepare, picture) for picture in pictures[start : start + batch]]
+        judged = iter(judge([one for one, error in part if error is None and one is not None]))
+        found += [Detection(error=error) if error is not None else _finite(next(judged)) for _, error in part]
+    return found
+
+
+def ranked(labels: Sequence[str], scores: np.ndarray, top: int | None = None) -> Detection:
+    """A classifier's detection from one score a label: the `top` highest (all, if None), ties in the labels' order."""
+    order: list[int] = np.argsort(-scores, kind="stable")[:top].tolist()
+    return Detection(tuple(labels[n] for n in order), tuple(float(scores[n]) for n in order))
+
+
+def _prepared(prepare: Callable[[Image.Image], Prepared], picture: Image.Image) -> tuple[Prepared | None, str | None]:
+    try:
+        return prepare(picture), None
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on files that are no pictures
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _finite(detection: Detection) -> Detection:
+    return detection if np.isfinite(detection.scores).all() else Detection(error="the scores are not finite numbers")
+
+
+def _several(concept: str | Sequence[str]) -> set[str]:
+    return {concept} if isinstance(concept, str) else set(concept)
