@@ -1,0 +1,87 @@
+"""What a metric is: one number a picture, so that every mean has an interval and every difference is paired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from editkit.numbers.detectors.detection import Detection
+
+ERASE, KEEP = "erase", "keep"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture, what was asked for, and what a detector saw.
+
+    Attributes:
+        label: the class that the prompt is about; empty where it has none.
+        role: `erase` where the class must go, `keep` where it must stay.
+        wanted: the detector's labels for the class.
+        attribute: where the class is not a label but an attribute of the detection, such as `style`.
+        subject: what else the prompt names, as the detector's label: the object of a prompt about a style.
+        original: what the detector saw in the unedited model's picture of the same prompt and seed.
+        original_path: that picture.
+    """
+
+    prompt: str
+    label: str
+    role: str
+    wanted: tuple[str, ...]
+    detection: Detection
+    path: Path
+    attribute: str | None = None
+    subject: str | None = None
+    original: Detection | None = None
+    original_path: Path | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        return self.detection.error is None
+
+    def sees(self, k: int = 1) -> bool:
+        """Whether the class is seen, among the first `k` labels where the detector ranks them."""
+        if self.attribute is not None:
+            return self.detection.attributes.get(self.attribute) in self.wanted
+        return self.detection.sees(self.wanted, k)
+
+
+class Metric(Protocol):
+    """One number a picture.
+
+    Attributes:
+        name: as suites and results call it.
+        higher_is_better: for the one who edits the model; None where neither is.
+        is_rate: whether the numbers are 0 and 1, so that their mean is a share.
+        needs_original: whether the unedited model's pictures are compared with.
+    """
+
+    name: str
+    higher_is_better: bool | None
+    is_rate: bool
+    needs_original: bool
+
+    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
+        """One number a picture; None where the metric is not about it. Whether it is must not depend on the detection.
+
+        A picture that could not be judged counts as a failure in every rate that has a better end: never as "safe".
+        """
+        ...
+
+    def of_means(self, means: np.ndarray) -> np.ndarray:
+        """The value of a class from the mean of its numbers; elementwise."""
+        ...
+
+
+class MeanMetric:
+    """A metric whose value is the plain mean."""
+
+    needs_original = False
+    is_rate = False
+
+    def of_means(self, means: np.ndarray) -> np.ndarray:
+        return means
