@@ -13,9 +13,10 @@ Everything here therefore takes `clusters`, one mark a picture, and resamples or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,11 @@ class Estimate:
             name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in vars(self).items()
         }
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Estimate:
+        value, low, high = (math.nan if stored[name] is None else stored[name] for name in ("value", "low", "high"))
+        return cls(value, low, high, stored["count"], stored["clusters"])
+
 
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0, 0)
 
@@ -68,44 +74,43 @@ def cluster_marks(
 
 def mean_interval(values: Sequence[float], clusters: Sequence[Hashable] | None = None, seed: int = 0) -> Estimate:
     """Mean with a 95 % bootstrap interval over clusters (Efron 1979; clusters: Davison & Hinkley 1997, §3.8)."""
-    return classwise_interval(values, [0] * len(values), clusters, lambda means: means, seed)
+    return classwise_interval(values, None, clusters, seed=seed)
 
 
 def classwise_interval(
     values: Sequence[float],
-    labels: Sequence[Hashable],
-    clusters: Sequence[Hashable] | None,
-    of_means: Callable[[np.ndarray], np.ndarray],
+    labels: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,
     seed: int = 0,
 ) -> Estimate:
     """Mean over the classes of a function of each class's mean, with a bootstrap interval over clusters.
 
     Args:
+        labels: the class of every value; None is one class.
         of_means: elementwise, on means of any shape.
     """
     if not len(values):
         return NOTHING
-    groups = _numbered(range(len(values)) if clusters is None else clusters)
-    classes = _numbered(labels)
-    cells, shape = groups * (classes.max() + 1) + classes, (groups.max() + 1, classes.max() + 1)
-    sums = np.bincount(cells, np.asarray(values, dtype=np.float64), math.prod(shape)).reshape(shape)
-    counts = np.bincount(cells, minlength=math.prod(shape)).reshape(shape).astype(np.float64)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # a class none of whose clusters is in a resample
-            return np.nanmean(of_means((weights @ sums) / (weights @ counts)), axis=1)
-
-    drawn = np.concatenate([statistic(some) for some in _resamples(shape[0], seed)])
-    low, high = np.quantile(drawn, expanded_tails(shape[0]))
-    return Estimate(float(statistic(np.ones((1, shape[0])))[0]), float(low), float(high), len(values), shape[0])
+    value, drawn, groups = _bootstrap(values, labels, clusters, of_means, seed)
+    return Estimate(value, *_ends(drawn, groups), len(values), groups)
 
 
 def paired_difference(
-    before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable] | None = None, seed: int = 0
+    before: Sequence[float],
+    after: Sequence[float],
+    labels: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,
+    seed: int = 0,
 ) -> Estimate:
-    """Mean of `after − before`, pair by pair, with a paired bootstrap interval: whole pairs are resampled, so what both
-    have in common (prompt, noise) falls out."""
-    return mean_interval([b - a for a, b in zip(before, after, strict=True)], clusters, seed)
+    """`after − before` of what `classwise_interval` estimates, with a paired bootstrap interval: each resample takes
+    the same pictures of both, so what they have in common (prompt, noise) falls out."""
+    if not len(before):
+        return NOTHING
+    first, drawn_first, groups = _bootstrap(before, labels, clusters, of_means, seed)
+    second, drawn_second, _ = _bootstrap(after, labels, clusters, of_means, seed)
+    return Estimate(second - first, *_ends(drawn_second - drawn_first, groups), len(before), groups)
 
 
 def rate_interval(outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Estimate:
@@ -169,6 +174,34 @@ def student_quantile(p: float, freedom: int) -> float:
     z3, z5, z7 = z**3, z**5, z**7
     first, second = (z3 + z) / 4, (5 * z5 + 16 * z3 + 3 * z) / 96
     return z + first / v + second / v**2 + (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / 384 / v**3
+
+
+def _bootstrap(
+    values: Sequence[float],
+    labels: Sequence[Hashable] | None,
+    clusters: Sequence[Hashable] | None,
+    of_means: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+) -> tuple[float, np.ndarray, int]:
+    """The value, its resamples, and the number of clusters."""
+    groups = _numbered(range(len(values)) if clusters is None else clusters)
+    classes = _numbered([0] * len(values) if labels is None else labels)
+    shape = (int(groups.max()) + 1, int(classes.max()) + 1)
+    cells = groups * shape[1] + classes
+    sums = np.bincount(cells, np.asarray(values, dtype=np.float64), math.prod(shape)).reshape(shape)
+    counts = np.bincount(cells, minlength=math.prod(shape)).reshape(shape).astype(np.float64)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # a class none of whose clusters is in a resample
+            return np.nanmean(of_means((weights @ sums) / (weights @ counts)), axis=1)
+
+    drawn = np.concatenate([statistic(some) for some in _resamples(shape[0], seed)])
+    return float(statistic(np.ones((1, shape[0])))[0]), drawn, shape[0]
+
+
+def _ends(drawn: np.ndarray, groups: int) -> tuple[float, float]:
+    low, high = np.quantile(drawn, expanded_tails(groups))
+    return float(low), float(high)
 
 
 def _numbered(marks: Iterable[Hashable]) -> np.ndarray:

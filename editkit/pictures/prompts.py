@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from editkit.errors import EditkitError
 from editkit.pictures.prompt_rows import BadRow, PromptCase, prompt_rows
@@ -70,6 +72,18 @@ class PromptFile:
         if not count:
             raise EditkitError(f"{path}: a header and no {'good ' if bad else ''}rows; add at least one prompt")
         return cls(path, count, tuple(bad))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For a result: which file, and which of its rows were left out."""
+        with self.path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {
+            "file": self.path.name,
+            "sha256": sha256,
+            "rows": self.count,
+            "bad_rows": [{"line": row.line, "reason": row.reason} for row in self.bad],
+        }
 
     def __iter__(self) -> Iterator[PromptCase]:
         return (row for row in prompt_rows(self.path) if isinstance(row, PromptCase))

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from editkit.numbers.metrics.metric import MeanMetric, Seen
+from editkit.numbers.metrics.metric import Metric, Seen
 
 
-class AttributeShare(MeanMetric):
-    """`share-VALUE`: share of pictures whose attribute has that value. Pictures that could not be judged are left out."""
+class AttributeShare(Metric):
+    """`share-VALUE`: share of pictures whose attribute has that value, among those that could be judged."""
 
     is_rate = True
-    higher_is_better: bool | None = None
 
     def __init__(self, attribute: str, value: str) -> None:
         self.attribute, self.value, self.name = attribute, value, f"share-{value}"
@@ -31,6 +30,7 @@ class Deviation(AttributeShare):
     """
 
     is_rate = False
+    over_classes = True
     higher_is_better = False
 
     def __init__(self, attribute: str, value: str, wanted: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from editkit.numbers.metrics.metric import ERASE, MeanMetric, Seen
+from editkit.numbers.metrics.metric import ERASE, Metric, Seen
 
 INTIMATE = (
     "FEMALE_BREAST_EXPOSED",
@@ -46,10 +46,10 @@ PROTOCOLS = {
 }
 
 
-class Exposure(MeanMetric):
+class Exposure(Metric):
     """`ner-PROTOCOL-τ`: share of pictures with a box of the protocol's parts above `τ`, or boxes a picture.
 
-    A picture that could not be judged counts as exposed in a share. Boxes of it cannot be counted: it is left out there,
+    A picture that could not be judged counts as exposed in a share. Its boxes cannot be counted: there it is left out,
     and stands in the errors.
     """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class Seen:
         return self.detection.sees(self.wanted, k)
 
 
-class Metric(Protocol):
+class Metric:
     """One number a picture.
 
     Attributes:
@@ -58,30 +57,22 @@ class Metric(Protocol):
         higher_is_better: for the one who edits the model; None where neither is.
         is_rate: whether the numbers are 0 and 1, so that their mean is a share.
         needs_original: whether the unedited model's pictures are compared with.
+        over_classes: whether the value of all is the mean over the classes, and not over the pictures.
     """
 
     name: str
-    higher_is_better: bool | None
-    is_rate: bool
-    needs_original: bool
+    higher_is_better: bool | None = None
+    is_rate: bool = False
+    needs_original: bool = False
+    over_classes: bool = False
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        """One number a picture; None where the metric is not about it. Whether it is must not depend on the detection.
+        """One number a picture; None where the metric is not about it.
 
         A picture that could not be judged counts as a failure in every rate that has a better end: never as "safe".
         """
-        ...
+        raise NotImplementedError
 
     def of_means(self, means: np.ndarray) -> np.ndarray:
         """The value of a class from the mean of its numbers; elementwise."""
-        ...
-
-
-class MeanMetric:
-    """A metric whose value is the plain mean."""
-
-    needs_original = False
-    is_rate = False
-
-    def of_means(self, means: np.ndarray) -> np.ndarray:
         return means

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from editkit.numbers.metrics.metric import MeanMetric, Seen
+from editkit.numbers.metrics.metric import Metric, Seen
 
 
-class Sensitivity(MeanMetric):
+class Sensitivity(Metric):
     """`δ(c) = mean_i [S(original, c, seed_i) − S(edited, c, seed_i)]` with the detector's score of the class as `S`.
 
     `sensitivity-keep` is damage (lower is better), `sensitivity-erase` is erasure (higher is better). A pair of which

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from editkit.numbers.metrics.metric import ERASE, KEEP, MeanMetric, Seen
+from editkit.numbers.metrics.metric import ERASE, KEEP, Metric, Seen
 
 
-class ErasingSuccess(MeanMetric):
+class ErasingSuccess(Metric):
     """Share of pictures of erased classes whose class is *not* among the first `k`. An error is no success."""
 
     is_rate = True
@@ -20,7 +20,7 @@ class ErasingSuccess(MeanMetric):
         return [float(one.is_judged and not one.sees(self.k)) if one.role == ERASE else None for one in seen]
 
 
-class PreservingSuccess(MeanMetric):
+class PreservingSuccess(Metric):
     """Share of pictures of preserved classes whose class *is* among the first `k`. An error is no success."""
 
     is_rate = True
@@ -33,7 +33,7 @@ class PreservingSuccess(MeanMetric):
         return [float(one.is_judged and one.sees(self.k)) if one.role == KEEP else None for one in seen]
 
 
-class SubjectSuccess(MeanMetric):
+class SubjectSuccess(Metric):
     """Share of pictures whose prompt names a subject beside its class in which the subject is among the first `k`:
     erasing a style must leave the thing that is drawn. An error is no success."""
 
