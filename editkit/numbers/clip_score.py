@@ -13,7 +13,7 @@ from editkit.numbers.clip import Clip
 
 
 class ClipScore:
-    """`100 · max(cos(picture, prompt), 0)` of each picture with its prompt (Hessel et al. 2021, with 100 for their 2.5).
+    """`100 · max(cos(picture, prompt), 0)` of each picture with its prompt (Hessel et al. 2021; they have 2.5).
 
     torchmetrics clips the mean, and not each picture, at 0; the two agree as long as no cosine is negative.
 

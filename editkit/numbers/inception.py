@@ -1,4 +1,4 @@
-"""FID's features: Inception-v3 of December 2015, 2048 wide, by torch-fidelity with weights that the user has on disk."""
+"""FID's features: Inception-v3 of December 2015, 2048 wide, by torch-fidelity, with weights that are on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH = 2048
 
 
 class Inception:
-    """The `FeatureSet` of FID. Pictures are resized as the TensorFlow of 2015 did, which the published values rest on."""
+    """The `FeatureSet` of FID. Pictures are resized as the TensorFlow of 2015 did: published values rest on it."""
 
     def __init__(self, net: Any, name: str, batch: int = 16) -> None:
         self.net, self.name, self.batch = net, name, batch

@@ -5,7 +5,7 @@ closer to:
 
 - efficacy, prompt `old`: closer to `new`;
 - generality, prompts `positive1..5`, which mention the thing that was edited: closer to their destinations `gt1..5`;
-- specificity, prompts `negative1..5`, which do not: closer to themselves than to `gn1..5`, what a leak would make of them.
+- specificity, prompts `negative1..5`, which do not: closer to themselves than to `gn1..5`, what a leak makes of them.
 
 Higher is better for all three.
 """
@@ -27,7 +27,7 @@ from editkit.numbers.detectors.detection import Detector
 from editkit.numbers.rates import Rate, rate
 
 KINDS = ("efficacy", "generality", "specificity")
-COLUMNS = ("old", "new") + tuple(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6))
+COLUMNS = ("old", "new", *(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6)))
 
 Similarity = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], np.ndarray]
 """Pictures, and for each its texts → how alike they are, `(n, texts a picture)`. `Clip.cosines` is the paper's;

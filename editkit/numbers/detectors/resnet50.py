@@ -1,6 +1,6 @@
 """ResNet-50 on ImageNet, the judge of UCE's and RECE's object tables, with weights that the user has on disk.
 
-The weights are torchvision's or timm's, which share their names; the network is transformers', which editkit has anyway.
+The weights are torchvision's or timm's, which name their tensors alike; the network is transformers', which is there.
 """
 
 from __future__ import annotations
