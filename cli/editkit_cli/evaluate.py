@@ -32,6 +32,13 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="What to count, in place of the suite's. Repeat for more.")
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="clip=FOLDER, detector=FILE, inception=FILE or lpips=FILE, if not in the usual place."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder of pictures to take FID from. Default: the unedited model's.")
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="An earlier results.json (or its folder) to compare these edits with.")
     ] = None,
@@ -73,6 +80,8 @@ def evaluate(
         seeds=seeds,
         detector=detector,
         metrics=metric or (),
+        weights=_places(weights or []),
+        reference=reference,
         against=against,
         device=device,
         force=force,
@@ -86,9 +95,18 @@ def evaluate(
         show_results(results, per_class)
 
 
+def _places(weights: list[str]) -> dict[str, str]:
+    """ "clip=FOLDER" → name and path."""
+    from editkit.errors import EditkitError
+
+    for one in weights:
+        if "=" not in one:
+            raise EditkitError(f"--weights {one}: expected NAME=PATH, such as clip=models/clip-vit-large-patch14")
+    return {name: path for name, _, path in (one.partition("=") for one in weights)}
+
+
 def suites(json: Json = False) -> None:
     """List the suites that `evaluate` knows."""
-    from dataclasses import asdict
 
     from editkit.numbers.suites.suite import load_suite, suite_names
     from editkit_cli.show import print_json

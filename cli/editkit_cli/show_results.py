@@ -14,6 +14,7 @@ from editkit.numbers.suites.suite import Suite
 
 FEW_CLUSTERS = 10
 MOST_PAIRS = 3
+MOST_ACROSS = 3
 
 
 def show_results(results: Results, per_class: bool = False) -> None:
@@ -47,20 +48,26 @@ def show_results(results: Results, per_class: bool = False) -> None:
 
 
 def _values(results: Results, label: str | None) -> Table:
+    """Metrics across, or variants across where they are few."""
     metrics = {name: one for name, one in results.record["metrics"].items() if label is None or label in _classes(one)}
-    table = Table("variant", *(_titled(name, one) for name, one in metrics.items()), title=label, title_justify="left")
-    errors = results.record["errors"]
-    if any(errors.values()) and label is None:
-        table.add_column("errors", style="red")
-    for variant in results.variants:
-        cells = []
-        for one in metrics.values():
+    cells: dict[str, dict[str, str]] = {variant: {} for variant in results.variants}
+    for name, one in metrics.items():
+        for variant in results.variants:
             mine = one["variants"][variant]
             stored = mine["all"] if label is None else mine["classes"].get(label)
-            cells.append("" if stored is None else _interval(stored, one["is_rate"]))
-        if any(errors.values()) and label is None:
-            cells.append(str(errors[variant]))
-        table.add_row(escape(variant), *cells)
+            cells[variant][_titled(name, one)] = "" if stored is None else _interval(stored, one["is_rate"])
+    if label is None and any(results.record["errors"].values()):
+        for variant, count in results.record["errors"].items():
+            cells[variant]["errors"] = str(count)
+    names = list(next(iter(cells.values())))
+    if len(cells) <= MOST_ACROSS:
+        table = Table(label or "metric", *(escape(variant) for variant in cells))
+        for name in names:
+            table.add_row(name, *(cells[variant][name] for variant in cells))
+        return table
+    table = Table(label or "variant", *names)
+    for variant, mine in cells.items():
+        table.add_row(escape(variant), *mine.values())
     return table
 
 
@@ -103,6 +110,8 @@ def _interval(stored: Mapping[str, Any], is_rate: bool, signed: bool = False) ->
         return "–"
     sign = "+" if signed else ""
     form = f"{sign}.1f" if is_rate else f"{sign}.3f"
+    if stored["low"] is None:
+        return format(stored["value"], f"{sign}.3f")
     value, low, high = (format((100 if is_rate else 1) * stored[name], form) for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
@@ -113,7 +122,11 @@ def show_suites(suites: Sequence[Suite]) -> None:
     for one in suites:
         needs = [*(["your prompt file, by --prompts"] if one.own_prompts else []), *([one.needs] if one.needs else [])]
         console.print(f"[bold]{one.name}[/]  {escape(one.about)}", highlight=False)
-        details = {"splits": ", ".join(one.splits), "detector": one.detector, "metrics": ", ".join(one.metrics)}
+        details = {
+            "splits": ", ".join(one.splits),
+            "detector": one.detector or "none",
+            "metrics": ", ".join(one.metrics),
+        }
         for name, text in {**details, "needs": "; ".join(needs)}.items():
             if text:
                 console.print(f"  {name}: {escape(text)}", highlight=False)

@@ -16,6 +16,8 @@ from editkit.model.atomic import check_free
 from editkit.model.pipeline import load
 from editkit.model.source import find
 from editkit.numbers.judging import Judged, judge_variant
+from editkit.numbers.metrics.sensitivity import Sensitivity
+from editkit.numbers.metrics.success import ErasingSuccess, PreservingSuccess
 from editkit.numbers.prepare import Evaluation, prepare
 from editkit.numbers.results import (
     FORMAT_VERSION,
@@ -49,6 +51,8 @@ def evaluate(
     seeds: str | None = None,
     detector: str | None = None,
     metrics: Sequence[str] = (),
+    weights: Mapping[str, Path_] | None = None,
+    reference: Path_ | None = None,
     against: Path_ | None = None,
     device: str | None = None,
     force: bool = False,
@@ -66,6 +70,8 @@ def evaluate(
         prompts: a prompt file, for suites that want one, or in place of the suite's prompts.
         seeds: such as "0-7", for every prompt; without them a row's own, else the suite's.
         detector, metrics: in place of the suite's.
+        weights: `clip`, `detector`, `inception`, `lpips` → where they are, if not in the usual place.
+        reference: a folder of pictures that the Fréchet distance is from; without it, the unedited model's.
         against: another `results.json` to compare with.
         force: replace earlier results in `out`, and compare even with a result that was made otherwise.
 
@@ -82,7 +88,9 @@ def evaluate(
     chosen = replace(chosen, detector=detector or chosen.detector, metrics=tuple(metrics) or chosen.metrics)
     rows = None if prompts is None else PromptFile.open(Path(prompts), skip_bad_rows)
     numbers = None if seeds is None else parse_seeds(seeds)
-    made = prepare(out, find(model), edits, chosen, rows, split, numbers, settings)
+    places = {name: Path(path) for name, path in (weights or {}).items()}
+    photographs = None if reference is None else Path(reference)
+    made = prepare(out, find(model), edits, chosen, rows, split, numbers, settings, places, photographs)
     if other is not None and not force:
         check_comparable(other, made.protocol)
     shard = Shard.from_environment()
@@ -158,14 +166,33 @@ def _judge(made: Evaluation, truncated: int) -> Results:
             made.plan, folder, made.detector, made.metrics, original, made.total, f"judging {one.name}"
         )
     judged = {one.name: judged[one.name] for one in made.entries}
+    check_known(made, judged)
     write_pictures(made.out, made.plan, judged)
     return Results(made.out, _record(made, judged, truncated))
 
 
+def check_known(made: Evaluation, judged: Mapping[str, Judged]) -> None:
+    """Refuse to call a class erased because the detector has no word for it.
+
+    Raises:
+        EditkitError: a class that a metric asks for is seen in no picture of any variant.
+    """
+    said = {label for one in judged.values() for label in one.labels}
+    if not any(isinstance(one, ErasingSuccess | PreservingSuccess | Sensitivity) for one in made.metrics):
+        return
+    for label in {one.label for one in made.plan} if made.plan.suite.attribute is None else ():
+        wanted = made.plan.suite.labels_of(label)
+        if said and not said & set(wanted):
+            raise EditkitError(
+                f"detector {made.detector.name}: says {wanted[0]!r} of no picture, so it may not know the class; "
+                f"its labels are {', '.join(sorted(said)[:5])}, ...; give another --detector, or the class its labels"
+            )
+
+
 def _record(made: Evaluation, judged: Mapping[str, Judged], truncated: int) -> dict[str, Any]:
     """The contents of `results.json`."""
-    labels, prompts, seeds = zip(*((one.label, one.prompt, one.seed) for one in made.plan), strict=True)
-    pictures = Pictures.of(labels, prompts, seeds)
+    columns = zip(*((one.label, one.role, one.prompt, one.seed) for one in made.plan), strict=True)
+    pictures = Pictures.of(*columns)
     numbers = {name: one.numbers for name, one in judged.items()}
     return {
         "format_version": FORMAT_VERSION,
@@ -177,6 +204,6 @@ def _record(made: Evaluation, judged: Mapping[str, Judged], truncated: int) -> d
         "errors": {name: one.error_count for name, one in judged.items()},
         "warnings": list(made.notes),
         "intervals": {"level": 0.95, "clusters": pictures.unit, "count": len(set(pictures.clusters))},
-        "metrics": summarise(made.metrics, numbers, pictures),
+        "metrics": summarise(made.metrics, numbers, {name: one.sets for name, one in judged.items()}, pictures),
         "differences": differences(made.metrics, numbers, pictures),
     }

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from editkit.errors import EditkitError
 from editkit.model.atomic import write_atomic
 from editkit.numbers.detectors.detection import Detection, Detector
-from editkit.numbers.metrics.metric import Metric, Seen
+from editkit.numbers.metrics.frechet import Frechet
+from editkit.numbers.metrics.metric import Metric, Seen, open_picture
 from editkit.numbers.plan import Asked, Plan
+from editkit.numbers.statistics import Estimate
 from editkit.pictures.progress import progress
 
 T = TypeVar("T")
@@ -24,14 +27,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Folder:
-    """Where the pictures of a variant are, and where what is seen in them goes: one JSON object a line."""
+    """Where the pictures of a variant are, and where what is seen in them goes: one JSON object a line, gzipped."""
 
     pictures: Path
     detections: Path
 
     def read(self) -> Iterator[Detection]:
         """The stored detections, in the order of the plan."""
-        with self.detections.open(encoding="utf-8") as stream:
+        with gzip.open(self.detections, "rt", encoding="utf-8") as stream:
             for line in stream:
                 yield Detection.from_dict(json.loads(line))
 
@@ -44,17 +47,30 @@ class Judged:
         numbers: metric → one number a picture, None where the metric is not about it.
         tops: the most probable label and its score.
         attributes: what else was said of each picture.
+        labels: every label that the detector said of any picture.
+        sets: the metrics that have one number for all pictures.
         errors: why a picture could not be judged; None where it could.
     """
 
     numbers: dict[str, list[float | None]]
     tops: list[tuple[str | None, float | None]] = field(default_factory=list)
     attributes: list[Mapping[str, str]] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    sets: dict[str, Estimate] = field(default_factory=dict)
     errors: list[str | None] = field(default_factory=list)
 
     @property
     def error_count(self) -> int:
         return sum(error is not None for error in self.errors)
+
+
+class NoDetector:
+    """For suites whose metrics look at the pictures themselves."""
+
+    name = "none"
+
+    def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
+        return [Detection()] * len(pictures)
 
 
 def judge_variant(
@@ -76,7 +92,7 @@ def judge_variant(
     before = None if original is None else original.read()
 
     def write(part: Path) -> None:
-        with part.open("w", encoding="utf-8") as stream:
+        with gzip.open(part, "wt", encoding="utf-8") as stream:
             for asked in _chunks(progress(plan, total, what), BATCH):
                 found = detect_files(detector, [mine.pictures / one.file for one in asked])
                 compared = [None] * len(asked) if before is None else list(islice(before, len(asked)))
@@ -85,11 +101,16 @@ def judge_variant(
                     for one, detection, previous in zip(asked, found, compared, strict=True)
                 ]
                 for one, detection in zip(asked, found, strict=True):
-                    line = {"picture": one.file, "prompt": one.prompt, "class": one.label, **detection.as_dict()}
+                    line = {"picture": one.file, "prompt": one.prompt, "class": one.label, **_rounded(detection)}
                     stream.write(json.dumps(line, ensure_ascii=False) + "\n")
                 _note(judged, metrics, seen)
 
     write_atomic(mine.detections, write, force=True)
+    for metric in metrics:
+        if isinstance(metric, Frechet):
+            originals = None if original is None else [original.pictures / one.file for one in plan]
+            value = metric.of_set([mine.pictures / one.file for one in plan], originals)
+            judged.sets |= {} if value is None else {metric.name: value}
     return judged
 
 
@@ -99,7 +120,7 @@ def detect_files(detector: Detector, paths: Sequence[Path]) -> list[Detection]:
     Raises:
         EditkitError: the detector did not answer for every picture.
     """
-    opened = [_open(path) for path in paths]
+    opened = [open_picture(path) for path in paths]
     pictures = [one for one in opened if isinstance(one, Image.Image)]
     found = detector.detect(pictures) if pictures else []
     if len(found) != len(pictures):
@@ -108,15 +129,6 @@ def detect_files(detector: Detector, paths: Sequence[Path]) -> list[Detection]:
         )
     answers = iter(found)
     return [next(answers) if isinstance(one, Image.Image) else Detection(error=one) for one in opened]
-
-
-def _open(path: Path) -> Image.Image | str:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{path.name} cannot be read: {type(error).__name__}"
 
 
 def _seen(
@@ -148,7 +160,13 @@ def _note(judged: Judged, metrics: Sequence[Metric], seen: Sequence[Seen]) -> No
         detection = one.detection
         judged.tops.append((detection.labels[0], detection.scores[0]) if detection.labels else (None, None))
         judged.attributes.append(detection.attributes)
+        judged.labels.update(detection.labels)
         judged.errors.append(detection.error)
+
+
+def _rounded(detection: Detection) -> dict[str, Any]:
+    """Six digits of every score: what a thousand labels a picture are worth."""
+    return detection.as_dict() | {"scores": [float(f"{score:.6g}") for score in detection.scores]}
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

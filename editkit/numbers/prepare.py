@@ -11,13 +11,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from editkit.errors import EditkitError
 from editkit.model.editable import open_model
 from editkit.model.source import Source
 from editkit.numbers.detectors.detection import Detector
 from editkit.numbers.detectors.registry import load_detector
-from editkit.numbers.judging import Folder
+from editkit.numbers.judging import Folder, NoDetector
 from editkit.numbers.metrics.metric import Metric
-from editkit.numbers.metrics.registry import metric
+from editkit.numbers.metrics.registry import Kit, clip_folder, metric
 from editkit.numbers.plan import Plan, make_plan
 from editkit.numbers.suites.suite import Suite
 from editkit.pictures.commands import BASE, read_variants
@@ -25,6 +26,7 @@ from editkit.pictures.prompts import PromptFile
 from editkit.pictures.sampler import Variant
 from editkit.pictures.sampling import Sampling, Settings
 
+WEIGHTS = ("clip", "detector", "inception", "lpips")
 PACKAGES = ("editkit", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -73,7 +75,7 @@ class Evaluation:
     notes: Sequence[str]
 
     def folder(self, name: str) -> Folder:
-        return Folder(self.out / "pictures" / name, self.out / "detections" / f"{name}.jsonl")
+        return Folder(self.out / "pictures" / name, self.out / "detections" / f"{name}.jsonl.gz")
 
     @property
     def base(self) -> str | None:
@@ -87,6 +89,7 @@ class Evaluation:
             **self.picture_settings,
             **self.plan.record,
             "detector": self.detector.name,
+            "checkpoints": {one.name: one.checkpoint for one in self.metrics if one.checkpoint is not None},
         }
 
     @property
@@ -108,6 +111,8 @@ def prepare(
     split: str | None,
     seeds: Sequence[int] | None,
     settings: Settings,
+    weights: Mapping[str, Path] | None = None,
+    reference: Path | None = None,
 ) -> Evaluation:
     """Read the edits, choose the split, load the detector, and count the pictures. The unedited model is added where a
     metric compares with it.
@@ -115,13 +120,14 @@ def prepare(
     Raises:
         EditkitError: whatever cannot work.
     """
-    metrics = [metric(name, suite.debias) for name in suite.metrics]
+    kit = Kit(suite.debias, _checked_weights(weights or {}), reference)
+    metrics = [metric(name, kit) for name in suite.metrics]
     names = [os.fspath(one) for one in edits]
     added = any(one.needs_original for one in metrics) and BASE not in names
     entries = _entries(source, [BASE, *names] if added else names)
     erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
     plan, notes = make_plan(suite, prompts, erased_by, split, seeds)
-    detector = load_detector(suite.detector)
+    detector = _detector(suite, plan, metrics, kit.weights)
     opened = open_model(source)
     return Evaluation(
         out=out,
@@ -152,6 +158,28 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
         name = next(one for one in candidates if one not in taken)
         entries.append(Entry(name, file, variant, None if variant is None else _sha256(file)))
     return entries
+
+
+def _detector(suite: Suite, plan: Plan, metrics: Sequence[Metric], weights: Mapping[str, Path]) -> Detector:
+    asking = [one.name for one in metrics if one.needs_detector]
+    if not suite.detector:
+        if asking:
+            raise EditkitError(f"metric {asking[0]}: asks a detector, and suite {suite.name} has none; give --detector")
+        return NoDetector()
+    options: dict[str, Any] = {"weights": weights["detector"]} if "detector" in weights else {}
+    if suite.detector == "clip-zero-shot":
+        labels = {label for one in plan.names.values() for label in suite.labels_of(one)}
+        options = {"folder": clip_folder(weights), "labels": sorted(labels)}
+    return load_detector(suite.detector, **options)
+
+
+def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:
+    for name, path in weights.items():
+        if name not in WEIGHTS:
+            raise EditkitError(f"--weights {name}={path}: expected one of {', '.join(WEIGHTS)} before the =")
+        if not path.exists():
+            raise EditkitError(f"--weights {name}={path}: no such file or folder; check the path")
+    return weights
 
 
 def _sha256(path: str) -> str:

@@ -114,8 +114,8 @@ def compare_results(
     shared = [key for key in now[mine.variants[0]] if key in before[other.variants[0]]]
     if not shared:
         raise EditkitError(f"{other.folder / RESULTS}: no prompt and seed in common; give a result of the same suite")
-    _, prompts, seeds, labels, _ = zip(*shared, strict=True)
-    pictures = Pictures.of(labels, prompts, seeds)
+    _, prompts, seeds, labels, roles = zip(*shared, strict=True)
+    pictures = Pictures.of(labels, roles, prompts, seeds)
     found = []
     for first, theirs in before.items():
         for second, own in now.items():

@@ -14,6 +14,7 @@ from editkit.numbers.statistics import (
     cluster_marks,
     mcnemar,
     paired_difference,
+    rate_difference,
     rate_interval,
 )
 
@@ -26,28 +27,36 @@ class Pictures:
     """What the pictures of every variant have in common, one entry a picture."""
 
     labels: Sequence[str]
+    roles: Sequence[str]
     clusters: Sequence[Hashable]
     unit: str
 
     @classmethod
-    def of(cls, labels: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> Pictures:
+    def of(cls, labels: Sequence[str], roles: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> Pictures:
         unit, clusters = cluster_marks(labels, prompts, seeds)
-        return cls(labels, clusters, unit)
+        return cls(labels, roles, clusters, unit)
+
+    def groups(self, metric: Metric, places: Sequence[int]) -> list[str] | None:
+        """What the metric is the mean over, for the pictures at `places`; None is the pictures themselves."""
+        marks = {"classes": self.labels, "roles": self.roles}.get(metric.mean_over)
+        return None if marks is None else [marks[n] for n in places]
 
 
 def estimate(metric: Metric, values: Sequence[float | None], pictures: Pictures) -> Estimate:
     """The value of all pictures that the metric is about."""
     kept = [n for n, value in enumerate(values) if value is not None]
     some = [float(values[n] or 0) for n in kept]
-    labels, clusters = [pictures.labels[n] for n in kept], [pictures.clusters[n] for n in kept]
+    clusters = [pictures.clusters[n] for n in kept]
     if metric.is_rate:
         return rate_interval([value > 0 for value in some], clusters)
-    return classwise_interval(some, labels if metric.over_classes else None, clusters, metric.of_means)
+    return classwise_interval(some, pictures.groups(metric, kept), clusters, metric.of_means)
 
 
 def by_class(metric: Metric, values: Sequence[float | None], pictures: Pictures) -> dict[str, Estimate]:
     """The value of every class that the metric is about."""
-    found = {}
+    found: dict[str, Estimate] = {}
+    if metric.mean_over == "roles":
+        return found
     for label in dict.fromkeys(pictures.labels):
         own = [value if pictures.labels[n] == label else None for n, value in enumerate(values)]
         if label and any(value is not None for value in own):
@@ -55,15 +64,21 @@ def by_class(metric: Metric, values: Sequence[float | None], pictures: Pictures)
     return found
 
 
-def summarise(metrics: Sequence[Metric], numbers: Mapping[str, Numbers], pictures: Pictures) -> dict[str, Any]:
-    """Metric → variant → the value of all and of every class, for `results.json`."""
+def summarise(
+    metrics: Sequence[Metric],
+    numbers: Mapping[str, Numbers],
+    sets: Mapping[str, Mapping[str, Estimate]],
+    pictures: Pictures,
+) -> dict[str, Any]:
+    """Metric → variant → the value of all and of every class, for `results.json`. `sets` has the values of the metrics
+    that are of whole sets: variant → metric → value."""
     return {
         metric.name: {
             "higher_is_better": metric.higher_is_better,
             "is_rate": metric.is_rate,
             "variants": {
                 variant: {
-                    "all": estimate(metric, mine[metric.name], pictures).as_dict(),
+                    "all": (sets[variant].get(metric.name) or estimate(metric, mine[metric.name], pictures)).as_dict(),
                     "classes": {
                         label: one.as_dict() for label, one in by_class(metric, mine[metric.name], pictures).items()
                     },
@@ -98,7 +113,11 @@ def difference(
     if not pairs:
         return None
     places, first, second = zip(*pairs, strict=True)
-    labels, clusters = [pictures.labels[n] for n in places], [pictures.clusters[n] for n in places]
-    mean = paired_difference(first, second, labels if metric.over_classes else None, clusters, metric.of_means)
-    test = mcnemar([one > 0 for one in first], [one > 0 for one in second]) if metric.is_rate else None
-    return {"difference": mean.as_dict(), "mcnemar": None if test is None else asdict(test)}
+    clusters = [pictures.clusters[n] for n in places]
+    if metric.is_rate:
+        outcomes = [one > 0 for one in first], [one > 0 for one in second]
+        found, test = rate_difference(*outcomes, clusters), asdict(mcnemar(*outcomes))
+    else:
+        found = paired_difference(first, second, pictures.groups(metric, places), clusters, metric.of_means)
+        test = None
+    return {"difference": found.as_dict(), "mcnemar": test}

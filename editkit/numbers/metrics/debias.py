@@ -30,7 +30,7 @@ class Deviation(AttributeShare):
     """
 
     is_rate = False
-    over_classes = True
+    mean_over = "classes"
     higher_is_better = False
 
     def __init__(self, attribute: str, value: str, wanted: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from editkit.numbers.detectors.detection import Detection
 
@@ -48,6 +49,15 @@ class Seen:
             return self.detection.attributes.get(self.attribute) in self.wanted
         return self.detection.sees(self.wanted, k)
 
+    def picture(self) -> Image.Image | None:
+        """The picture itself; None where it cannot be read."""
+        opened = open_picture(self.path)
+        return opened if isinstance(opened, Image.Image) else None
+
+    def original_picture(self) -> Image.Image | None:
+        opened = "" if self.original_path is None else open_picture(self.original_path)
+        return opened if isinstance(opened, Image.Image) else None
+
 
 class Metric:
     """One number a picture.
@@ -57,14 +67,20 @@ class Metric:
         higher_is_better: for the one who edits the model; None where neither is.
         is_rate: whether the numbers are 0 and 1, so that their mean is a share.
         needs_original: whether the unedited model's pictures are compared with.
-        over_classes: whether the value of all is the mean over the classes, and not over the pictures.
+        needs_detector: whether it asks what the detector saw.
+        is_of_sets: whether there is one number for all pictures, and none a picture.
+        mean_over: what the value of all is the mean over: `pictures`, `classes` or `roles`.
+        checkpoint: the weights that it looks with, for the record.
     """
 
     name: str
     higher_is_better: bool | None = None
     is_rate: bool = False
     needs_original: bool = False
-    over_classes: bool = False
+    needs_detector: bool = True
+    is_of_sets: bool = False
+    mean_over: str = "pictures"
+    checkpoint: str | None = None
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
         """One number a picture; None where the metric is not about it.
@@ -76,3 +92,12 @@ class Metric:
     def of_means(self, means: np.ndarray) -> np.ndarray:
         """The value of a class from the mean of its numbers; elementwise."""
         return means
+
+
+def open_picture(path: Path) -> Image.Image | str:
+    """The picture in a file, or why it cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"{path.name} cannot be read: {type(error).__name__}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
-from editkit.numbers.metrics.registry import Wanted, metric
+from editkit.numbers.metrics.registry import Wanted, check_metric
 
 FROM_FILE = "file"
 """The value of `prompts` where the prompts are the user's CSV."""
@@ -23,7 +23,7 @@ class Suite:
 
     Attributes:
         about: one sentence.
-        detector: the name that `load_detector` takes.
+        detector: the name that `load_detector` takes; empty where no metric asks one.
         metrics: names, as in `editkit.numbers.metrics.registry`.
         seeds: of rows that have none, as `parse_seeds` reads them.
         classes: class → the detector's labels for it.
@@ -115,7 +115,7 @@ class _Reader:
         suite = Suite(
             name=self.text("name"),
             about=self.text("about", ""),
-            detector=self.text("detector"),
+            detector=self.text("detector", ""),
             metrics=self.texts("metrics"),
             seeds=self.text("seeds", "0"),
             classes=self.classes(),
@@ -149,7 +149,7 @@ class _Reader:
                 raise self.wrong(key, f"{strange[0]!r} is no class of this suite ({', '.join(suite.classes)})")
         for name in suite.metrics:
             try:
-                metric(name, suite.debias)
+                check_metric(name, suite.debias)
             except EditkitError as error:
                 raise self.wrong("metrics", str(error)) from error
 
