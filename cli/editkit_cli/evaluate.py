@@ -8,11 +8,17 @@ from typing import Annotated
 import typer
 
 from editkit_cli.edits import Json, Model
-from editkit_cli.pictures import Batch, Device, Guidance, Negative, Scheduler, Size, Steps, sampling_settings
-
-SkipBadRows = Annotated[
-    bool, typer.Option("--skip-bad-rows", help="Leave out the rows of a prompt file that cannot be used, and say so.")
-]
+from editkit_cli.pictures import (
+    Batch,
+    Device,
+    Guidance,
+    Negative,
+    Scheduler,
+    Size,
+    SkipBadRows,
+    Steps,
+    sampling_settings,
+)
 
 
 def evaluate(

@@ -140,8 +140,7 @@ def _draw(made: Evaluation, shard: Shard, device: str | None) -> int:
     pipe = load(made.source, device or shard.device())
     truncated = count_truncated(pipe, (one.prompt for one in made.plan)) if shard.is_first else 0
     variants = [one.variant for one in made.entries]
-    guidances = dict.fromkeys(one.guidance if made.rows_guide else None for one in made.plan)
-    for guidance in guidances:
+    for guidance in made.guidances:
         sampling = made.sampling if guidance is None else replace(made.sampling, guidance=guidance)
         draw_files(pipe, _wanted(made, guidance), variants, sampling, shard, made.total * len(variants))
     return truncated
@@ -150,7 +149,7 @@ def _draw(made: Evaluation, shard: Shard, device: str | None) -> int:
 def _wanted(made: Evaluation, guidance: float | None) -> Iterator[tuple[Job, Path]]:
     """The pictures of one guidance, the variants of each side by side."""
     for asked in made.plan:
-        if not made.rows_guide or asked.guidance == guidance:
+        if made.guidances == [None] or asked.guidance == guidance:
             for number, one in enumerate(made.entries):
                 yield Job(asked.prompt, asked.seed, number), made.folder(one.name).pictures / asked.file
 

@@ -77,7 +77,8 @@ class Plan:
             "suite": {"name": self.suite.name, "sha256": self.suite.sha256},
             "split": self.split,
             "erased": sorted(self.erased),
-            "seeds": "of the rows" if self.seeds is None else list(self.seeds),
+            "seeds": parse_seeds(self.suite.seeds) if self.seeds is None else list(self.seeds),
+            "seeds of the rows": self.seeds is None and self.prompts is not None,
             "prompts": None if self.prompts is None else self.prompts.record,
         }
 

@@ -21,7 +21,7 @@ from editkit.numbers.metrics.metric import Metric
 from editkit.numbers.metrics.registry import Kit, clip_folder, metric
 from editkit.numbers.plan import Plan, make_plan
 from editkit.numbers.suites.suite import Suite
-from editkit.pictures.commands import BASE, read_variants
+from editkit.pictures.commands import BASE, read_variants, row_guidances
 from editkit.pictures.prompts import PromptFile
 from editkit.pictures.sampler import Variant
 from editkit.pictures.sampling import Sampling, Settings
@@ -58,7 +58,7 @@ class Evaluation:
     Attributes:
         model: name and hashes.
         total: pictures a variant.
-        rows_guide: whether the guidance of a prompt file's rows wins over the usual one.
+        guidances: those of a prompt file's rows, None for the usual one.
         notes: what the user should know of the plan.
     """
 
@@ -71,7 +71,7 @@ class Evaluation:
     detector: Detector
     metrics: Sequence[Metric]
     sampling: Sampling
-    rows_guide: bool
+    guidances: Sequence[float | None]
     notes: Sequence[str]
 
     def folder(self, name: str) -> Folder:
@@ -97,7 +97,7 @@ class Evaluation:
         """What a picture of a prompt and seed depends on beside the edit."""
         return {
             "model": self.model,
-            "sampling": {**self.sampling.record, "guidance of the rows": self.rows_guide},
+            "sampling": {**self.sampling.record, "guidance of the rows": self.guidances != [None]},
             "versions": {package: _version(package) for package in PACKAGES},
         }
 
@@ -143,7 +143,7 @@ def prepare(
         detector=detector,
         metrics=metrics,
         sampling=Sampling.for_model(source, **settings),
-        rows_guide=settings.get("guidance") is None and any(one.guidance is not None for one in plan),
+        guidances=row_guidances((one.guidance for one in plan), settings),
         notes=notes,
     )
 
