@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from editkit.errors import EditkitError
+from editkit.pictures.commands import generate_folder
 from editkit.pictures.prompts import PromptCase, PromptFile, read_prompts
-from tests.cli import run
 
 DATA = Path(os.environ.get("EDITKIT_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 BESIDE = pytest.mark.skipif(not DATA.is_dir(), reason="the real prompt files are not beside this checkout")
@@ -154,26 +152,21 @@ def test_the_file_with_76_bad_rows() -> None:
 
 def test_generate_skips_bad_rows_and_counts_cut_prompts(tmp_path: Path) -> None:
     long = "church " * 60
-    written(tmp_path, f"prompt,evaluation_seed,evaluation_guidance\na church,1,2\na, b,1,2\na dog,2,5\n{long},3,\n")
-    words = ["generate", "--prompts", "p.csv", "--out", "pictures", "--steps", "2"]
-    assert "line 3: more fields" in run(*words, cwd=tmp_path, code=1)
-    done = subprocess.run(
-        [sys.executable, "-m", "editkit_cli", *words, "--skip-bad-rows"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
-    assert "3 pictures written" in done.stdout
-    assert "1 of 4 rows left out" in done.stderr and "1 prompts are longer than" in done.stderr
+    file = written(tmp_path, f"prompt,evaluation_seed\na church,1\na, b,1\na dog,2\n{long},3\n")
+    with pytest.raises(EditkitError, match="line 3: more fields"):
+        generate_folder("emoji", file, None, "0", tmp_path / "pictures", steps=2)
+    with pytest.warns(UserWarning) as said:
+        done = generate_folder("emoji", file, None, "0", tmp_path / "pictures", skip_bad_rows=True, steps=2)
+    texts = [str(one.message) for one in said]
+    assert done == (3, 0) and any("1 of 4 rows left out" in one for one in texts)
+    assert any("1 prompts are cut: longer than the 24 tokens" in one for one in texts)
     assert sorted(path.name for path in (tmp_path / "pictures").glob("*.png")) == ["0_1.png", "2_2.png", "3_3.png"]
 
 
 def test_a_rows_guidance_is_drawn_with(tmp_path: Path) -> None:
-    written(tmp_path, "prompt,seed,guidance\na church,1,1\na church,1,6\na church,1,\n")
-    run("generate", "--prompts", "p.csv", "--out", "own", "--steps", "3", cwd=tmp_path)
-    run("generate", "--prompts", "p.csv", "--out", "one", "--steps", "3", "--guidance", "6", cwd=tmp_path)
+    file = written(tmp_path, "prompt,seed,guidance\na church,1,1\na church,1,6\na church,1,\n")
+    generate_folder("emoji", file, None, "0", tmp_path / "own", steps=2)
+    generate_folder("emoji", file, None, "0", tmp_path / "one", steps=2, guidance=6.0)
     own = [(tmp_path / "own" / f"{n}_1.png").read_bytes() for n in range(3)]
     one = [(tmp_path / "one" / f"{n}_1.png").read_bytes() for n in range(3)]
     assert len(set(own)) == 3 and len(set(one)) == 1 and own[1] == one[1]

@@ -62,13 +62,13 @@ def test_intervals_cover() -> None:
     """Ten clusters with an effect of their own: 95 % of the intervals hold the truth; without clusters far fewer."""
     rng = np.random.default_rng(0)
     covered = naive = 0
-    for _ in range(200):
+    for _ in range(100):
         effects = rng.normal(size=10).repeat(5) + 0.3 * rng.normal(size=50)
         marks = list(np.arange(10).repeat(5))
         with_clusters, without = mean_interval(list(effects), marks), mean_interval(list(effects))
         covered += with_clusters.low <= 0 <= with_clusters.high
         naive += without.low <= 0 <= without.high
-    assert covered >= 178 and naive < 150
+    assert covered >= 89 and naive < 75
 
 
 def test_intervals_are_seeded() -> None:
