@@ -195,7 +195,7 @@ def test_frechet_distance_against_scipy() -> None:
     first, second = rng.normal(size=(90, 12)) @ rng.normal(size=(12, 12)), rng.normal(1, 2, size=(70, 12))
     means = [rows.mean(axis=0) for rows in (first, second)]
     covs = [np.cov(rows, rowvar=False) for rows in (first, second)]
-    root = sqrtm(covs[0] @ covs[1])
+    root: Any = sqrtm(covs[0] @ covs[1])
     expected = np.sum((means[0] - means[1]) ** 2) + np.trace(covs[0] + covs[1] - 2 * root.real)
     assert frechet_distance(gathered(first), gathered(second)) == pytest.approx(expected, rel=1e-9)
 
