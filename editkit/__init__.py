@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from editkit.model.editable import open_model
     from editkit.model.export import export
     from editkit.model.pipeline import load
+    from editkit.numbers.evaluate import evaluate
 
 _HOMES = {
     "Edit": "editkit.edit.edit",
@@ -33,6 +34,7 @@ _HOMES = {
     "defaults": "editkit.edit.options",
     "edit_prompt": "editkit.editing",
     "erase": "editkit.editing",
+    "evaluate": "editkit.numbers.evaluate",
     "export": "editkit.model.export",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.model.edit_file",
@@ -40,8 +42,8 @@ _HOMES = {
     "save_edit": "editkit.model.edit_file",
 }
 __all__ = [
-    "Edit", "EditMap", "EditkitError", "Options", "applied", "defaults", "edit_prompt", "erase", "export", "load",
-    "load_edit", "open_model", "save_edit",
+    "Edit", "EditMap", "EditkitError", "Options", "applied", "defaults", "edit_prompt", "erase", "evaluate", "export",
+    "load", "load_edit", "open_model", "save_edit",
 ]  # fmt: skip
 
 

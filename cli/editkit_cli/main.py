@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from editkit.errors import EditkitError
-from editkit_cli import edits, models, pictures
+from editkit_cli import edits, evaluate, models, pictures
 
 app = typer.Typer(
     name="editkit",
@@ -34,6 +34,8 @@ app.command()(edits.compose)
 app.command()(edits.export)
 app.command()(pictures.generate)
 app.command()(pictures.compare)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.suites)
 app.command(name="models")(models.models)
 app.command()(models.families)
 app.command()(models.info)
