@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
-
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.encoder import TextEncoder
-from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, t5_states, widened
+from editkit.embeddings.reader import Reader
+from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, widened
 from editkit.errors import EditkitError
+from editkit.model.components import read
 from editkit.model.families import ENCODED
 from editkit.model.projections import fingerprint, read_tensors
-from editkit.model.quiet import quiet
 from editkit.model.source import Source
+from editkit.model.t5_encoders import t5_encoder
 
 PENULTIMATE = -2
-T5_LENGTH = {"sd3": 256, "flux1": 512}
 Streams = dict[str, tuple[TextEncoder, ...]]
 
 
@@ -36,8 +33,8 @@ def read_streams(source: Source) -> Streams:
 
 
 def _one_clip(source: Source) -> Streams:
-    (tokenizer, model), *_ = _clips(source, ("",), pooled=False)
-    return {"text": (_encoder(tokenizer, clip_states(tokenizer, model), model.width, _hash(model)),)}
+    (reader, model), *_ = _clips(source, ("",), pooled=False)
+    return {"text": (_encoder(reader, clip_states(reader, model), model.width, _hash(model)),)}
 
 
 def _sdxl(source: Source) -> Streams:
@@ -55,28 +52,29 @@ def _sd3(source: Source) -> Streams:
     mark = _hash(small_model, big_model)
     parts = [_encoder(small, widened(states, width), width, mark)]
     if (source.path / "text_encoder_3").is_dir():  # many leave T5 out: it is most of the download
-        parts.append(_t5(source, "_3"))
+        parts.append(t5_encoder(source, "_3", 256))
     both = side_by_side(clip_pooled(small, small_model, True), clip_pooled(big, big_model, True))
     pooled = _pooled(small, both, small_model.projected + big_model.projected, mark)
     return {"text": tuple(parts), "pooled": (pooled,)}
 
 
 def _flux(source: Source) -> Streams:
-    (tokenizer, model), *_ = _clips(source, ("",), pooled=False)
-    pooled = _pooled(tokenizer, clip_pooled(tokenizer, model, False), model.width, _hash(model))
-    return {"text": (_t5(source, "_2"),), "pooled": (pooled,)}
+    (reader, model), *_ = _clips(source, ("",), pooled=False)
+    pooled = _pooled(reader, clip_pooled(reader, model, False), model.width, _hash(model))
+    return {"text": (t5_encoder(source, "_2", 512),), "pooled": (pooled,)}
 
 
-def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Any, ClipText]]:
+def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
     """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
     if source.is_single_file:
         from editkit.model.single_file import read_text_encoders
 
-        return read_text_encoders(source.path, source.family.name, source.tokenizer)
+        found = read_text_encoders(source.path, source.family.name, source.tokenizer)
+        return [(Reader(tokenizer), model) for tokenizer, model in found]
     from transformers import CLIPTokenizer
 
     return [
-        (_read(source, CLIPTokenizer, f"tokenizer{end}"), _clip(source, f"text_encoder{end}", pooled))
+        (Reader(read(source, CLIPTokenizer, f"tokenizer{end}")), _clip(source, f"text_encoder{end}", pooled))
         for end in suffixes
     ]
 
@@ -96,36 +94,12 @@ def _clip(source: Source, component: str, pooled: bool) -> ClipText:
         ) from error
 
 
-def _t5(source: Source, suffix: str) -> TextEncoder:
-    from transformers import T5EncoderModel, T5Tokenizer
-
-    length = T5_LENGTH[source.family.name]
-    tokenizer = _read(source, T5Tokenizer, f"tokenizer{suffix}")
-    model = _read(source, T5EncoderModel, f"text_encoder{suffix}", dtype="auto")
-    mark = fingerprint((f"0.{name}", value) for name, value in model.state_dict().items())
-    states = t5_states(tokenizer, model, length)
-    return TextEncoder(tokenizer, states, int(model.config.d_model), length, mark, causal=False)
+def _encoder(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
+    return TextEncoder(reader, states, width, reader.limit, f"{mark}-states")
 
 
-def _read(source: Source, kind: Any, component: str, **how: Any) -> Any:
-    """A tokenizer, or with `how` a model of safetensors."""
-    folder: Path = source.path / component
-    if how:
-        how |= {"use_safetensors": True, "variant": source.variant(component)}  # a pickle, or nothing, is refused here
-    try:
-        with quiet() if how else nullcontext():
-            read = kind.from_pretrained(folder, local_files_only=True, **how)
-    except Exception as error:  # transformers raises whatever its readers raise
-        raise EditkitError(f"model {source.name}: its {component} cannot be read ({error}); fetch it again") from error
-    return read.eval() if how else read
-
-
-def _encoder(tokenizer: Any, states: States, width: int, mark: str) -> TextEncoder:
-    return TextEncoder(tokenizer, states, width, int(tokenizer.model_max_length), f"{mark}-states")
-
-
-def _pooled(tokenizer: Any, states: States, width: int, mark: str) -> TextEncoder:
-    return TextEncoder(tokenizer, states, width, 1, f"{mark}-pooled", pooled=True)
+def _pooled(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
+    return TextEncoder(reader, states, width, 1, f"{mark}-pooled", pooled=True)
 
 
 def _hash(*models: ClipText) -> str:
