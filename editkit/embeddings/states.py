@@ -62,6 +62,31 @@ def padded_states(reader: Reader, model: Any, length: int) -> States:
     return states
 
 
+def masked_states(
+    reader: Reader, model: Any, take: Callable[[Any], Tensor] = lambda out: out.last_hidden_state, blank: bool = False
+) -> States:
+    """Hidden states of a model that does not attend to padding: no more than the prompts' own tokens are run.
+
+    Args:
+        take: the rows in the model's output.
+        blank: rows of padding are zero.
+    """
+
+    @torch.no_grad()
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        longest = max(max(reader.drop + size, len(reader.ids(one))) for one, size in zip(prompts, sizes, strict=True))
+        found, step = [], max(1, AT_A_TIME // longest)
+        for start in range(0, len(prompts), step):
+            ids, mask = (one.to(model.device) for one in _batch(reader, prompts[start : start + step], longest))
+            with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
+                rows = take(model(ids, attention_mask=mask)).float()
+            rows = (rows * mask[..., None] if blank else rows)[:, reader.drop :].cpu()
+            found += [one[:size] for one, size in zip(rows, sizes[start : start + step], strict=True)]
+        return torch.cat(found)
+
+    return states
+
+
 def side_by_side(*parts: States) -> States:
     """The widths of several encoders, one after another in every row."""
     return lambda prompts, sizes, coarse: torch.cat([part(prompts, sizes, coarse) for part in parts], dim=-1)

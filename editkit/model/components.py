@@ -11,6 +11,24 @@ from editkit.model.quiet import quiet
 from editkit.model.source import Source
 
 
+def stated_class(source: Source, component: str) -> Any:
+    """The class of transformers that `model_index.json` names for a component.
+
+    Raises:
+        EditkitError: it names none, or one that transformers does not have.
+    """
+    import transformers
+
+    library, name = [*(source.index.get(component) or ()), None, None][:2]
+    found = getattr(transformers, str(name), None) if library == "transformers" else None
+    if found is None:
+        raise EditkitError(
+            f"model {source.name}: expected a class of transformers for its {component}, but its model_index.json says "
+            f"{name}; fetch the model again"
+        )
+    return found
+
+
 def read(source: Source, kind: Any, component: str, **how: Any) -> Any:
     """A tokenizer, or with `how` a model of safetensors.
 

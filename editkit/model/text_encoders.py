@@ -11,7 +11,7 @@ from editkit.model.components import read
 from editkit.model.families import ENCODED
 from editkit.model.projections import fingerprint, read_tensors
 from editkit.model.source import Source
-from editkit.model.t5_encoders import t5_encoder
+from editkit.model.t5_encoders import masked_t5_encoder, t5_encoder
 
 PENULTIMATE = -2
 Streams = dict[str, tuple[TextEncoder, ...]]
@@ -28,7 +28,7 @@ def read_streams(source: Source) -> Streams:
             f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
             "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
         )
-    build = {"sd1": _one_clip, "sd2": _one_clip, "sdxl": _sdxl, "sd3": _sd3, "flux1": _flux}
+    build = {"sd1": _one_clip, "sd2": _one_clip, "sdxl": _sdxl, "sd3": _sd3, "flux1": _flux, "chroma": _chroma}
     return build[source.family.name](source)
 
 
@@ -62,6 +62,10 @@ def _flux(source: Source) -> Streams:
     (reader, model), *_ = _clips(source, ("",), pooled=False)
     pooled = _pooled(reader, clip_pooled(reader, model, False), model.width, _hash(model))
     return {"text": (t5_encoder(source, "_2", 512),), "pooled": (pooled,)}
+
+
+def _chroma(source: Source) -> Streams:
+    return {"text": (masked_t5_encoder(source, 512, padding=1),)}
 
 
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:

@@ -1,0 +1,58 @@
+"""Tiny random pipelines of the families whose one text encoder is a T5, as stock diffusers folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.tiny_pipelines import t5, t5_tokenizer, vae
+
+
+def save(family: str, folder: Path) -> Path:
+    """A pipeline of `family`, seeded, in float32."""
+    torch.manual_seed(0)
+    pipe = {"chroma": _chroma}[family]()
+    _open_gates(pipe.transformer)
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def _open_gates(model: torch.nn.Module) -> None:
+    """Norms, gates and biases that start as ones or zeros become random: a closed gate keeps the prompt out."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.unique().numel() == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+
+
+def _flow() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler()
+
+
+def _chroma() -> Any:
+    from diffusers import ChromaPipeline, ChromaTransformer2DModel
+
+    config: dict[str, Any] = dict(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=64,
+        axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=16,
+        approximator_hidden_dim=32,
+        approximator_layers=1,
+    )
+    return ChromaPipeline(
+        transformer=ChromaTransformer2DModel(**config),
+        scheduler=_flow(),
+        vae=vae(4),
+        text_encoder=t5(64),
+        tokenizer=t5_tokenizer(),
+    )
