@@ -44,9 +44,15 @@ def _chroma(pipe: Any, prompt: str) -> Tensor:
     return rows[0][mask[0].bool()]
 
 
+def _masked(pipe: Any, prompt: str) -> Tensor:
+    rows, mask, *_ = pipe.encode_prompt(prompt or " ", device="cpu", do_classifier_free_guidance=False)
+    return rows[0][mask[0].reshape(len(rows[0]), -1)[:, 0].bool()]  # AuraFlow repeats it for every column
+
+
 SMALL = {"height": 16, "width": 16}
 FAMILIES = {
     "chroma": Family("ChromaPipeline", tiny_t5_pipelines.save, _chroma, SMALL),
+    "auraflow": Family("AuraFlowPipeline", tiny_t5_pipelines.save, _masked, SMALL),
 }
 
 

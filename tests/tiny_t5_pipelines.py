@@ -13,7 +13,7 @@ from tests.tiny_pipelines import t5, t5_tokenizer, vae
 def save(family: str, folder: Path) -> Path:
     """A pipeline of `family`, seeded, in float32."""
     torch.manual_seed(0)
-    pipe = {"chroma": _chroma}[family]()
+    pipe = {"chroma": _chroma, "auraflow": _auraflow}[family]()
     _open_gates(pipe.transformer)
     pipe.save_pretrained(folder)
     return folder
@@ -55,4 +55,35 @@ def _chroma() -> Any:
         vae=vae(4),
         text_encoder=t5(64),
         tokenizer=t5_tokenizer(),
+    )
+
+
+def umt5(width: int) -> Any:
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    sizes: dict[str, Any] = {"d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    return UMT5EncoderModel(UMT5Config(vocab_size=len(t5_tokenizer()), d_model=width, **sizes)).eval()
+
+
+def _auraflow() -> Any:
+    from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel
+
+    config: dict[str, Any] = dict(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=64,
+        caption_projection_dim=32,
+        pos_embed_max_size=64,
+    )
+    return AuraFlowPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=umt5(64),
+        vae=vae(4),
+        transformer=AuraFlowTransformer2DModel(**config),
+        scheduler=_flow(),
     )

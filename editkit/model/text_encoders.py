@@ -28,7 +28,15 @@ def read_streams(source: Source) -> Streams:
             f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
             "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
         )
-    build = {"sd1": _one_clip, "sd2": _one_clip, "sdxl": _sdxl, "sd3": _sd3, "flux1": _flux, "chroma": _chroma}
+    build = {
+        "sd1": _one_clip,
+        "sd2": _one_clip,
+        "sdxl": _sdxl,
+        "sd3": _sd3,
+        "flux1": _flux,
+        "chroma": _chroma,
+        "auraflow": _auraflow,
+    }
     return build[source.family.name](source)
 
 
@@ -66,6 +74,10 @@ def _flux(source: Source) -> Streams:
 
 def _chroma(source: Source) -> Streams:
     return {"text": (masked_t5_encoder(source, 512, padding=1),)}
+
+
+def _auraflow(source: Source) -> Streams:
+    return {"text": (masked_t5_encoder(source, 256),)}  # the rows of padding are zeros, which no map moves
 
 
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
