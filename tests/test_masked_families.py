@@ -19,7 +19,7 @@ from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
 from tests import tiny_t5_pipelines
 
-PROMPTS = ("a church", "a photo of a dog on the church", "dog", "")
+PROMPTS = ("a church", "a photo of a dog on the church", " Dog", "")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,29 @@ def _masked(pipe: Any, prompt: str) -> Tensor:
     return rows[0][mask[0].reshape(len(rows[0]), -1)[:, 0].bool()]  # AuraFlow repeats it for every column
 
 
+def _through(*modules: str) -> Callable[[Any, str], Tensor]:
+    """The rows behind modules of the denoiser."""
+
+    def rows(pipe: Any, prompt: str) -> Tensor:
+        found = _masked(pipe, prompt)
+        for name in modules:
+            found = pipe.transformer.get_submodule(name)(found)
+        return found
+
+    return rows
+
+
 SMALL = {"height": 16, "width": 16}
 FAMILIES = {
     "chroma": Family("ChromaPipeline", tiny_t5_pipelines.save, _chroma, SMALL),
     "auraflow": Family("AuraFlowPipeline", tiny_t5_pipelines.save, _masked, SMALL),
+    "pixart": Family(
+        "PixArtSigmaPipeline",
+        tiny_t5_pipelines.save,
+        _through("caption_projection"),
+        SMALL | {"use_resolution_binning": False},
+        lora=False,
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from tests.tiny_pipelines import t5, t5_tokenizer, vae
 def save(family: str, folder: Path) -> Path:
     """A pipeline of `family`, seeded, in float32."""
     torch.manual_seed(0)
-    pipe = {"chroma": _chroma, "auraflow": _auraflow}[family]()
+    pipe = PIPELINES[family]()
     _open_gates(pipe.transformer)
     pipe.save_pretrained(folder)
     return folder
@@ -87,3 +87,30 @@ def _auraflow() -> Any:
         transformer=AuraFlowTransformer2DModel(**config),
         scheduler=_flow(),
     )
+
+
+def _pixart() -> Any:
+    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+
+    config: dict[str, Any] = dict(
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=3,
+        caption_channels=64,
+        in_channels=4,
+        cross_attention_dim=24,
+        out_channels=8,
+    )
+    scheduler: Any = DPMSolverMultistepScheduler()
+    return PixArtSigmaPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5(64),
+        vae=vae(4),
+        transformer=PixArtTransformer2DModel(**config),
+        scheduler=scheduler,
+    )
+
+
+PIPELINES = {"chroma": _chroma, "auraflow": _auraflow, "pixart": _pixart}

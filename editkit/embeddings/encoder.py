@@ -43,7 +43,7 @@ class TextEncoder:
     whole: bool = False
     padding: int | None = None
     pooled: bool = False
-    _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def spare(self) -> int:

@@ -12,6 +12,10 @@ def as_it_is(prompt: str) -> str:
     return prompt
 
 
+def lower(prompt: str) -> str:
+    return prompt.lower().strip()
+
+
 @dataclass
 class Reader:
     """A tokenizer, and what the pipeline does to a prompt before and after it.
@@ -29,7 +33,7 @@ class Reader:
     after: str = ""
     drop: int = 0
     multiple: int = 1
-    _known: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False, init=False)
 
     def ids(self, prompt: str) -> list[int]:
         """Token ids with start and end token, as far as the tokenizer has them, and all that is written around.

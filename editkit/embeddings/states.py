@@ -102,6 +102,16 @@ def widened(part: States, width: int) -> States:
     return states
 
 
+def behind(part: States, module: Callable[[Tensor], Tensor]) -> States:
+    """Rows after a module that looks at each of them alone."""
+
+    @torch.no_grad()
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        return module(part(prompts, sizes, coarse))
+
+    return states
+
+
 def finite(rows: Tensor) -> Tensor:
     """`rows`, or an error where a value is not a number."""
     if not torch.isfinite(rows).all():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.encoder import TextEncoder
-from editkit.embeddings.reader import Reader
+from editkit.embeddings.reader import Reader, lower
 from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, widened
 from editkit.errors import EditkitError
+from editkit.model.captions import projected
 from editkit.model.components import read
 from editkit.model.families import ENCODED
 from editkit.model.projections import fingerprint, read_tensors
@@ -28,16 +31,7 @@ def read_streams(source: Source) -> Streams:
             f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
             "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
         )
-    build = {
-        "sd1": _one_clip,
-        "sd2": _one_clip,
-        "sdxl": _sdxl,
-        "sd3": _sd3,
-        "flux1": _flux,
-        "chroma": _chroma,
-        "auraflow": _auraflow,
-    }
-    return build[source.family.name](source)
+    return ENCODERS[source.family.name](source)
 
 
 def _one_clip(source: Source) -> Streams:
@@ -78,6 +72,12 @@ def _chroma(source: Source) -> Streams:
 
 def _auraflow(source: Source) -> Streams:
     return {"text": (masked_t5_encoder(source, 256),)}  # the rows of padding are zeros, which no map moves
+
+
+def _pixart(source: Source) -> Streams:
+    length = 120 if source.index.get("_class_name") == "PixArtAlphaPipeline" else 300
+    encoder = masked_t5_encoder(source, length, clean=lower)
+    return {"text": (projected(source, encoder, "caption_projection"),)}
 
 
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
@@ -126,3 +126,16 @@ def _hash(*models: ClipText) -> str:
         for n, model in enumerate(models)
         for name, value in model.tensors.items()
     )
+
+
+ENCODERS: dict[str, Callable[[Source], Streams]] = {
+    "sd1": _one_clip,
+    "sd2": _one_clip,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux1": _flux,
+    "chroma": _chroma,
+    "auraflow": _auraflow,
+    "pixart": _pixart,
+}
+"""Those that `editkit.model.families.ENCODED` names."""
