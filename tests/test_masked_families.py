@@ -72,6 +72,12 @@ FAMILIES = {
         SMALL | {"use_resolution_binning": False},
         lora=False,
     ),
+    "ltx": Family(
+        "LTXPipeline",
+        tiny_t5_pipelines.save,
+        _through("caption_projection"),
+        {"height": 32, "width": 32, "num_frames": 9},
+    ),
 }
 
 

@@ -113,4 +113,33 @@ def _pixart() -> Any:
     )
 
 
-PIPELINES = {"chroma": _chroma, "auraflow": _auraflow, "pixart": _pixart}
+def _ltx() -> Any:
+    from diffusers import AutoencoderKLLTXVideo, LTXPipeline, LTXVideoTransformer3DModel
+
+    config: dict[str, Any] = dict(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        num_layers=2,
+        caption_channels=64,
+    )
+    blocks: dict[str, Any] = dict(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        patch_size=1,
+    )
+    return LTXPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5(64),
+        vae=AutoencoderKLLTXVideo(**blocks),
+        transformer=LTXVideoTransformer3DModel(**config),
+        scheduler=_flow(),
+    )
+
+
+PIPELINES = {"chroma": _chroma, "auraflow": _auraflow, "pixart": _pixart, "ltx": _ltx}

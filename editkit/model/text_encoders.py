@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.encoder import TextEncoder
@@ -80,6 +81,13 @@ def _pixart(source: Source) -> Streams:
     return {"text": (projected(source, encoder, "caption_projection"),)}
 
 
+def _ltx(source: Source) -> Streams:
+    """Its T5 attends to padding, and the denoiser does not."""
+    length = 256 if source.index.get("_class_name") == "LTXConditionPipeline" else 128
+    encoder = replace(t5_encoder(source, "", length), padding=0)
+    return {"text": (projected(source, encoder, "caption_projection"),)}
+
+
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
     """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
     if source.is_single_file:
@@ -137,5 +145,6 @@ ENCODERS: dict[str, Callable[[Source], Streams]] = {
     "chroma": _chroma,
     "auraflow": _auraflow,
     "pixart": _pixart,
+    "ltx": _ltx,
 }
 """Those that `editkit.model.families.ENCODED` names."""
