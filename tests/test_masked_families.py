@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,15 @@ def _masked(pipe: Any, prompt: str) -> Tensor:
     return rows[0][mask[0].reshape(len(rows[0]), -1)[:, 0].bool()]  # AuraFlow repeats it for every column
 
 
+def _wan(pipe: Any, prompt: str) -> Tensor:
+    """The prompt's rows and one of the padding, which are all alike."""
+    rows, _ = pipe.encode_prompt(prompt or " ", device="cpu", do_classifier_free_guidance=False)
+    seen = pipe.transformer.condition_embedder.text_embedder(rows[0])
+    length = int(rows[0].abs().sum(1).count_nonzero())
+    assert (seen[length + 1 :] == seen[length]).all()
+    return seen[: length + 1]
+
+
 def _through(*modules: str) -> Callable[[Any, str], Tensor]:
     """The rows behind modules of the denoiser."""
 
@@ -78,6 +88,7 @@ FAMILIES = {
         _through("caption_projection"),
         {"height": 32, "width": 32, "num_frames": 9},
     ),
+    "wan": Family("WanPipeline", tiny_t5_pipelines.save, _wan, SMALL | {"num_frames": 1}),
 }
 
 
@@ -153,3 +164,10 @@ def test_protection_lowers_the_damage(name: str, folders: dict[str, Path]) -> No
     edit = editkit.erase(open_model(folders[name]), ["church"], vocabulary=words, checked=False)
     figures = edit.record["figures"]
     assert figures["erasure_residual"] < 1 and 0 <= figures["damage_worst"] < 0.5
+
+
+def test_a_wan_with_two_denoisers_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["wan"], tmp_path / "two")
+    shutil.copytree(folders["wan"] / "transformer", tmp_path / "two" / "transformer_2")
+    with pytest.raises(editkit.EditkitError, match="has two denoisers, and each would need a map of its own"):
+        _ = open_model(tmp_path / "two").encoders

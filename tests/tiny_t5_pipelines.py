@@ -142,4 +142,30 @@ def _ltx() -> Any:
     )
 
 
-PIPELINES = {"chroma": _chroma, "auraflow": _auraflow, "pixart": _pixart, "ltx": _ltx}
+def _wan() -> Any:
+    from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+
+    config: dict[str, Any] = dict(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=64,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+    )
+    blocks: dict[str, Any] = dict(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    return WanPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=umt5(64),
+        vae=AutoencoderKLWan(**blocks),
+        transformer=WanTransformer3DModel(**config),
+        scheduler=_flow(),
+    )
+
+
+PIPELINES = {"chroma": _chroma, "auraflow": _auraflow, "pixart": _pixart, "ltx": _ltx, "wan": _wan}

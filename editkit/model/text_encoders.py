@@ -88,6 +88,19 @@ def _ltx(source: Source) -> Streams:
     return {"text": (projected(source, encoder, "caption_projection"),)}
 
 
+def _wan(source: Source) -> Streams:
+    """The denoiser reads padding too: rows of zeros, which its text embedder makes one and the same row of."""
+    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+    if source.config(source.family.second or ""):
+        raise EditkitError(
+            f"model {source.name}: has two denoisers, and each would need a map of its own, behind its own text "
+            "embedder; editing both is not supported, use a Wan with one"
+        )
+    encoder = masked_t5_encoder(source, 512, padding=1, clean=prompt_clean, blank=True)
+    return {"text": (projected(source, encoder, "condition_embedder.text_embedder"),)}
+
+
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
     """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
     if source.is_single_file:
@@ -146,5 +159,6 @@ ENCODERS: dict[str, Callable[[Source], Streams]] = {
     "auraflow": _auraflow,
     "pixart": _pixart,
     "ltx": _ltx,
+    "wan": _wan,
 }
 """Those that `editkit.model.families.ENCODED` names."""
