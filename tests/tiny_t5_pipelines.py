@@ -14,12 +14,12 @@ def save(family: str, folder: Path) -> Path:
     """A pipeline of `family`, seeded, in float32."""
     torch.manual_seed(0)
     pipe = PIPELINES[family]()
-    _open_gates(pipe.transformer)
+    open_gates(pipe.transformer)
     pipe.save_pretrained(folder)
     return folder
 
 
-def _open_gates(model: torch.nn.Module) -> None:
+def open_gates(model: torch.nn.Module) -> None:
     """Norms, gates and biases that start as ones or zeros become random: a closed gate keeps the prompt out."""
     with torch.no_grad():
         for parameter in model.parameters():
@@ -27,7 +27,7 @@ def _open_gates(model: torch.nn.Module) -> None:
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
 
 
-def _flow() -> Any:
+def flow() -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler()
@@ -51,7 +51,7 @@ def _chroma() -> Any:
     )
     return ChromaPipeline(
         transformer=ChromaTransformer2DModel(**config),
-        scheduler=_flow(),
+        scheduler=flow(),
         vae=vae(4),
         text_encoder=t5(64),
         tokenizer=t5_tokenizer(),
@@ -85,7 +85,7 @@ def _auraflow() -> Any:
         text_encoder=umt5(64),
         vae=vae(4),
         transformer=AuraFlowTransformer2DModel(**config),
-        scheduler=_flow(),
+        scheduler=flow(),
     )
 
 
@@ -138,7 +138,7 @@ def _ltx() -> Any:
         text_encoder=t5(64),
         vae=AutoencoderKLLTXVideo(**blocks),
         transformer=LTXVideoTransformer3DModel(**config),
-        scheduler=_flow(),
+        scheduler=flow(),
     )
 
 
@@ -164,7 +164,7 @@ def _wan() -> Any:
         text_encoder=umt5(64),
         vae=AutoencoderKLWan(**blocks),
         transformer=WanTransformer3DModel(**config),
-        scheduler=_flow(),
+        scheduler=flow(),
     )
 
 

@@ -13,6 +13,7 @@ from editkit.errors import EditkitError
 from editkit.model.captions import projected
 from editkit.model.components import read
 from editkit.model.families import ENCODED
+from editkit.model.llm_encoders import cogview4, lumina2
 from editkit.model.projections import fingerprint, read_tensors
 from editkit.model.source import Source
 from editkit.model.t5_encoders import masked_t5_encoder, t5_encoder
@@ -160,5 +161,7 @@ ENCODERS: dict[str, Callable[[Source], Streams]] = {
     "pixart": _pixart,
     "ltx": _ltx,
     "wan": _wan,
+    "cogview4": lambda source: {"text": (cogview4(source),)},
+    "lumina2": lambda source: {"text": (lumina2(source),)},
 }
 """Those that `editkit.model.families.ENCODED` names."""
