@@ -22,7 +22,8 @@ from editkit.model.fit import check_fit
 from editkit.model.record import TUNED_NAME
 from editkit.model.tuned_file import save_tuned
 from editkit.pictures.grid import grid
-from editkit.pictures.sampler import Job, Sampling, draw, jobs
+from editkit.pictures.sampler import Job, draw, jobs
+from editkit.pictures.sampling import Sampling
 from editkit.refine import checkpoint
 from editkit.refine.loop import Run, train
 from editkit.refine.options import RefineOptions, defaults
