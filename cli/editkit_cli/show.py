@@ -25,6 +25,11 @@ PLAIN_WORDS = {
     "rank": ("rank", "directions of text embedding that the edit changes"),
     "weight_change_median": ("weight change, median layer", "‖ΔW‖ / ‖W‖"),
     "weight_change_worst": ("weight change, worst layer", ""),
+    "steps": ("steps", ""),
+    "erase_mean": ("erasure term, mean", "squared distance from the target, over the run"),
+    "preserve_mean": ("preservation term, mean", "squared change of the words that were found, over the run"),
+    "passes_per_step": ("UNet passes a step", "forward, counted"),
+    "seconds_per_step": ("seconds a step", ""),
     "condition": ("condition number", "above 1e12 the solution loses digits"),
 }
 
@@ -41,7 +46,7 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
     console = Console()
     changed = ", ".join(f"{concept} → {_shown(guide)}" for concept, guide in zip(*_pairs(record), strict=True))
     how = [str(record.get("method"))]
-    if "options" in record:
+    if "protect" in record.get("options", {}):
         how.append(f"protect {record['options'].get('protect')}")
     if "scale" in record:
         how.append(f"scale {record['scale']:g}")
@@ -62,7 +67,7 @@ def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> N
         if figures.get(key) is not None:
             table.add_row(name, _number(figures[key]), meaning)
     if figures.get("seconds"):
-        table.add_row("seconds", _number(sum(figures["seconds"].values())), "to encode the words and to solve")
+        table.add_row("seconds", _number(sum(figures["seconds"].values())), "in all")
     console.print(table)
     if figures.get("worst_words"):
         worst = ", ".join(f"{word} {damage:.3f}" for word, damage in figures["worst_words"][:5])

@@ -11,7 +11,6 @@ from typing import Unpack
 
 from PIL import Image
 
-from editkit.edit.edit import Edit
 from editkit.errors import EditkitError
 from editkit.model.atomic import check_free, write_atomic
 from editkit.model.edit_file import load_edit
@@ -138,7 +137,7 @@ def _sha256(path: Path_) -> str:
 
 def read_variants(source: Source, edits: Sequence[str]) -> list[Variant]:
     """The edits by file name, checked against the model; `base` is the unedited model."""
-    variants: list[Edit | None] = [None if name == BASE else load_edit(name) for name in edits]
+    variants: list[Variant] = [None if name == BASE else load_edit(name) for name in edits]
     made = [variant for variant in variants if variant is not None]
     if made:
         model = open_model(source)
