@@ -21,11 +21,13 @@ class Row:
 
     name: str
     make: Maker | None
+    suite: str = "emoji-objects"
 
 
 def closed_form_rows() -> Iterator[Row]:
     """The methods as published, and with the vocabulary protected."""
     yield Row("original", None)
+    yield Row("original, unsafe", None, "emoji-unsafe")
     for protect in ("none", "minimax"):
         yield Row(f"TIME, {protect}", closed_form(defaults("time", protect, tokens="all"), protect))
         for tokens in ("last", "tail", "all"):

@@ -1,4 +1,4 @@
-"""Measure edits of the bundled model on the four splits of `emoji-objects`: `python -m editkit.emoji.table`.
+"""Measure edits of the bundled model, on the four splits of `emoji-objects` mostly: `python -m editkit.emoji.table`.
 
 Every row makes one edit a split, which `evaluate` draws and judges. What was seen in every picture is kept, so that
 the README's table and its intervals come from the committed file alone.
@@ -12,7 +12,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ from editkit.model.editable import EditableModel, open_model
 from editkit.numbers.evaluate import evaluate
 from editkit.numbers.results import PARQUET
 from editkit.numbers.statistics import Estimate, mean_interval, rate_interval
-from editkit.numbers.suites.suite import load_suite
+from editkit.numbers.suites.suite import Suite, load_suite
 
-SUITE = "emoji-objects"
 RATES = ("esr-1", "esr-5", "psr-1", "psr-5")
 DELTA = "sensitivity-keep"
 
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results.json"))
     parser.add_argument("--work", type=Path, help="folder for edits and pictures, kept; default: a temporary one")
     parser.add_argument("--seeds", default="0-19")
-    parser.add_argument("--splits", nargs="+", default=["1", "2", "3", "4"])
+    parser.add_argument("--splits", nargs="+", help="default: all of a row's suite")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows whose names begin so")
     given = parser.parse_args()
     chosen = [row for row in known.values() if not given.only or row.name.startswith(tuple(given.only))]
@@ -51,32 +50,38 @@ def main() -> None:
 
 
 def measure_rows(
-    rows: Iterable[Row], splits: Sequence[str], seeds: str, out: Path, work: Path, model: str = "emoji"
+    rows: Sequence[Row], splits: Sequence[str] | None, seeds: str, out: Path, work: Path, model: str = "emoji"
 ) -> dict[str, Any]:
     """Measure what `out` does not hold yet, and add it there, split by split."""
-    results = read(out) if out.exists() else {"suite": load_suite(SUITE).sha256, "seeds": seeds, "rows": {}}
-    if (results["suite"], results["seeds"]) != (load_suite(SUITE).sha256, seeds):
+    suites = {name: load_suite(name) for name in sorted({row.suite for row in rows})}
+    results = read(out) if out.exists() else {"suites": {}, "seeds": seeds, "rows": {}}
+    hashes = {name: suite.sha256 for name, suite in suites.items()}
+    if results["seeds"] != seeds or any(results["suites"].get(name, mark) != mark for name, mark in hashes.items()):
         raise EditkitError(f"{out}: was measured with another suite or other seeds; give another --out")
+    results["suites"] |= hashes
     editable = open_model(model)
-    for row, split in ((row, split) for split in splits for row in rows):
+    names = dict.fromkeys(split for suite in suites.values() for split in suite.splits)
+    for row, split in ((row, split) for split in splits or names for row in rows):
         done = results["rows"].setdefault(row.name, {})
-        if split not in done:
-            done[split] = _measure(editable, row, split, seeds, work)
+        if split not in done and split in suites[row.suite].splits:
+            done[split] = _measure(editable, row, suites[row.suite], split, seeds, work / row.suite / split)
             write_text_atomic(out, json.dumps(results, indent=1) + "\n", force=True)
     return results
 
 
-def _measure(model: EditableModel, row: Row, split: str, seeds: str, work: Path) -> dict[str, Any]:
+def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: str, work: Path) -> dict[str, Any]:
     """The rows of a split share a folder, so that the unedited model's pictures are drawn once."""
     compared: list[Path | str] = ["base"]
     start = time.perf_counter()
     if row.make is not None:
-        place = work / split / re.sub(r"\W+", "-", row.name.lower()).strip("-")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        compared.append(row.make(model, load_suite(SUITE).splits[split], place))
+        place = work / re.sub(r"\W+", "-", row.name.lower()).strip("-")
+        work.mkdir(parents=True, exist_ok=True)
+        concepts = [concept for label in suite.splits[split] for concept in suite.concepts_of(label)]
+        compared.append(row.make(model, concepts, place))
     seconds = time.perf_counter() - start
+    name = model.source.name
     made = evaluate(
-        compared, SUITE, work / split / "evaluation", model.source.name, split=split, seeds=seeds, force=True
+        compared, suite.name, work / "evaluation", name, split, seeds=seeds, metrics=(*RATES, DELTA), force=True
     )
     if made is None:
         raise EditkitError("the table is measured by one process; start it without a launcher")
