@@ -16,6 +16,7 @@ from editkit.numbers.metrics.exposure import PROTOCOLS
 from editkit.numbers.metrics.metric import Seen
 from editkit.numbers.metrics.registry import Kit, Wanted, metric
 from editkit.numbers.plan import Asked
+from editkit.numbers.rates import wilson
 from editkit.numbers.statistics import Estimate
 from editkit.numbers.summary import Pictures, by_class, difference, estimate
 
@@ -121,6 +122,10 @@ def test_shares_and_deviation() -> None:
     per_class = by_class(deviation, values, pictures)
     assert (per_class["pilot"].value, per_class["teacher"].value) == pytest.approx((0.5, 1.0))
     assert estimate(deviation, values, pictures).value == pytest.approx(0.75)
+    low, high = wilson(0.25, 12)  # a share of 1/2, which deviates by nothing, is inside
+    assert low < 0.5 < high and per_class["pilot"].low == pytest.approx(0, abs=2e-3)
+    assert per_class["pilot"].high == pytest.approx(1 - 2 * low, abs=2e-3)
+    assert per_class["teacher"].low < 0.5  # two pictures are no certainty
     assert share.higher_is_better is None and deviation.higher_is_better is False
 
 

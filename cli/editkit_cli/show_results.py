@@ -25,10 +25,10 @@ def show_results(results: Results, per_class: bool = False) -> None:
     suite = protocol["suite"]["name"] + (f", split {protocol['split']}" if protocol["split"] else "")
     erased = f"; erased: {', '.join(protocol['erased'])}" if protocol["erased"] else ""
     console.print(f"[bold]{escape(suite)}[/]{escape(erased)}")
-    console.print(_values(results, None))
+    console.print(_values(results))
     if per_class:
-        for label in dict.fromkeys(label for one in record["metrics"].values() for label in _classes(one)):
-            console.print(_values(results, label))
+        for name, one in record["metrics"].items():
+            _show_classes(console, name, one)
     _show_differences(console, "Differences, same prompts and noise", record["differences"], results.variants)
     if "against" in record:
         _show_differences(console, "Against the earlier result", record["against"], [])
@@ -47,28 +47,37 @@ def show_results(results: Results, per_class: bool = False) -> None:
     console.print(f"results: {results.folder / RESULTS}, {results.folder / PARQUET}", soft_wrap=True, highlight=False)
 
 
-def _values(results: Results, label: str | None) -> Table:
-    """Metrics across, or variants across where they are few."""
-    metrics = {name: one for name, one in results.record["metrics"].items() if label is None or label in _classes(one)}
+def _values(results: Results) -> Table:
+    """Variants across where they are few, else metrics across."""
     cells: dict[str, dict[str, str]] = {variant: {} for variant in results.variants}
-    for name, one in metrics.items():
+    for name, one in results.record["metrics"].items():
         for variant in results.variants:
-            mine = one["variants"][variant]
-            stored = mine["all"] if label is None else mine["classes"].get(label)
-            cells[variant][_titled(name, one)] = "" if stored is None else _interval(stored, one["is_rate"])
-    if label is None and any(results.record["errors"].values()):
+            cells[variant][_titled(name, one)] = _interval(one["variants"][variant]["all"], one["is_rate"])
+    if any(results.record["errors"].values()):
         for variant, count in results.record["errors"].items():
             cells[variant]["errors"] = str(count)
     names = list(next(iter(cells.values())))
     if len(cells) <= MOST_ACROSS:
-        table = Table(label or "metric", *(escape(variant) for variant in cells))
+        table = Table("metric", *(escape(variant) for variant in cells))
         for name in names:
             table.add_row(name, *(cells[variant][name] for variant in cells))
         return table
-    table = Table(label or "variant", *names)
+    table = Table("variant", *names)
     for variant, mine in cells.items():
         table.add_row(escape(variant), *mine.values())
     return table
+
+
+def _show_classes(console: Console, name: str, one: Mapping[str, Any]) -> None:
+    """One row a class."""
+    labels = dict.fromkeys(label for mine in one["variants"].values() for label in mine["classes"])
+    if not labels:
+        return
+    table = Table(_titled(name, one), *(escape(variant) for variant in one["variants"]))
+    for label in labels:
+        stored = [mine["classes"].get(label) for mine in one["variants"].values()]
+        table.add_row(escape(label), *("–" if value is None else _interval(value, one["is_rate"]) for value in stored))
+    console.print(table)
 
 
 def _show_differences(
@@ -98,10 +107,6 @@ def _show_differences(
 def _titled(name: str, one: Mapping[str, Any]) -> str:
     arrow = {True: " ↑", False: " ↓", None: ""}[one["higher_is_better"]]
     return name + arrow + (" %" if one["is_rate"] else "")
-
-
-def _classes(metric: Mapping[str, Any]) -> list[str]:
-    return [label for mine in metric["variants"].values() for label in mine["classes"]]
 
 
 def _interval(stored: Mapping[str, Any], is_rate: bool, signed: bool = False) -> str:

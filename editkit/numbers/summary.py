@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from editkit.numbers.metrics.metric import Metric
 from editkit.numbers.statistics import (
@@ -43,13 +45,20 @@ class Pictures:
 
 
 def estimate(metric: Metric, values: Sequence[float | None], pictures: Pictures) -> Estimate:
-    """The value of all pictures that the metric is about."""
+    """The value of all pictures that the metric is about. A function of one share reaches from the least to the most
+    that it is within the share's own interval."""
     kept = [n for n, value in enumerate(values) if value is not None]
     some = [float(values[n] or 0) for n in kept]
     clusters = [pictures.clusters[n] for n in kept]
     if metric.is_rate:
         return rate_interval([value > 0 for value in some], clusters)
-    return classwise_interval(some, pictures.groups(metric, kept), clusters, metric.of_means)
+    groups = pictures.groups(metric, kept)
+    if metric.is_of_share and len(set(groups or [])) == 1:
+        share = rate_interval([value > 0 for value in some], clusters)
+        reached = metric.of_means(np.linspace(share.low, share.high, 1001))
+        value = float(metric.of_means(np.array([share.value]))[0])
+        return replace(share, value=value, low=float(reached.min()), high=float(reached.max()))
+    return classwise_interval(some, groups, clusters, metric.of_means)
 
 
 def by_class(metric: Metric, values: Sequence[float | None], pictures: Pictures) -> dict[str, Estimate]:

@@ -30,6 +30,7 @@ class Deviation(AttributeShare):
     """
 
     is_rate = False
+    is_of_share = True
     mean_over = "classes"
     higher_is_better = False
 

@@ -66,6 +66,7 @@ class Metric:
         name: as suites and results call it.
         higher_is_better: for the one who edits the model; None where neither is.
         is_rate: whether the numbers are 0 and 1, so that their mean is a share.
+        is_of_share: whether the numbers are 0 and 1, and the value is a function of their share.
         needs_original: whether the unedited model's pictures are compared with.
         needs_detector: whether it asks what the detector saw.
         is_of_sets: whether there is one number for all pictures, and none a picture.
@@ -76,6 +77,7 @@ class Metric:
     name: str
     higher_is_better: bool | None = None
     is_rate: bool = False
+    is_of_share: bool = False
     needs_original: bool = False
     needs_detector: bool = True
     is_of_sets: bool = False
