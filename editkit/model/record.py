@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     return record
 
 
-def file_sha256(path: Path | str) -> str:
+def file_sha256(path: str | os.PathLike[str]) -> str:
     """Of an edit file, or of that in a folder of `editkit refine`."""
     path = Path(path)
     with (path / TUNED_NAME if path.is_dir() else path).open("rb") as stream:
