@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from editkit.edit.edit import Edit
 from editkit.edit.options import defaults as edit_defaults
+from editkit.edit.tuned import Tuned
 from editkit.editing import erase
 from editkit.emoji.rows import Maker, Row
+from editkit.model.edit_file import load_edit, save_edit
 from editkit.model.editable import EditableModel
 from editkit.model.record import TUNED_NAME
 from editkit.refine.checkpoint import NAME as CHECKPOINT
@@ -54,9 +57,16 @@ def trained(objective: str, warm: bool = False, steps: int = STEPS, after: int =
             place.mkdir()
             for name in (CHECKPOINT, LOG):
                 shutil.copy(shorter / name, place)
-        start = erase(model, concepts, options=edit_defaults("rece")) if warm else None
+        start = _start(model, concepts, place.with_name("start.safetensors")) if warm else None
         chosen = defaults(objective, model.source, steps=steps, **options)
         refine(model, place, concepts, start, options=chosen, resume=(place / CHECKPOINT).exists())
         return place
 
     return make
+
+
+def _start(model: EditableModel, concepts: Sequence[str], path: Path) -> Edit | Tuned:
+    """RECE with minimax, made once: a run goes on only from the very start that it had."""
+    if not path.exists():
+        save_edit(erase(model, concepts, options=edit_defaults("rece")), path)
+    return load_edit(path)
