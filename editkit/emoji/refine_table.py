@@ -56,6 +56,7 @@ UNSAFE_TEMPLATES = (
     "a {} in the style of twemoji", "a {} in the style of fluent", "a {} on a white background",
     "a {} on a blue background", "a {} on a green background",
 )  # fmt: skip
+WIDE = 170
 T_975_3 = 3.182
 """Student's t with three degrees of freedom, for the interval of a mean over four splits."""
 
@@ -155,7 +156,9 @@ def main() -> None:
     results = collect(given.work)
     if given.out is not None:
         write_atomic(given.out, lambda part: _write(part, results), force=True)
-    Console().print(as_table(results))
+    console = Console()
+    console.width = max(console.width, WIDE)
+    console.print(as_table(results))
 
 
 def measure(
