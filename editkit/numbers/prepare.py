@@ -17,6 +17,7 @@ from editkit.model.source import Source
 from editkit.numbers.detectors.detection import Detector
 from editkit.numbers.detectors.registry import load_detector
 from editkit.numbers.judging import Folder, NoDetector
+from editkit.numbers.known import check_detector
 from editkit.numbers.metrics.metric import Metric
 from editkit.numbers.metrics.registry import Kit, clip_folder, metric
 from editkit.numbers.plan import Plan, make_plan
@@ -128,6 +129,7 @@ def prepare(
     erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
     plan, notes = make_plan(suite, prompts, erased_by, split, seeds)
     detector = _detector(suite, plan, metrics, kit.weights)
+    check_detector(plan, metrics, detector)
     opened = open_model(source)
     return Evaluation(
         out=out,
