@@ -77,7 +77,7 @@ def test_generate_and_compare(church: Path, tmp_path: Path) -> None:
     (tmp_path / "file.csv").write_text("case_number,prompt,evaluation_seed\n7,a church,3\n9,a dog,\n")
     folder = ["generate", "--prompts", "file.csv", "--edit", church, "--seeds", "1-2", "--steps", "2", "--out", "d"]
     assert "3 pictures" in run(*folder, cwd=tmp_path)
-    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["7_3.png", "9_1.png", "9_2.png"]
+    assert sorted(path.name for path in (tmp_path / "d").glob("*.png")) == ["7_3.png", "9_1.png", "9_2.png"]
     assert "0 pictures" in run(*folder, cwd=tmp_path)
     prompts = ["--prompt", "a church", "--prompt", "a mosque", "--seeds", "0-1", "--steps", "2"]
     run("compare", "base", church, *prompts, "--out", "ab.png", cwd=tmp_path)

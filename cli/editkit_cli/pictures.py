@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from editkit_cli.edits import Force, Model
 
+if TYPE_CHECKING:
+    from editkit.pictures.sampling import Settings
+
 Seeds = Annotated[str, typer.Option(help="Seeds, such as 0-7 or 1,4,9.")]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps.")]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
+Scheduler = Annotated[str | None, typer.Option(help="`ddim` (default), `euler` or `dpm++`.")]
+Negative = Annotated[str | None, typer.Option(help="A prompt to lead away from.")]
+Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
+Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
 
 
@@ -24,19 +31,24 @@ def generate(
     seeds: Seeds = "0",
     steps: Steps = None,
     guidance: Guidance = None,
+    scheduler: Scheduler = None,
+    negative: Negative = None,
+    size: Size = None,
+    batch: Batch = None,
     device: Device = None,
     force: Force = False,
 ) -> None:
     """Draw prompts: a grid of one row a prompt, or one file a picture for a prompt file."""
     from editkit.pictures.commands import generate_folder, generate_grid
 
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     if prompts is not None:
-        count, skipped = generate_folder(model, prompts, edit, seeds, out, steps, guidance, device)
+        count, skipped = generate_folder(model, prompts, edit, seeds, out, device, **settings)
         print(f"{count} pictures written to {out}" + (f", {skipped} were there already" if skipped else ""))
         return
-    generate_grid(model, prompt or [], edit, seeds, out, steps, guidance, device, force)
+    generate_grid(model, prompt or [], edit, seeds, out, device, force, **settings)
     print(f"picture: {out}")
 
 
@@ -48,11 +60,37 @@ def compare(
     seeds: Seeds = "0-7",
     steps: Steps = None,
     guidance: Guidance = None,
+    scheduler: Scheduler = None,
+    negative: Negative = None,
+    size: Size = None,
+    batch: Batch = None,
     device: Device = None,
     force: Force = False,
 ) -> None:
     """Draw the same prompts with the same noise under several edits, one row each."""
     from editkit.pictures.commands import compare_grid
 
-    compare_grid(model, edits, prompt, seeds, out, steps, guidance, device, force)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    compare_grid(model, edits, prompt, seeds, out, device, force, **settings)
     print(f"picture: {out}")
+
+
+def sampling_settings(
+    steps: int | None,
+    guidance: float | None,
+    scheduler: str | None,
+    negative: str | None,
+    size: str | None,
+    batch: int | None,
+) -> Settings:
+    """The options of drawing, as the library takes them."""
+    from editkit.pictures.sampling import parse_size
+
+    return {
+        "steps": steps,
+        "guidance": guidance,
+        "scheduler": scheduler,
+        "negative": negative,
+        "size": None if size is None else parse_size(size),
+        "batch": batch,
+    }

@@ -52,6 +52,15 @@ def write_atomic(path: Path, write: Callable[[Path], None], force: bool = False)
             part.unlink(missing_ok=True)
 
 
+def write_text_atomic(path: Path, text: str, force: bool = False) -> None:
+    """`text` in UTF-8, as `write_atomic`."""
+
+    def write(part: Path) -> None:
+        part.write_text(text, encoding="utf-8")
+
+    write_atomic(path, write, force)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from PIL import Image
 
@@ -17,10 +18,12 @@ from editkit.model.editable import open_model
 from editkit.model.fit import check_fit
 from editkit.model.pipeline import load
 from editkit.model.source import Source, find
+from editkit.pictures.files import Shard, draw_files, keep_settings
 from editkit.pictures.grid import grid
 from editkit.pictures.progress import progress
-from editkit.pictures.prompts import parse_seeds, read_prompts
-from editkit.pictures.sampler import Job, Sampling, Variant, draw, jobs
+from editkit.pictures.prompts import PromptCase, parse_seeds, read_prompts
+from editkit.pictures.sampler import Job, Variant, draw, jobs
+from editkit.pictures.sampling import Sampling, Settings
 
 Path_ = str | os.PathLike[str]
 BASE = "base"
@@ -32,14 +35,13 @@ def generate_grid(
     edit: Path_ | None,
     seeds: str,
     out: Path,
-    steps: int | None = None,
-    guidance: float | None = None,
     device: str | None = None,
     force: bool = False,
+    **settings: Unpack[Settings],
 ) -> Image.Image:
     """One row a prompt, one column a seed."""
     compared = [BASE if edit is None else os.fspath(edit)]
-    return compare_grid(model, compared, prompts, seeds, out, steps, guidance, device, force)
+    return compare_grid(model, compared, prompts, seeds, out, device, force, **settings)
 
 
 def compare_grid(
@@ -48,19 +50,19 @@ def compare_grid(
     prompts: Sequence[str],
     seeds: str,
     out: Path,
-    steps: int | None = None,
-    guidance: float | None = None,
     device: str | None = None,
     force: bool = False,
+    **settings: Unpack[Settings],
 ) -> Image.Image:
     """One row a prompt and edit, one column a seed; a column shares its noise. `edits` are files, or `base`."""
     _check_picture(out, force)
     numbers = parse_seeds(seeds)
     source = find(model)
     variants = read_variants(source, edits)
-    sampling = Sampling.for_model(source, steps, guidance)
     wanted = jobs(prompts, numbers, len(variants))
-    drawn = {job: picture for job, picture in _drawn(source, device, wanted, variants, sampling)}
+    pipe = load(source, device or Shard.from_environment().device())
+    drawing = draw(pipe, wanted, variants, Sampling.for_model(source, **settings))
+    drawn = dict(progress(drawing, len(wanted), "drawing"))
     rows, names = [], []
     for prompt in prompts:
         for n, name in enumerate(edits):
@@ -77,32 +79,41 @@ def generate_folder(
     edit: Path_ | None,
     seeds: str,
     out: Path,
-    steps: int | None = None,
-    guidance: float | None = None,
     device: str | None = None,
+    **settings: Unpack[Settings],
 ) -> tuple[int, int]:
     """`out/{case_number}_{seed}.png` for every row of a prompt file; returns how many were drawn and were there.
 
-    A row's own seed wins over `seeds`. A second run draws what is missing.
+    A row's own seed wins over `seeds`. A second run draws what is missing, with the same settings. Under
+    `accelerate launch` or `torchrun` every process draws its part.
+
+    Raises:
+        EditkitError: the folder holds pictures that were made otherwise.
     """
     if out.is_file():
         raise EditkitError(f"{out}: expected a folder for the pictures, this is a file; give another --out")
-    names: dict[Job, list[Path]] = {}
-    for case in read_prompts(prompts):
-        for seed in parse_seeds(seeds) if case.seed is None else [case.seed]:
-            names.setdefault(Job(case.prompt, seed), []).append(out / f"{case.case_number}_{seed}.png")
-    missing = [job for job, paths in names.items() if not all(path.exists() for path in paths)]
-    total = sum(len(paths) for paths in names.values())
+    shard, numbers = Shard.from_environment(), parse_seeds(seeds)
+    cases = read_prompts(prompts)
     source = find(model)
+    sampling = Sampling.for_model(source, **settings)
+    made = {"model": source.name, "edit": None if edit is None else _sha256(edit), **sampling.record}
     variants = read_variants(source, [BASE if edit is None else os.fspath(edit)])
-    sampling = Sampling.for_model(source, steps, guidance)
-    count = 0
-    for job, picture in _drawn(source, device, missing, variants, sampling) if missing else ():
-        for path in names[job]:
-            if not path.exists():
-                write_atomic(path, picture.save)
-                count += 1
-    return count, total - count
+    if shard.is_first:
+        keep_settings(out, made)
+    pipe = load(source, device or shard.device())
+    count = sum(len(numbers) if case.seed is None else 1 for case in cases)
+    return draw_files(pipe, _named(cases, numbers, out), variants, sampling, shard, count)
+
+
+def _named(cases: Sequence[PromptCase], seeds: Sequence[int], out: Path) -> Iterator[tuple[Job, Path]]:
+    for case in cases:
+        for seed in seeds if case.seed is None else [case.seed]:
+            yield Job(case.prompt, seed), out / f"{case.case_number}_{seed}.png"
+
+
+def _sha256(path: Path_) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_variants(source: Source, edits: Sequence[str]) -> list[Variant]:
@@ -114,17 +125,6 @@ def read_variants(source: Source, edits: Sequence[str]) -> list[Variant]:
         for one in made:
             check_fit(one, model)
     return variants
-
-
-def _drawn(source: Source, device: str | None, wanted: list[Job], variants: list[Variant], sampling: Sampling) -> Any:
-    pipe = load(source, device or _best_device())
-    return progress(draw(pipe, wanted, variants, sampling), len(wanted), "drawing")
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _check_picture(out: Path, force: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,37 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from editkit.edit.edit import Edit
-from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied
-from editkit.model.source import Source
+from editkit.pictures.sampling import Sampling, latent_shape, scheduler_for
 
 Variant = Edit | None
 """None is the unedited model."""
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to draw. `for_model` gives what suits a model."""
-
-    steps: int = 50
-    guidance: float = 7.5
-    negative: str = ""
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise EditkitError(f"--steps: expected at least 1, got {self.steps}")
-        if self.batch < 1:
-            raise EditkitError(f"--batch: expected at least 1, got {self.batch}")
-
-    @classmethod
-    def for_model(cls, source: Source, steps: int | None = None, guidance: float | None = None) -> Sampling:
-        """DDIM, 50 steps, guidance 7.5; the bundled model: 20 steps, guidance 3."""
-        usual = cls(20, 3.0, batch=64) if source.is_bundled else cls(batch=8)
-        return cls(
-            usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance, batch=usual.batch
-        )
+BATCHES_PER_SWAP = 16
+"""Batches drawn before other weights are swapped in: their pictures wait in memory."""
 
 
 @dataclass(frozen=True)
@@ -61,51 +40,42 @@ def jobs(prompts: Sequence[str], seeds: Sequence[int], variants: int = 1) -> lis
 def draw(
     pipe: Any, wanted: Iterable[Job], variants: Sequence[Variant] = (None,), sampling: Sampling | None = None
 ) -> Iterator[tuple[Job, Image.Image]]:
-    """Yield each job with its picture, in order.
+    """Yield each job with its picture, in order; `wanted` is read as it is drawn.
 
     A global edit needs no second model: its map acts on the prompt's embedding, so all variants share one batch.
     Other edits take a pass of their own with their weights swapped in. The noise comes from the seed alone, on the
     CPU, so a picture does not depend on its batch.
     """
     sampling = sampling or Sampling()
-    wanted = list(wanted)
-    together = [n for n, variant in enumerate(variants) if variant is None or variant.is_global]
-    if len(together) == len(variants):
-        yield from _draw(pipe, wanted, variants, sampling)
-        return
-    drawn: dict[int, Image.Image] = {}
-    groups = [together, *([n] for n in range(len(variants)) if n not in together)]
-    for group in groups:
-        part = [(number, job) for number, job in enumerate(wanted) if job.variant in group]
-        edit = variants[group[0]] if group and group is not together else None
-        plain = variants if group is together else [None] * len(variants)
-        with applied(pipe, edit or Edit({})):
-            for (number, _), (_, picture) in zip(
-                part, _draw(pipe, [job for _, job in part], plain, sampling), strict=True
-            ):
-                drawn[number] = picture
-    yield from ((job, drawn[number]) for number, job in enumerate(wanted))
+    waiting = iter(wanted)
+    swapped = [n for n, variant in enumerate(variants) if variant is not None and not variant.is_global]
+    window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
+    while some := list(islice(waiting, window)):
+        drawn: dict[int, Image.Image] = {}
+        for group in ([n for n in range(len(variants)) if n not in swapped], *([n] for n in swapped)):
+            part = [number for number, job in enumerate(some) if job.variant in group]
+            if not part:
+                continue
+            weights = variants[group[0]] if group[0] in swapped else None
+            mapped = [None] * len(variants) if weights else variants
+            with applied(pipe, weights or Edit({})):
+                pictures = _draw(pipe, [some[number] for number in part], mapped, sampling)
+                drawn.update(zip(part, pictures, strict=True))
+        yield from ((job, drawn[number]) for number, job in enumerate(some))
 
 
-def _draw(
-    pipe: Any, wanted: Sequence[Job], variants: Sequence[Variant], sampling: Sampling
-) -> Iterator[tuple[Job, Image.Image]]:
+def _draw(pipe: Any, wanted: Sequence[Job], variants: Sequence[Variant], sampling: Sampling) -> Iterator[Image.Image]:
     for start in range(0, len(wanted), sampling.batch):
-        part = wanted[start : start + sampling.batch]
-        yield from zip(part, _batch(pipe, part, variants, sampling), strict=True)
+        yield from _batch(pipe, wanted[start : start + sampling.batch], variants, sampling)
 
 
 @torch.inference_mode()
 def _batch(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], sampling: Sampling) -> list[Image.Image]:
     guided = sampling.guidance != 1
     text = embed(pipe, part, variants, sampling.negative if guided else None)
-    latents = torch.stack([noise(pipe, job.seed) for job in part]).to(pipe.device)
-    scheduler = pipe.scheduler
-    known = scheduler.config.num_train_timesteps
-    if sampling.steps > known:
-        raise EditkitError(f"--steps: expected at most {known}, the steps that the model was trained with")
-    scheduler.set_timesteps(sampling.steps)
-    latents = latents * scheduler.init_noise_sigma
+    shape = latent_shape(pipe, sampling.size)
+    scheduler = scheduler_for(pipe, sampling)
+    latents = torch.stack([noise(shape, job.seed) for job in part]).to(pipe.device) * scheduler.init_noise_sigma
     with _fast(pipe):
         for t in scheduler.timesteps:
             twice = torch.cat([latents, latents]) if guided else latents
@@ -138,14 +108,13 @@ def embed(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], negative:
     return torch.stack(unconditional + conditional)
 
 
-def noise(pipe: Any, seed: int) -> Tensor:
-    """Initial latents of a seed, `(channels, h, w)` float32, from a generator on the CPU."""
-    size = pipe.unet.config.sample_size
-    shape = (pipe.unet.config.in_channels, size, size)
+def noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Initial latents of a seed, float32, from a generator on the CPU."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _fast(pipe: Any):
-    """bfloat16 where the processor multiplies it in hardware; float32 elsewhere."""
-    on_cpu = pipe.device.type == "cpu"
-    return torch.autocast("cpu", torch.bfloat16, enabled=on_cpu and has_fast_bfloat16())
+    """Half precision where it is multiplied in hardware: float16 on a GPU, bfloat16 on some processors."""
+    if pipe.device.type == "cpu":
+        return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
+    return torch.autocast(pipe.device.type, torch.float16)

@@ -1,0 +1,186 @@
+"""The engine against stock diffusers; files that resume, stream, and are shared by processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from editkit.edit.options import defaults
+from editkit.editing import erase
+from editkit.errors import EditkitError
+from editkit.model.editable import open_model
+from editkit.model.export import export
+from editkit.model.pipeline import load
+from editkit.pictures import sampler
+from editkit.pictures.commands import generate_folder
+from editkit.pictures.files import Shard, draw_files, keep_settings
+from editkit.pictures.sampler import Job, draw, jobs, noise
+from editkit.pictures.sampling import SCHEDULERS, Sampling, latent_shape, parse_size
+
+NEAR = 3 / 255
+"""Largest mean difference of two renderings of one picture: bfloat16 against float32."""
+ROUNDING = 0.1 / 255
+"""The same in float32."""
+
+
+@pytest.fixture(scope="module")
+def emoji() -> Any:
+    return load("emoji")
+
+
+def difference(first: Image.Image, second: Image.Image) -> float:
+    a, b = (np.asarray(one, dtype=np.float64) / 255 for one in (first, second))
+    return float(np.abs(a - b).mean())
+
+
+def stock_picture(pipe: Any, prompt: str, seed: int, sampling: Sampling) -> Image.Image:
+    """The same picture by `StableDiffusionPipeline.__call__`."""
+    usual = pipe.scheduler
+    pipe.scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(usual.config)
+    height, width = sampling.size or (None, None)
+    try:
+        return pipe(
+            prompt,
+            height=height,
+            width=width,
+            negative_prompt=sampling.negative,
+            latents=noise(latent_shape(pipe, sampling.size), seed)[None],
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance,
+        ).images[0]
+    finally:
+        pipe.scheduler = usual
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw in float32, as diffusers does."""
+    monkeypatch.setattr(sampler, "has_fast_bfloat16", lambda: False)
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_draws_what_stock_diffusers_draws(emoji: Any, scheduler: str) -> None:
+    sampling = Sampling(steps=4, guidance=3.0, negative="a dog", scheduler=scheduler)
+    ((_, ours),) = draw(emoji, [Job("a church", 3)], sampling=sampling)
+    assert difference(ours, stock_picture(emoji, "a church", 3, sampling)) < ROUNDING
+    ((_, unled),) = draw(emoji, [Job("a church", 3)], sampling=Sampling(steps=4, guidance=3.0, scheduler=scheduler))
+    assert difference(ours, unled) > NEAR
+
+
+@pytest.mark.usefixtures("exact")
+def test_draws_another_size(emoji: Any) -> None:
+    sampling = Sampling(steps=4, guidance=3.0, size=parse_size("96x64"))
+    ((_, ours),) = draw(emoji, [Job("a church", 3)], sampling=sampling)
+    assert ours.size == (96, 64)
+    assert difference(ours, stock_picture(emoji, "a church", 3, sampling)) < ROUNDING
+
+
+@pytest.mark.parametrize("technique", ["replace", "tensor"])
+def test_a_variant_is_the_exported_model(emoji: Any, technique: str, tmp_path: Path) -> None:
+    """`replace` is one map and rides in the batch; `tensor` has its weights swapped in."""
+    model = open_model("emoji")
+    edit = erase(model, ["church"], options=defaults("uce", "none", technique=technique))
+    assert edit.is_global == (technique == "replace")
+    export(edit, model, tmp_path / "exported", "diffusers")
+    sampling = Sampling(steps=8, guidance=3.0)
+    wanted = jobs(["a church", "a dog"], [0, 1], 2)
+    drawn = dict(draw(emoji, wanted, [None, edit], sampling))
+    stock: Any = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "exported", local_files_only=True)
+    stock.set_progress_bar_config(disable=True)
+    for job, picture in drawn.items():
+        pipe = stock if job.variant else emoji
+        assert difference(picture, stock_picture(pipe, job.prompt, job.seed, sampling)) < NEAR
+    assert difference(drawn[wanted[0]], drawn[wanted[1]]) > 3 * NEAR
+
+
+def test_reads_the_list_as_it_draws(emoji: Any) -> None:
+    read = 0
+
+    def endless() -> Iterator[Job]:
+        nonlocal read
+        while True:
+            read += 1
+            yield Job("a church", read)
+
+    drawing = draw(emoji, endless(), sampling=Sampling(steps=1, batch=2))
+    assert [next(drawing)[0].seed for _ in range(3)] == [1, 2, 3]
+    assert read == 4
+
+
+def test_a_second_run_draws_what_is_missing(emoji: Any, tmp_path: Path) -> None:
+    sampling = Sampling(steps=1, guidance=1.0)
+    wanted = [(Job("a church", seed), tmp_path / f"{seed}.png") for seed in range(5)]
+    assert draw_files(emoji, wanted[:3], sampling=sampling) == (3, 0)
+    before = {path: path.stat().st_mtime_ns for _, path in wanted[:3]}
+    assert draw_files(emoji, wanted, sampling=sampling) == (2, 3)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    ((_, again),) = draw(emoji, [Job("a church", 4)], sampling=sampling)
+    assert difference(Image.open(wanted[4][1]), again) < NEAR
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_divide_a_list(count: int) -> None:
+    parts = [list(Shard(rank, count).of(range(5))) for rank in range(count)]
+    assert sorted(one for part in parts for one in part) == list(range(5))
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_same_pictures(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    names = ("church", "dog", "fish", "axe", "pizza")
+    file.write_text("case_number,prompt\n" + "".join(f"{n},a {name}\n" for n, name in enumerate(names)))
+    generate_folder("emoji", file, None, "0,1", tmp_path / "alone", steps=3)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "editkit_cli", "generate", "--prompts", str(file), "--seeds", "0,1", "--steps", "3"]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--out", str(tmp_path / "two")], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    counts = sorted(line for line in done.stdout.splitlines() if "pictures written" in line)
+    assert [line.split()[0] for line in counts] == ["5", "5"]
+    alone = {path.name: path for path in (tmp_path / "alone").glob("*.png")}
+    two = {path.name: path for path in (tmp_path / "two").glob("*.png")}
+    assert len(alone) == 10 and alone.keys() == two.keys()
+    for name, path in alone.items():
+        assert difference(Image.open(path), Image.open(two[name])) < NEAR
+
+
+def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
+    keep_settings(tmp_path, {"steps": 20, "size": (64, 64)})
+    keep_settings(tmp_path, {"steps": 20, "size": (64, 64)})
+    with pytest.raises(EditkitError, match="made with steps 20, now 50; give another --out"):
+        keep_settings(tmp_path, {"steps": 50, "size": (64, 64)})
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(EditkitError, match=r"settings\.json: cannot be read"):
+        keep_settings(tmp_path, {"steps": 20})
+
+
+def test_names_what_cannot_be_drawn(emoji: Any) -> None:
+    for size, reason in (("65x64", "expected multiples of 16 for this model, got 65x64"), ("0x64", "got 0x64")):
+        with pytest.raises(EditkitError, match=reason):
+            latent_shape(emoji, parse_size(size))
+    for text in ("64", "axb", "-64x64", ""):
+        with pytest.raises(EditkitError, match="expected WIDTHxHEIGHT"):
+            parse_size(text)
+    with pytest.raises(EditkitError, match="expected one of ddim, euler, dpm"):
+        Sampling(scheduler="eler")
+    with pytest.raises(EditkitError, match="--steps: expected at most 1000"):
+        list(draw(emoji, [Job("a", 0)], sampling=Sampling(steps=1001)))
+
+
+def test_noise_comes_from_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    first = noise((4, 8, 8), 7)
+    torch.manual_seed(6)
+    assert torch.equal(noise((4, 8, 8), 7), first)
+    assert not torch.equal(noise((4, 8, 8), 8), first)
