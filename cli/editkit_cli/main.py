@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from editkit.errors import EditkitError
-from editkit_cli import edits, models, pictures
+from editkit_cli import edits, models, pictures, report
 
 app = typer.Typer(
     name="editkit",
@@ -33,7 +33,9 @@ app.command()(edits.edit)
 app.command()(edits.compose)
 app.command()(edits.export)
 app.command()(pictures.generate)
-app.command()(pictures.compare)
+app.command()(report.compare)
+app.command()(report.sensitivity)
+app.command()(report.graph)
 app.command(name="models")(models.models)
 app.command()(models.families)
 app.command()(models.info)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -63,14 +63,21 @@ def compare_grid(
     pipe = load(source, device or Shard.from_environment().device())
     drawing = draw(pipe, wanted, variants, Sampling.for_model(source, **settings))
     drawn = dict(progress(drawing, len(wanted), "drawing"))
-    rows, names = [], []
-    for prompt in prompts:
-        for n, name in enumerate(edits):
-            rows.append([drawn[Job(prompt, seed, n)] for seed in numbers])
-            names.append(prompt if len(edits) == 1 else f"{prompt} | {Path(name).stem}")
-    sheet = grid(rows, names, [str(seed) for seed in numbers], scale=2 if rows[0][0].width < 100 else 1)
+    sheet = variants_grid(drawn, prompts, [Path(name).stem for name in edits], numbers)
     write_atomic(out, sheet.save, force)
     return sheet
+
+
+def variants_grid(
+    drawn: Mapping[Job, Image.Image], prompts: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
+) -> Image.Image:
+    """One row a prompt and variant, one column a seed."""
+    rows, names = [], []
+    for prompt in prompts:
+        for n, name in enumerate(variants):
+            rows.append([drawn[Job(prompt, seed, n)] for seed in seeds])
+            names.append(prompt if len(variants) == 1 else f"{prompt} | {name}")
+    return grid(rows, names, [str(seed) for seed in seeds], scale=2 if rows[0][0].width < 100 else 1)
 
 
 def generate_folder(
@@ -96,7 +103,7 @@ def generate_folder(
     cases = read_prompts(prompts)
     source = find(model)
     sampling = Sampling.for_model(source, **settings)
-    made = {"model": source.name, "edit": None if edit is None else _sha256(edit), **sampling.record}
+    made = {"model": source.name, "edit": None if edit is None else sha256(edit), **sampling.record}
     variants = read_variants(source, [BASE if edit is None else os.fspath(edit)])
     if shard.is_first:
         keep_settings(out, made)
@@ -111,7 +118,8 @@ def _named(cases: Sequence[PromptCase], seeds: Sequence[int], out: Path) -> Iter
             yield Job(case.prompt, seed), out / f"{case.case_number}_{seed}.png"
 
 
-def _sha256(path: Path_) -> str:
+def sha256(path: Path_) -> str:
+    """Of a file, as hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

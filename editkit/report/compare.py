@@ -9,17 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from PIL import Image
-
 from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.editable import open_model
 from editkit.model.source import Source, find
-from editkit.pictures.commands import BASE, read_variants
-from editkit.pictures.grid import grid
+from editkit.pictures.commands import BASE, read_variants, sha256, variants_grid
 from editkit.pictures.prompts import parse_seeds
-from editkit.pictures.sampler import Job
 from editkit.pictures.sampling import Sampling, Settings
-from editkit.report.comparison import Compared, Comparison, file_sha256, make_comparison
+from editkit.report.comparison import Compared, Comparison, make_comparison
 from editkit.report.page import render
 from editkit.report.plots import Figure
 from editkit.report.shares import count_shares
@@ -65,7 +61,7 @@ def read_compared(source: Source, edits: Sequence[str]) -> list[Compared]:
         stem if stems.count(stem) == 1 or edit is None else f"{Path(name).parent.name}/{stem}"
         for name, stem, edit in zip(edits, stems, loaded, strict=True)
     ]
-    hashes = [None if edit is None else file_sha256(Path(name)) for name, edit in zip(edits, loaded, strict=True)]
+    hashes = [None if edit is None else sha256(name) for name, edit in zip(edits, loaded, strict=True)]
     return [Compared(*one) for one in zip(names, loaded, hashes, strict=True)]
 
 
@@ -80,25 +76,16 @@ def write_report(
 ) -> None:
     """Fill the folder `out`, whole or not at all. `more` may add files to it."""
     page = render(comparison, shlex.join(command), lead, notes)
+    names = [one.name for one in comparison.variants]
 
     def fill(folder: Path) -> None:
         (folder / "index.html").write_text(page, encoding="utf-8")
-        sheet(comparison).save(folder / "grid.png")
+        variants_grid(comparison.pictures, comparison.prompts, names, comparison.seeds).save(folder / "grid.png")
         (folder / MARK).write_text(json.dumps(as_dict(comparison), indent=1, ensure_ascii=False) + "\n", "utf-8")
         if more is not None:
             more(folder)
 
     write_folder_atomic(out, fill, force, MARK)
-
-
-def sheet(comparison: Comparison) -> Image.Image:
-    """All pictures for a quick look: one row a prompt and variant, one column a seed."""
-    rows, names = [], []
-    for prompt in comparison.prompts:
-        for n, one in enumerate(comparison.variants):
-            rows.append([comparison.pictures[Job(prompt, seed, n)] for seed in comparison.seeds])
-            names.append(f"{prompt} | {one.name}")
-    return grid(rows, names, [str(seed) for seed in comparison.seeds], scale=2 if rows[0][0].width < 100 else 1)
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -34,7 +32,6 @@ class Compared:
         name: how the report calls it.
         edit: None is the unedited model.
         sha256: of the edit file, where there is one.
-        refused: why a sweep could not make this edit; it is then only mentioned.
     """
 
     name: str
@@ -141,8 +138,3 @@ def subject_of(model: EditableModel, prompt: str, concepts: Sequence[str]) -> st
     said = next((concept for concept in concepts if concept.lower() in prompt.lower()), None)
     bare = prompt.removeprefix("a ").removeprefix("an ").removeprefix("the ").strip()
     return said or (bare if bare and len(bare.split()) <= 3 else None)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

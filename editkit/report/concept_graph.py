@@ -1,0 +1,107 @@
+"""`editkit graph`: erase each concept of a list in turn, and see what that does to every other (AP Fig. 1)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from editkit.edit.edit import Edit
+from editkit.edit.options import Options, defaults
+from editkit.editing import erase
+from editkit.errors import EditkitError
+from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
+from editkit.model.editable import EditableModel, open_model
+from editkit.model.pipeline import load
+from editkit.numbers.rank_correlation import RankCorrelation, spearman
+from editkit.numbers.scores import score_for
+from editkit.numbers.sensitivity import measured_deltas, word_damage
+from editkit.pictures.files import Shard
+from editkit.pictures.progress import progress
+from editkit.pictures.prompts import parse_seeds
+from editkit.pictures.sampling import Sampling, Settings
+from editkit.report.charts.matrix import matrix_chart
+from editkit.report.charts.network import network_chart, strongest
+from editkit.report.charts.scale import shown
+from editkit.report.charts.svg import Markup
+from editkit.report.compare import Path_
+from editkit.report.plot_file import write_plot
+from editkit.report.tables import versions
+
+MARK = "graph.json"
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class ConceptGraph:
+    """`damage[i][j]`: what erasing concept `i` does to concept `j`, in closed form; `deltas` the same on pictures.
+
+    Attributes:
+        correlation: of the two, over all pairs of different concepts.
+    """
+
+    concepts: tuple[str, ...]
+    options: Options
+    damage: Matrix
+    seconds: float
+    deltas: Matrix | None = None
+    score: str | None = None
+    seeds: tuple[int, ...] = ()
+    correlation: RankCorrelation | None = None
+
+    @property
+    def shown(self) -> Matrix:
+        """What is drawn: the measured matrix where there is one."""
+        return self.damage if self.deltas is None else self.deltas
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers, for machines."""
+        return {
+            "concepts": list(self.concepts),
+            "options": asdict(self.options),
+            "damage": [list(row) for row in self.damage],
+            "deltas": None if self.deltas is None else [list(row) for row in self.deltas],
+            "score": self.score,
+            "seeds": list(self.seeds),
+            "seconds": self.seconds,
+            "spearman": None if self.correlation is None else self.correlation.as_dict(),
+            "edges": [
+                {"erased": self.concepts[i], "suffers": self.concepts[j], "by": value}
+                for i, j, value in strongest(self.shown)
+            ],
+            "versions": versions(),
+        }
+
+
+def concept_graph(
+    model: EditableModel,
+    concepts: Sequence[str],
+    options: Options | None = None,
+    pictures: bool = False,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    device: str | None = None,
+    clip: Path | None = None,
+    **settings: Unpack[Settings],
+) -> ConceptGraph:
+    """Erase each of `concepts` alone and measure what that does to all of them.
+
+    Args:
+        options: default: RECE without protection, since a protected vocabulary hides who is near whom.
+
+    Raises:
+        EditkitError: fewer than two concepts, or an edit that would break the checkpoint.
+    """
+    concepts = list(dict.fromkeys(one.strip() for one in concepts))
+    if len(concepts) < 2:
+        raise EditkitError(f"a concept graph needs at least two different concepts, got {len(concepts)}; name more")
+    options = options or defaults("uce", "none")
+    start = time.perf_counter()
+    edits = [erase(model, [one], options=options) for one in progress(concepts, len(concepts), "making the edits")]
+    damage = tuple(one.values for one in word_damage(model, edits, concepts))
+    seconds = time.perf_counter() - start
+    if not pictures:
+        return ConceptGraph(tuple(concepts), options, damage, seconds)
+    return _measured(model, edits, ConceptGraph(tuple(concepts), options, damage, seconds), seeds, device, clip, settings)
