@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from editkit.errors import EditkitError
-
-Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
@@ -97,19 +95,14 @@ class Detector(Protocol):
 
 
 def detect_in_batches(
-    pictures: Sequence[Image.Image],
-    prepare: Callable[[Image.Image], Prepared],
-    judge: Callable[[list[Prepared]], Sequence[Detection]],
-    batch: int,
+    pictures: Sequence[Image.Image], judge: Callable[[list[Image.Image]], Sequence[Detection]], batch: int
 ) -> list[Detection]:
-    """`judge` what `prepare` makes of each picture. One that cannot be prepared, a truncated file for one, gets an
-    error in its place and does not disturb the others; so does one whose scores are not numbers."""
+    """`judge` the pictures, `batch` at a time. One that it fails on, a truncated file for one, gets an error in its
+    place and does not disturb the others; so does one whose scores are not numbers."""
     found: list[Detection] = []
     for start in range(0, len(pictures), batch):
-        part = [_prepared(prepare, picture) for picture in pictures[start : start + batch]]
-        judged = iter(judge([one for one, error in part if error is None and one is not None]))
-        found += [Detection(error=error) if error is not None else _finite(next(judged)) for _, error in part]
-    return found
+        found += _judged(judge, list(pictures[start : start + batch]))
+    return [one if np.isfinite(one.scores).all() else Detection(error="scores that are no numbers") for one in found]
 
 
 def ranked(labels: Sequence[str], scores: np.ndarray, top: int | None = None) -> Detection:
@@ -118,15 +111,13 @@ def ranked(labels: Sequence[str], scores: np.ndarray, top: int | None = None) ->
     return Detection(tuple(labels[n] for n in order), tuple(float(scores[n]) for n in order))
 
 
-def _prepared(prepare: Callable[[Image.Image], Prepared], picture: Image.Image) -> tuple[Prepared | None, str | None]:
+def _judged(judge: Callable[[list[Image.Image]], Sequence[Detection]], part: list[Image.Image]) -> Sequence[Detection]:
     try:
-        return prepare(picture), None
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on files that are no pictures
-        return None, f"{type(error).__name__}: {error}"
-
-
-def _finite(detection: Detection) -> Detection:
-    return detection if np.isfinite(detection.scores).all() else Detection(error="the scores are not finite numbers")
+        return judge(part)
+    except Exception as error:  # whatever a decoder or a runtime raises: the picture counts as an error
+        if len(part) == 1:
+            return [Detection(error=f"{type(error).__name__}: {error}")]
+        return [detection for picture in part for detection in _judged(judge, [picture])]
 
 
 def _several(concept: str | Sequence[str]) -> set[str]:

@@ -71,7 +71,7 @@ class EmojiJudge:
         self.net, self.labels, self.name, self.batch = net, labels, name, batch
 
     def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
-        return detect_in_batches(pictures, _pixels, self._judge, self.batch)
+        return detect_in_batches(pictures, self._judge, self.batch)
 
     @torch.inference_mode()
     def features(self, pictures: Sequence[Image.Image]) -> np.ndarray:
@@ -83,10 +83,8 @@ class EmojiJudge:
         return torch.cat(parts).double().numpy() if parts else np.zeros((0, CHANNELS[-1]))
 
     @torch.inference_mode()
-    def _judge(self, part: list[Tensor]) -> list[Detection]:
-        if not part:
-            return []
-        logits = self.net(torch.stack(part))
+    def _judge(self, part: list[Image.Image]) -> list[Detection]:
+        logits = self.net(torch.stack([_pixels(picture) for picture in part]))
         shares = logits["concept"].softmax(dim=1).numpy()
         best = {name: logits[name].argmax(dim=1).tolist() for name in self.labels if name != "concept"}
         found = [ranked(self.labels["concept"], row) for row in shares]

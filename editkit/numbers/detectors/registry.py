@@ -15,7 +15,12 @@ GROUP = "editkit.detectors"
 """Entry point group of plug-ins: name = "module:callable", the callable takes options and returns a `Detector`."""
 
 BUILT_IN = {
+    "clip-zero-shot": "editkit.numbers.detectors.clip_zero_shot:ClipZeroShot",
     "emoji-judge": "editkit.numbers.detectors.emoji_judge:load_emoji_judge",
+    "imagenet-lite": "editkit.numbers.detectors.imagenet_lite:load_imagenet_lite",
+    "nudenet": "editkit.numbers.detectors.nudenet:NudeNet",
+    "opennsfw": "editkit.numbers.detectors.opennsfw:OpenNsfw",
+    "resnet50": "editkit.numbers.detectors.resnet50:load_resnet50",
 }
 
 
