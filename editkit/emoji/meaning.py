@@ -18,7 +18,7 @@ def meanings() -> dict[str, tuple[str, ...]]:
 
 
 def named_in(prompt: str) -> str | None:
-    """The longest known word in `prompt`: "a hot dog in red" is about a hot dog, not a dog. None where there is none."""
+    """The longest known word in `prompt`: "a hot dog in red" is about a hot dog, not a dog. Else None."""
     text = prompt.lower()
     ordered = sorted(meanings(), key=len, reverse=True)
     return next((word for word in ordered if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text)), None)

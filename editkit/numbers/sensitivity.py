@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,21 +19,12 @@ from editkit.edit.protect import Protected
 from editkit.embeddings.request import vocabulary_rows
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, Stream
+from editkit.numbers.scores import Score
 from editkit.pictures.progress import progress
 from editkit.pictures.sampler import Variant, draw, jobs
 from editkit.pictures.sampling import Sampling
 
 RESAMPLES = 2000
-
-
-class Score(Protocol):
-    """How much a picture shows a word, between 0 and 1. `knows` says for which words it can tell."""
-
-    name: str
-
-    def knows(self, word: str) -> bool: ...
-
-    def score(self, pictures: Sequence[Image.Image], words: Sequence[str]) -> list[float]: ...
 
 
 @dataclass(frozen=True)
@@ -150,6 +141,4 @@ def _scored(
 ) -> dict[tuple[str, int, int], float]:
     """Pictures are judged as they come, so that memory stays flat."""
     values = score.score([picture for _, picture in part], [prompts[job.prompt] for job, _ in part])
-    return {
-        (prompts[job.prompt], job.seed, job.variant): value for (job, _), value in zip(part, values, strict=True)
-    }
+    return {(prompts[job.prompt], job.seed, job.variant): value for (job, _), value in zip(part, values, strict=True)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +16,7 @@ from editkit.errors import EditkitError
 from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.pipeline import load
-from editkit.numbers.rank_correlation import RankCorrelation, spearman
+from editkit.numbers.rank_correlation import FEWEST, RankCorrelation, spearman
 from editkit.numbers.scores import score_for
 from editkit.numbers.sensitivity import measured_deltas, word_damage
 from editkit.pictures.files import Shard
@@ -104,4 +104,79 @@ def concept_graph(
     seconds = time.perf_counter() - start
     if not pictures:
         return ConceptGraph(tuple(concepts), options, damage, seconds)
-    return _measured(model, edits, ConceptGraph(tuple(concepts), options, damage, seconds), seeds, device, clip, settings)
+    return _measured(
+        model, edits, ConceptGraph(tuple(concepts), options, damage, seconds), seeds, device, clip, settings
+    )
+
+
+def graph_report(
+    model: Path_ | None,
+    concepts: Sequence[str],
+    out: Path,
+    method: str = "uce",
+    protect: str = "none",
+    pictures: bool = False,
+    seeds: str = "0-3",
+    device: str | None = None,
+    clip: Path | None = None,
+    force: bool = False,
+    **settings: Unpack[Settings],
+) -> ConceptGraph:
+    """`concept_graph`, drawn into the folder `out`: `matrix.svg`, `graph.svg` and `graph.json`."""
+    check_free_folder(out, force, MARK)
+    numbers, options = parse_seeds(seeds), defaults(method, protect)
+    found = concept_graph(open_model(model), concepts, options, pictures, numbers, device, clip, **settings)
+
+    def fill(folder: Path) -> None:
+        text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        (folder / MARK).write_text(text, encoding="utf-8")
+        for name, drawn in (("matrix", matrix_plot(found)), ("graph", graph_plot(found))):
+            write_plot(folder / f"{name}.svg", drawn)
+
+    write_folder_atomic(out, fill, force, MARK)
+    return found
+
+
+def matrix_plot(found: ConceptGraph) -> Markup:
+    """The δ matrix."""
+    return matrix_chart(found.concepts, found.shown, f"What erasing each of {_said(found)}")
+
+
+def graph_plot(found: ConceptGraph) -> Markup:
+    """The concept graph."""
+    return network_chart(found.concepts, found.shown, f"Who suffers most when one is erased of {_said(found)}")
+
+
+def _said(found: ConceptGraph) -> str:
+    what = "closed-form damage" if found.deltas is None else f"δ by {found.score}"
+    worst = ", ".join(
+        f"{found.concepts[i]} costs {found.concepts[j]} {shown(value)}"
+        for i, j, value in sorted(strongest(found.shown), key=lambda one: -one[2])[:5]
+    )
+    return f"{len(found.concepts)} concepts does to the others, {what}. Most: {worst}"
+
+
+def _measured(
+    model: EditableModel,
+    edits: Sequence[Edit],
+    graph: ConceptGraph,
+    seeds: Sequence[int],
+    device: str | None,
+    clip: Path | None,
+    settings: Any,
+) -> ConceptGraph:
+    """All edits share the batches with the unedited model, so that is drawn once."""
+    score = score_for(model.source, clip)
+    unknown = [one for one in graph.concepts if not score.knows(one)]
+    if unknown:
+        raise EditkitError(f"{score.name} does not know {unknown[0]!r}; leave it out, or leave out --pictures")
+    pipe = load(model.source, device or Shard.from_environment().device())
+    sampling = Sampling.for_model(model.source, **settings)
+    deltas = measured_deltas(pipe, score, edits, graph.concepts, seeds, sampling)
+    matrix = tuple(tuple(one.mean for one in row) for row in deltas)
+    n = len(graph.concepts)
+    pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+    correlation = None
+    if len(pairs) >= FEWEST:
+        correlation = spearman([graph.damage[i][j] for i, j in pairs], [matrix[i][j] for i, j in pairs])
+    return replace(graph, deltas=matrix, score=score.name, seeds=tuple(seeds), correlation=correlation)

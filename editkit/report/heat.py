@@ -11,7 +11,7 @@ from editkit.errors import EditkitError
 
 STOPS = ((0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39),
          (252, 255, 164))  # fmt: skip
-"""Colours from no difference to the whole range, evenly spaced: light rises steadily, so it reads without colour too."""
+"""Colours from no difference to the whole range, evenly spaced: lightness rises steadily, so it reads in grey too."""
 
 
 @cache

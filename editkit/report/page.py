@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from editkit.errors import EditkitError
+from editkit.numbers.extra import need
 from editkit.numbers.rates import Rate
 from editkit.report.cells import prompt_grids
 from editkit.report.charts.palette import properties, variant_class
@@ -107,9 +107,7 @@ def _read(name: str) -> str:
 
 
 def _template(name: str) -> Any:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise EditkitError("a report needs jinja2, which is not installed; pip install 'editkit[eval]'") from error
-    loader = PackageLoader("editkit.report", "template")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).get_template(name)
+    jinja2 = need("jinja2", "eval", "a report")
+    loader = jinja2.PackageLoader("editkit.report", "template")
+    page = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return jinja2.Environment(loader=loader, **page).get_template(name)

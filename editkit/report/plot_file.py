@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 from editkit.errors import EditkitError
 from editkit.model.atomic import check_free, write_atomic, write_text_atomic
+from editkit.numbers.extra import need
 from editkit.report.charts.svg import Markup, standalone
 
 ENDINGS = (".svg", ".png")
@@ -27,7 +29,9 @@ def write_plot(path: Path, svg: Markup, force: bool = False) -> None:
     if path.suffix.lower() == ".svg":
         write_text_atomic(path, standalone(svg), force)
     else:
-        pixels = bytes(_resvg().svg_to_bytes(svg_string=standalone(svg), zoom=PNG_ZOOM, sans_serif_family="DejaVu Sans"))
+        pixels = bytes(
+            _resvg().svg_to_bytes(svg_string=standalone(svg), zoom=PNG_ZOOM, sans_serif_family="DejaVu Sans")
+        )
         write_atomic(path, lambda part: _write(part, pixels), force)
 
 
@@ -35,9 +39,5 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _resvg():
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise EditkitError("a plot as PNG needs resvg-py; pip install 'editkit[eval]', or give an .svg file") from error
-    return resvg_py
+def _resvg() -> ModuleType:
+    return need("resvg_py", "eval", "a plot as PNG (as SVG it needs nothing)")

@@ -48,8 +48,8 @@ def damage_figure(comparison: Comparison) -> Figure | None:
     )
     return Figure(
         "Damage by concept",
-        f"Relative squared change of all keys and values that a word produces, exact and without a picture. The worst of "
-        f"{len(ordered)} words that were not to be erased; dashed, the mean of all.",
+        "Relative squared change of all keys and values that a word produces, exact and without a picture. The worst "
+        f"of {len(ordered)} words that were not to be erased; dashed, the mean of all.",
         bar_chart(words, series, says),
         tuple(n for n, _ in known),
         ("word", *names),

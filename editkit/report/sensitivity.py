@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,8 @@ def sensitivity_report(
     """`sensitivity` of an edit file; writes the plot to `out` (.svg or .png) and the numbers beside it (.json)."""
     if out is not None:
         check_plot(out, force)
-    loaded, opened, numbers = load_edit(edit), open_model(model), parse_seeds(seeds)
-    found = sensitivity(
-        opened, loaded, vocabulary, pictures, numbers, device, clip, Path(edit).stem, **settings
-    )
+    loaded, opened, numbers = load_edit(os.fspath(edit)), open_model(model), parse_seeds(seeds)
+    found = sensitivity(opened, loaded, vocabulary, pictures, numbers, device, clip, Path(edit).stem, **settings)
     if out is not None:
         write_plot(out, plot(found), force)
         text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
@@ -158,8 +157,9 @@ def plot(found: Sensitivity) -> Markup:
     ]
     values = [one.x for one in points]
     log = min(values) > 0 and max(values) / min(values) > 20
-    says = f"Measured δ against closed-form damage of {len(points)} words by {found.name}; Spearman's ρ {found.correlation}"
-    x_name = f"closed-form damage · Spearman's ρ = {found.correlation}"
+    rho = f"Spearman's ρ {found.correlation}"
+    says = f"Measured δ against closed-form damage of {len(points)} words by {found.name}; {rho}"
+    x_name = f"closed-form damage · {rho}"
     return scatter_chart(points, x_name, "δ: lost probability, measured", says, zero=False, log=(log, False))
 
 

@@ -72,9 +72,7 @@ def count_deltas(comparison: Comparison, against: int = 0) -> dict[int, list[Del
         return probability(comparison.detections[Job(prompt, seed, n)], labels_of(prompt))
 
     def delta(prompt: str, n: int) -> Delta:
-        return Delta(
-            prompt, tuple(value(prompt, seed, against) - value(prompt, seed, n) for seed in comparison.seeds)
-        )
+        return Delta(prompt, tuple(value(prompt, seed, against) - value(prompt, seed, n) for seed in comparison.seeds))
 
     others: Sequence[int] = [n for n in range(len(comparison.variants)) if n != against]
     return {n: [delta(prompt, n) for prompt in known] for n in others}

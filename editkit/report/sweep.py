@@ -66,7 +66,7 @@ def sweep_report(
         sampling = Sampling.for_model(source, **settings)
         variants = [*given, *made]
         comparison = make_comparison(opened, variants, prompts, numbers, sampling, device, vocabulary)
-        lead = pareto_figures(comparison, len(given), joined=len(sweeps) == 1)
+        lead = pareto_figures(comparison, len(given), _varied(sweeps))
         command = ["editkit", "compare", *edits, *(w for one in concepts for w in ("--concept", one))]
         command += ["--method", method, "--protect", protect, *(w for one in sweeps for w in ("--sweep", one))]
         command += [*(w for one in prompts for w in ("--prompt", one)), "--seeds", seeds]
@@ -88,12 +88,17 @@ def settings_of(sweeps: Sequence[str], method: str = "rece", protect: str = "min
     combined: list[Setting] = [dict(zip(names, values, strict=True)) for values in product(*(one for _, one in parsed))]
     if not 2 <= len(combined) <= MOST_EDITS:
         raise EditkitError(f"--sweep: expected 2 to {MOST_EDITS} combinations of values, got {len(combined)}")
-    varied = [name for name, values in parsed if len(values) > 1]
+    varied = _varied(sweeps)
     found = []
     for one in combined:
         options = defaults(**{"method": method, "protect": protect, **one})
         found.append((", ".join(f"{name}={_shown(one[name])}" for name in varied), options))
     return found
+
+
+def _varied(sweeps: Sequence[str]) -> list[str]:
+    """The options that have several values; one value just sets an option."""
+    return [name for name, values in map(parse_sweep, sweeps) if len(values) > 1]
 
 
 def parse_sweep(text: str) -> tuple[str, list[Any]]:

@@ -19,6 +19,9 @@ def frame(x: Scale, y: Scale, x_name: str, y_name: str, x_ticks: bool = True) ->
             text(left - 8, y(value) + 4, shown(value), "end", "tick"),
         ]
     for value in x.ticks() if x_ticks else ():
-        parts += [line(x(value), top, x(value), bottom, "rule"), text(x(value), bottom + 17, shown(value), "middle", "tick")]
+        parts += [
+            line(x(value), top, x(value), bottom, "rule"),
+            text(x(value), bottom + 17, shown(value), "middle", "tick"),
+        ]
     parts += [line(left, bottom, right, bottom, "axis"), text(right, bottom + 37, x_name, "end", "name")]
     return element("g", *parts, aria_hidden="true")

@@ -76,13 +76,13 @@ def _arrow(
     head = 6 + width
     tx, ty = stop[0] - ux * (RADIUS + 2), stop[1] - uy * (RADIUS + 2)
     bx, by = tx - ux * head, ty - uy * head
-    corners = f"{tx:.1f},{ty:.1f} {bx - uy * head / 2:.1f},{by + ux * head / 2:.1f} {bx + uy * head / 2:.1f},{by - ux * head / 2:.1f}"
+    half = head / 2
+    tips = ((tx, ty), (bx - uy * half, by + ux * half), (bx + uy * half, by - ux * half))
+    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in tips)
     strength = round(0.25 + 0.65 * value / most, 3)
     way = f"M{start[0]:.1f},{start[1]:.1f} Q{cx:.1f},{cy:.1f} {bx:.1f},{by:.1f}"
     says = tip(f"erasing {erased} costs {other} {shown(value)}")
     if length < 2 * RADIUS:
         return ""
-    return element(
-        "g", says, element("path", d=way, class_="edge", stroke_width=width), element("polygon", points=corners, class_="arrow"),
-        opacity=strength,
-    )  # fmt: skip
+    shaft = element("path", d=way, class_="edge", stroke_width=width)
+    return element("g", says, shaft, element("polygon", points=corners, class_="arrow"), opacity=strength)

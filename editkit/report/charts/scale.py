@@ -35,7 +35,9 @@ def covering(
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     if log:
         low, high = (low, high) if known else (0.1, 1.0)
-        return Scale(10 ** math.floor(math.log10(low) - 1e-9), 10 ** math.ceil(math.log10(high) + 1e-9), start, stop, True)
+        return Scale(
+            10 ** math.floor(math.log10(low) - 1e-9), 10 ** math.ceil(math.log10(high) + 1e-9), start, stop, True
+        )
     low = min(low, 0.0) if zero else low
     spread = (high - low) or abs(high) or 1.0
     low = low if zero and low == 0 else low - 0.06 * spread

@@ -151,6 +151,7 @@
   for (const side of ["a", "b"]) {
     at(`choose-${side}`).addEventListener("change", (event) => { state[side] = Number(event.target.value); show(); });
   }
+  at("heats").addEventListener("change", (event) => at("grids").classList.toggle("no-heats", !event.target.checked));
   at("swap").addEventListener("click", swap);
   at("blink").addEventListener("click", () => (calm.matches ? flip() : blinking(timer === null)));
   at("previous").addEventListener("click", () => step(-1));
