@@ -19,7 +19,9 @@
       at(`badge-${side}`).textContent = data.variants[state[side]];
       at(`choose-${side}`).value = String(state[side]);
     }
-    stage.classList.toggle("small", picture(state.a).naturalWidth <= 128);
+    const { naturalWidth: width, naturalHeight: height } = picture(state.a);
+    stage.classList.toggle("small", width <= 128);
+    stage.style.setProperty("--ratio", `${width} / ${height}`);
     at("where").textContent = `“${data.prompts[state.prompt]}”, seed ${data.seeds[state.seed]}`;
     mark();
     heat();
