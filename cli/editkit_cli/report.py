@@ -128,9 +128,10 @@ def graph(
     concepts_file: Annotated[Path | None, typer.Option(help="Concepts, one a line.")] = None,
     method: Annotated[str, typer.Option(help="`time`, `uce` or `rece`.")] = "uce",
     protect: Annotated[
-        str, typer.Option(help="`none`, `prior` or `minimax`. Protection hides who is near whom.")
-    ] = "none",
+        str, typer.Option(help="`prior`, `none` or `minimax`. The prior shows best who is near whom.")
+    ] = "prior",
     pictures: Pictures = False,
+    png: Annotated[bool, typer.Option("--png", help="Also write matrix.png and graph.png.")] = False,
     model: Model = None,
     seeds: Seeds = "0-3",
     clip: Clip = None,
@@ -151,7 +152,7 @@ def graph(
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
-    found = graph_report(model, concepts, out, method, protect, pictures, seeds, device, clip, force, **settings)
+    found = graph_report(model, concepts, out, method, protect, pictures, seeds, device, clip, force, png, **settings)
     if json:
         print_json(found.as_dict())
     else:

@@ -28,7 +28,7 @@ from editkit.report.charts.network import network_chart, strongest
 from editkit.report.charts.scale import shown
 from editkit.report.charts.svg import Markup
 from editkit.report.compare import Path_
-from editkit.report.plot_file import write_plot
+from editkit.report.plot_file import ENDINGS, check_plot, write_plot
 from editkit.report.tables import versions
 
 MARK = "graph.json"
@@ -89,7 +89,8 @@ def concept_graph(
     """Erase each of `concepts` alone and measure what that does to all of them.
 
     Args:
-        options: default: RECE without protection, since a protected vocabulary hides who is near whom.
+        options: default: UCE with the prior. What still suffers where every word is held alike is near; without
+            protection nearly everything suffers, and minimax evens out what is left.
 
     Raises:
         EditkitError: fewer than two concepts, or an edit that would break the checkpoint.
@@ -97,7 +98,7 @@ def concept_graph(
     concepts = list(dict.fromkeys(one.strip() for one in concepts))
     if len(concepts) < 2:
         raise EditkitError(f"a concept graph needs at least two different concepts, got {len(concepts)}; name more")
-    options = options or defaults("uce", "none")
+    options = options or defaults("uce", "prior")
     start = time.perf_counter()
     edits = [erase(model, [one], options=options) for one in progress(concepts, len(concepts), "making the edits")]
     damage = tuple(one.values for one in word_damage(model, edits, concepts))
@@ -114,16 +115,21 @@ def graph_report(
     concepts: Sequence[str],
     out: Path,
     method: str = "uce",
-    protect: str = "none",
+    protect: str = "prior",
     pictures: bool = False,
     seeds: str = "0-3",
     device: str | None = None,
     clip: Path | None = None,
     force: bool = False,
+    png: bool = False,
     **settings: Unpack[Settings],
 ) -> ConceptGraph:
-    """`concept_graph`, drawn into the folder `out`: `matrix.svg`, `graph.svg` and `graph.json`."""
+    """`concept_graph`, drawn into the folder `out`: `matrix.svg` and `graph.svg`, with `png` the same as PNG too, and
+    `graph.json`."""
     check_free_folder(out, force, MARK)
+    endings = ENDINGS if png else ENDINGS[:1]
+    for ending in endings:
+        check_plot(out / f"graph{ending}", force=True)
     numbers, options = parse_seeds(seeds), defaults(method, protect)
     found = concept_graph(open_model(model), concepts, options, pictures, numbers, device, clip, **settings)
 
@@ -131,7 +137,8 @@ def graph_report(
         text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
         (folder / MARK).write_text(text, encoding="utf-8")
         for name, drawn in (("matrix", matrix_plot(found)), ("graph", graph_plot(found))):
-            write_plot(folder / f"{name}.svg", drawn)
+            for ending in endings:
+                write_plot(folder / f"{name}{ending}", drawn)
 
     write_folder_atomic(out, fill, force, MARK)
     return found

@@ -102,10 +102,7 @@ def delta_figure(comparison: Comparison) -> Figure | None:
         f"{name}: {', '.join(f'{prompt} {one.mean:.2f}' for prompt, one in zip(prompts, estimates, strict=True))}"
         for name, _, estimates in series
     )
-    rows = tuple(
-        (prompt, *(f"{found[j].mean:.3f} [{found[j].low:.3f}, {found[j].high:.3f}]" for _, _, found in series))
-        for j, prompt in enumerate(prompts)
-    )
+    rows = tuple((prompt, *(str(estimates[j]) for _, _, estimates in series)) for j, prompt in enumerate(prompts))
     return Figure(
         "Measured sensitivity δ",
         f"What the judge's probability of the prompt's concept loses against {first}, mean over the seeds with 95 % "

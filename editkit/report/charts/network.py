@@ -14,7 +14,7 @@ Arrow = tuple[int, int, float]
 """From the erased concept, to the one that suffers, how much."""
 
 
-def strongest(values: Sequence[Sequence[float]], each: int = 3) -> list[Arrow]:
+def strongest(values: Sequence[Sequence[float]], each: int = 2) -> list[Arrow]:
     """The `each` concepts that suffer most from erasing each one, as far as they suffer at all."""
     found = []
     for i, row in enumerate(values):
@@ -23,7 +23,7 @@ def strongest(values: Sequence[Sequence[float]], each: int = 3) -> list[Arrow]:
     return found
 
 
-def network_chart(concepts: Sequence[str], values: Sequence[Sequence[float]], says: str, each: int = 3) -> Markup:
+def network_chart(concepts: Sequence[str], values: Sequence[Sequence[float]], says: str, each: int = 2) -> Markup:
     """Concepts that hurt each other lie close together (Fruchterman & Reingold 1991); an arrow leads from an erased
     concept to each of the `each` that suffer most, the thicker the more."""
     arrows = strongest(values, each)
