@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -64,14 +64,21 @@ def compare_grid(
     pipe = load(source, device or Shard.from_environment().device())
     drawing = draw(pipe, wanted, variants, Sampling.for_model(source, **settings))
     drawn = dict(progress(drawing, len(wanted), "drawing"))
-    rows, names = [], []
-    for prompt in prompts:
-        for n, name in enumerate(edits):
-            rows.append([drawn[Job(prompt, seed, n)] for seed in numbers])
-            names.append(prompt if len(edits) == 1 else f"{prompt} | {Path(name).stem}")
-    sheet = grid(rows, names, [str(seed) for seed in numbers], scale=2 if rows[0][0].width < 100 else 1)
+    sheet = variants_grid(drawn, prompts, [Path(name).stem for name in edits], numbers)
     write_atomic(out, sheet.save, force)
     return sheet
+
+
+def variants_grid(
+    drawn: Mapping[Job, Image.Image], prompts: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
+) -> Image.Image:
+    """One row a prompt and variant, one column a seed."""
+    rows, names = [], []
+    for prompt in prompts:
+        for n, name in enumerate(variants):
+            rows.append([drawn[Job(prompt, seed, n)] for seed in seeds])
+            names.append(prompt if len(variants) == 1 else f"{prompt} | {name}")
+    return grid(rows, names, [str(seed) for seed in seeds], scale=2 if rows[0][0].width < 100 else 1)
 
 
 def generate_folder(
