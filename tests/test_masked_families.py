@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import editkit
 from editkit.edit.options import defaults
+from editkit.embeddings.request import INSTRUCTIONS, vocabulary_rows
 from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
 from tests import tiny_llm_pipelines, tiny_t5_pipelines
@@ -203,3 +205,49 @@ def test_a_wan_with_two_denoisers_is_refused(folder_of: Callable[[str], Path], t
     shutil.copytree(folder_of("wan") / "transformer", tmp_path / "two" / "transformer_2")
     with pytest.raises(editkit.EditkitError, match="has two denoisers, and each would need a map of its own"):
         _ = open_model(tmp_path / "two").encoders
+
+
+def test_instructions_that_the_denoiser_reads_are_protected(folder_of: Callable[[str], Path]) -> None:
+    (encoder,) = open_model(folder_of("lumina2")).encoders["text"]
+    protected = vocabulary_rows((encoder,), ["church", "dog"], ("a {}",))
+    assert protected.words == ("church", "dog", INSTRUCTIONS) and [len(rows) for rows in protected.rows[:2]] == [1, 1]
+    whole = encoder.encode_each(["a church"], 0)[0]
+    instructions = protected.rows[2]
+    assert len(instructions) == len(whole) - 3  # all but the start token, "a" and "church"
+    torch.testing.assert_close(instructions, whole[1:-2], rtol=1e-4, atol=1e-5)
+    (short,) = open_model(folder_of("sana")).encoders["text"]  # Sana's denoiser gets the prompt alone
+    assert vocabulary_rows((short,), ["church"], ("a {}",)).words == ("church",)
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "denoiser", "title"),
+    [
+        ("flux2", "Flux2Pipeline", "Flux2Transformer2DModel", "FLUX.2"),
+        ("hunyuandit", "HunyuanDiTPipeline", "HunyuanDiT2DModel", "HunyuanDiT"),
+        ("lumina", "LuminaPipeline", "LuminaNextDiT2DModel", "Lumina-Next"),
+    ],
+)
+def test_what_is_not_encoded_is_refused(name: str, pipeline: str, denoiser: str, title: str, tmp_path: Path) -> None:
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps({"_class_name": denoiser}))
+    model = open_model(tmp_path)
+    assert model.source.family.name == name
+    with pytest.raises(editkit.EditkitError, match=f"{title} is known to .*, but its prompts cannot be encoded here"):
+        _ = model.encoders
+
+
+def test_a_missing_caption_projection_and_an_unknown_class_are_named(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folder_of("pixart"), tmp_path / "p")
+    (weights,) = (tmp_path / "p" / "transformer").glob("*.safetensors")
+    kept = {name: one for name, one in load_file(weights).items() if not name.startswith("caption_projection")}
+    save_file(kept, weights)
+    with pytest.raises(editkit.EditkitError, match="its caption_projection is no caption projection for width 64"):
+        _ = open_model(tmp_path / "p").encoders
+    index = json.loads((tmp_path / "p" / "model_index.json").read_text())
+    index["text_encoder"] = ["transformers", "T6EncoderModel"]
+    (tmp_path / "p" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(editkit.EditkitError, match=r"class of transformers for its text_encoder, .* says T6Encoder"):
+        _ = open_model(tmp_path / "p").encoders
