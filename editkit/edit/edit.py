@@ -48,6 +48,10 @@ class Edit:
         matching = (one for key, one in self.maps.items() if key != EVERYWHERE and re.fullmatch(key, projection))
         return next(matching, self.maps.get(EVERYWHERE))
 
+    def changes(self, name: str) -> bool:
+        """Whether it edits the projection of that name."""
+        return self.map_for(name) is not None
+
     def fitting_map(self, projection: str, W: Tensor) -> EditMap | None:
         """`map_for`, for the weight `W` `(o, d)` of the projection.
 

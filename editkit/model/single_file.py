@@ -7,7 +7,7 @@ dtype of safetensors. The names are in `editkit.model.ldm_names`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.errors import EditkitError
-from editkit.model.ldm_names import LdmFamily, diffusers_name, ldm_family, to_diffusers, to_ldm
+from editkit.model.ldm_names import UNET_PREFIX, LdmFamily, diffusers_name, ldm_family, to_diffusers, to_ldm
+from editkit.model.ldm_unet import ldm_name
 
 __all__ = [
-    "LdmFamily", "ldm_family", "open_tensors", "read_family", "read_projections_ldm", "read_text_encoders",
-    "to_diffusers", "to_ldm",
+    "LdmFamily", "ldm_family", "open_tensors", "read_family", "read_named_ldm", "read_projections_ldm",
+    "read_text_encoders", "to_diffusers", "to_ldm",
 ]  # fmt: skip
 
 HEAD_WIDTH = 64
@@ -72,6 +73,22 @@ def read_projections_ldm(path: Path | str) -> dict[str, Tensor]:
     if not found:
         raise EditkitError(f"{path}: no text projections (attn2.to_k, attn2.to_v) in it; is it a whole checkpoint?")
     return found
+
+
+def read_named_ldm(path: Path | str, names: Sequence[str], family: str) -> dict[str, Tensor]:
+    """UNet tensors by diffusers' names.
+
+    Raises:
+        EditkitError: not readable, or one of them is not there.
+    """
+    with open_tensors(path) as opened:
+        held = set(opened.keys())
+        own = {name: next((n for n in (UNET_PREFIX + ldm_name(name, family), ldm_name(name, family)) if n in held), "")
+               for name in names}  # fmt: skip
+        missing = next((name for name, found in own.items() if not found), None)
+        if missing is not None:
+            raise EditkitError(f"{path}: expected the UNet's {missing}, found none; use the model that was refined")
+        return {name: opened.get_tensor(found) for name, found in own.items()}
 
 
 def read_text_encoders(

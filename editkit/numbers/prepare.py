@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
+from editkit.model.record import file_sha256
 from editkit.model.source import Source
 from editkit.numbers.detectors.detection import Detector
 from editkit.numbers.detectors.registry import load_detector
@@ -169,7 +169,7 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
         taken = {one.name for one in entries}
         candidates = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
         name = next(one for one in candidates if one not in taken)
-        entries.append(Entry(name, file, variant, None if variant is None else _sha256(file)))
+        entries.append(Entry(name, file, variant, None if variant is None else file_sha256(file)))
     return entries
 
 
@@ -193,11 +193,6 @@ def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:
         if not path.exists():
             raise EditkitError(f"--weights {name}={path}: no such file or folder; check the path")
     return weights
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _version(package: str) -> str:
