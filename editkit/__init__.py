@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from editkit.edit.edit import Edit
     from editkit.edit.edit_map import EditMap
     from editkit.edit.options import Options, defaults
+    from editkit.edit.tuned import Tuned
     from editkit.editing import edit_prompt, erase
     from editkit.errors import EditkitError
     from editkit.model.apply import applied
@@ -23,16 +24,19 @@ if TYPE_CHECKING:
     from editkit.model.editable import open_model
     from editkit.model.export import export
     from editkit.model.pipeline import load
+    from editkit.numbers.evaluate import evaluate
 
 _HOMES = {
     "Edit": "editkit.edit.edit",
     "EditMap": "editkit.edit.edit_map",
     "EditkitError": "editkit.errors",
     "Options": "editkit.edit.options",
+    "Tuned": "editkit.edit.tuned",
     "applied": "editkit.model.apply",
     "defaults": "editkit.edit.options",
     "edit_prompt": "editkit.editing",
     "erase": "editkit.editing",
+    "evaluate": "editkit.numbers.evaluate",
     "export": "editkit.model.export",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.model.edit_file",
@@ -40,8 +44,8 @@ _HOMES = {
     "save_edit": "editkit.model.edit_file",
 }
 __all__ = [
-    "Edit", "EditMap", "EditkitError", "Options", "applied", "defaults", "edit_prompt", "erase", "export", "load",
-    "load_edit", "open_model", "save_edit",
+    "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "defaults", "edit_prompt", "erase", "evaluate",
+    "export", "load", "load_edit", "open_model", "save_edit",
 ]  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def _make(
             "text_encoder_sha256": model.text_encoder_sha256,
             "projections_sha256": model.projections_sha256,
             "figures": figures[first] | {name: figures[name] for name in others} | {"seconds": clock.seconds},
-            "versions": _versions(),
+            "versions": versions(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
@@ -204,7 +204,7 @@ def _check_preserve(concepts: Sequence[str], preserve: Sequence[str]) -> None:
             raise EditkitError(f"{prompt!r} is to be both erased and preserved; drop one of the two")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {}
     for package in ("editkit", "torch", "transformers", "diffusers"):
         try:

@@ -79,6 +79,7 @@ def test_apply_and_revert_give_back_the_bits(emoji: Any, church: Edit) -> None:
 def test_edit_file_keeps_the_map(church: Edit, tmp_path: Path) -> None:
     save_edit(church, tmp_path / "e.safetensors")
     again = load_edit(tmp_path / "e.safetensors")
+    assert isinstance(again, Edit)
     rows = torch.randn(50, church.map.width, dtype=torch.float64)
     moved, same = church.map.embeddings(rows), again.map.embeddings(rows)
     assert (moved - same).norm() < 1e-6 * moved.norm()

@@ -31,7 +31,7 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
     console = Console()
     changed = ", ".join(f"{concept} → {_shown(guide)}" for concept, guide in zip(*_pairs(record), strict=True))
     how = [str(record.get("method"))]
-    if "options" in record:
+    if "protect" in record.get("options", {}):
         how.append(f"protect {record['options'].get('protect')}")
     if "scale" in record:
         how.append(f"scale {record['scale']:g}")
@@ -52,7 +52,7 @@ def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> N
         if figures.get(key) is not None:
             table.add_row(name, number(figures[key]), meaning)
     if figures.get("seconds"):
-        table.add_row("seconds", number(sum(figures["seconds"].values())), "to encode the words and to solve")
+        table.add_row("seconds", number(sum(figures["seconds"].values())), "in all")
     console.print(table)
     if figures.get("worst_words"):
         worst = ", ".join(f"{word} {damage:.3f}" for word, damage in figures["worst_words"][:5])
@@ -104,8 +104,8 @@ def show_sensitivity(found: Sensitivity, out: Path | None, most: int = 15) -> No
     for word, damage in [*found.erased.ranked(), *ranked[:most]]:
         row = [escape(word) + (" (erased)" if word in found.erased.words else ""), f"{damage:.4f}"]
         if word in deltas:
-            low, high = deltas[word].interval
-            row += [f"{deltas[word].mean:.3f}", f"{low:.3f} to {high:.3f}"]
+            one = deltas[word].estimate
+            row += [f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}"]
         table.add_row(*row)
     console.print(table)
     mean = sum(value for _, value in ranked) / len(ranked)

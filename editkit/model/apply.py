@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.families import family_of
 from editkit.model.projections import is_text_projection
@@ -19,16 +20,17 @@ Originals = list[tuple[Any, Tensor]]
 
 
 @torch.no_grad()
-def apply_edit(pipe: Any, edit: Edit) -> Originals:
-    """Overwrite the text projections of `pipe` with the edited ones; returns the originals for `revert_edit`.
+def apply_edit(pipe: Any, edit: Edit | Tuned) -> Originals:
+    """Overwrite the text projections of `pipe`, or what was tuned, with the edited ones; returns the originals for
+    `revert_edit`.
 
     Raises:
         EditkitError: the pipeline's family is unknown, the edit is for another width or other layers, or the weights
             are not where they can be edited: fused, offloaded or quantised.
     """
-    weights = _text_projections(pipe)
+    weights = _tuned_parameters(pipe, edit) if isinstance(edit, Tuned) else _text_projections(pipe)
     edited = edit.weights({name: weight.detach().cpu() for name, weight in weights.items()})
-    if edit.maps and not edited:
+    if isinstance(edit, Edit) and edit.maps and not edited:
         raise EditkitError(
             f"the edit is for {', '.join(edit.maps)}, but {type(pipe).__name__} has no such projection; "
             "use the model family that the edit was made for"
@@ -47,7 +49,7 @@ def revert_edit(originals: Originals) -> None:
 
 
 @contextmanager
-def applied(pipe: Any, edit: Edit) -> Iterator[Any]:
+def applied(pipe: Any, edit: Edit | Tuned) -> Iterator[Any]:
     """`with applied(pipe, edit): ...` draws with the edit; afterwards the pipeline is what it was."""
     originals = apply_edit(pipe, edit)
     try:
@@ -67,10 +69,24 @@ def _text_projections(pipe: Any) -> dict[str, Any]:
     """Tensor name → parameter. A LoRA that is loaded keeps the weight under `base_layer`; the edit goes beneath it."""
     model = denoiser(pipe)
     family = family_of(type(pipe).__name__, model.config.get("cross_attention_dim"))
-    named = ((name, name.replace(".base_layer.", "."), weight) for name, weight in model.named_parameters())
+    return _parameters(model, lambda name: is_text_projection(family, name))
+
+
+def _tuned_parameters(pipe: Any, tuned: Tuned) -> dict[str, Any]:
+    found = _parameters(denoiser(pipe), tuned.changes)
+    missing = next((name for name in tuned.names if name not in found), None)
+    if missing is not None:
+        raise EditkitError(
+            f"{missing}: was tuned, but {type(pipe).__name__} has no such tensor; use the model that was refined"
+        )
+    return found
+
+
+def _parameters(model: Any, wanted: Callable[[str], bool]) -> dict[str, Any]:
     found = {}
-    for own, name, weight in named:
-        if is_text_projection(family, name):
+    for own, weight in model.named_parameters():
+        name = own.replace(".base_layer.", ".")
+        if wanted(name):
             _check_editable(model, own, weight)
             found[name] = weight
     return found

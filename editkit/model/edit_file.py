@@ -10,11 +10,13 @@ from pathlib import Path
 
 from editkit.edit.edit import Edit
 from editkit.edit.edit_map import EditMap
+from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.atomic import check_free, write_atomic
 from editkit.model.formats import save_tensors
 from editkit.model.projections import read_tensors
 from editkit.model.record import DOWNS_KEY, FORMAT_VERSION, RECORD_KEY, read_json_metadata, read_record
+from editkit.model.tuned_file import is_tuned, load_tuned
 
 EXACT = 1e-7
 """Relative error to which a map is truncated before it is written: that of float32."""
@@ -49,13 +51,15 @@ def check_free_for_edit(path: Path, force: bool = False) -> None:
             ) from error
 
 
-def load_edit(path: Path | str) -> Edit:
-    """Read an edit file.
+def load_edit(path: Path | str) -> Edit | Tuned:
+    """Read an edit file, or what `editkit refine` made: its file or its folder.
 
     Raises:
         EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
     """
     path = Path(path)
+    if is_tuned(path):
+        return load_tuned(path)
     record, owners = read_record(path), read_json_metadata(path, DOWNS_KEY)
     factors = {name: tensor.double() for name, tensor in read_tensors(path, lambda _: True).items()}
     maps = {}
@@ -71,7 +75,12 @@ def load_edit(path: Path | str) -> Edit:
 
 def compose_files(paths: Sequence[Path], out: Path, scale: float = 1.0, force: bool = False) -> Edit:
     """Read edits, apply them one after another, go `scale` of the way, and write the result to `out`."""
-    whole = reduce(lambda first, later: first.then(later), [load_edit(path) for path in paths])
+    edits = []
+    for path in paths:
+        edits.append(load_edit(path))
+        if isinstance(edits[-1], Tuned):
+            raise EditkitError(f"{path}: was refined by gradient steps and is no linear map; only edits are composed")
+    whole: Edit = reduce(lambda first, later: first.then(later), edits)
     if scale != 1:
         whole = whole.scale(scale)
     save_edit(whole, out, force)

@@ -12,13 +12,14 @@ from pathlib import Path
 from torch import Tensor
 
 from editkit.concepts.templates import TEMPLATES
-from editkit.edit.edit import EVERYWHERE
+from editkit.edit.edit import EVERYWHERE, Edit
 from editkit.edit.edit_map import EditMap
 from editkit.edit.gram import gram_matrix
+from editkit.edit.tuned import Tuned
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.model.families import Rule, rule_for
-from editkit.model.projections import fingerprint, read_projections
+from editkit.model.projections import fingerprint, read_named, read_projections
 from editkit.model.source import Source, find
 
 
@@ -71,6 +72,10 @@ class EditableModel:
     def projections(self) -> Mapping[str, Tensor]:
         """Tensor name → `W` `(o, d)`, of all streams, in the checkpoint's dtype."""
         return read_projections(self.source)
+
+    def tensors(self, edit: Edit | Tuned) -> Mapping[str, Tensor]:
+        """The tensors that `edit` can change: the projections, or what was tuned."""
+        return read_named(self.source, edit.names) if isinstance(edit, Tuned) else self.projections
 
     @cached_property
     def encoders(self) -> Mapping[str, tuple[TextEncoder, ...]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.atomic import check_free, write_atomic
 from editkit.model.atomic_folder import check_free_folder
@@ -15,7 +18,7 @@ from editkit.model.fit import check_fit
 from editkit.model.formats import diffusers_folder, kohya, kv, lora, single_file
 
 FORMATS = {
-    "kv": "state dict of the edited projections, for `load_state_dict(strict=False)`",
+    "kv": "state dict of what was changed, for `load_state_dict(strict=False)`",
     "diffusers": "a whole pipeline folder, for `from_pretrained`",
     "single-file": "the given checkpoint with the edit in it, for WebUI and ComfyUI",
     "lora": "LoRA for `pipe.load_lora_weights`",
@@ -39,7 +42,12 @@ class Exported:
 
 
 def export(
-    edit: Edit, model: EditableModel, path: Path | str, format: str = "kv", force: bool = False, rank: int | None = None
+    edit: Edit | Tuned,
+    model: EditableModel,
+    path: Path | str,
+    format: str = "kv",
+    force: bool = False,
+    rank: int | None = None,
 ) -> Exported:
     """Write `edit`, applied to `model`, to `path` in one of `FORMATS`; with diffusers' tensor names unless they say so.
 
@@ -66,13 +74,14 @@ def export(
     _check_apart(path, model.source.path)
     (check_free_folder if format == "diffusers" else check_free)(path, force)
     check_fit(edit, model, force)
-    count = sum(edit.map_for(name) is not None for name in model.projections)
+    weights = model.tensors(edit)
+    count = sum(edit.changes(name) for name in weights)
     if format == "diffusers":
         component = model.source.family.component
-        left_out = diffusers_folder.write(edit, model.projections, model.source.path, component, path, force)
+        left_out = diffusers_folder.write(edit, weights, model.source.path, component, path, force)
         return Exported(count, left_out=left_out)
     errors: list[float] = []
-    write = _writer(edit, model, format, rank, errors)
+    write = _writer(edit, weights, model, format, rank, errors)
     write_atomic(path, write, force)
     return Exported(count, max(errors, default=0.0))
 
@@ -85,9 +94,14 @@ def _check_apart(path: Path, model: Path) -> None:
 
 
 def _writer(
-    edit: Edit, model: EditableModel, format: str, rank: int | None, errors: list[float]
+    edit: Edit | Tuned,
+    weights: Mapping[str, Tensor],
+    model: EditableModel,
+    format: str,
+    rank: int | None,
+    errors: list[float],
 ) -> Callable[[Path], None]:
-    weights, source, family = model.projections, model.source, model.source.family
+    source, family = model.source, model.source.family
     if format == "kv":
         return lambda part: kv.write(edit, weights, part)
     if format == "single-file":

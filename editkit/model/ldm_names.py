@@ -57,7 +57,7 @@ def to_ldm(name: str, family: str) -> str:
     Raises:
         EditkitError: an unknown family, or no text projection of it.
     """
-    levels = _levels(family)
+    levels = text_levels(family)
     if family == "sdxl" and name == POOLED:
         return POOLED_LDM
     found = _DIFFUSERS.fullmatch(name)
@@ -111,7 +111,7 @@ def ldm_family(shapes: Mapping[str, Sequence[int]], path: Path | str = "this fil
 
 def diffusers_name(name: str, family: str) -> str | None:
     """`to_diffusers`, or None where the tensor is no text projection."""
-    levels = _levels(family)
+    levels = text_levels(family)
     name = name.removeprefix(UNET_PREFIX)
     if family == "sdxl" and name == POOLED_LDM:
         return POOLED
@@ -129,7 +129,8 @@ def diffusers_name(name: str, family: str) -> str | None:
     return None
 
 
-def _levels(family: str) -> tuple[Sequence[int], Sequence[int]]:
+def text_levels(family: str) -> tuple[Sequence[int], Sequence[int]]:
+    """Those of `LEVELS`."""
     if family not in LEVELS:
         raise EditkitError(f"family {family!r}: single files must be of {', '.join(LEVELS)}; give a diffusers folder")
     return LEVELS[family]

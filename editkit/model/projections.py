@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editkit.errors import EditkitError
 from editkit.model.families import Family, rule_for
-from editkit.model.single_file import open_tensors, read_projections_ldm
+from editkit.model.single_file import open_tensors, read_named_ldm, read_projections_ldm
 from editkit.model.source import Source
 
 
@@ -32,6 +32,27 @@ def read_projections(source: Source) -> dict[str, Tensor]:
         modules = ", ".join(rule.label for rule in family.rules)
         raise EditkitError(
             f"model {source.name}: expected projections of the prompt ({modules}) in its {family.component}, found none"
+        )
+    return dict(sorted(found.items()))
+
+
+def read_named(source: Source, names: Collection[str]) -> dict[str, Tensor]:
+    """Tensors of the denoiser by diffusers' names.
+
+    Raises:
+        EditkitError: one of them is not there.
+    """
+    wanted = set(names)
+    if source.is_single_file:
+        return read_named_ldm(source.path, sorted(wanted), source.family.name)
+    found: dict[str, Tensor] = {}
+    for path in source.weights(source.family.component):
+        found |= read_tensors(path, wanted.__contains__)
+    missing = sorted(wanted - set(found))
+    if missing:
+        raise EditkitError(
+            f"model {source.name}: expected a tensor {missing[0]} in its {source.family.component}, found none; "
+            "use the model that was refined"
         )
     return dict(sorted(found.items()))
 

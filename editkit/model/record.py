@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ FORMAT_VERSION = 1
 RECORD_KEY = "editkit"
 DOWNS_KEY = "editkit_downs"
 """Which down factor each map uses."""
+TUNED_KEY = "editkit_tuned"
+"""Fingerprints of the tensors that a gradient stage replaced; edits have none."""
+TUNED_NAME = "tuned.safetensors"
+"""What a folder of `editkit refine` holds."""
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
@@ -23,11 +29,29 @@ def read_record(path: Path | str) -> dict[str, Any]:
         EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
     """
     path = Path(path)
+    if (path / TUNED_NAME).is_file():
+        path = path / TUNED_NAME
     record = read_json_metadata(path, RECORD_KEY)
     version = record.get("format_version", 0)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise EditkitError(f"{path}: format version {version}, expected at most {FORMAT_VERSION}; update editkit")
     return record
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Of an edit file, or of that in a folder of `editkit refine`."""
+    path = Path(path)
+    with (path / TUNED_NAME if path.is_dir() else path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def has_metadata(path: Path, key: str) -> bool:
+    """Whether `path` is a safetensors file whose header has `key`."""
+    try:
+        with safe_open(path, framework="np") as opened:
+            return key in (opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
@@ -37,7 +61,9 @@ def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     except OSError as error:
         raise EditkitError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     if is_folder:
-        raise EditkitError(f"{path}: expected an edit file (.safetensors), this is a folder")
+        raise EditkitError(
+            f"{path}: expected an edit file (.safetensors) or a folder of `editkit refine`, this folder is none"
+        )
     if not is_file:
         raise EditkitError(f"{path}: no such edit file; make one with `editkit erase ... --out {path}`")
     try:

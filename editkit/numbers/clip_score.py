@@ -31,4 +31,4 @@ class ClipScore:
         if len(pictures) != len(prompts):
             raise EditkitError(f"CLIP score: expected a prompt a picture, got {len(prompts)} and {len(pictures)}")
         cosines = self.clip.cosines(pictures, [(prompt,) for prompt in prompts])
-        return (100 * np.maximum(cosines[:, 0], 0)).tolist()
+        return (100 * np.maximum(cosines.ravel(), 0)).tolist()

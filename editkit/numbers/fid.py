@@ -77,10 +77,10 @@ class FrechetDistance:
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
-    """`|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁^½ C₂ C₁^½)^½)` in float64 (Dowson and Landau 1982).
+    """`|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½)` in float64 (Dowson and Landau 1982).
 
-    The root is taken of a symmetric matrix, by eigenvalues, which stays real when there are fewer pictures than
-    features.
+    The trace of the root is the sum of the singular values of `C₁^½ C₂^½`: that stays real, and exact to rounding,
+    when there are fewer pictures than features, where a root of `C₁ C₂` itself does not.
 
     Raises:
         EditkitError: fewer than two pictures on a side, or features of different widths.
@@ -92,10 +92,8 @@ def frechet_distance(first: Moments, second: Moments) -> float:
         raise EditkitError(
             f"Fréchet distance: expected the same features of both, got widths {len(first.mean)} and {len(second.mean)}"
         )
-    values, vectors = np.linalg.eigh(first.covariance)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    mixed = np.linalg.eigvalsh(root @ second.covariance @ root).clip(min=0)
-    spread = np.trace(first.covariance) + np.trace(second.covariance) - 2 * np.sqrt(mixed).sum()
+    common = np.linalg.svd(_root(first.covariance) @ _root(second.covariance), compute_uv=False).sum()
+    spread = np.trace(first.covariance) + np.trace(second.covariance) - 2 * common
     return max(0.0, float(np.square(first.mean - second.mean).sum() + spread))
 
 
@@ -130,6 +128,12 @@ def load_feature_set(name: str, **options: Any) -> FeatureSet:
 
         return load_inception(**options)
     raise EditkitError(f"features {name!r}: expected one of {', '.join(FEATURE_SETS)}")
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """The symmetric root of a covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
 
 
 def _parts(pictures: Iterable[Image.Image], batch: int) -> Iterable[list[Image.Image]]:

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied
 from editkit.pictures.sampling import Sampling, latent_shape, scheduler_for
 
-Variant = Edit | None
+Variant = Edit | Tuned | None
 """None is the unedited model."""
 
 BATCHES_PER_SWAP = 16
@@ -100,7 +101,7 @@ def embed(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], negative:
         if (text, number) not in mapped:
             edit = variants[number]
             plain = known[text]
-            mapped[text, number] = plain if edit is None else edit.map.embeddings(plain.cpu()).to(plain)
+            mapped[text, number] = plain if not isinstance(edit, Edit) else edit.map.embeddings(plain.cpu()).to(plain)
         return mapped[text, number]
 
     conditional = [rows(job.prompt, job.variant) for job in part]

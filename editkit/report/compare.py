@@ -11,8 +11,9 @@ from typing import Any, Unpack
 
 from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.editable import open_model
+from editkit.model.record import file_sha256
 from editkit.model.source import Source, find
-from editkit.pictures.commands import BASE, read_variants, sha256, variants_grid
+from editkit.pictures.commands import BASE, read_variants, variants_grid
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampling import Sampling, Settings
 from editkit.report.comparison import Compared, Comparison, make_comparison
@@ -61,7 +62,7 @@ def read_compared(source: Source, edits: Sequence[str]) -> list[Compared]:
         stem if stems.count(stem) == 1 or edit is None else f"{Path(name).parent.name}/{stem}"
         for name, stem, edit in zip(edits, stems, loaded, strict=True)
     ]
-    hashes = [None if edit is None else sha256(name) for name, edit in zip(edits, loaded, strict=True)]
+    hashes = [None if edit is None else file_sha256(name) for name, edit in zip(edits, loaded, strict=True)]
     return [Compared(*one) for one in zip(names, loaded, hashes, strict=True)]
 
 

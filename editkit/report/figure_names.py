@@ -16,6 +16,11 @@ PLAIN_WORDS = {
     "rank": ("rank", "directions of text embedding that the edit changes"),
     "weight_change_median": ("weight change, median layer", "‖ΔW‖ / ‖W‖"),
     "weight_change_worst": ("weight change, worst layer", ""),
+    "steps": ("steps", ""),
+    "erase_mean": ("erasure term, mean", "squared distance from the target, over the run"),
+    "preserve_mean": ("preservation term, mean", "squared change of the words that were found, over the run"),
+    "passes_per_step": ("UNet passes a step", "forward, counted"),
+    "seconds_per_step": ("seconds a step", ""),
     "condition": ("condition number", "above 1e12 the solution loses digits"),
 }
 """Key of `Figures` → name and meaning."""

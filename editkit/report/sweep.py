@@ -16,8 +16,9 @@ from editkit.errors import EditkitError
 from editkit.model.atomic_folder import check_free_folder
 from editkit.model.edit_file import save_edit
 from editkit.model.editable import EditableModel, open_model
+from editkit.model.record import file_sha256
 from editkit.model.source import find
-from editkit.pictures.commands import BASE, sha256
+from editkit.pictures.commands import BASE
 from editkit.pictures.progress import progress
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampling import Sampling, Settings
@@ -177,7 +178,7 @@ def _make(
             continue
         path = folder / f"{name.replace(', ', '_')}.safetensors"
         save_edit(edit, path)
-        made.append(Compared(name, edit, sha256(path)))
+        made.append(Compared(name, edit, file_sha256(path)))
     if not made:
         raise EditkitError(f"--sweep: no setting gives an edit; {refused[0]}")
     return made, refused

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.atomic_folder import write_folder_atomic
 from editkit.model.formats.single_file import copy_with, read_header
@@ -22,7 +23,12 @@ OTHER_WEIGHTS = (".msgpack", ".onnx", ".onnx_data", ".h5", ".xml")
 
 
 def write(
-    edit: Edit, projections: Mapping[str, Tensor], source_folder: Path, component: str, out: Path, force: bool = False
+    edit: Edit | Tuned,
+    projections: Mapping[str, Tensor],
+    source_folder: Path,
+    component: str,
+    out: Path,
+    force: bool = False,
 ) -> tuple[str, ...]:
     """Write the pipeline of `source_folder` with `edit` applied to `component` to the new folder `out`.
 
@@ -96,24 +102,24 @@ def _files(source: Path) -> Iterator[Path]:
                 yield Path(root, name).relative_to(source)
 
 
-def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: Edit, source: Path) -> list[str]:
+def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: Edit | Tuned, source: Path) -> list[str]:
     """The edited projections that this file holds."""
     if path.parent != source / component or path.suffix != WEIGHTS:
         return []
-    return [name for name in read_header(path).tensors if name in projections and edit.map_for(name) is not None]
+    return [name for name in read_header(path).tensors if name in projections and edit.changes(name)]
 
 
 def _check_complete(
-    edit: Edit, projections: Mapping[str, Tensor], edited: Mapping[Path, list[str]], folder: Path
+    edit: Edit | Tuned, projections: Mapping[str, Tensor], edited: Mapping[Path, list[str]], folder: Path
 ) -> None:
     found = {name for names in edited.values() for name in names}
-    missing = [name for name in projections if edit.map_for(name) is not None and name not in found]
+    missing = [name for name in projections if edit.changes(name) and name not in found]
     if missing or not found:
         name = missing[0] if missing else "tensor that the edit changes"
         raise EditkitError(f"{folder}: no {name} in its safetensors files; is it the model that was read?")
 
 
-def _rewrite(edit: Edit, names: list[str], source: Path, target: Path) -> None:
+def _rewrite(edit: Edit | Tuned, names: list[str], source: Path, target: Path) -> None:
     with open_tensors(source) as opened:
         own = {name: opened.get_tensor(name) for name in names}
     copy_with(source, target, edit.weights(own))

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.formats import save_tensors
 from editkit.model.formats.lora import factors
-from editkit.model.ldm_names import to_ldm
+from editkit.model.ldm_unet import ldm_name
 
 VERSIONS = {
     "sd1": {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
@@ -27,7 +28,9 @@ VERSIONS = {
 """Metadata by which WebUI hides the LoRAs of another family than the loaded checkpoint's."""
 
 
-def write(edit: Edit, projections: Mapping[str, Tensor], part: Path, family: str, rank: int | None = None) -> float:
+def write(
+    edit: Edit | Tuned, projections: Mapping[str, Tensor], part: Path, family: str, rank: int | None = None
+) -> float:
     """Write `lora_unet_*.lora_down.weight`, `.lora_up.weight` and `.alpha`; returns the error made.
 
     `alpha` is the rank, so that strength 1 is the whole edit. `rank` and the error are those of
@@ -54,5 +57,5 @@ def write(edit: Edit, projections: Mapping[str, Tensor], part: Path, family: str
 
 
 def _module(module: str, family: str) -> str:
-    name = to_ldm(f"{module}.weight", family).removesuffix(".weight") if family == "sdxl" else module
+    name = ldm_name(f"{module}.weight", family).removesuffix(".weight") if family == "sdxl" else module
     return name.replace(".", "_")

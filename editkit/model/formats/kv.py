@@ -1,4 +1,4 @@
-"""`kv`: the edited projections alone, for `load_state_dict(..., strict=False)`."""
+"""`kv`: the edited projections, or the tuned tensors, alone, for `load_state_dict(..., strict=False)`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.model.formats import save_tensors
 
 
-def write(edit: Edit, projections: Mapping[str, Tensor], part: Path) -> None:
+def write(edit: Edit | Tuned, projections: Mapping[str, Tensor], part: Path) -> None:
     """Write `W'` of every projection that the edit changes, with diffusers' names and in the dtype of `W`."""
     save_tensors(edit.weights(projections), part)

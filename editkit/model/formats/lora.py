@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit import Edit
-from editkit.edit.edit_map import EditMap
+from editkit.edit.tuned import LowRank, Tuned
 from editkit.errors import EditkitError
 from editkit.model.formats import save_tensors
 
@@ -26,14 +26,15 @@ FAR_BELOW = 1e-10
 
 @dataclass(frozen=True)
 class Layer:
-    """`ΔW = up @ down` of one module; `up` `(o, r)`, `down` `(r, d)`, float32."""
+    """`ΔW = up @ down` of one module; `up` `(o, r)`, `down` `(r, d)`, float32; of a convolution, `up` is `(o, r, 1, 1)`
+    and `down` `(r, i, h, w)`."""
 
     up: Tensor
     down: Tensor
 
 
 def write(
-    edit: Edit, projections: Mapping[str, Tensor], part: Path, prefix: str = "unet", rank: int | None = None
+    edit: Edit | Tuned, projections: Mapping[str, Tensor], part: Path, prefix: str = "unet", rank: int | None = None
 ) -> float:
     """Write `{prefix}.{module}.lora_A.weight` (down) and `.lora_B.weight` (up); returns the error made, see `factors`.
 
@@ -48,7 +49,9 @@ def write(
     return error
 
 
-def factors(edit: Edit, projections: Mapping[str, Tensor], rank: int | None = None) -> tuple[dict[str, Layer], float]:
+def factors(
+    edit: Edit | Tuned, projections: Mapping[str, Tensor], rank: int | None = None
+) -> tuple[dict[str, Layer], float]:
     """`ΔW` of every edited projection as two factors, and the error made.
 
     All layers have one rank: readers disagree on what scale a file means whose layers differ in it. A layer that needs
@@ -65,26 +68,34 @@ def factors(edit: Edit, projections: Mapping[str, Tensor], rank: int | None = No
     """
     if rank is not None and rank < 1:
         raise EditkitError(f"--rank: expected at least 1, got {rank}; leave it out for an exact file")
+    if isinstance(edit, Tuned) and edit.tensors:
+        raise EditkitError(
+            "whole tensors were trained, which is no LoRA; export as kv, diffusers or single-file, "
+            "or refine again with --param lora:16"
+        )
     split = _decompositions(edit, projections)
     if not split:
         raise EditkitError("the edit changes none of this model's projections; there is nothing to write as a LoRA")
     used = max(_needed(sizes) for _, sizes, _ in split.values())
     used = used if rank is None else min(rank, used)
     error = max(float(sizes[used:].norm() / sizes.norm()) for _, sizes, _ in split.values())
-    return {name.removesuffix(".weight"): _layer(*parts, used) for name, parts in split.items()}, error
+    layers = {name: _layer(*parts, used) for name, parts in split.items()}
+    return {name.removesuffix(".weight"): _shaped(layer, projections[name]) for name, layer in layers.items()}, error
 
 
-def _decompositions(edit: Edit, projections: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+def _decompositions(edit: Edit | Tuned, projections: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """Singular value decomposition of each `ΔW`, `(o, k), (k,), (k, d)` float64, without forming it.
 
     `EditMap.truncate` gives a `V` with orthonormal rows, so that of the thin `W U` is that of `(W U) V`.
     """
+    if isinstance(edit, Tuned):
+        changed = {name: _decomposition(edit.factors[name]) for name in projections if edit.changes(name)}
+        return {name: one for name, one in changed.items() if float(one[1][0]) > 0}
     found, shortened = {}, {}
     for name, W in projections.items():
-        one = edit.map_for(name)
+        one = edit.fitting_map(name, W)
         if one is None:
             continue
-        _check_width(name, W, one)
         if id(one) not in shortened:
             shortened[id(one)] = one.truncate(error=FAR_BELOW)[0]
         short = shortened[id(one)]
@@ -94,18 +105,24 @@ def _decompositions(edit: Edit, projections: Mapping[str, Tensor]) -> dict[str, 
     return found
 
 
-def _check_width(name: str, W: Tensor, one: EditMap) -> None:
-    if W.shape[1] != one.width:
-        raise EditkitError(
-            f"{name}: the edit is for embeddings of width {one.width}, the model has {W.shape[1]}; "
-            "use the model family that the edit was made for"
-        )
+def _decomposition(change: LowRank) -> tuple[Tensor, Tensor, Tensor]:
+    """That of `up @ down`; `downᵀ = Q R` has it inherit the right vectors of the thin `up Rᵀ`."""
+    Q, R = torch.linalg.qr(change.down.double().T)
+    left, sizes, right = torch.linalg.svd(change.up.double() @ R.T, full_matrices=False)
+    return left, sizes, right @ Q.T
 
 
 def _needed(sizes: Tensor) -> int:
     """How many directions it takes until the rest is nil in float32."""
     left_out = sizes.square().flip(0).cumsum(0).flip(0).sqrt() / sizes.norm()
     return int((left_out > EXACT).sum())
+
+
+def _shaped(layer: Layer, W: Tensor) -> Layer:
+    """A convolution's factors are convolutions: one of its size, then one of size 1."""
+    if W.ndim == 2:
+        return layer
+    return Layer(layer.up[:, :, None, None], layer.down.view(-1, *W.shape[1:]))
 
 
 def _layer(left: Tensor, sizes: Tensor, right: Tensor, rank: int) -> Layer:

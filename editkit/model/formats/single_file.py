@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
-from editkit.model.ldm_names import UNET_PREFIX, to_ldm
+from editkit.model.ldm_names import UNET_PREFIX
+from editkit.model.ldm_unet import ldm_name
 from editkit.model.single_file import open_tensors
 
 BLOCK = 1 << 22
@@ -29,12 +31,12 @@ DTYPES = {
 }
 
 
-def write(edit: Edit, projections: Mapping[str, Tensor], source_file: Path, part: Path, family: str) -> None:
+def write(edit: Edit | Tuned, projections: Mapping[str, Tensor], source_file: Path, part: Path, family: str) -> None:
     """Stream `source_file` to `part` with the edited projections in it: every other byte is the same.
 
     Moving averages of the projections (`model_ema.*`) are edited too, where the checkpoint holds them.
 
-    `projections` are the file's own, as `editkit.model.single_file.read_projections_ldm` reads them.
+    `projections` are the file's own, as `editkit.model.single_file` reads them.
 
     Raises:
         EditkitError: the file is no such checkpoint, or does not hold the projections in their shape and dtype.
@@ -42,8 +44,8 @@ def write(edit: Edit, projections: Mapping[str, Tensor], source_file: Path, part
     """
     names = read_header(source_file).tensors
     prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in names) else ""
-    edited = {prefix + to_ldm(name, family): one for name, one in edit.weights(projections).items()}
-    twins = {name: twin for name in projections if (twin := _averaged(to_ldm(name, family))) in names}
+    edited = {prefix + ldm_name(name, family): one for name, one in edit.weights(projections).items()}
+    twins = {name: twin for name in projections if (twin := _averaged(ldm_name(name, family))) in names}
     with open_tensors(source_file) as opened:
         averages = {name: opened.get_tensor(twin) for name, twin in twins.items()}
     edited |= {twins[name]: one for name, one in edit.weights(averages).items()}

@@ -35,14 +35,14 @@ class Detection:
             raise ValueError(f"{len(self.labels)} labels, {len(self.scores)} scores, {len(self.boxes)} boxes")
 
     def sees(self, concept: str | Sequence[str], k: int = 1) -> bool:
-        """Whether `concept` (or any of several) is among the first `k` labels, or in any box.
+        """Whether `concept` (or any of several) is among the first `k` labels, or in any box; case does not matter.
 
         Raises:
             EditkitError: the picture could not be judged. Count `error` first.
         """
         self._must_be_judged()
         seen = self.labels if self.boxes else self.labels[:k]
-        return bool(_several(concept) & set(seen))
+        return not _several(concept).isdisjoint(label.casefold() for label in seen)
 
     def score(self, concept: str | Sequence[str]) -> float:
         """The highest score of `concept` (or of any of several); 0 where it is not among the labels.
@@ -52,7 +52,8 @@ class Detection:
         """
         self._must_be_judged()
         wanted = _several(concept)
-        return max((score for label, score in zip(self.labels, self.scores, strict=True) if label in wanted), default=0)
+        pairs = zip(self.labels, self.scores, strict=True)
+        return max((score for label, score in pairs if label.casefold() in wanted), default=0.0)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""
@@ -121,4 +122,4 @@ def _judged(judge: Callable[[list[Image.Image]], Sequence[Detection]], part: lis
 
 
 def _several(concept: str | Sequence[str]) -> set[str]:
-    return {concept} if isinstance(concept, str) else set(concept)
+    return {one.casefold() for one in ((concept,) if isinstance(concept, str) else concept)}

@@ -32,7 +32,7 @@ def imagenet_names(what: str) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Preparation:
     """The shorter side becomes `shorter` pixels, the middle 224×224 are cut out, and `(value − mean) / deviation`
-    follows, values from 0 to 255 and one mean and deviation a channel."""
+    follows, values from 0 to 255 and one mean and deviation a channel. Sizes are rounded as torchvision rounds them."""
 
     shorter: int
     mean: tuple[float, float, float]
@@ -40,12 +40,11 @@ class Preparation:
     resampling: Image.Resampling
 
     def __call__(self, picture: Image.Image) -> Tensor:
-        scale = self.shorter / min(picture.size)
-        width, height = (max(self.shorter, round(side * scale)) for side in picture.size)
+        width, height = (self.shorter * side // min(picture.size) for side in picture.size)
         resized = picture.convert("RGB").resize((width, height), self.resampling)
-        left, top = (width - CROP) // 2, (height - CROP) // 2
+        left, top = round((width - CROP) / 2), round((height - CROP) / 2)
         values = np.asarray(resized.crop((left, top, left + CROP, top + CROP)), dtype=np.float32)
-        normed = (values - np.float32(self.mean)) / np.float32(self.deviation)
+        normed = (values - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
         return torch.from_numpy(normed).permute(2, 0, 1)
 
 

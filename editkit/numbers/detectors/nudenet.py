@@ -38,6 +38,9 @@ class NudeNet:
         # Blue first, as OpenCV reads a file: then a picture in memory gets the score of its file.
         found = self.detector.detect(np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1]))
         found = sorted(found, key=lambda one: -one["score"])
-        boxes = tuple((float(x), float(y), float(width), float(height)) for x, y, width, height in
-                      (one["box"] for one in found))  # fmt: skip
+        boxes = tuple(_box(*one["box"]) for one in found)
         return Detection(tuple(one["class"] for one in found), tuple(one["score"] for one in found), boxes)
+
+
+def _box(left: int, top: int, width: int, height: int) -> tuple[float, float, float, float]:
+    return float(left), float(top), float(width), float(height)

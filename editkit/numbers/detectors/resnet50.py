@@ -40,9 +40,12 @@ def load_resnet50(
 
     path = usual_path(NEWEST) if weights is None else Path(weights)
     found = read_weights(path, WHAT, f"https://download.pytorch.org/models/{NEWEST}")
-    config = ResNetConfig(depths=[3, 4, 6, 3], layer_type="bottleneck", num_labels=1000)
+    shape: dict[str, Any] = {"depths": [3, 4, 6, 3], "layer_type": "bottleneck", "num_labels": 1000}
     net: Any = fill(
-        ResNetForImageClassification(config), {_renamed(name, path): one for name, one in found.items()}, WHAT, path
+        ResNetForImageClassification(ResNetConfig(**shape)),
+        {_renamed(name, path): one for name, one in found.items()},
+        WHAT,
+        path,
     )
     prepare = Preparation(shorter or SHORTER.get(path.name, 256), MEAN, DEVIATION, Image.Resampling.BILINEAR)
 

@@ -1,0 +1,47 @@
+"""Rows of the table: which edits of the bundled model are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from editkit.edit.options import Options, defaults
+from editkit.editing import erase
+from editkit.model.edit_file import save_edit
+from editkit.model.editable import EditableModel
+
+Maker = Callable[[EditableModel, Sequence[str], Path], Path]
+"""Model, concepts and a path without ending → the edit that was made there."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `make` is None for the unedited model."""
+
+    name: str
+    make: Maker | None
+    suite: str = "emoji-objects"
+
+
+def closed_form_rows() -> Iterator[Row]:
+    """The methods as published, and with the vocabulary protected."""
+    yield Row("original", None)
+    yield Row("original, unsafe", None, "emoji-unsafe")
+    for protect in ("none", "minimax"):
+        yield Row(f"TIME, {protect}", closed_form(defaults("time", protect, tokens="all"), protect))
+        for tokens in ("last", "tail", "all"):
+            yield Row(f"UCE {tokens}, {protect}", closed_form(defaults("uce", protect, tokens=tokens), protect))
+        yield Row(f"RECE, {protect}", closed_form(defaults("rece", protect), protect))
+
+
+def closed_form(options: Options, protect: str) -> Maker:
+    """As published the guide is the empty prompt; with protection it is the mean of the vocabulary."""
+    guide = " " if protect == "none" else "average"
+
+    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> Path:
+        path = place.with_suffix(".safetensors")
+        save_edit(erase(model, concepts, [guide], options=options, checked=False), path, force=True)
+        return path
+
+    return make

@@ -1,0 +1,121 @@
+"""The objectives: what the student is to predict, one small function each.
+
+Every loss compares outputs of the denoiser on one noisy latent: `e` stands for the prompt of the erased concept, `n`
+for the neutral one or the given guide, `a` for the one that was searched. Targets are combinations of the teacher's
+outputs whose weights sum to one, so they mean the same for every prediction type: at a given z_t and t, ε, v and x₀
+are affine in each other.
+
+Sources: adversarial preservation, Eq. 3-5; the talk on erasing concepts, Eq. 7 and 14; ESD, Eq. 7 of
+arXiv:2303.07345; concept ablation, Eq. 5 of arXiv:2303.13516.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from editkit.errors import EditkitError
+
+Key = Literal["e", "n", "a"]
+Outputs = Mapping[Key, Tensor]
+"""Prompt → outputs of one network, `(rows, channels, h, w)`."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Both terms of a loss for every row, `(rows,)`: `erase` (L1) and `preserve` (L2, without its weight λ)."""
+
+    erase: Tensor
+    preserve: Tensor
+
+    def loss(self, lamb: float) -> Tensor:
+        """`L1 + λ L2`, `(rows,)`."""
+        return self.erase + lamb * self.preserve
+
+
+def nothing_searched(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
+    raise EditkitError("this objective searches for no concept; use ap or age")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss and what it reads.
+
+    Attributes:
+        student, teacher: the prompts that each network is run on.
+        searched: what the search for `a` maximises, of both networks' outputs and λ.
+        search_reads: the prompts that the search runs the student on; none where nothing is searched.
+        on_pictures: its latents are noised pictures of the guide, not trajectories of the erased concept.
+    """
+
+    loss: Callable[[Outputs, Outputs, float], Terms]
+    student: tuple[Key, ...]
+    teacher: tuple[Key, ...]
+    searched: Callable[[Outputs, Outputs, float], Tensor] = nothing_searched
+    search_reads: tuple[Key, ...] = ()
+    on_pictures: bool = False
+
+
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """`‖one − other‖²` of every row, `(rows,)`."""
+    return (one - other).flatten(1).square().sum(1)
+
+
+def naive(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`‖ε'(c_e) − ε(c_n)‖² + λ ‖ε'(c_n) − ε(c_n)‖²`."""
+    return Terms(distance(student["e"], teacher["n"]), distance(student["n"], teacher["n"]))
+
+
+def esd(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`‖ε'(c_e) − [ε(c_n) − η (ε(c_e) − ε(c_n))]‖²`."""
+    target = teacher["n"] - eta * (teacher["e"] - teacher["n"])
+    erase = distance(student["e"], target)
+    return Terms(erase, erase.new_zeros(erase.shape))
+
+
+def ca(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`‖ε'(c_e) − sg ε'(c_n)‖²`, where `c_n` is the anchor: the student itself is the target, without a gradient."""
+    erase = distance(student["e"], student["n"].detach())
+    return Terms(erase, erase.new_zeros(erase.shape))
+
+
+def ap(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`‖ε'(c_e) − ε(c_n)‖² + λ ‖ε'(c_a) − ε(c_a)‖²`."""
+    return Terms(distance(student["e"], teacher["n"]), distance(student["a"], teacher["a"]))
+
+
+def ap_authors(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`ap` with the target of `esd`, which the authors' code has in place of `ε(c_n)`."""
+    return Terms(esd(student, teacher, eta).erase, distance(student["a"], teacher["a"]))
+
+
+def age(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_t) − ε(c_t)‖²`; the target `c_t` is the prompt `a`."""
+    return Terms(distance(student["e"], teacher["a"]), distance(student["a"], teacher["a"]))
+
+
+def most_changed(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
+    """`‖ε'(c_a) − ε(c_a)‖²`, `(rows,)`: what `ap` looks for."""
+    return distance(student["a"], teacher["a"])
+
+
+def most_changed_and_far(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
+    """`‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_t) − ε(c_t)‖²`, `(rows,)`: what `age` looks for.
+
+    Both terms of Eq. 14: with the second alone the search would end at a synonym of the concept.
+    """
+    return distance(student["e"], teacher["a"]) + lamb * distance(student["a"], teacher["a"])
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "naive": Objective(naive, ("e", "n"), ("n",)),
+    "esd": Objective(esd, ("e",), ("n", "e")),
+    "ca": Objective(ca, ("e", "n"), (), on_pictures=True),
+    "ap": Objective(ap, ("e", "a"), ("n", "a"), most_changed, ("a",)),
+    "age": Objective(age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a")),
+}
+AUTHORS: Mapping[str, Objective] = {"ap": Objective(ap_authors, ("e", "a"), ("n", "e", "a"), most_changed, ("a",))}
+"""What `--recipe authors` puts in their place."""

@@ -1,0 +1,84 @@
+"""Which parameters are trained: groups by diffusers' names, whole or as a LoRA."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from editkit.errors import EditkitError
+
+NOT_NOXATTN = ("attn2", "time_embedding", "conv_norm_out", "conv_out")
+GROUPS = {
+    "xattn": lambda name: "attn2" in name,
+    "kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
+    "selfattn": lambda name: "attn1" in name,
+    "noxattn": lambda name: not any(part in name for part in NOT_NOXATTN),
+    "full": lambda name: True,
+}
+_WRITTEN = re.compile(r"(?:(?P<group>[a-z]+)\+)?(?:lora:(?P<rank>\d+))|(?P<whole>[a-z]+)")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A group, and the rank of a LoRA on it, or None to train it whole."""
+
+    group: str
+    rank: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Parameters:
+        """ "xattn", "lora:16" (on `xattn`), "noxattn+lora:16".
+
+        Raises:
+            EditkitError: none of these.
+        """
+        found = _WRITTEN.fullmatch(text)
+        group = (found["whole"] or found["group"] or "xattn") if found else ""
+        rank = int(found["rank"]) if found and found["rank"] else None
+        if group not in GROUPS or rank == 0:
+            raise EditkitError(
+                f"--param: must be one of {', '.join(GROUPS)}, or lora:RANK, or GROUP+lora:RANK, but got {text!r}"
+            )
+        return cls(group, rank)
+
+    def __contains__(self, name: str) -> bool:
+        return GROUPS[self.group](name)
+
+
+def choose(unet: nn.Module, parameters: Parameters) -> Mapping[str, nn.Parameter]:
+    """Freeze all of `unet` but the group, and return what is trained by name. A LoRA is put in first.
+
+    Raises:
+        EditkitError: the model has no such parameter.
+    """
+    unet.requires_grad_(False)
+    if parameters.rank is not None:
+        _add_lora(unet, parameters)
+    else:
+        for name, weight in unet.named_parameters():
+            weight.requires_grad_(name in parameters)
+    chosen = {name: weight for name, weight in unet.named_parameters() if weight.requires_grad}
+    if not chosen:
+        raise EditkitError(f"--param {parameters.group}: the model has no such parameter; use another group")
+    return chosen
+
+
+def _add_lora(unet: Any, parameters: Parameters) -> None:
+    """A peft adapter on every linear layer and convolution of the group. It starts at nothing: `up` is zero."""
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise EditkitError("--param lora: needs peft; pip install 'editkit[refine]'") from error
+    modules = [
+        name
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and f"{name}.weight" in parameters
+    ]
+    if not modules:
+        raise EditkitError(f"--param {parameters.group}: the model has no such parameter; use another group")
+    config: Any = LoraConfig(r=parameters.rank or 1, lora_alpha=parameters.rank or 1, target_modules=modules)
+    unet.add_adapter(config)

@@ -1,0 +1,203 @@
+"""`refine`: train a model away from concepts, from scratch or from an edit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from editkit.concepts.protection import check_known, words_to_protect
+from editkit.concepts.templates import check_concepts, fill
+from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
+from editkit.editing import versions
+from editkit.embeddings.request import nearest_word
+from editkit.errors import EditkitError
+from editkit.model.atomic import write_atomic
+from editkit.model.editable import EditableModel
+from editkit.model.fit import check_fit
+from editkit.model.record import TUNED_NAME
+from editkit.model.tuned_file import save_tuned
+from editkit.pictures.grid import grid
+from editkit.pictures.sampler import Job, draw, jobs
+from editkit.pictures.sampling import Sampling
+from editkit.refine import checkpoint
+from editkit.refine.loop import Run, train
+from editkit.refine.options import RefineOptions, defaults
+from editkit.refine.parameters import Parameters
+from editkit.refine.result import Start, check_start, tuned_from
+from editkit.refine.setup import Prepared, prepare
+
+PREVIEW_SEEDS = range(4)
+
+
+def refine(
+    model: EditableModel,
+    out: Path | str,
+    concepts: Sequence[str] = (),
+    start: Start = None,
+    guides: Sequence[str] = (),
+    options: RefineOptions | None = None,
+    vocabulary: Sequence[str] | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    tracker: str | None = None,
+) -> Tuned:
+    """Train `model` away from `concepts` and write the result to the folder `out`.
+
+    The teacher is the unedited model. `out` holds `tuned.safetensors`, which loads as an edit does, `log.jsonl`, the
+    checkpoint, and previews.
+
+    Args:
+        concepts: default: those of `start`.
+        start: an edit, or what an earlier run made, that the student starts from.
+        guides: what each becomes: a text, empty for the neutral prompt, or `nearest`. One serves all. Default: neutral,
+            for `ca` the nearest word, its anchor.
+        options: default `editkit.refine.options.defaults()`.
+        vocabulary: words among which the search looks. Default: the model's own, else common English words.
+        resume: go on from the checkpoint in `out`.
+        tracker: one that accelerate knows, such as `tensorboard`.
+
+    Raises:
+        EditkitError: an impossible request, a loss that is not finite, or too little memory.
+        KeyboardInterrupt: Ctrl-C; what was done is saved.
+    """
+    options = options or defaults(source=model.source)
+    concepts = list(concepts) or list(start.record.get("concepts", []) if start is not None else [])
+    check_concepts(concepts)
+    check_known(model, concepts)
+    if start is not None:
+        check_fit(start, model)
+    check_start(start, Parameters.parse(options.param))
+    guides = _guides(model, concepts, guides, options)
+    folder = _folder(Path(out), resume, force)
+    begun = time.perf_counter()
+    prepared = prepare(model, concepts, guides, start, options, vocabulary, device, tracker, str(folder))
+    run = _run(folder, prepared, options, concepts, guides, start, tracker)
+    record = _record(model, concepts, guides, options, start)
+    try:
+        log = train(prepared.trainer, run, resume)
+    finally:
+        _release(prepared)
+    figures = _figures(prepared, log, time.perf_counter() - begun)
+    tuned = tuned_from(
+        prepared.pipe.unet, Parameters.parse(options.param), start, model.source, {**record, "figures": figures}
+    )
+    if run.main:
+        save_tuned(tuned, folder / TUNED_NAME, force=True)
+    return tuned
+
+
+def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
+    given = list(guides) or (["nearest"] if options.objective == "ca" else [""])
+    given = given * len(concepts) if len(given) == 1 else given
+    if len(given) != len(concepts):
+        raise EditkitError(f"{len(concepts)} concepts but {len(given)} guides; give one guide, or one for each concept")
+    if "nearest" not in given:
+        return given
+    words = words_to_protect(model, concepts, [])
+    return [
+        nearest_word(model.encoder, concept, words, model.gram) if guide == "nearest" else guide
+        for concept, guide in zip(concepts, given, strict=True)
+    ]
+
+
+def _folder(path: Path, resume: bool, force: bool) -> Path:
+    """The folder to write to. What is replaced with `force` must be a run's: never anything else."""
+    if path.exists() and not path.is_dir():
+        raise EditkitError(f"{path}: expected a folder for the run, this is a file; give another --out")
+    if not resume and path.is_dir() and any(path.iterdir()):
+        ours = any((path / name).is_file() for name in (checkpoint.NAME, TUNED_NAME))
+        if not (force and ours):
+            how = "--resume to go on, or --force to start again" if ours else "another --out"
+            raise EditkitError(f"{path} exists and is not overwritten unasked; give {how}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EditkitError(f"{path}: cannot be written ({error.strerror}); give another --out") from error
+    return path
+
+
+def _run(
+    folder: Path,
+    prepared: Prepared,
+    options: RefineOptions,
+    concepts: Sequence[str],
+    guides: Sequence[str],
+    start: Start,
+    tracker: str | None,
+) -> Run:
+    accelerator = prepared.accelerator
+    if tracker is not None:
+        accelerator.init_trackers("editkit-refine", config=options.same_run)
+    words = [list(one) for one in prepared.trainer.prompts.words]
+    begun = None if start is None else start.record.get("created")
+    same = {**options.same_run, "concepts": list(concepts), "guides": list(guides), "start": begun, "candidates": words}
+    return Run(
+        folder,
+        options.steps,
+        options.save_every,
+        same,
+        lambda done: _preview(prepared, concepts, folder / f"preview-{done:06d}.png"),
+        options.preview_every,
+        accelerator.is_main_process,
+        accelerator.log if tracker is not None else lambda values, step: None,
+    )
+
+
+def _preview(prepared: Prepared, concepts: Sequence[str], path: Path) -> None:
+    """The concepts and the words found last, one row each."""
+    prompts = [fill("a {}", one) for one in concepts]
+    sampling = Sampling(steps=20, guidance=prepared.trainer.options.guidance, batch=8)
+    drawn = dict(draw(prepared.pipe, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
+    rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
+    write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
+
+
+def _release(prepared: Prepared) -> None:
+    """Accelerate keeps a state for the whole process and wraps `forward`; another run may want other settings."""
+    from accelerate.state import AcceleratorState
+
+    prepared.accelerator.end_training()
+    prepared.accelerator.unwrap_model(prepared.trainer.networks.trained, keep_fp32_wrapper=False)
+    AcceleratorState._reset_state(reset_partial_state=prepared.accelerator.num_processes == 1)
+
+
+def _record(
+    model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions, start: Start
+) -> dict[str, Any]:
+    record = {
+        "method": options.objective,
+        "concepts": list(concepts),
+        "guides": list(guides),
+        "preserve": [],
+        "options": asdict(options),
+        "model": model.source.name,
+        "family": model.source.family.name,
+        "text_encoder_sha256": model.text_encoder_sha256,
+        "projections_sha256": model.projections_sha256,
+        "versions": versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if start is not None:
+        record["start"] = {"kind": "edit" if isinstance(start, Edit) else "tuned", **start.record}
+    return record
+
+
+def _figures(prepared: Prepared, log: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    counter = prepared.trainer.networks.counter
+    steps = max(1, len(log))
+    return {
+        "steps": len(log),
+        "passes": dict(counter.rows),
+        "passes_per_step": round(counter.total / steps, 2),
+        "calls": dict(counter.calls),
+        "erase_mean": sum(one["erase"] for one in log) / steps,
+        "preserve_mean": sum(one["preserve"] for one in log) / steps,
+        "seconds_per_step": round(sum(one["seconds"] for one in log) / steps, 4),
+        "seconds": {"run": round(seconds, 2)},
+    }
