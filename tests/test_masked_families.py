@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import editkit
 from editkit.edit.options import defaults
 from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
-from tests import tiny_t5_pipelines
+from tests import tiny_llm_pipelines, tiny_t5_pipelines
 
 PROMPTS = ("a church", "a photo of a dog on the church", " Dog", "")
 
@@ -49,6 +50,19 @@ def _masked(pipe: Any, prompt: str) -> Tensor:
     return rows[0][mask[0].reshape(len(rows[0]), -1)[:, 0].bool()]  # AuraFlow repeats it for every column
 
 
+def _wan(pipe: Any, prompt: str) -> Tensor:
+    """The prompt's rows and one of the padding, which are all alike."""
+    rows, _ = pipe.encode_prompt(prompt or " ", device="cpu", do_classifier_free_guidance=False)
+    seen = pipe.transformer.condition_embedder.text_embedder(rows[0])
+    length = int(rows[0].abs().sum(1).count_nonzero())
+    assert (seen[length + 1 :] == seen[length]).all()
+    return seen[: length + 1]
+
+
+def _glm(pipe: Any, prompt: str) -> Tensor:
+    return pipe.encode_prompt(prompt or " ", device="cpu", do_classifier_free_guidance=False)[0][0]
+
+
 def _through(*modules: str) -> Callable[[Any, str], Tensor]:
     """The rows behind modules of the denoiser."""
 
@@ -72,6 +86,17 @@ FAMILIES = {
         SMALL | {"use_resolution_binning": False},
         lora=False,
     ),
+    "ltx": Family(
+        "LTXPipeline",
+        tiny_t5_pipelines.save,
+        _through("caption_projection"),
+        {"height": 32, "width": 32, "num_frames": 9},
+    ),
+    "cogview4": Family("CogView4Pipeline", tiny_llm_pipelines.save, _glm, SMALL),
+    "lumina2": Family(
+        "Lumina2Pipeline", tiny_llm_pipelines.save, _through("time_caption_embed.caption_embedder.0"), SMALL
+    ),
+    "wan": Family("WanPipeline", tiny_t5_pipelines.save, _wan, SMALL | {"num_frames": 1}),
 }
 
 
@@ -107,7 +132,9 @@ def test_rows_are_those_of_the_stock_pipeline(name: str, folders: dict[str, Path
     for prompt, mine in zip(PROMPTS, together, strict=True):
         expected = FAMILIES[name].rows(pipe, prompt).double()
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
-    assert encoder.tokens("church")[encoder.subject_at("{}", "church")] == encoder.reader.part("church")[-1]
+    church, dog = encoder.tokens("a photo of a church"), encoder.tokens("a photo of a dog")
+    differing = [at for at, (one, other) in enumerate(zip(church, dog, strict=True)) if one != other]
+    assert differing == [encoder.subject_at("a photo of a {}", "church")] and encoder.subject_size("church") == 1
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -147,3 +174,10 @@ def test_protection_lowers_the_damage(name: str, folders: dict[str, Path]) -> No
     edit = editkit.erase(open_model(folders[name]), ["church"], vocabulary=words, checked=False)
     figures = edit.record["figures"]
     assert figures["erasure_residual"] < 1 and 0 <= figures["damage_worst"] < 0.5
+
+
+def test_a_wan_with_two_denoisers_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["wan"], tmp_path / "two")
+    shutil.copytree(folders["wan"] / "transformer", tmp_path / "two" / "transformer_2")
+    with pytest.raises(editkit.EditkitError, match="has two denoisers, and each would need a map of its own"):
+        _ = open_model(tmp_path / "two").encoders

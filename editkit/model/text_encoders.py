@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.encoder import TextEncoder
@@ -12,6 +13,7 @@ from editkit.errors import EditkitError
 from editkit.model.captions import projected
 from editkit.model.components import read
 from editkit.model.families import ENCODED
+from editkit.model.llm_encoders import cogview4, lumina2
 from editkit.model.projections import fingerprint, read_tensors
 from editkit.model.source import Source
 from editkit.model.t5_encoders import masked_t5_encoder, t5_encoder
@@ -80,6 +82,26 @@ def _pixart(source: Source) -> Streams:
     return {"text": (projected(source, encoder, "caption_projection"),)}
 
 
+def _ltx(source: Source) -> Streams:
+    """Its T5 attends to padding, and the denoiser does not."""
+    length = 256 if source.index.get("_class_name") == "LTXConditionPipeline" else 128
+    encoder = replace(t5_encoder(source, "", length), padding=0)
+    return {"text": (projected(source, encoder, "caption_projection"),)}
+
+
+def _wan(source: Source) -> Streams:
+    """The denoiser reads padding too: rows of zeros, which its text embedder makes one and the same row of."""
+    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+    if source.config(source.family.second or ""):
+        raise EditkitError(
+            f"model {source.name}: has two denoisers, and each would need a map of its own, behind its own text "
+            "embedder; editing both is not supported, use a Wan with one"
+        )
+    encoder = masked_t5_encoder(source, 512, padding=1, clean=prompt_clean, blank=True)
+    return {"text": (projected(source, encoder, "condition_embedder.text_embedder"),)}
+
+
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
     """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
     if source.is_single_file:
@@ -137,5 +159,9 @@ ENCODERS: dict[str, Callable[[Source], Streams]] = {
     "chroma": _chroma,
     "auraflow": _auraflow,
     "pixart": _pixart,
+    "ltx": _ltx,
+    "wan": _wan,
+    "cogview4": lambda source: {"text": (cogview4(source),)},
+    "lumina2": lambda source: {"text": (lumina2(source),)},
 }
 """Those that `editkit.model.families.ENCODED` names."""
