@@ -83,10 +83,18 @@ class Sampler:
             z = self.scheduler.step(without + self.guidance * (with_text - without), t, z).prev_sample
         return seen, at, z
 
-    def bank(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
-        """Every step of one student trajectory for each of the given prompts."""
+    def bank(
+        self,
+        concept: Tensor,
+        template: Tensor,
+        texts: Texts,
+        neutral: Tensor,
+        seed: torch.Generator,
+        teacher: bool = False,
+    ) -> Points:
+        """Every step of one trajectory, of the student or the teacher, for each of the given prompts."""
         with self.networks.counter.purpose("latents"):
-            seen, at, _ = self.trajectory(texts(concept, template), neutral, seed)
+            seen, at, _ = self.trajectory(texts(concept, template), neutral, seed, teacher=teacher)
         rows = [
             Points(z, torch.full_like(concept, t, device=z.device), concept, template)
             for z, t in zip(seen, at, strict=True)
