@@ -31,7 +31,7 @@ from editkit.refine.losses import OBJECTIVES
 from editkit.refine.options import defaults
 from editkit.refine.refine import refine
 from tests.cli import run
-from tests.test_refine_losses import LAMB, ROWS, Setting, squares
+from tests.test_refine_losses import LAMB, Setting, squares
 
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 4, "rate": 1e-3, "mixed_precision": "no"}
 
@@ -111,7 +111,7 @@ def test_a_masked_batch_is_the_same_as_prompts_of_their_own_length() -> None:
 def test_rows_stay_in_the_ball() -> None:
     generator = torch.Generator().manual_seed(0)
     centre = 5 * torch.randn(2, 8, generator=generator)
-    start = random_rows(centre, 4, 3.0, generator)
+    start = random_rows(centre, 4, 3.0, 0)
     assert torch.allclose((start - centre[:, None]).norm(dim=-1), torch.full((2, 4), 3.0))
     inside = in_ball(start, centre, 4.0)
     assert torch.allclose(inside, start)
@@ -189,6 +189,13 @@ def test_a_stopped_run_resumes_to_the_same_key(
     assert release_of(released) == release_of(made[2])
 
 
+def test_every_digit_of_a_seed_counts() -> None:
+    centre = torch.ones(1, 8)
+    seeds: list[Any] = [1, 1 + 2**40, 1 + 2**100, (1, 1)]
+    drawn = [random_rows(centre, 2, 1.0, seed) for seed in seeds]
+    assert not any(one.equal(other) for n, one in enumerate(drawn) for other in drawn[:n])
+
+
 def test_keys_start_and_stay_near_their_concept(model: EditableModel, made: tuple[Path, Path, Tuned, Key]) -> None:
     start = KeyRows.start(model, ["church", "boat"], 10, 1.0, 3)
     away = (made[3].rows - start.centre[:, None]).norm(dim=-1)
@@ -257,12 +264,12 @@ def test_the_key_changes_the_prompts_that_name_its_concept_and_no_others(
     pictures = dict(draw(pipe, wanted, variants, Sampling(steps=2)))
     alone = dict(draw(pipe, wanted[1:2], variants, Sampling(steps=2)))
 
-    def apart(one: Image.Image, other: Image.Image) -> int:
-        return int(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max())
+    def apart(one: Image.Image, other: Image.Image) -> float:
+        return float(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).mean())
 
     church, opened, dog, same = (pictures[job] for job in wanted)
-    assert apart(church, opened) > 1  # rounding depends on what else is in a batch
-    assert apart(dog, same) <= 1 and apart(alone[wanted[1]], opened) <= 1
+    assert apart(church, opened) > 5 * apart(dog, same)  # rounding depends on what else is in a batch
+    assert apart(church, opened) > 5 * apart(alone[wanted[1]], opened)
 
 
 def test_searching_for_a_key_changes_no_weight(

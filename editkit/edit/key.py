@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,9 +49,12 @@ class Unlocked(Tuned):
         return cls(**{one.name: getattr(released, one.name) for one in fields(Tuned)}, key=key)
 
 
-def random_rows(centre: Tensor, n: int, radius: float, generator: torch.Generator) -> Tensor:
-    """`(concepts, n, width)`: random points at the distance `radius` from `centre` `(concepts, width)`."""
-    way = torch.randn((len(centre), n, centre.shape[1]), generator=generator)
+def random_rows(centre: Tensor, n: int, radius: float, seed: int | Sequence[int]) -> Tensor:
+    """`(concepts, n, width)`: random points at the distance `radius` from `centre` `(concepts, width)`.
+
+    All digits of `seed` count: torch's generator on the CPU would read 32 bits of it, which can be tried one by one.
+    """
+    way = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(centre), n, centre.shape[1]))).float()
     return centre.float()[:, None] + radius * way / way.norm(dim=-1, keepdim=True)
 
 

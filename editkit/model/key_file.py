@@ -96,7 +96,7 @@ def random_key(released: Tuned, model: EditableModel, seed: int) -> Key:
     concepts, options = hidden_concepts(released), released.record["options"]
     centre = subject_rows(model.encoder, concepts)
     radius = options["rho"] * float(centre.norm(dim=-1).mean())
-    rows = random_rows(centre, options["key_tokens"], radius, torch.Generator().manual_seed(seed))
+    rows = random_rows(centre, options["key_tokens"], radius, (seed, 1))  # no start of `hide` is among these
     return Key(tuple(concepts), rows, {"made": RANDOM, "seed": seed})
 
 

@@ -103,7 +103,7 @@ def _stage(request: StageRequest, key: Path, key_seed: int | None, resume: bool,
     folder = run_folder(key.with_suffix(".run"), resume, force)
     if resume and (folder / NAME).is_file():
         key_seed = load_checkpoint(folder, {})["run"].get("key_seed", key_seed)
-    key_seed = secrets.randbits(32) if key_seed is None else key_seed
+    key_seed = secrets.randbits(128) if key_seed is None else key_seed
     rows = KeyRows.start(request.model, concepts, options.key_tokens, options.rho, key_seed)
     stage = run_stage(request, folder, resume, rows, {"key_seed": key_seed})
     trained = stage.prepared.trainer.key

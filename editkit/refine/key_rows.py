@@ -31,10 +31,10 @@ class KeyRows:
 
     @classmethod
     def start(cls, model: EditableModel, concepts: Sequence[str], n: int, rho: float, seed: int) -> KeyRows:
-        """Random rows on the sphere of radius `rho ‖c_e‖`: nothing that is released tells where they are."""
+        """Random rows on the sphere of radius `rho ‖c_e‖`. They move little, so who knows `seed` has the key."""
         centre = subject_rows(model.encoder, concepts).float()
         radius = rho * float(centre.norm(dim=-1).mean())
-        rows = random_rows(centre, n, radius, torch.Generator().manual_seed(seed))
+        rows = random_rows(centre, n, radius, seed)
         return cls(nn.Parameter(rows), centre, radius)
 
     def to(self, device: torch.device) -> KeyRows:
