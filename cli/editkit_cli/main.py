@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from editkit.errors import EditkitError
-from editkit_cli import edits, hide, models, pictures, refine
+from editkit_cli import edits, hide, inspection, models, pictures, refine
 
 app = typer.Typer(
     name="editkit",
@@ -35,6 +35,7 @@ app.command()(edits.export)
 app.command()(refine.refine)
 app.command()(hide.hide)
 app.command()(hide.recover)
+app.command()(inspection.inspect)
 app.command()(pictures.generate)
 app.command()(pictures.compare)
 app.command(name="models")(models.models)

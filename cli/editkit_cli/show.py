@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from editkit.model.families import ENCODED, Family
+
+if TYPE_CHECKING:
+    from editkit.numbers.inspection import Difference
 
 PLAIN_WORDS = {
     "erasure_residual": ("left of the concept", "0 is fully moved to the guide, 1 is untouched"),
@@ -57,6 +60,19 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         if isinstance(more, Mapping) and "rank" in more:
             _show_figures(console, more, f"What it does to the {stream} vector")
     print(f"edit: {path}")
+
+
+def show_differences(found: Sequence[Difference], what: str, top: int, as_json: bool) -> None:
+    """Words that two models draw differently; as JSON all of them."""
+    if as_json:
+        print_json([vars(one) for one in found])
+        return
+    table = Table("rank", "word", "score", "change", "relative", "distance", title=f"Differences of {escape(what)}")
+    for n, one in enumerate(found[:top], 1):
+        far = "" if one.distance is None else _number(one.distance)
+        row = (_number(value) for value in (one.score, one.change, one.relative))
+        table.add_row(str(n), escape(one.word), *row, far)
+    Console().print(table)
 
 
 def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> None:
