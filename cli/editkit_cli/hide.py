@@ -9,6 +9,7 @@ import typer
 
 from editkit_cli.edits import Force, Json, Model
 from editkit_cli.pictures import Device, Guidance, Seeds
+from editkit_cli.refine import Plan
 
 Tokens = Annotated[int | None, typer.Option(help="Rows of the key for each concept. Default: 10.")]
 Rho = Annotated[
@@ -44,6 +45,7 @@ def hide(
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Save memory.")] = False,
     seed: Seed = None,
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    plan: Plan = False,
     model: Model = None,
     device: Device = None,
     resume: Resume = False,
@@ -55,7 +57,7 @@ def hide(
     from editkit.model.editable import open_model
     from editkit.refine.hide import hide as train
     from editkit.refine.options import defaults
-    from editkit_cli.show import show_record
+    from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model)
     options = defaults(
@@ -77,6 +79,9 @@ def hide(
         save_every=save_every,
     )
     begin = load_edit(start) if start else None
+    show_plan(opened.source, options, device, len(concept or (begin.record["concepts"] if begin else [""])))
+    if plan:
+        return
     released, _ = train(opened, out, key, concept or (), begin, guide or (), options, key_seed, device, resume, force)
     show_record(released.record, out, json)
     if not json:

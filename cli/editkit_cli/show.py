@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from rich.table import Table
 from editkit.model.families import ENCODED, Family
 
 if TYPE_CHECKING:
+    from editkit.model.source import Source
     from editkit.numbers.inspection import Difference
+    from editkit.refine.options import RefineOptions
 
 PLAIN_WORDS = {
     "erasure_residual": ("left of the concept", "0 is fully moved to the guide, 1 is untouched"),
@@ -60,6 +63,16 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         if isinstance(more, Mapping) and "rank" in more:
             _show_figures(console, more, f"What it does to the {stream} vector")
     print(f"edit: {path}")
+
+
+def show_plan(source: Source, options: RefineOptions, device: str | None, concepts: int) -> None:
+    """The memory that a run will take, on the error stream of the first process."""
+    from editkit.pictures.files import Shard
+    from editkit.refine.memory import plan_memory
+
+    shard = Shard.from_environment()
+    if shard.is_first:
+        print(plan_memory(source, options, device or shard.device(), concepts, shard.count), file=sys.stderr)
 
 
 def show_differences(found: Sequence[Difference], what: str, top: int, as_json: bool) -> None:

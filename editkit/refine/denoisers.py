@@ -76,6 +76,11 @@ class Denoisers:
         self._copy._forward_pre_hooks.clear()
         self.counter.watch(self._copy)
 
+    @property
+    def both(self) -> tuple[Any, ...]:
+        """The networks in memory: a LoRA's teacher is none of its own."""
+        return (self.unet,) if self._copy is None else (self.unet, self._copy)
+
     def student(
         self, z: Tensor, t: Tensor, text: Tensor, training: bool = False, encoder_attention_mask: Tensor | None = None
     ) -> Tensor:

@@ -99,14 +99,16 @@ def _accelerator(options: RefineOptions, device: str | None, tracker: str | None
     except ImportError as error:
         raise EditkitError("refine: needs accelerate and peft; pip install 'editkit[refine]'") from error
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    precision = options.mixed_precision or _fast_precision(on_cpu)
+    precision = options.mixed_precision or fast_precision(on_cpu)
     if on_cpu and precision == "fp16":
         raise EditkitError("--mixed-precision fp16: needs a GPU; use bf16 or no")
     return Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=tracker, project_dir=folder)
 
 
-def _fast_precision(on_cpu: bool) -> str:
-    return "bf16" if (has_fast_bfloat16() if on_cpu else torch.cuda.is_bf16_supported()) else "no"
+def fast_precision(on_cpu: bool) -> str:
+    """What is used unless another precision is given. A GPU that is not there is one that has bfloat16."""
+    gpu = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+    return "bf16" if (has_fast_bfloat16() if on_cpu else gpu) else "no"
 
 
 def _networks(
