@@ -65,8 +65,8 @@ def show_differences(found: Sequence[Difference], what: str, top: int, as_json: 
         return
     table = Table("rank", "word", "score", "change", "relative", "distance", title=f"Differences of {escape(what)}")
     for n, one in enumerate(found[:top], 1):
-        far = "" if one.distance is None else _number(one.distance)
-        row = (_number(value) for value in (one.score, one.change, one.relative))
+        far = "" if one.distance is None else number(one.distance)
+        row = (number(value) for value in (one.score, one.change, one.relative))
         table.add_row(str(n), escape(one.word), *row, far)
     Console().print(table)
 
