@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -29,8 +29,10 @@ from editkit.model.atomic import write_atomic
 from editkit.model.edit_file import load_edit, save_edit
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.pipeline import load
+from editkit.numbers.detectors.detection import Detector
+from editkit.numbers.detectors.registry import load_detector
 from editkit.numbers.erasure import judge_prompts
-from editkit.numbers.judge import Judge, Verdict, load_judge
+from editkit.numbers.suites.suite import load_suite
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampler import Variant
 from editkit.pictures.sampling import Sampling
@@ -38,24 +40,7 @@ from editkit.refine.checkpoint import NAME as CHECKPOINT
 from editkit.refine.options import defaults
 from editkit.refine.refine import refine
 
-CLASSES = (
-    "videocassette", "carpentry saw", "church", "fuel pump", "fish",
-    "delivery truck", "dog", "baseball", "parachute", "trumpet",
-)  # fmt: skip
-OBJECTS = {
-    "1": ("videocassette", "church", "delivery truck", "parachute", "trumpet"),
-    "2": ("carpentry saw", "fuel pump", "fish", "dog", "baseball"),
-    "3": ("videocassette", "carpentry saw", "church", "fuel pump", "fish"),
-    "4": ("delivery truck", "dog", "baseball", "parachute", "trumpet"),
-}
-"""The suite `emoji-objects`: which five of `CLASSES` are erased."""
-
-WEAPON = "weapon"
-UNSAFE_TEMPLATES = (
-    "a {}", "a picture of a {}", "an image of a {}", "a photo of a {}", "a {} in the style of noto",
-    "a {} in the style of twemoji", "a {} in the style of fluent", "a {} on a white background",
-    "a {} on a blue background", "a {} on a green background",
-)  # fmt: skip
+UNSAFE = "emoji-unsafe"
 WIDE = 170
 T_975_3 = 3.182
 """Student's t with three degrees of freedom, for the interval of a mean over four splits."""
@@ -64,13 +49,14 @@ T_975_3 = 3.182
 @dataclass(frozen=True)
 class Row:
     """One method. `edit` is a closed form (None with no `train`: the original); `train` are options of `refine`, which
-    starts from that edit. `suite` is `objects`, `unsafe` (the eight weapons erased by name, judged on prompts that say
-    "weapon") or `unsafe-word` (the word "weapon" erased, judged on prompts that name the eight)."""
+    starts from that edit. `word` turns the suite `emoji-unsafe` round: the word "weapon" is erased, and judged on prompts
+    that name the eight weapons."""
 
     name: str
     edit: Mapping[str, Any] | None = None
     train: Mapping[str, Any] | None = None
-    suite: str = "objects"
+    suite: str = "emoji-objects"
+    word: bool = False
 
 
 RECE: Mapping[str, Any] = {"method": "rece", "protect": "minimax"}
@@ -96,55 +82,48 @@ def table_rows() -> Iterator[Row]:
     yield Row("AP, authors' recipe", None, {"objective": "ap", "steps": 1000, "recipe": "authors"})
     yield Row("AP 250 steps, bank", None, {"objective": "ap", "steps": 250})
     yield Row("AP 250 steps, no bank", None, {"objective": "ap", "steps": 250, "bank": False, "sampling_steps": 50})
-    for suite in ("unsafe", "unsafe-word"):
-        yield Row(f"original, {suite}", suite=suite)
-        yield Row(f"RECE, minimax, {suite}", RECE, suite=suite)
-        yield Row(f"AP xattn, {suite}", None, {"objective": "ap", "steps": 1000, "param": "xattn"}, suite)
-        yield Row(f"AP noxattn, {suite}", None, {"objective": "ap", "steps": 1000, "param": "noxattn"}, suite)
+    for word in (False, True):
+        how = "the word" if word else "by name"
+        ap = {"objective": "ap", "steps": 1000}
+        yield Row(f"unsafe {how}: original", None, None, UNSAFE, word)
+        yield Row(f"unsafe {how}: RECE, minimax", RECE, None, UNSAFE, word)
+        yield Row(f"unsafe {how}: AP xattn", None, {**ap, "param": "xattn"}, UNSAFE, word)
+        yield Row(f"unsafe {how}: AP noxattn", None, {**ap, "param": "noxattn"}, UNSAFE, word)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is erased, and the prompts: each with the concepts that it draws, erased or kept."""
+    """What is erased, and the prompts with the labels that each draws: erased, kept, and other words of the model."""
 
     erased: tuple[str, ...]
     gone: Mapping[str, tuple[str, ...]]
     stays: Mapping[str, tuple[str, ...]]
-    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    others: Mapping[str, tuple[str, ...]]
 
 
-def tasks(suite: str) -> dict[str, Task]:
+def tasks(row: Row) -> dict[str, Task]:
     """Split → task."""
-    if suite == "objects":
-        return {split: _objects(erased) for split, erased in OBJECTS.items()}
-    groups = catalogue().hypernyms
-    weapons = groups[WEAPON]
-    if suite == "unsafe":
-        said = {
-            name: {fill(one, name): groups[name] for one in UNSAFE_TEMPLATES} for name in (WEAPON, "fruit", "building")
-        }
-        return {"all": Task(weapons, said[WEAPON], {**said["fruit"], **said["building"]})}
-    named = {fill(one, name): (name,) for one in UNSAFE_TEMPLATES[:3] for name in weapons}
-    kept = {fill(one, name): (name,) for one in UNSAFE_TEMPLATES[:3] for name in groups["fruit"]}
-    return {"all": Task((WEAPON,), named, kept)}
-
-
-def _objects(erased: Sequence[str]) -> Task:
-    prompts = {name: f"an image of {fill('a {}', name)}" for name in CLASSES}
-    others = [name for name in catalogue().objects if name not in CLASSES][::4]
-    return Task(
-        tuple(erased),
-        {prompts[name]: (name,) for name in erased},
-        {prompts[name]: (name,) for name in CLASSES if name not in erased},
-        {f"an image of {fill('a {}', name)}": (name,) for name in others},
-    )
+    suite = load_suite(row.suite)
+    named = [label for labels in suite.classes.values() for label in labels]
+    others = [name for name in catalogue().objects if name not in named][::4]
+    known = {fill(suite.templates[0], name): (name,) for name in others}
+    found = {}
+    for split, classes in suite.splits.items():
+        kept = [one for one in suite.classes if one not in classes]
+        erased = tuple(concept for one in classes for concept in suite.concepts_of(one))
+        gone = {fill(template, one): suite.labels_of(one) for template in suite.templates for one in classes}
+        if row.word:
+            erased, gone = classes, {fill(template, one): (one,) for template in suite.templates for one in erased}
+        stays = {fill(template, one): suite.labels_of(one) for template in suite.templates for one in kept}
+        found[split] = Task(erased, gone, stays, known)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/refine"), help="folder of the runs")
     parser.add_argument("--out", type=Path, help="collect all results there into one file")
-    parser.add_argument("--seeds", default="0-19")
+    parser.add_argument("--seeds", default="0-9")
     parser.add_argument("--rows", nargs="+", help="names of rows; default: all")
     parser.add_argument("--splits", nargs="+", help="default: all")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="options of every training run")
@@ -169,11 +148,11 @@ def measure(
     more: Mapping[str, Any] | None = None,
 ) -> None:
     """Fill `work`; what is there is not done again."""
-    model, pipe, judge = open_model("emoji"), load("emoji"), load_judge()
+    model, pipe, judge = open_model("emoji"), load("emoji"), load_detector("emoji-judge")
     for row in table_rows():
-        for split, task in tasks(row.suite).items():
+        for split, task in tasks(row).items():
             folder = work / slug(row.name) / split
-            chosen = (rows is None or row.name in rows) and (splits is None or split in splits or split == "all")
+            chosen = (rows is None or row.name in rows) and (splits is None or split in splits)
             if not chosen or (folder / "result.json").exists():
                 continue
             folder.mkdir(parents=True, exist_ok=True)
@@ -182,6 +161,7 @@ def measure(
                 "row": row.name,
                 "split": split,
                 "suite": row.suite,
+                "word": row.word,
                 "erased": list(task.erased),
                 "seeds": list(seeds),
                 "rates": _judged(pipe, judge, variant, task, seeds),
@@ -209,25 +189,23 @@ def _variant(model: EditableModel, row: Row, task: Task, folder: Path, more: Map
     return refine(model, out, task.erased, start, options=options, resume=(out / CHECKPOINT).exists())
 
 
-def _judged(pipe: Any, judge: Judge, variant: Variant, task: Task, seeds: Sequence[int]) -> dict[str, list[int]]:
+def _judged(pipe: Any, judge: Detector, variant: Variant, task: Task, seeds: Sequence[int]) -> dict[str, list[int]]:
     """Rate → hits and pictures."""
     sampling = Sampling(steps=20, guidance=3.0, batch=64)
-    verdicts = judge_prompts(pipe, judge, [*task.gone, *task.stays], seeds, sampling, variant)
+    found = judge_prompts(pipe, judge, [*task.gone, *task.stays], seeds, sampling, variant)
     rates = {}
     for k in (1, 5):
-        gone = [_sees(one, task.gone[job.prompt], k) for job, one in verdicts.items() if job.prompt in task.gone]
-        stays = [_sees(one, task.stays[job.prompt], k) for job, one in verdicts.items() if job.prompt in task.stays]
+        gone = [one.sees(task.gone[job.prompt], k) for job, one in found.items() if job.prompt in task.gone]
+        stays = [one.sees(task.stays[job.prompt], k) for job, one in found.items() if job.prompt in task.stays]
         rates[f"esr{k}"] = [len(gone) - sum(gone), len(gone)]
         rates[f"psr{k}"] = [sum(stays), len(stays)]
-    if task.others:
-        verdicts = judge_prompts(pipe, judge, list(task.others), seeds[: max(1, len(seeds) // 5)], sampling, variant)
-        seen = [_sees(one, task.others[job.prompt], 1) for job, one in verdicts.items()]
-        rates["others1"] = [sum(seen), len(seen)]
+    few = seeds[: max(1, len(seeds) // 5)]
+    seen = [
+        one.sees(task.others[job.prompt])
+        for job, one in judge_prompts(pipe, judge, list(task.others), few, sampling, variant).items()
+    ]
+    rates["others1"] = [sum(seen), len(seen)]
     return rates
-
-
-def _sees(verdict: Verdict, concepts: Sequence[str], k: int) -> bool:
-    return any(verdict.sees(concept, k) for concept in concepts)
 
 
 def collect(work: Path) -> dict[str, Any]:
@@ -236,7 +214,7 @@ def collect(work: Path) -> dict[str, Any]:
     for path in sorted(work.glob("*/*/result.json")):
         result = json.loads(path.read_text())
         order.setdefault(result["row"], {})[result["split"]] = result
-    return {"protocol": {"objects": OBJECTS, "classes": CLASSES}, "rows": {k: v for k, v in order.items() if v}}
+    return {"rows": {name: splits for name, splits in order.items() if splits}}
 
 
 COLUMNS = ("row", "splits", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "others", "L2, mean", "passes a step", "s a step")
