@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from editkit.errors import EditkitError
-from editkit_cli import edits, evaluate, models, pictures, refine
+from editkit_cli import edits, evaluate, models, pictures, refine, report
 
 app = typer.Typer(
     name="editkit",
@@ -34,9 +34,11 @@ app.command()(edits.compose)
 app.command()(edits.export)
 app.command()(refine.refine)
 app.command()(pictures.generate)
-app.command()(pictures.compare)
+app.command()(report.compare)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.suites)
+app.command()(report.sensitivity)
+app.command()(report.graph)
 app.command(name="models")(models.models)
 app.command()(models.families)
 app.command()(models.info)
