@@ -40,7 +40,7 @@ class Reader:
 
         An empty prompt is read as one space, as the reference code of UCE and RECE does.
         """
-        found = self._ids(f"{self.before}{self.clean(prompt) or ' '}{self.after}", True)
+        found = self._ids(f"{self.before}{self.clean(prompt or ' ')}{self.after}", True)
         return [self.tokenizer.pad_token_id] * (-len(found) % self.multiple) + found
 
     def kept(self, prompt: str) -> list[int]:

@@ -13,7 +13,7 @@ from editkit.errors import EditkitError
 from editkit.model.captions import projected
 from editkit.model.components import read
 from editkit.model.families import ENCODED
-from editkit.model.llm_encoders import cogview4, lumina2
+from editkit.model.llm_encoders import cogview4, flux2_klein, lumina2, qwenimage, sana
 from editkit.model.projections import fingerprint, read_tensors
 from editkit.model.source import Source
 from editkit.model.t5_encoders import masked_t5_encoder, t5_encoder
@@ -29,11 +29,15 @@ def read_streams(source: Source) -> Streams:
         EditkitError: the family's prompts cannot be encoded yet, or a component cannot be read.
     """
     if source.family.name not in ENCODED:
-        raise EditkitError(
-            f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
-            "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
-        )
+        raise _not_encoded(source)
     return ENCODERS[source.family.name](source)
+
+
+def _not_encoded(source: Source) -> EditkitError:
+    return EditkitError(
+        f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
+        "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
+    )
 
 
 def _one_clip(source: Source) -> Streams:
@@ -102,6 +106,12 @@ def _wan(source: Source) -> Streams:
     return {"text": (projected(source, encoder, "condition_embedder.text_embedder"),)}
 
 
+def _flux2(source: Source) -> Streams:
+    if not str(source.index.get("_class_name")).startswith("Flux2Klein"):  # FLUX.2 dev reads a vision-language model
+        raise _not_encoded(source)
+    return {"text": (flux2_klein(source),)}
+
+
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
     """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
     if source.is_single_file:
@@ -163,5 +173,8 @@ ENCODERS: dict[str, Callable[[Source], Streams]] = {
     "wan": _wan,
     "cogview4": lambda source: {"text": (cogview4(source),)},
     "lumina2": lambda source: {"text": (lumina2(source),)},
+    "sana": lambda source: {"text": (sana(source),)},
+    "qwenimage": lambda source: {"text": (qwenimage(source),)},
+    "flux2": _flux2,
 }
 """Those that `editkit.model.families.ENCODED` names."""
