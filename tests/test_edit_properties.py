@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from editkit.edit.compute import Problem, Rows, compute_edit
 from editkit.edit.edit_map import EditMap
 from editkit.edit.figures import recovery_norm
-from editkit.edit.gram import gram_matrix, norm
+from editkit.edit.gram import gram_matrix, norm, square_root
 from editkit.edit.options import Options
 from editkit.edit.protect import Protected
 from editkit.edit.rece import derive
@@ -148,6 +148,36 @@ def test_damage_is_the_loop_over_words_and_layers(case: Case) -> None:
         change = sum(float((edit.weight(W) @ c - W @ c).square().sum()) for W in case.weights.values() for c in rows)
         size = sum(float((W @ c).square().sum()) for W in case.weights.values() for c in rows)
         assert float(damage) == pytest.approx(change / size, rel=1e-9)
+
+
+@forall(cases(), st.integers(1, 30))
+def test_the_second_moment_is_the_sum_over_words(case: Case, block: int) -> None:
+    weights = randn(5, len(case.protected.words)).abs()
+    expected = sum(w * rows.T @ rows / len(rows) for w, rows in zip(weights, case.protected.rows, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("editkit.edit.protect.BLOCK", block)
+        found = case.protected.moment(weights)
+    assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(found, found.T)
+
+
+@forall(cases())
+def test_a_square_root_measures_what_the_projections_do(case: Case) -> None:
+    edit, words = case.solved(), case.protected
+    root = square_root(case.gram)
+    assert_close(root.T @ root, case.gram)
+    damage = words.sizes(root @ edit.U @ edit.V) / words.sizes(root)
+    assert_close(damage, words.damage(edit, case.gram), rtol=1e-9, atol=1e-12)
+
+
+@forall(cases(), st.sampled_from(["uce", "rece"]))
+def test_minimax_over_words_in_single_precision_is_the_same_edit(case: Case, method: str) -> None:
+    """The rounds' damages only weigh the words, so they are computed in the precision of the words' rows."""
+    options = plain(method, "minimax", lamb=1e-3, epochs=1 if method == "rece" else 0)
+    single = Protected(case.protected.words, tuple(rows.float() for rows in case.protected.rows))
+    same = Protected(single.words, tuple(rows.double() for rows in single.rows))
+    mine, exact = (compute_edit(case.problem(one), options).maps["*"].dense() for one in (single, same))
+    assert (mine - exact).norm() <= 1e-4 * (exact - eye(case.d)).norm()
 
 
 def damage_of(case: Case, method: str, protect: str, strength: float) -> Tensor:

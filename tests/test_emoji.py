@@ -15,7 +15,7 @@ from editkit.emoji.captions import draw_example, every_caption_word
 from editkit.emoji.catalogue import catalogue, subjects
 from editkit.emoji.parts import TEXT_LENGTH, kept_tokenizer, new_tokenizer
 from editkit.model.source import find
-from editkit.numbers.judge import NONE, load_judge, weights_path
+from editkit.numbers.detectors.emoji_judge import NONE, load_emoji_judge, weights_path
 
 
 def test_catalogue_is_consistent() -> None:
@@ -85,9 +85,9 @@ def test_judge_says_none_where_nothing_is_known() -> None:
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(16)]
     plain = [Image.new("RGB", (64, 64), colour) for colour in catalogue().backgrounds.values()]
-    verdicts = load_judge().verdicts([*noise, *plain])
-    assert np.mean([one.concepts[0] == NONE for one in verdicts]) > 0.9
-    assert [one.background for one in verdicts[16:]] == list(catalogue().backgrounds)
+    found = load_emoji_judge().detect([*noise, *plain])
+    assert np.mean([one.sees(NONE) for one in found]) > 0.9
+    assert [one.attributes["background"] for one in found[16:]] == list(catalogue().backgrounds)
 
 
 @pytest.mark.slow
@@ -96,5 +96,5 @@ def test_the_model_draws_what_it_is_asked(tmp_path: Path) -> None:
     from editkit.model.pipeline import load
     from editkit.pictures.sampler import Sampling
 
-    figures = measure_quality(load("emoji"), load_judge(), [0], Sampling.for_model(find("emoji")))
+    figures = measure_quality(load("emoji"), load_emoji_judge(), [0], Sampling.for_model(find("emoji")))
     assert figures["top1_mean"] > 0.9 and figures["background"] > 0.95 and figures["style"] > 0.75

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from editkit.concepts.protection import words_to_protect
-from editkit.concepts.vocabulary import common_words
+from editkit.concepts.vocabulary import SYNONYM_LIKENESS, common_words
 from editkit.edit.options import defaults
 from editkit.editing import edit_prompt, erase
+from editkit.embeddings.request import likeness
+from editkit.emoji.catalogue import catalogue
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
 
@@ -49,6 +51,31 @@ def test_synonyms_and_members_are_not_protected(emoji: EditableModel) -> None:
     words = words_to_protect(emoji, ["church", "weapon"], ["average"])
     assert not {"church", "chapel", "weapon", "dagger", "axe", "hatchet"} & set(words)
     assert {"mosque", "hot dog", "hammer"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("concept", "same"),
+    [
+        ("church", {"chapel"}),
+        ("axe", {"hatchet"}),
+        ("dog", set()),
+        ("weapon", set()),
+        ("pizza", set()),
+        ("fish", set()),
+    ],
+)
+def test_synonyms_are_measured_against_neighbours(emoji: EditableModel, concept: str, same: set[str]) -> None:
+    """By cosine alone "dog" is near "brain", "pig" and "mushroom", as they are near many."""
+    words = list(catalogue().words())
+    found = likeness(emoji.encoder, words, [concept], emoji.gram)[:, 0]
+    assert {word for word, one in zip(words, found.tolist(), strict=True) if one > SYNONYM_LIKENESS} == same | {concept}
+    assert found[words.index(concept)] == pytest.approx(1, abs=1e-6)
+    if not same:
+        assert {"brain", "pig", "mushroom", "church"} <= set(words_to_protect(emoji, [concept], []))
+
+
+def test_a_short_list_is_protected_as_it_is_given(emoji: EditableModel) -> None:
+    assert words_to_protect(emoji, ["church"], ["dog"], ["chapel", "house", "dog", "mosque"]) == ["house", "mosque"]
 
 
 def test_nearest_names_a_word_it_found(emoji: EditableModel) -> None:
@@ -102,8 +129,9 @@ def test_a_vocabulary_that_leaves_nothing_is_an_error(emoji: EditableModel) -> N
 
 
 def test_short_sequences_give_the_same_rows(emoji: EditableModel) -> None:
-    whole, cut = emoji.encoder.encode(["a church"]), emoji.encoder.encode(["a church"], 8)
-    assert torch.allclose(whole[:, :8], cut, atol=1e-5)
+    (whole,), (cut,) = emoji.encoder.encode(["a church"]), emoji.encoder.encode_each(["a church"], 3)
+    assert len(cut) == emoji.encoder.rows_in("a church") + 3 < len(whole)
+    assert torch.allclose(whole[: len(cut)].float(), cut, atol=1e-5)
 
 
 def test_a_prompt_that_is_too_long_is_named(emoji: EditableModel) -> None:

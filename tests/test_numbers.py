@@ -1,17 +1,13 @@
-"""Rates with intervals, prompt files, seeds, templates."""
+"""Rates with intervals, seeds, templates."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from editkit.concepts.templates import fill
 from editkit.errors import EditkitError
 from editkit.numbers.rates import Rate, esr, psr
-from editkit.pictures.prompts import parse_seeds, read_prompts
-
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+from editkit.pictures.prompts import parse_seeds
 
 
 def test_rates_against_published_intervals() -> None:
@@ -40,26 +36,3 @@ def test_articles_follow_the_word() -> None:
     assert fill("{} in red", "apple") == "apple in red"
     with pytest.raises(EditkitError, match=r"expected one '\{\}'"):
         fill("a photo", "axe")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "expected a CSV with a column 'prompt'"),
-        ("text\na\n", "expected a CSV with a column 'prompt'"),
-        ("prompt\n", "a header and no rows"),
-        ("prompt,seed\na,1\n,2\n", "line 3: the prompt is empty"),
-        ("prompt,seed\na,one\n", "line 2: expected a whole number as seed, got 'one'"),
-    ],
-)
-def test_bad_prompt_files_are_named(content: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "prompts.csv"
-    path.write_text(content)
-    with pytest.raises(EditkitError, match=message):
-        read_prompts(path)
-
-
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real prompt files are not beside this checkout")
-def test_real_prompt_files() -> None:
-    cases = read_prompts(DATA / "imagenette.csv")
-    assert len(cases) > 100 and all(case.prompt and case.seed is not None for case in cases)

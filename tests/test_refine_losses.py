@@ -72,10 +72,12 @@ class Setting:
                 predict(self.networks.teacher, self.z, self.t, {key: self.texts[key] for key in teacher}),
             )
 
-        loss = objective.loss(*both(objective.student, objective.teacher), ETA).loss(LAMB)
+        student, teacher = both(objective.student, objective.teacher)
+        loss = objective.loss(student, teacher, ETA).loss(LAMB)
         if not objective.search_reads:
             return loss, torch.zeros(ROWS)
-        return loss, objective.searched(*both(objective.search_reads, ("a",)), LAMB)
+        student, teacher = both(objective.search_reads, ("a",))
+        return loss, objective.searched(student, teacher, LAMB)
 
 
 def squares(one: Tensor, other: Tensor) -> Tensor:
@@ -157,8 +159,8 @@ def test_straight_through_is_one_hot_forward_and_soft_backward() -> None:
     hard, soft = gumbel_softmax(logits, noise, 2.0, True), gumbel_softmax(logits, noise, 2.0, False)
     assert torch.allclose(hard.sum(1), torch.ones(4).double()) and torch.allclose(hard.max(1).values, hard.sum(1))
     assert hard.argmax(1).equal((logits + noise).argmax(1))
-    gradients = [torch.autograd.grad((one * values).sum(), logits)[0] for one in (hard, soft)]
-    assert torch.allclose(*gradients)
+    straight, smooth = (torch.autograd.grad((one * values).sum(), logits)[0] for one in (hard, soft))
+    assert torch.allclose(straight, smooth)
     assert torch.autograd.gradcheck(lambda one: gumbel_softmax(one, noise, 2.0, False), (logits,))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from editkit.errors import EditkitError
-from editkit_cli import edits, hide, inspection, models, pictures, refine
+from editkit_cli import edits, evaluate, hide, inspection, models, pictures, refine
 
 app = typer.Typer(
     name="editkit",
@@ -38,6 +38,8 @@ app.command()(hide.recover)
 app.command()(inspection.inspect)
 app.command()(pictures.generate)
 app.command()(pictures.compare)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.suites)
 app.command(name="models")(models.models)
 app.command()(models.families)
 app.command()(models.info)

@@ -20,12 +20,16 @@ Negative = Annotated[str | None, typer.Option(help="A prompt to lead away from."
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Leave out the rows of a prompt file that cannot be used, and say so.")
+]
 
 
 def generate(
     out: Annotated[Path, typer.Option(help="A picture file for the grid, or with --prompts a folder.")],
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Repeat for more.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="CSV with a column `prompt`.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="CSV with a column `prompt` or `text`.")] = None,
+    skip_bad_rows: SkipBadRows = False,
     edit: Annotated[Path | None, typer.Option(help="An edit file to draw with.")] = None,
     model: Model = None,
     seeds: Seeds = "0",
@@ -45,7 +49,7 @@ def generate(
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     if prompts is not None:
-        count, skipped = generate_folder(model, prompts, edit, seeds, out, device, **settings)
+        count, skipped = generate_folder(model, prompts, edit, seeds, out, device, skip_bad_rows, **settings)
         print(f"{count} pictures written to {out}" + (f", {skipped} were there already" if skipped else ""))
         return
     generate_grid(model, prompt or [], edit, seeds, out, device, force, **settings)

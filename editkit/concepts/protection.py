@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from editkit.concepts.vocabulary import common_words, without_synonyms
-from editkit.embeddings.request import closeness
+from editkit.concepts.vocabulary import FEW, common_words, without_synonyms
+from editkit.embeddings.request import likeness
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 
@@ -20,9 +20,8 @@ def words_to_protect(
     if model.source.is_bundled:
         also += _taught_as_same(concepts)
     words = list(vocabulary) if vocabulary is not None else _own_words(model)
-    if not words:
-        return []
-    return without_synonyms(words, concepts, also, closeness(model.encoder, words, concepts, model.gram))
+    measured = likeness(model.encoder, words, concepts, model.gram) if len(words) >= FEW else None
+    return without_synonyms(words, concepts, also, measured)
 
 
 def check_known(model: EditableModel, concepts: Sequence[str]) -> None:

@@ -52,18 +52,27 @@ class Edit:
         """Whether it edits the projection of that name."""
         return self.map_for(name) is not None
 
+    def fitting_map(self, projection: str, W: Tensor) -> EditMap | None:
+        """`map_for`, for the weight `W` `(o, d)` of the projection.
+
+        Raises:
+            EditkitError: the map is for embeddings of another width than `W` reads.
+        """
+        one = self.map_for(projection)
+        if one is not None and one.width != W.shape[1]:
+            raise EditkitError(
+                f"{projection}: the edit is for embeddings of width {one.width}, the model has {W.shape[1]}; "
+                "use the model family that the edit was made for"
+            )
+        return one
+
     def weights(self, projections: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The edited projections `W M`, each in its own dtype."""
         edited = {}
         for name, W in projections.items():
-            one = self.map_for(name)
+            one = self.fitting_map(name, W)
             if one is None:
                 continue
-            if W.shape[1] != one.width:
-                raise EditkitError(
-                    f"{name}: the edit is for embeddings of width {one.width}, the model has {W.shape[1]}; "
-                    "use the model family that the edit was made for"
-                )
             edited[name] = one.weight(W)
             if not edited[name].isfinite().all():
                 raise EditkitError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,10 +43,17 @@ class EditMap:
     @property
     def rank(self) -> int:
         """Numerical rank of `M − I`, from the singular values of the factors."""
-        sizes = self._core()[1]
+        sizes = self._core[1]
         if sizes.numel() == 0 or sizes[0] == 0:
             return 0
         return int((sizes > sizes[0] * max(self.U.shape) * torch.finfo(sizes.dtype).eps).sum())
+
+    @cached_property
+    def shortest(self) -> EditMap:
+        """The same map to rounding: factors no longer than its rank, the rows of `V` orthonormal. A map that is not
+        finite has none, and stays as it is."""
+        finite = bool(self.U.isfinite().all() and self.V.isfinite().all())
+        return self.truncate(self.rank)[0] if finite else self
 
     def dense(self) -> Tensor:
         """`M` itself, `(d, d)`."""
@@ -93,7 +101,7 @@ class EditMap:
         The error is `‖M − M'‖_F / ‖M − I‖_F`. With `rank`, at most that many directions stay; otherwise the fewest
         that keep the error at or below `error`.
         """
-        left, sizes, right = self._core()
+        left, sizes, right = self._core
         total = float(sizes.norm())
         if total == 0:
             return EditMap.identity(self.width).to(self.U.device), 0.0
@@ -102,6 +110,7 @@ class EditMap:
         made = float(left_out[keep]) if keep < len(sizes) else 0.0
         return EditMap(left[:, :keep] * sizes[:keep], right[:keep]), made
 
+    @cached_property
     def _core(self) -> tuple[Tensor, Tensor, Tensor]:
         """Singular value decomposition of `U V` without forming it."""
         Qu, Ru = torch.linalg.qr(self.U)

@@ -89,18 +89,14 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
 def weight_changes(maps: Mapping[str, EditMap], projections: Mapping[str, Tensor]) -> dict[str, float]:
     """Layer → `‖ΔW‖ / ‖W‖`."""
     changes = {}
-    inner: dict[int, Tensor] = {}
     for name, W in projections.items():
         edit = maps.get(name, maps.get(EVERYWHERE))
         if edit is None:
             continue
-        if id(edit.V) not in inner:
-            inner[id(edit.V)] = edit.V @ edit.V.T
-        VV = inner[id(edit.V)]
-        WU = W.double() @ edit.U
-        squared = float((WU @ VV * WU).sum().clamp(min=0))
-        size = float(W.double().norm())
-        changes[name] = squared**0.5 / size if size != 0 else 0.0
+        exact = W.float()
+        size = float(exact.norm())
+        change = float((exact @ edit.shortest.U.float()).norm())  # the rows of its V are orthonormal: ‖W U V‖ = ‖W U‖
+        changes[name] = change / size if size != 0 else 0.0
     return changes
 
 
@@ -142,15 +138,15 @@ def recovery_norm(edit: EditMap, C: Tensor, gram: Tensor, within: float = 0.1) -
     GM = gram @ M
     values, Q = torch.linalg.eigh(M.T @ GM)
     values = values.clamp(min=0)
-    wanted = (GM.T @ C.T).T @ Q
-    size = norm(C, gram) ** 2
+    wanted = ((C @ GM) @ Q).square().sum(0)
+    size, length = norm(C, gram) ** 2, float(C.norm())
     if size == 0:
         return None
 
     def answer(log_reg: float) -> tuple[float, float]:
-        found = wanted / (values + 10**log_reg)
-        missed = size - 2 * float((found * wanted).sum()) + float((found.square() * values).sum())
-        return missed / size, float(found.norm() / C.norm())
+        share = 1 / (values + 10**log_reg)
+        missed = size - float((wanted * share * (2 - share * values)).sum())
+        return missed / size, float((wanted * share.square()).sum()) ** 0.5 / length
 
     scale = float(values[-1].log10()) if values[-1] > 0 else 0.0
     low, high = scale - 12, scale + 3

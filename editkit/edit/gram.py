@@ -17,6 +17,12 @@ def gram_matrix(projections: Iterable[Tensor], d: int) -> Tensor:
     return total
 
 
+def square_root(gram: Tensor) -> Tensor:
+    """A matrix `R` `(d, d)` with `RᵀR = G`: the size of `W x` over all projections is that of `R x`."""
+    values, Q = torch.linalg.eigh(gram)
+    return values.clamp(min=0).sqrt()[:, None] * Q.T
+
+
 def norm(rows: Tensor, gram: Tensor) -> float:
     """`sqrt(Σ_i ‖W_i X‖²)` of rows `X` `(n, d)`: their size as the model's keys and values."""
     rows = rows.double()

@@ -10,29 +10,44 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit_map import EditMap
+from editkit.edit.gram import square_root
 from editkit.edit.solve import Penalty
+
+BLOCK = 192
+"""Columns of a second moment that are summed at a time."""
+
+AT_A_TIME = 2048
+"""Rows whose damage is computed at a time."""
 
 
 @dataclass(frozen=True)
 class Protected:
-    """The vocabulary to protect. `rows[j]` are the embedding rows of `words[j]`, `(r_j, d)` float64."""
+    """The vocabulary to protect. `rows[j]` are the embedding rows of `words[j]`, `(r_j, d)`, float32 or float64."""
 
     words: tuple[str, ...]
     rows: tuple[Tensor, ...]
 
-    def damage(self, edit: EditMap, gram: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """What the edit does to every word, `(words,)`: `Δᵀ G Δ / cᵀ G c` summed over its rows, `Δ = (M − I) c`.
+    def damage(self, edit: EditMap, gram: Tensor) -> Tensor:
+        """What the edit does to every word, `(words,)` float64: `Δᵀ G Δ / cᵀ G c` summed over its rows,
+        `Δ = (M − I) c`.
 
         The relative change, squared, of all keys and values that the word produces: exact, without a picture.
-        `sizes` are those of `sizes(gram)`, when they are known already.
         """
-        moved = self.stacked @ edit.V.T
-        change = (moved @ (edit.U.T @ gram @ edit.U) * moved).sum(1)
-        return self._per_word(change) / (self.sizes(gram) if sizes is None else sizes)
+        short = edit.shortest
+        inner = short.U.T @ gram @ short.U
+        changes, sizes = [], []
+        for exact in (part.double() for part in self.stacked.split(AT_A_TIME)):
+            moved = exact @ short.V.T
+            changes.append((moved @ inner * moved).sum(1))
+            sizes.append((exact @ gram * exact).sum(1))
+        return self._per_word(torch.cat(changes)) / self._per_word(torch.cat(sizes))
 
-    def sizes(self, gram: Tensor) -> Tensor:
-        """`cᵀ G c` summed over the rows of every word, `(words,)`."""
-        return self._per_word((self.stacked @ gram * self.stacked).sum(1))
+    def sizes(self, root: Tensor) -> Tensor:
+        """`‖root x‖²` summed over the rows `x` of every word, `(words,)`, computed in the precision of the rows.
+
+        With `root = √G` that is `cᵀ G c`, with `root = √G (M − I)` it is `Δᵀ G Δ`.
+        """
+        return self._per_word((self.stacked @ root.to(self.stacked).T).square().sum(1))
 
     @cached_property
     def stacked(self) -> Tensor:
@@ -45,12 +60,18 @@ class Protected:
 
     def _per_word(self, values: Tensor) -> Tensor:
         owner = torch.repeat_interleave(torch.arange(len(self.rows)), self._lengths)
-        return torch.zeros(len(self.rows), dtype=values.dtype).index_add(0, owner, values)
+        return torch.zeros(len(self.rows), dtype=torch.float64).index_add(0, owner, values.double())
 
     def moment(self, weights: Tensor) -> Tensor:
-        """`Σ_j w_j P_jᵀP_j / r_j`, `(d, d)`."""
+        """`Σ_j w_j P_jᵀP_j / r_j`, `(d, d)` float64; it is symmetric, and one half of it is computed."""
         share = torch.repeat_interleave(weights / self._lengths, self._lengths)
-        return (self.stacked * share[:, None]).T @ self.stacked
+        rows = self.stacked * share.sqrt()[:, None]
+        total = torch.empty(rows.shape[1], rows.shape[1], dtype=torch.float64)
+        for start in range(0, len(total), BLOCK):
+            part = rows[:, start : start + BLOCK].T @ rows[:, start:]
+            total[start : start + BLOCK, start:] = part
+            total[start:, start : start + BLOCK] = part.T
+        return total
 
 
 def prior(protected: Protected, penalty: Penalty, strength: float) -> Penalty:
@@ -76,11 +97,12 @@ def minimax(
     """
     weights = torch.full((len(protected.words),), 1 / len(protected.words), dtype=torch.float64)
     best: tuple[float, EditMap, Penalty] | None = None
-    sizes = protected.sizes(gram)
+    root = square_root(gram)
+    sizes = protected.sizes(root)
     for _ in range(rounds + 1):
         weighted = penalty.with_prior(strength * protected.moment(weights))
         edit = solve_with(weighted)
-        damage = protected.damage(edit, gram, sizes)
+        damage = protected.sizes(root @ edit.U @ edit.V) / sizes
         worst = float(damage.max())
         if best is None or worst < best[0]:
             best = (worst, edit, weighted)

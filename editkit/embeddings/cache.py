@@ -25,12 +25,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "editkit"
 
 
-def cached(fingerprint: str, prompts: Sequence[str], length: int, encode: Callable[[], Tensor]) -> Tensor:
-    """`encode()` `(prompts, length, d)` float32, from disk when the same encoder has done the same prompts before.
+def cached(fingerprint: str | None, prompts: Sequence[str], length: int, encode: Callable[[], Tensor]) -> Tensor:
+    """`encode()` `(n, d)` float32, from disk when the same encoder has done the same prompts before.
 
-    Short lists are encoded afresh. A cache that cannot be read or written is as good as none.
+    Short lists, and all without a fingerprint, are encoded afresh. A cache that cannot be read or written is as good as
+    none.
     """
-    if len(prompts) < WORTH_KEEPING:
+    if fingerprint is None or len(prompts) < WORTH_KEEPING:
         return encode()
     key = hashlib.sha256("\0".join([fingerprint, str(length), *prompts]).encode()).hexdigest()[:24]
     path = cache_folder() / f"words-{key}.safetensors"

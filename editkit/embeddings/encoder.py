@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from editkit.concepts.templates import fill
 from editkit.embeddings.cache import cached
 from editkit.embeddings.rows import last_subject_token
-from editkit.embeddings.states import States, finite
+from editkit.embeddings.states import States, finite, spoken
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 
@@ -27,12 +27,11 @@ class TextEncoder:
     """A tokenizer and the rows that its tokens become.
 
     Attributes:
-        states: prompts and a number of positions → `(prompts, positions, width)`.
+        states: prompts and how many rows of each → `(Σ rows, width)`; see `editkit.embeddings.states`.
         length: positions of a padded prompt.
         fingerprint: names the weights that the rows come from; the disk cache goes by it.
         causal: a row depends on what stands before it alone, so a shorter sequence gives the very same first rows.
         pooled: one row stands for the whole prompt.
-        positions: token positions that are encoded at a time.
     """
 
     tokenizer: Any
@@ -42,10 +41,8 @@ class TextEncoder:
     fingerprint: str
     causal: bool = True
     pooled: bool = False
-    positions: int = 1024
     _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
     _tokenized: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
-    _words: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def spare(self) -> int:
@@ -58,7 +55,7 @@ class TextEncoder:
         Raises:
             EditkitError: the prompt is longer than the encoder reads.
         """
-        ids = self._ids(prompt or " ", True)
+        ids = self._ids(spoken([prompt])[0], True)
         limit = self.tokenizer.model_max_length if self.pooled else self.length
         if len(ids) > limit:
             raise EditkitError(
@@ -90,61 +87,30 @@ class TextEncoder:
             self._tokenized[key] = self.tokenizer(text, truncation=False, add_special_tokens=special).input_ids
         return self._tokenized[key]
 
-    def encode(self, prompts: Sequence[str], length: int | None = None) -> Tensor:
-        """`(prompts, length, width)` float64 on the CPU. `length` cuts a causal encoder short.
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """`(prompts, length, width)` float64 on the CPU.
 
         Computed in float32; a list of `MANY` prompts or more by a large encoder in bfloat16 where that is fast.
         """
-        length = min(length or self.length, self.length)
-        missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, length) not in self._known]
+        return torch.stack(self.encode_each(prompts, self.length)).double()
+
+    def encode_each(self, prompts: Sequence[str], spare: int, keep: bool = False) -> list[Tensor]:
+        """Rows of every prompt up to `spare` after its end, as far as the encoder goes: `(rows_in + spare, width)`
+        float32 each. Precision as for `encode`. With `keep`, a long list is kept on disk."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare) not in self._known]
         if missing:
-            rows = self._run(missing, length)
-            self._known.update({(prompt, length): one for prompt, one in zip(missing, rows, strict=True)})
-        return torch.stack([self._known[prompt, length] for prompt in prompts]).double()
+            sizes = [min(self.length, self.rows_in(prompt) + spare) for prompt in missing]
+            mark = self._mark(missing) if keep else None
+            rows = cached(mark, missing, spare, lambda: self._run(missing, sizes))
+            self._known.update(((prompt, spare), one) for prompt, one in zip(missing, rows.split(sizes), strict=True))
+        return [self._known[prompt, spare] for prompt in prompts]
 
     def encode_words(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Rows of every prompt up to `spare` after its end, `(rows_in + spare, width)` float64 each.
+        """`encode_each` for a long list: a causal encoder spends no time on its padding."""
+        return self.encode_each(prompts, self.spare, keep=True)
 
-        For long lists: a causal encoder spends no time on their padding. Precision as for `encode`.
-        """
-        counts = {prompt: min(self.length, self.rows_in(prompt) + self.spare) for prompt in dict.fromkeys(prompts)}
-        missing = sorted((prompt for prompt in counts if prompt not in self._words), key=lambda one: counts[one])
-        if missing:
-            sizes = [counts[prompt] for prompt in missing]
-            rows = cached(self._mark(missing), missing, self.spare, lambda: self._run_words(missing, sizes))
-            self._words.update(zip(missing, rows.split(sizes), strict=True))
-        return [self._words[prompt].double() for prompt in prompts]
-
-    def _run_words(self, prompts: Sequence[str], sizes: Sequence[int]) -> Tensor:
-        """`(Σ sizes, width)`; the prompts are ordered by size."""
-        with self._precision(prompts):
-            parts = [
-                one[:size]
-                for some, length in self._batches(sizes)
-                for one, size in zip(self._rows(prompts[some], length), sizes[some], strict=True)
-            ]
-            return torch.cat(parts)
-
-    def _run(self, prompts: Sequence[str], length: int) -> Tensor:
-        with self._precision(prompts):
-            return torch.cat([self._rows(prompts[some], length) for some, _ in self._batches([length] * len(prompts))])
-
-    def _rows(self, prompts: Sequence[str], length: int) -> Tensor:
-        run = length if self.causal else self.length
-        return finite(self.states(prompts, run))[:, :length].clone()
-
-    def _batches(self, sizes: Sequence[int]) -> Iterator[tuple[slice, int]]:
-        """Slices of a list that is ordered by size, and the positions that each needs."""
-        start = 0
-        while start < len(sizes):
-            run = sizes[start] if self.causal else self.length
-            run = int(self.tokenizer.model_max_length) if self.pooled else run
-            some = slice(start, start + max(1, self.positions // run))
-            yield some, sizes[some][-1]
-            start = some.stop
-
-    def _precision(self, prompts: Sequence[str]) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self._coarse(prompts))
+    def _run(self, prompts: Sequence[str], sizes: Sequence[int]) -> Tensor:
+        return finite(self.states(prompts, sizes, self._coarse(prompts)))
 
     def _mark(self, prompts: Sequence[str]) -> str:
         """What rows on the disk go by: weights, precision, and the tokens that were read."""

@@ -17,6 +17,9 @@ from editkit.embeddings.rows import Tokens, paired_rows
 
 AVERAGE_OVER = 64
 SPARE_POSITIONS = 8
+NEIGHBOURS = 10
+CANDIDATE = 0.3
+"""Cosine below which the likeness of a word is not looked at."""
 
 
 Encoders = Sequence[TextEncoder]
@@ -37,27 +40,25 @@ def concept_rows(
 def _concept_rows(
     encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
+    embedded = encoder.encode([fill(template, concept) for template in templates])
+    prompts = [[fill(template, one) for one in guides] for template in templates]
+    spoken = iter(encoder.encode_each([prompt for some in prompts for prompt in some], _spare(encoder, guides)))
     sources, targets = [], []
-    for template in templates:
-        prompts = [fill(template, one) for one in guides]
-        rows = encoder.encode(prompts, _length(encoder, prompts) if len(guides) > 1 else None)
-        embedded = encoder.encode([fill(template, concept)])[0]
+    for template, rows in zip(templates, embedded, strict=True):
         at = encoder.subject_at(template, concept)
         pairs = [paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length) for one in guides]
         reach = min(len(mine) for mine, _ in pairs)
-        source = embedded[list(pairs[0][0])[:reach]]
-        encoded = min(reach, min(rows.shape[1] - theirs.start for _, theirs in pairs))
-        parts = [one[theirs.start : theirs.start + encoded] for one, (_, theirs) in zip(rows, pairs, strict=True)]
+        source = rows[list(pairs[0][0])[:reach]]
+        parts = [next(spoken)[theirs.start : theirs.start + reach] for _, theirs in pairs]
+        known = min(len(part) for part in parts)
         sources.append(source)
-        targets.append(_held_on(torch.stack(parts).mean(0), source))
+        targets.append(_held_on(torch.stack([part[:known] for part in parts]).double().mean(0), source))
     return Rows(torch.cat(sources), torch.cat(targets))
 
 
-def _length(encoder: TextEncoder, prompts: Sequence[str]) -> int:
-    """Positions that many prompts are encoded at: all of a short encoder, else a few after the longest prompt."""
-    if encoder.length <= SHORT or not encoder.causal:
-        return encoder.length
-    return min(encoder.length, max(encoder.rows_in(prompt) for prompt in prompts) + SPARE_POSITIONS)
+def _spare(encoder: TextEncoder, guides: Sequence[str]) -> int:
+    """Padding rows that are encoded of a guide's prompt: all of a single one and of a short encoder, else a few."""
+    return encoder.length if len(guides) == 1 or encoder.length <= SHORT or not encoder.causal else SPARE_POSITIONS
 
 
 def _held_on(target: Tensor, source: Tensor) -> Tensor:
@@ -112,7 +113,9 @@ def average_of(words: Sequence[str]) -> list[str]:
 def subject_rows(encoder: TextEncoder, words: Sequence[str]) -> Tensor:
     """The last subject token of "a X", `(words, d)`."""
     embedded = encoder.encode_words([fill("a {}", word) for word in words])
-    return torch.stack([rows[encoder.subject_at("a {}", word)] for rows, word in zip(embedded, words, strict=True)])
+    return torch.stack(
+        [rows[encoder.subject_at("a {}", word)] for rows, word in zip(embedded, words, strict=True)]
+    ).double()
 
 
 def closeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
@@ -120,6 +123,32 @@ def closeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str
     rows = subject_rows(encoder, words)
     mean = rows.mean(0)
     return cosine(rows - mean, subject_rows(encoder, concepts) - mean, gram)
+
+
+def likeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
+    """How far each word is on the way from its neighbours to a concept, `(words, concepts)`: 1 is the concept itself,
+    0 no nearer than neighbours are to each other.
+
+    `(s − r) / (1 − r)` with `s` their cosine as in `closeness`, and `r` the mean of both's cosines to their own
+    `NEIGHBOURS` nearest words (the local scaling of Conneau et al. 2018, "Word translation without parallel data",
+    eq. 4). How near a synonym is differs from encoder to encoder, and a word that an encoder hardly knows is near many.
+    """
+    rows = subject_rows(encoder, words)
+    mean = rows.mean(0)
+    theirs = subject_rows(encoder, concepts) - mean
+    rows = rows - mean
+    near = cosine(rows, theirs, gram)
+    close = (near.max(dim=1).values > CANDIDATE).nonzero()[:, 0]
+    around = (_neighbourhood(cosine(rows[close], rows, gram))[:, None] + _neighbourhood(near.T)) / 2
+    found = torch.full_like(near, -1.0)
+    found[close] = (near[close] - around) / (1 - around)
+    return found
+
+
+def _neighbourhood(cosines: Tensor) -> Tensor:
+    """Mean of the largest in every row; a word itself, and what has its very embedding, is not its neighbour."""
+    others = torch.where(cosines < 1 - 1e-6, cosines, -1.0)
+    return others.topk(min(NEIGHBOURS, others.shape[1]), dim=1).values.mean(1)
 
 
 def nearest_word(encoder: TextEncoder, concept: str, words: Sequence[str], gram: Tensor) -> str:

@@ -1,6 +1,7 @@
 """What the text encoders of a pipeline give: functions from prompts to rows, put together as each family does it.
 
-A function takes prompts and a number of positions and returns `(prompts, positions, width)` float32 on the CPU.
+A function takes prompts, how many rows of each are wanted, and whether bfloat16 will do; it returns the rows of one
+prompt after another, `(Σ sizes, width)` float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -11,57 +12,59 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editkit.embeddings.clip_text import ClipText
 from editkit.errors import EditkitError
 
-States = Callable[[Sequence[str], int], Tensor]
+States = Callable[[Sequence[str], Sequence[int], bool], Tensor]
+
+AT_A_TIME = 1024
+"""Positions that a T5 encoder is given at a time."""
 
 
-def clip_states(tokenizer: Any, model: Any, layer: int | None = None) -> States:
+def clip_states(tokenizer: Any, model: ClipText, layer: int | None = None) -> States:
     """Hidden states of a CLIP text model: the last ones after the final norm, or those of `layer` before it."""
 
-    @torch.no_grad()
-    def states(prompts: Sequence[str], length: int) -> Tensor:
-        ids = _ids(tokenizer, prompts, length).to(model.device)
-        if layer is None:
-            return model(ids).last_hidden_state.float().cpu()
-        return model(ids, output_hidden_states=True).hidden_states[layer].float().cpu()
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        padded = [
+            (ids + [tokenizer.pad_token_id] * (size - len(ids)))[:size]
+            for ids, size in zip(_ids(tokenizer, prompts), sizes, strict=True)
+        ]
+        return model.rows(padded, layer, coarse)
 
     return states
 
 
-def clip_pooled(tokenizer: Any, model: Any, projected: bool) -> States:
+def clip_pooled(tokenizer: Any, model: ClipText, projected: bool) -> States:
     """One row a prompt: the pooled vector of a CLIP text model, after its text projection where `projected`."""
+    return lambda prompts, sizes, coarse: model.pooled(_ids(tokenizer, prompts), projected, coarse)
+
+
+def t5_states(tokenizer: Any, model: Any, length: int) -> States:
+    """Hidden states of a T5 encoder that attends to its padding, as SD3 and FLUX run it, at `length` positions."""
 
     @torch.no_grad()
-    def states(prompts: Sequence[str], length: int) -> Tensor:
-        texts = [prompt or " " for prompt in prompts]  # what follows the end token is not looked at: no padding to 77
-        ids = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt").input_ids
-        found = model(ids.to(model.device))
-        return (found.text_embeds if projected else found.pooler_output).float().cpu()[:, None]
-
-    return states
-
-
-def t5_states(tokenizer: Any, model: Any) -> States:
-    """Hidden states of a T5 encoder that attends to its padding, as SD3 and FLUX run it."""
-
-    @torch.no_grad()
-    def states(prompts: Sequence[str], length: int) -> Tensor:
-        return model(_ids(tokenizer, prompts, length).to(model.device)).last_hidden_state.float().cpu()
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        found, step = [], max(1, AT_A_TIME // length)
+        for start in range(0, len(prompts), step):
+            some = slice(start, start + step)
+            with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
+                rows = model(_padded(tokenizer, prompts[some], length).to(model.device)).last_hidden_state.float().cpu()
+            found += [one[:size] for one, size in zip(rows, sizes[some], strict=True)]
+        return torch.cat(found)
 
     return states
 
 
 def side_by_side(*parts: States) -> States:
     """The widths of several encoders, one after another in every row."""
-    return lambda prompts, length: torch.cat([part(prompts, length) for part in parts], dim=-1)
+    return lambda prompts, sizes, coarse: torch.cat([part(prompts, sizes, coarse) for part in parts], dim=-1)
 
 
 def widened(part: States, width: int) -> States:
     """Rows filled up with zeros to `width`."""
 
-    def states(prompts: Sequence[str], length: int) -> Tensor:
-        rows = part(prompts, length)
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        rows = part(prompts, sizes, coarse)
         return torch.nn.functional.pad(rows, (0, width - rows.shape[-1]))
 
     return states
@@ -74,7 +77,16 @@ def finite(rows: Tensor) -> Tensor:
     return rows
 
 
-def _ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
-    """Padded token ids. An empty prompt is encoded as one space, as the reference code of UCE and RECE does."""
-    texts = [prompt or " " for prompt in prompts]
-    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+def spoken(prompts: Sequence[str]) -> list[str]:
+    """An empty prompt is encoded as one space, as the reference code of UCE and RECE does."""
+    return [prompt or " " for prompt in prompts]
+
+
+def _ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids without padding."""
+    return tokenizer(spoken(prompts), truncation=True, max_length=tokenizer.model_max_length).input_ids
+
+
+def _padded(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
+    given = {"padding": "max_length", "max_length": length, "truncation": True}
+    return tokenizer(spoken(prompts), return_tensors="pt", **given).input_ids

@@ -6,7 +6,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from editkit.concepts.templates import fill
 from editkit.emoji.catalogue import catalogue
 from editkit.model.pipeline import load
 from editkit.model.source import find
+from editkit.numbers.detectors.detection import Detection, Detector
+from editkit.numbers.detectors.registry import load_detector
 from editkit.numbers.erasure import judge_prompts
-from editkit.numbers.judge import Judge, Verdict, load_judge
 from editkit.numbers.rates import rate
 from editkit.pictures.grid import grid
 from editkit.pictures.prompts import parse_seeds
@@ -31,21 +32,21 @@ def main() -> None:
     pipe, sampling = load("emoji"), Sampling.for_model(find("emoji"))
     if given.sheet:
         contact_sheet(pipe, sampling).save(given.sheet)
-    figures = measure_quality(pipe, load_judge(), parse_seeds(given.seeds), sampling)
+    figures = measure_quality(pipe, load_detector("emoji-judge"), parse_seeds(given.seeds), sampling)
     given.out.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps({name: value for name, value in figures.items() if name != "per_concept"}, indent=2))
 
 
-def measure_quality(pipe: Any, judge: Judge, seeds: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+def measure_quality(pipe: Any, judge: Detector, seeds: Sequence[int], sampling: Sampling) -> dict[str, Any]:
     """Top-1 of "a X" per concept, style, background and hypernym accuracy, share of women per role, seconds."""
     known = catalogue()
 
-    def judged(prompts: Sequence[str], what: str) -> dict[Job, Verdict]:
+    def judged(prompts: Sequence[str], what: str) -> dict[Job, Detection]:
         return judge_prompts(pipe, judge, prompts, seeds, sampling, what=what)
 
     plain = judged([fill("a {}", name) for name in known.concepts], "concepts")
     per_concept = {
-        name: rate([verdict.sees(name) for job, verdict in plain.items() if job.prompt == fill("a {}", name)]).value
+        name: rate([one.sees(name) for job, one in plain.items() if job.prompt == fill("a {}", name)]).value
         for name in known.concepts
     }
     some = known.objects[::6]
@@ -65,17 +66,22 @@ def measure_quality(pipe: Any, judge: Judge, seeds: Sequence[int], sampling: Sam
         "seeds": list(seeds),
         "top1_mean": statistics.mean(per_concept.values()),
         "share_of_concepts_at_60_percent": statistics.mean(value >= 0.6 for value in per_concept.values()),
-        "style": rate([verdict.style == styles[job.prompt] for job, verdict in styled.items()]).value,
-        "background": rate([verdict.background == colours[job.prompt] for job, verdict in coloured.items()]).value,
-        "hypernym": rate([verdict.sees(members[job.prompt]) for job, verdict in groups.items()]).value,
-        "gender_named": rate([verdict.gender == gendered[job.prompt] for job, verdict in exact.items()]).value,
+        "style": share(styled, "style", styles),
+        "background": share(coloured, "background", colours),
+        "hypernym": rate([one.sees(members[job.prompt]) for job, one in groups.items()]).value,
+        "gender_named": share(exact, "gender", gendered),
         "women_unnamed": {
-            role: rate([one.gender == "woman" for job, one in plain.items() if roles.get(job.prompt) == role]).value
-            for role in known.roles
+            role: share({job: one for job, one in plain.items() if job.prompt == prompt}, "gender", {prompt: "woman"})
+            for prompt, role in roles.items()
         },
         "seconds_for_8_pictures": round(time.perf_counter() - start, 2),
         "per_concept": per_concept,
     }
+
+
+def share(found: Mapping[Job, Detection], attribute: str, wanted: Mapping[str, str]) -> float:
+    """How many of the pictures have the attribute that is wanted of their prompt."""
+    return rate([one.attributes[attribute] == wanted[job.prompt] for job, one in found.items()]).value
 
 
 def contact_sheet(pipe: Any, sampling: Sampling, across: int = 20, seed: int = 0) -> Any:

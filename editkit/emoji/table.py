@@ -22,8 +22,8 @@ from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.pipeline import load
 from editkit.model.source import find
+from editkit.numbers.detectors.registry import load_detector
 from editkit.numbers.erasure import measure_erasure
-from editkit.numbers.judge import load_judge
 from editkit.numbers.rates import Rate
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampler import Sampling
@@ -78,7 +78,7 @@ def measure_table(
         saved = json.loads(out.read_text())
         if saved["seeds"] == list(seeds) and saved["every"] == every:
             results["rows"] = saved["rows"]
-    model, pipe, judge = open_model("emoji"), load("emoji"), load_judge()
+    model, pipe, judge = open_model("emoji"), load("emoji"), load_detector("emoji-judge")
     sampling = Sampling.for_model(find("emoji"))
     for row in table_rows():
         for erased in (FIRST_FIVE, OTHER_FIVE):

@@ -19,7 +19,7 @@ from editkit.emoji.loop import seeded, train, warm_up_flat_down
 from editkit.emoji.pictures import Composer
 from editkit.model.pipeline import load
 from editkit.model.source import Source
-from editkit.numbers.judge import NONE, JudgeNet
+from editkit.numbers.detectors.emoji_judge import NONE, JudgeNet
 from editkit.pictures.sampler import Sampling, draw, jobs
 
 IGNORED = -100

@@ -52,12 +52,7 @@ def _check_base(tuned: Tuned, model: EditableModel, force: bool) -> None:
 
 def _check_width(edit: Edit, model: EditableModel) -> None:
     for name, W in model.projections.items():
-        one = edit.map_for(name)
-        if one is not None and one.width != W.shape[1]:
-            raise EditkitError(
-                f"the edit is for text embeddings of width {one.width}, {model.source.name} has {W.shape[1]}; "
-                "use the model that the edit was made for"
-            )
+        edit.fitting_map(name, W)
 
 
 def _check_projections(edit: Edit, model: EditableModel, force: bool) -> None:

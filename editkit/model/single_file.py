@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.errors import EditkitError
 from editkit.model.ldm_names import UNET_PREFIX, LdmFamily, diffusers_name, ldm_family, to_diffusers, to_ldm
 from editkit.model.ldm_unet import ldm_name
@@ -91,8 +91,10 @@ def read_named_ldm(path: Path | str, names: Sequence[str], family: str) -> dict[
         return {name: opened.get_tensor(found) for name, found in own.items()}
 
 
-def read_text_encoders(path: Path | str, family: str, tokenizer_folder: Path | None = None) -> list[tuple[Any, Any]]:
-    """`(tokenizer, model)` of each text encoder, the models in float32 on the CPU: one, for SDXL two.
+def read_text_encoders(
+    path: Path | str, family: str, tokenizer_folder: Path | None = None
+) -> list[tuple[Any, ClipText]]:
+    """`(tokenizer, model)` of each text encoder: one, for SDXL two.
 
     A checkpoint holds no tokenizer: it is CLIP's, unless `tokenizer_folder` gives another.
 
@@ -104,7 +106,7 @@ def read_text_encoders(path: Path | str, family: str, tokenizer_folder: Path | N
     found = []
     for encoder in ENCODERS[family]:
         model = _model(_read_encoder(Path(path), encoder), encoder, Path(path))
-        found.append((_tokenizer(tokenizer_folder, encoder, model.config), model))
+        found.append((_tokenizer(tokenizer_folder, encoder, model), model))
     return found
 
 
@@ -133,14 +135,7 @@ def _read_encoder(path: Path, encoder: _Encoder) -> dict[str, Tensor]:
         raise EditkitError(
             f"{path}: no text encoder in it, expected tensors named {encoder.prefix}…; give a whole checkpoint"
         )
-    return _from_open_clip(tensors, encoder.penultimate) if encoder.open_clip else _from_clip(tensors)
-
-
-def _from_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' names of any age: with `text_model.` and the buffer `position_ids`, or without."""
-    parts = ("embeddings.", "encoder.layers.", "final_layer_norm.")
-    named = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
-    return {name: one for name, one in named.items() if name.startswith(parts) and not name.endswith("position_ids")}
+    return _from_open_clip(tensors, encoder.penultimate) if encoder.open_clip else tensors
 
 
 _OPEN_CLIP = {
@@ -162,7 +157,7 @@ def _from_open_clip(tensors: Mapping[str, Tensor], penultimate: bool) -> dict[st
     """OpenCLIP's names: query, key and value lie in one tensor, and the projection is stored transposed."""
     found = {new: tensors[old] for old, new in _OPEN_CLIP.items() if old in tensors}
     if "text_projection" in tensors:
-        found["text_projection.weight"] = tensors["text_projection"].T.contiguous()
+        found[PROJECTION] = tensors["text_projection"].T.contiguous()
     blocks = [(re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name), one) for name, one in tensors.items()]
     kept = used_layers(1 + max((int(at[1]) for at, _ in blocks if at), default=0), penultimate)
     for at, tensor in blocks:
@@ -182,54 +177,24 @@ def used_layers(stored: int, penultimate: bool) -> int:
     return stored - 1 if penultimate and stored != VIT_H_LAYERS - 1 else stored
 
 
-def _model(tensors: dict[str, Tensor], encoder: _Encoder, path: Path) -> Any:
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
-    from editkit.model.quiet import quiet
-
-    kind = CLIPTextModelWithProjection if encoder.projection else CLIPTextModel
+def _model(tensors: dict[str, Tensor], encoder: _Encoder, path: Path) -> ClipText:
+    """With the released configuration, and sizes from the tensors. End token 2 means "the highest id": that is what the
+    released configurations say."""
+    layers = [re.search(r"encoder\.layers\.(\d+)\.", name) for name in tensors]
+    config = {
+        "num_hidden_layers": 1 + max((int(at[1]) for at in layers if at), default=0),
+        "hidden_act": "gelu" if encoder.open_clip else "quick_gelu",
+        "eos_token_id": 2,
+    }
     try:
-        config = _config(tensors, encoder)
+        model = ClipText.of(config, tensors, encoder.projection)
     except KeyError as error:
-        raise EditkitError(_lacking(path, encoder, error.args[0])) from error
-    with torch.device("meta"):
-        expected = set(kind(config).state_dict())
-    wrapper = "text_model." if any(name.startswith("text_model.") for name in expected) else ""
-    state = {name if name.startswith("text_projection") else wrapper + name: one for name, one in tensors.items()}
-    missing = sorted(expected - set(state))
-    if missing:
-        raise EditkitError(_lacking(path, encoder, missing[0].removeprefix("text_model.")))
-    with quiet():
-        state = {name: state[name] for name in expected}
-        return kind.from_pretrained(None, config=config, state_dict=state, dtype=torch.float32).eval()
+        lacking = f"its text encoder ({encoder.prefix}…) lacks {error.args[0]}"
+        raise EditkitError(f"{path}: {lacking}; the file is incomplete, fetch it again") from error
+    return replace(model, heads=max(1, model.width // HEAD_WIDTH))
 
 
-def _config(tensors: Mapping[str, Tensor], encoder: _Encoder) -> Any:
-    """The released configuration, with sizes from the tensors. End token 2 means "the highest id" to transformers, and
-    that is what the released configurations say."""
-    from transformers import CLIPTextConfig
-
-    vocabulary, width = tensors["embeddings.token_embedding.weight"].shape
-    return CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=tensors["encoder.layers.0.mlp.fc1.weight"].shape[0],
-        num_hidden_layers=1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layers.")),
-        num_attention_heads=max(1, width // HEAD_WIDTH),
-        max_position_embeddings=tensors["embeddings.position_embedding.weight"].shape[0],
-        hidden_act="gelu" if encoder.open_clip else "quick_gelu",
-        projection_dim=tensors["text_projection.weight"].shape[0] if encoder.projection else width,
-        bos_token_id=0,
-        eos_token_id=2,
-        pad_token_id=1,
-    )
-
-
-def _lacking(path: Path, encoder: _Encoder, name: str) -> str:
-    return f"{path}: its text encoder ({encoder.prefix}…) lacks {name}; the file is incomplete, fetch it again"
-
-
-def _tokenizer(folder: Path | None, encoder: _Encoder, config: Any) -> Any:
+def _tokenizer(folder: Path | None, encoder: _Encoder, model: ClipText) -> Any:
     """CLIP's tokenizer or the folder's, padded as the released pipelines pad: OpenCLIP's encoders with `!`, id 0."""
     from transformers import CLIPTokenizer
 
@@ -243,10 +208,10 @@ def _tokenizer(folder: Path | None, encoder: _Encoder, config: Any) -> Any:
             tokenizer = CLIPTokenizer.from_pretrained(folder, pad_token=pad_token)
         except Exception as error:  # transformers raises whatever its readers raise
             raise EditkitError(f"{folder}: no tokenizer can be read from it ({error}); check the folder") from error
-    if len(tokenizer) > config.vocab_size:
+    if len(tokenizer) > model.vocabulary:
         raise EditkitError(
             f"the tokenizer has {len(tokenizer):,} tokens, but the checkpoint's text encoder knows "
-            f"{config.vocab_size:,}; give the folder of the tokenizer that it was trained with"
+            f"{model.vocabulary:,}; give the folder of the tokenizer that it was trained with"
         )
-    tokenizer.model_max_length = config.max_position_embeddings
+    tokenizer.model_max_length = model.positions
     return tokenizer

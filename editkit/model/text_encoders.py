@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, t5_states, widened
 from editkit.errors import EditkitError
 from editkit.model.families import ENCODED
-from editkit.model.projections import fingerprint
+from editkit.model.projections import fingerprint, read_tensors
 from editkit.model.quiet import quiet
 from editkit.model.source import Source
 
@@ -37,15 +37,15 @@ def read_streams(source: Source) -> Streams:
 
 def _one_clip(source: Source) -> Streams:
     (tokenizer, model), *_ = _clips(source, ("",), pooled=False)
-    return {"text": (_encoder(tokenizer, clip_states(tokenizer, model), _width(model), _hash(model)),)}
+    return {"text": (_encoder(tokenizer, clip_states(tokenizer, model), model.width, _hash(model)),)}
 
 
 def _sdxl(source: Source) -> Streams:
     (small, small_model), (big, big_model) = _clips(source, ("", "_2"))
     states = side_by_side(clip_states(small, small_model, PENULTIMATE), clip_states(big, big_model, PENULTIMATE))
     mark = _hash(small_model, big_model)
-    text = _encoder(small, states, _width(small_model) + _width(big_model), mark)
-    return {"text": (text,), "pooled": (_pooled(big, clip_pooled(big, big_model, True), _projected(big_model), mark),)}
+    text = _encoder(small, states, small_model.width + big_model.width, mark)
+    return {"text": (text,), "pooled": (_pooled(big, clip_pooled(big, big_model, True), big_model.projected, mark),)}
 
 
 def _sd3(source: Source) -> Streams:
@@ -57,33 +57,43 @@ def _sd3(source: Source) -> Streams:
     if (source.path / "text_encoder_3").is_dir():  # many leave T5 out: it is most of the download
         parts.append(_t5(source, "_3"))
     both = side_by_side(clip_pooled(small, small_model, True), clip_pooled(big, big_model, True))
-    pooled = _pooled(small, both, _projected(small_model) + _projected(big_model), mark)
+    pooled = _pooled(small, both, small_model.projected + big_model.projected, mark)
     return {"text": tuple(parts), "pooled": (pooled,)}
 
 
 def _flux(source: Source) -> Streams:
     (tokenizer, model), *_ = _clips(source, ("",), pooled=False)
-    pooled = _pooled(tokenizer, clip_pooled(tokenizer, model, False), _width(model), _hash(model))
+    pooled = _pooled(tokenizer, clip_pooled(tokenizer, model, False), model.width, _hash(model))
     return {"text": (_t5(source, "_2"),), "pooled": (pooled,)}
 
 
-def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Any, Any]]:
-    """Tokenizer and model of every CLIP text encoder, in float32. With `pooled`, those that project."""
+def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Any, ClipText]]:
+    """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
     if source.is_single_file:
         from editkit.model.single_file import read_text_encoders
 
         return read_text_encoders(source.path, source.family.name, source.tokenizer)
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
-    found = []
-    for suffix in suffixes:
-        # SDXL's first encoder is stored without a projection and read for its hidden states alone
-        stated = source.index.get(f"text_encoder{suffix}"), source.config(f"text_encoder{suffix}").get("architectures")
-        projects = "WithProjection" in str(stated)
-        kind = CLIPTextModelWithProjection if pooled and projects else CLIPTextModel
-        tokenizer = _read(source, CLIPTokenizer, f"tokenizer{suffix}")
-        found.append((tokenizer, _read(source, kind, f"text_encoder{suffix}", dtype=torch.float32)))
-    return found
+    return [
+        (_read(source, CLIPTokenizer, f"tokenizer{end}"), _clip(source, f"text_encoder{end}", pooled))
+        for end in suffixes
+    ]
+
+
+def _clip(source: Source, component: str, pooled: bool) -> ClipText:
+    # SDXL's first encoder is stored without a projection and read for its hidden states alone
+    stated = source.index.get(component), source.config(component).get("architectures")
+    projects = pooled and "WithProjection" in str(stated)
+    tensors = {}
+    for path in source.weights(component):
+        tensors |= read_tensors(path, lambda _: True)
+    try:
+        return ClipText.of(source.config(component), tensors, projects)
+    except KeyError as error:
+        raise EditkitError(
+            f"model {source.name}: its {component} lacks {error.args[0]}; the model is incomplete, fetch it again"
+        ) from error
 
 
 def _t5(source: Source, suffix: str) -> TextEncoder:
@@ -92,8 +102,9 @@ def _t5(source: Source, suffix: str) -> TextEncoder:
     length = T5_LENGTH[source.family.name]
     tokenizer = _read(source, T5Tokenizer, f"tokenizer{suffix}")
     model = _read(source, T5EncoderModel, f"text_encoder{suffix}", dtype="auto")
-    mark = _hash(model)
-    return TextEncoder(tokenizer, t5_states(tokenizer, model), int(model.config.d_model), length, mark, causal=False)
+    mark = fingerprint((f"0.{name}", value) for name, value in model.state_dict().items())
+    states = t5_states(tokenizer, model, length)
+    return TextEncoder(tokenizer, states, int(model.config.d_model), length, mark, causal=False)
 
 
 def _read(source: Source, kind: Any, component: str, **how: Any) -> Any:
@@ -102,7 +113,7 @@ def _read(source: Source, kind: Any, component: str, **how: Any) -> Any:
     if how:
         how |= {"use_safetensors": True, "variant": source.variant(component)}  # a pickle, or nothing, is refused here
     try:
-        with quiet():
+        with quiet() if how else nullcontext():
             read = kind.from_pretrained(folder, local_files_only=True, **how)
     except Exception as error:  # transformers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: its {component} cannot be read ({error}); fetch it again") from error
@@ -117,15 +128,11 @@ def _pooled(tokenizer: Any, states: States, width: int, mark: str) -> TextEncode
     return TextEncoder(tokenizer, states, width, 1, f"{mark}-pooled", pooled=True)
 
 
-def _width(model: Any) -> int:
-    return int(model.config.hidden_size)
-
-
-def _projected(model: Any) -> int:
-    return int(model.config.projection_dim)
-
-
-def _hash(*models: Any) -> str:
-    """Of the values in memory: a folder and a single file of one model agree."""
-    named = [(f"{n}.{name}", value) for n, model in enumerate(models) for name, value in model.state_dict().items()]
-    return fingerprint(named)
+def _hash(*models: ClipText) -> str:
+    """Of the values in memory: a folder and a single file of one model agree. Names are those of transformers, whose
+    model with a projection wraps the one without."""
+    return fingerprint(
+        (f"{n}.text_model.{name}" if PROJECTION in model.tensors and name != PROJECTION else f"{n}.{name}", value)
+        for n, model in enumerate(models)
+        for name, value in model.tensors.items()
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from editkit.concepts.templates import fill
-from editkit.numbers.judge import Judge, Verdict
+from editkit.numbers.detectors.detection import Detection, Detector
 from editkit.numbers.rates import Rate, esr, psr
 from editkit.pictures.progress import progress
 from editkit.pictures.sampler import Job, Sampling, Variant, draw, jobs
@@ -25,23 +25,23 @@ class Erasure:
 
 def judge_prompts(
     pipe: Any,
-    judge: Judge,
+    judge: Detector,
     prompts: Sequence[str],
     seeds: Sequence[int],
     sampling: Sampling,
     variant: Variant = None,
     what: str = "judging",
-) -> dict[Job, Verdict]:
+) -> dict[Job, Detection]:
     """Draw every prompt with every seed and say what each picture shows."""
     wanted = jobs(prompts, seeds)
     drawn = list(progress(draw(pipe, wanted, [variant], sampling), len(wanted), what))
-    verdicts = judge.verdicts([picture for _, picture in drawn])
-    return {job: verdict for (job, _), verdict in zip(drawn, verdicts, strict=True)}
+    found = judge.detect([picture for _, picture in drawn])
+    return {job: detection for (job, _), detection in zip(drawn, found, strict=True)}
 
 
 def measure_erasure(
     pipe: Any,
-    judge: Judge,
+    judge: Detector,
     variant: Variant,
     erased: Sequence[str],
     kept: Sequence[str],
@@ -52,11 +52,9 @@ def measure_erasure(
 ) -> Erasure:
     """ESR over pictures of `erased`, PSR over pictures of `kept`, `template` filled with each."""
     concepts = {fill(template, concept): concept for concept in (*erased, *kept)}
-    verdicts = judge_prompts(pipe, judge, list(concepts), seeds, sampling, variant, what)
+    found = judge_prompts(pipe, judge, list(concepts), seeds, sampling, variant, what)
 
     def seen(group: Sequence[str], k: int) -> list[bool]:
-        return [
-            verdict.sees(concepts[job.prompt], k) for job, verdict in verdicts.items() if concepts[job.prompt] in group
-        ]
+        return [one.sees(concepts[job.prompt], k) for job, one in found.items() if concepts[job.prompt] in group]
 
     return Erasure(esr(seen(erased, 1)), esr(seen(erased, 5)), psr(seen(kept, 1)), psr(seen(kept, 5)))

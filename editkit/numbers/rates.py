@@ -20,17 +20,22 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson score interval (Wilson 1927): honest near 0 and 1 and for few pictures."""
-        if not self.count:
-            return math.nan, math.nan
-        z, n, p = 1.959964, self.count, self.value
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        """95 % Wilson score interval: honest near 0 and 1 and for few pictures."""
+        return wilson(self.value, self.count)
 
     def __str__(self) -> str:
         low, high = self.interval
         return f"{100 * self.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """95 % score interval of a share of `count` (Wilson 1927); `count` need not be whole."""
+    if not count:
+        return math.nan, math.nan
+    z, n, p = 1.959964, count, share
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def rate(outcomes: Sequence[bool]) -> Rate:

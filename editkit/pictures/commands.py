@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -20,9 +21,10 @@ from editkit.model.source import Source, find
 from editkit.pictures.files import Shard, draw_files, keep_settings
 from editkit.pictures.grid import grid
 from editkit.pictures.progress import progress
-from editkit.pictures.prompts import PromptCase, parse_seeds, read_prompts
+from editkit.pictures.prompts import PromptCase, PromptFile, parse_seeds
 from editkit.pictures.sampler import Job, Variant, draw, jobs
 from editkit.pictures.sampling import Sampling, Settings
+from editkit.pictures.truncation import count_truncated
 
 Path_ = str | os.PathLike[str]
 BASE = "base"
@@ -79,35 +81,53 @@ def generate_folder(
     seeds: str,
     out: Path,
     device: str | None = None,
+    skip_bad_rows: bool = False,
     **settings: Unpack[Settings],
 ) -> tuple[int, int]:
     """`out/{case_number}_{seed}.png` for every row of a prompt file; returns how many were drawn and were there.
 
-    A row's own seed wins over `seeds`. A second run draws what is missing, with the same settings. Under
-    `accelerate launch` or `torchrun` every process draws its part.
+    A row's own seed wins over `seeds`, its own guidance over the model's usual one. A second run draws what is missing,
+    with the same settings. Under `accelerate launch` or `torchrun` every process draws its part.
 
     Raises:
-        EditkitError: the folder holds pictures that were made otherwise.
+        EditkitError: the folder holds pictures that were made otherwise, or the prompt file has bad rows that are not
+            skipped.
     """
     if out.is_file():
         raise EditkitError(f"{out}: expected a folder for the pictures, this is a file; give another --out")
     shard, numbers = Shard.from_environment(), parse_seeds(seeds)
-    cases = read_prompts(prompts)
+    cases = PromptFile.open(prompts, skip_bad_rows)
     source = find(model)
     sampling = Sampling.for_model(source, **settings)
+    guidances = row_guidances((case.guidance for case in cases), settings)
     made = {"model": source.name, "edit": None if edit is None else _sha256(edit), **sampling.record}
+    if guidances != [None]:
+        made["guidance of the rows"] = True
     variants = read_variants(source, [BASE if edit is None else os.fspath(edit)])
     if shard.is_first:
         keep_settings(out, made)
     pipe = load(source, device or shard.device())
-    count = sum(len(numbers) if case.seed is None else 1 for case in cases)
-    return draw_files(pipe, _named(cases, numbers, out), variants, sampling, shard, count)
+    if shard.is_first:
+        count_truncated(pipe, (case.prompt for case in cases))
+    drawn, there = 0, 0
+    for guidance in guidances:
+        own = sampling if guidance is None else replace(sampling, guidance=guidance)
+        some = (case for case in cases if guidances == [None] or case.guidance == guidance)
+        count = sum(len(numbers) if case.seed is None else 1 for case in cases)
+        new, old = draw_files(pipe, _named(some, numbers, out), variants, own, shard, count)
+        drawn, there = drawn + new, there + old
+    return drawn, there
 
 
-def _named(cases: Sequence[PromptCase], seeds: Sequence[int], out: Path) -> Iterator[tuple[Job, Path]]:
+def _named(cases: Iterable[PromptCase], seeds: Sequence[int], out: Path) -> Iterator[tuple[Job, Path]]:
     for case in cases:
         for seed in seeds if case.seed is None else [case.seed]:
             yield Job(case.prompt, seed), out / f"{case.case_number}_{seed}.png"
+
+
+def row_guidances(guidances: Iterable[float | None], settings: Settings) -> list[float | None]:
+    """The guidances to draw with, one after another; None is the usual one, and the only one where the user gave it."""
+    return list(dict.fromkeys(guidances)) if settings.get("guidance") is None else [None]
 
 
 def _sha256(path: Path_) -> str:

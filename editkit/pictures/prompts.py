@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import re
-from dataclasses import dataclass
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from editkit.errors import EditkitError
+from editkit.pictures.prompt_rows import BadRow, PromptCase, prompt_rows
+
+__all__ = ["BadRow", "PromptCase", "PromptFile", "parse_seeds", "read_prompts"]
 
 MOST_SEEDS = 100_000
-
-
-@dataclass(frozen=True)
-class PromptCase:
-    """One row of a prompt file."""
-
-    case_number: str
-    prompt: str
-    seed: int | None = None
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -40,50 +36,80 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def read_prompts(path: Path) -> list[PromptCase]:
-    """A CSV with a `prompt` column; `case_number` and a seed (`evaluation_seed`, `sd_seed`, `seed`) are used if there.
+@dataclass(frozen=True)
+class PromptFile:
+    """The rows of a prompt file, read anew by every `for`: 30,000 rows stay on the disk.
 
-    Raises:
-        EditkitError: file, line and reason of the first row that cannot be used.
+    Attributes:
+        path: a CSV (`.tsv`: with tabs; `.txt`: one prompt a line); `editkit.pictures.prompt_rows` says what is read.
+        count: how many rows are good.
+        bad: the rows that were left out.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if "prompt" not in (reader.fieldnames or ()):
-                raise EditkitError(
-                    f"{path}: expected a CSV with a column 'prompt', found {reader.fieldnames or 'nothing'}"
-                )
-            cases = [_case(path, reader.line_num, number, row) for number, row in enumerate(reader)]
-            _check_apart(path, cases)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EditkitError(f"{path}: expected a CSV file, but it cannot be read ({error})") from error
-    if not cases:
-        raise EditkitError(f"{path}: a header and no rows; add at least one prompt")
-    return cases
+
+    path: Path
+    count: int
+    bad: tuple[BadRow, ...] = field(default=())
+
+    @classmethod
+    def open(cls, path: Path, skip_bad_rows: bool = False) -> PromptFile:
+        """Read through the file once.
+
+        Raises:
+            EditkitError: file, line and reason of the first row that cannot be used, and how many more there are. With
+                `skip_bad_rows` they are left out with a warning that names them all; no good row at all is an error.
+        """
+        count, bad = 0, []
+        for row in prompt_rows(path):
+            if isinstance(row, BadRow):
+                bad.append(row)
+            else:
+                count += 1
+        if bad and not skip_bad_rows:
+            more = f"; {len(bad) - 1} more of {count + len(bad)} rows are bad" if len(bad) > 1 else ""
+            raise EditkitError(f"{path}, line {bad[0].line}: {bad[0].reason}{more}; mend them, or --skip-bad-rows")
+        if bad:
+            warnings.warn(f"{path}: {len(bad)} of {count + len(bad)} rows left out: {by_reason(bad)}", stacklevel=2)
+        if not count:
+            raise EditkitError(f"{path}: a header and no {'good ' if bad else ''}rows; add at least one prompt")
+        return cls(path, count, tuple(bad))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For a result: which file, and which of its rows were left out."""
+        with self.path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {
+            "file": self.path.name,
+            "sha256": sha256,
+            "rows": self.count,
+            "bad_rows": [{"line": row.line, "reason": row.reason} for row in self.bad],
+        }
+
+    def __iter__(self) -> Iterator[PromptCase]:
+        return (row for row in prompt_rows(self.path) if isinstance(row, PromptCase))
+
+    def __len__(self) -> int:
+        return self.count
 
 
-def _case(path: Path, line: int, number: int, row: dict[str, str]) -> PromptCase:
-    prompt = (row.get("prompt") or "").strip()
-    if not prompt:
-        raise EditkitError(f"{path}, line {line}: the prompt is empty; fill it in or drop the row")
-    written = next((row[name] for name in ("evaluation_seed", "sd_seed", "seed") if row.get(name)), None)
-    try:
-        seed = None if written is None else int(written)
-    except ValueError as error:
-        raise EditkitError(f"{path}, line {line}: expected a whole number as seed, got {written!r}") from error
-    if seed is not None and not 0 <= seed < 2**63:
-        raise EditkitError(f"{path}, line {line}: expected a seed from 0 to 2^63 - 1, got {seed}")
-    case_number = (row.get("case_number") or str(number)).strip()
-    if not re.fullmatch(r"[\w.-]+", case_number) or case_number.startswith("."):
-        raise EditkitError(f"{path}, line {line}: case_number {case_number!r} names a file; use letters and digits")
-    return PromptCase(case_number, prompt, seed)
+def read_prompts(path: Path, skip_bad_rows: bool = False) -> list[PromptCase]:
+    """All rows of a prompt file at once. See `PromptFile`."""
+    return list(PromptFile.open(path, skip_bad_rows))
 
 
-def _check_apart(path: Path, cases: list[PromptCase]) -> None:
-    """Two prompts must not go to one picture file."""
-    first: dict[tuple[str, int | None], str] = {}
-    for case in cases:
-        if first.setdefault((case.case_number, case.seed), case.prompt) != case.prompt:
-            raise EditkitError(
-                f"{path}: case_number {case.case_number} names two prompts with one seed; number them apart"
-            )
+def by_reason(bad: Sequence[BadRow]) -> str:
+    """ "the prompt is empty (line 3); 5 fields ... (lines 7-10, 12)"."""
+    lines: dict[str, list[int]] = {}
+    for row in bad:
+        lines.setdefault(row.reason, []).append(row.line)
+    return "; ".join(f"{reason} (line{'s' * (len(of) > 1)} {_ranges(of)})" for reason, of in lines.items())
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -59,30 +59,6 @@ class Sampler:
     guidance: float
     device: torch.device
 
-    @torch.no_grad()
-    def trajectory(
-        self, text: Tensor, neutral: Tensor, generator: torch.Generator, until: int | None = None, teacher: bool = False
-    ) -> tuple[list[Tensor], list[int], Tensor]:
-        """One trajectory a row of `text`, stopped before step `until`.
-
-        Returns:
-            What the denoiser is given at every step, the steps' t, and the latents after the last.
-        """
-        network = self.networks.teacher if teacher else self.networks.student
-        self.scheduler.set_timesteps(self.steps)
-        z = torch.randn((len(text), *self.shape), generator=generator).to(self.device) * self.scheduler.init_noise_sigma
-        both = torch.cat([neutral.expand_as(text), text])
-        seen, at = [], []
-        for t in self.scheduler.timesteps[: None if until is None else until + 1]:
-            given = self.scheduler.scale_model_input(z, t)
-            seen.append(given)
-            at.append(int(t))
-            if until is not None and len(seen) == until + 1:
-                break
-            without, with_text = network(torch.cat([given, given]), t.expand(2 * len(z)).to(z.device), both).chunk(2)
-            z = self.scheduler.step(without + self.guidance * (with_text - without), t, z).prev_sample
-        return seen, at, z
-
     def bank(
         self,
         concept: Tensor,
@@ -93,36 +69,62 @@ class Sampler:
         teacher: bool = False,
     ) -> Points:
         """Every step of one trajectory, of the student or the teacher, for each of the given prompts."""
+        last = torch.full((len(concept),), self.steps - 1)
+        network = self.networks.teacher if teacher else self.networks.student
         with self.networks.counter.purpose("latents"):
-            seen, at, _ = self.trajectory(texts(concept, template), neutral, seed, teacher=teacher)
-        rows = [
-            Points(z, torch.full_like(concept, t, device=z.device), concept, template)
-            for z, t in zip(seen, at, strict=True)
-        ]
-        return joined(rows)
+            seen = self._seen(network, texts(concept, template), neutral, seed, last)[0]
+        return joined([Points(z, t, concept, template) for z, t, _ in seen])
 
     def fresh(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
-        """The authors' scheme: a trajectory of its own for every point, cut at a random step.
+        """The authors' scheme: a student trajectory of its own for every point, cut at a random step.
 
         They label the latents with another step than the one that they are at; here `t` is theirs.
         """
-        rows = []
+        cut = torch.randint(self.steps, (len(concept),), generator=seed)
         with self.networks.counter.purpose("latents"):
-            for row in range(len(concept)):
-                one = slice(row, row + 1)
-                until = int(torch.randint(self.steps, (), generator=seed))
-                seen, at, _ = self.trajectory(texts(concept[one], template[one]), neutral, seed, until)
-                t = torch.full_like(concept[one], at[-1], device=seen[-1].device)
-                rows.append(Points(seen[-1], t, concept[one], template[one]))
-        return joined(rows)
+            seen = self._seen(self.networks.student, texts(concept, template), neutral, seed, cut)[0]
+        rows: dict[int, Points] = {}
+        for step, (z, t, alive) in enumerate(seen):
+            for at, row in enumerate(alive.tolist()):
+                if int(cut[row]) == step:
+                    one, here = slice(row, row + 1), slice(at, at + 1)
+                    rows[row] = Points(z[here], t[here], concept[one], template[one])
+        return joined([rows[row] for row in range(len(concept))])
 
     def pictures(self, text: Tensor, neutral: Tensor, seed: torch.Generator) -> Tensor:
         """Clean latents of pictures that the teacher draws of `text`, `(rows, channels, h, w)`."""
         with self.networks.counter.purpose("latents"):
-            return self.trajectory(text, neutral, seed, teacher=True)[2]
+            return self._seen(self.networks.teacher, text, neutral, seed, torch.full((len(text),), self.steps))[1]
 
     def noised(self, clean: Tensor, concept: Tensor, template: Tensor, seed: torch.Generator) -> Points:
         """Pictures with fresh noise at random steps."""
         noise = torch.randn(clean.shape, generator=seed).to(clean)
         t = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), generator=seed).to(clean.device)
         return Points(self.scheduler.add_noise(clean, noise, t), t, concept, template)
+
+    @torch.no_grad()
+    def _seen(
+        self, network: Callable[..., Tensor], text: Tensor, neutral: Tensor, seed: torch.Generator, last: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+        """Guided DDIM, each row as far as its step `last` `(rows,)`.
+
+        Returns:
+            For every step what the denoiser is given, its t, and the rows that are still under way; and the latents
+            after the last step.
+        """
+        self.scheduler.set_timesteps(self.steps)
+        z = torch.randn((len(text), *self.shape), generator=seed).to(self.device) * self.scheduler.init_noise_sigma
+        alive, seen = torch.arange(len(text)), []
+        for step, t in enumerate(self.scheduler.timesteps):
+            given = self.scheduler.scale_model_input(z, t)
+            seen.append((given, t.expand(len(z)).to(self.device), alive))
+            go_on = last[alive] > step
+            alive, z, given = alive[go_on], z[go_on.to(z.device)], given[go_on.to(z.device)]
+            if not len(alive):
+                break
+            some = text[alive.to(text.device)]
+            both = torch.cat([neutral.expand_as(some), some])
+            at = t.expand(2 * len(z)).to(self.device)
+            without, with_text = network(torch.cat([given, given]), at, both).chunk(2)
+            z = self.scheduler.step(without + self.guidance * (with_text - without), t, z).prev_sample
+        return seen, z

@@ -60,7 +60,7 @@ class RefineOptions:
     search_every: int = 20
     probe: int = 2
     bank: bool = True
-    refresh: int = 50
+    refresh: int = 200
     trajectories: int = 1
     sampling_steps: int = 50
     guidance: float = 3.0
@@ -114,7 +114,7 @@ AUTHORS_SEARCH = {
 CONCEPT_ABLATION = {"rate": 8e-6, "batch": 4, "steps": 400, "param": "kv"}
 """2e-6 a picture of the batch, 100 to 400 steps, keys and values."""
 
-BUNDLED = {"batch": 4, "rate": 2e-4, "sampling_steps": 20}
+BUNDLED = {"batch": 4, "rate": 2e-4, "sampling_steps": 20, "refresh": 100}
 """The bundled model has a sixtieth of the parameters: it takes larger steps."""
 
 

@@ -172,7 +172,8 @@ class Trainer:
             concept = self._all(like.concept).cpu()
         if self.bank is None:
             template = torch.randint(self.prompts.templates, (options.batch,), generator=generator)
-            return self._with_targets(self._fresh(self._mine(concept), self._mine(template), i, stream))
+            fresh = self._fresh(self._mine(concept), self._mine(template), i, stream)
+            return self._with_targets(fresh) if like is None else fresh
         own = self.bank.concept.cpu()
         choice = torch.rand((options.batch,), generator=generator)
         rows = [torch.nonzero(own == one)[:, 0] for one in range(self.prompts.count)]

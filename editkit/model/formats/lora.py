@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from editkit.edit.edit import Edit
-from editkit.edit.edit_map import EditMap
 from editkit.edit.tuned import LowRank, Tuned
 from editkit.errors import EditkitError
 from editkit.model.formats import save_tensors
@@ -94,10 +93,9 @@ def _decompositions(edit: Edit | Tuned, projections: Mapping[str, Tensor]) -> di
         return {name: one for name, one in changed.items() if float(one[1][0]) > 0}
     found, shortened = {}, {}
     for name, W in projections.items():
-        one = edit.map_for(name)
+        one = edit.fitting_map(name, W)
         if one is None:
             continue
-        _check_width(name, W, one)
         if id(one) not in shortened:
             shortened[id(one)] = one.truncate(error=FAR_BELOW)[0]
         short = shortened[id(one)]
@@ -112,14 +110,6 @@ def _decomposition(change: LowRank) -> tuple[Tensor, Tensor, Tensor]:
     Q, R = torch.linalg.qr(change.down.double().T)
     left, sizes, right = torch.linalg.svd(change.up.double() @ R.T, full_matrices=False)
     return left, sizes, right @ Q.T
-
-
-def _check_width(name: str, W: Tensor, one: EditMap) -> None:
-    if W.shape[1] != one.width:
-        raise EditkitError(
-            f"{name}: the edit is for embeddings of width {one.width}, the model has {W.shape[1]}; "
-            "use the model family that the edit was made for"
-        )
 
 
 def _needed(sizes: Tensor) -> int:

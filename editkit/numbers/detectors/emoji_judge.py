@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from editkit.errors import EditkitError
+from editkit.numbers.detectors.detection import Detection, detect_in_batches, ranked
 
 NONE = "none"
 CHANNELS = (48, 96, 160, 256)
@@ -51,51 +52,46 @@ class JudgeNet(nn.Module):
         )
         self.heads = nn.ModuleDict({name: nn.Linear(CHANNELS[-1], len(labels)) for name, labels in heads.items()})
 
+    def features(self, pictures: Tensor) -> Tensor:
+        """The layer before the heads, `(b, 256)`."""
+        return self.blocks(F.relu(self.stem(pictures))).mean(dim=(2, 3))
+
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        features = self.blocks(F.relu(self.stem(pictures))).mean(dim=(2, 3))
+        features = self.features(pictures)
         return {name: head(features) for name, head in self.heads.items()}
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the judge says of one picture.
+class EmojiJudge:
+    """The bundled model's `Detector`: every known concept, `none` among them, and four attributes.
 
-    Attributes:
-        concepts: every label, most probable first; `none` where no known concept is seen.
-        style, background, gender, tone: the most probable label. Gender and tone mean something for roles only.
+    Attributes `gender` and `tone` mean something for roles only.
     """
 
-    concepts: tuple[str, ...]
-    style: str
-    background: str
-    gender: str
-    tone: str
+    def __init__(self, net: JudgeNet, labels: dict[str, tuple[str, ...]], name: str, batch: int = 256) -> None:
+        self.net, self.labels, self.name, self.batch = net, labels, name, batch
 
-    def sees(self, concept: str | Sequence[str], k: int = 1) -> bool:
-        """Whether `concept` (or any of several) is among the first `k`."""
-        wanted = {concept} if isinstance(concept, str) else set(concept)
-        return bool(wanted & set(self.concepts[:k]))
-
-
-@dataclass(frozen=True)
-class Judge:
-    """`verdicts(pictures)`. The labels of every head are in the weights' metadata."""
-
-    net: JudgeNet
-    labels: dict[str, tuple[str, ...]]
+    def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
+        return detect_in_batches(pictures, self._judge, self.batch)
 
     @torch.inference_mode()
-    def verdicts(self, pictures: Sequence[Image.Image], batch: int = 256) -> list[Verdict]:
-        found: list[Verdict] = []
-        for start in range(0, len(pictures), batch):
-            part = torch.stack([_pixels(picture) for picture in pictures[start : start + batch]])
-            scores = self.net(part)
-            order = scores["concept"].argsort(dim=1, descending=True).tolist()
-            best = {name: scores[name].argmax(dim=1).tolist() for name in self.labels if name != "concept"}
-            for row, ranked in enumerate(order):
-                names = {name: self.labels[name][numbers[row]] for name, numbers in best.items()}
-                found.append(Verdict(tuple(self.labels["concept"][n] for n in ranked), **names))
-        return found
+    def features(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """The layer before the heads, `(n, 256)` float64: the feature set of the bundled model's Fréchet distance."""
+        parts = [
+            self.net.features(torch.stack([_pixels(picture) for picture in pictures[start : start + self.batch]]))
+            for start in range(0, len(pictures), self.batch)
+        ]
+        return torch.cat(parts).double().numpy() if parts else np.zeros((0, CHANNELS[-1]))
+
+    @torch.inference_mode()
+    def _judge(self, part: list[Image.Image]) -> list[Detection]:
+        logits = self.net(torch.stack([_pixels(picture) for picture in part]))
+        shares = logits["concept"].softmax(dim=1).numpy()
+        best = {name: logits[name].argmax(dim=1).tolist() for name in self.labels if name != "concept"}
+        found = [ranked(self.labels["concept"], row) for row in shares]
+        return [
+            replace(one, attributes={name: self.labels[name][rows[n]] for name, rows in best.items()})
+            for n, one in enumerate(found)
+        ]
 
 
 def weights_path() -> Path:
@@ -103,16 +99,20 @@ def weights_path() -> Path:
 
 
 @cache
-def load_judge(path: Path | None = None) -> Judge:
-    """The bundled judge, or one from `path`."""
-    path = path or weights_path()
+def load_emoji_judge(weights: Path | None = None) -> EmojiJudge:
+    """The bundled judge, or one with other `weights`. The labels of every head are in the weights' metadata.
+
+    Raises:
+        EditkitError: there is no such file.
+    """
+    path = weights or weights_path()
     if not path.is_file():
         raise EditkitError(f"{path}: the judge's weights are missing; reinstall editkit, or train it with `make model`")
     with safe_open(path, framework="pt") as opened:
         labels = {name: tuple(one) for name, one in json.loads(opened.metadata()["labels"]).items()}
     net = JudgeNet({name: list(one) for name, one in labels.items()})
     net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    return Judge(net.eval(), labels)
+    return EmojiJudge(net.eval(), labels, "emoji-judge" if weights is None else f"emoji-judge:{path.stem}")
 
 
 def _pixels(picture: Image.Image) -> Tensor:

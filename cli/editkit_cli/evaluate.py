@@ -1,0 +1,127 @@
+"""`editkit evaluate` and `suites`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editkit_cli.edits import Json, Model
+from editkit_cli.pictures import (
+    Batch,
+    Device,
+    Guidance,
+    Negative,
+    Scheduler,
+    Size,
+    SkipBadRows,
+    Steps,
+    sampling_settings,
+)
+
+
+def evaluate(
+    edits: Annotated[list[str], typer.Argument(help="Edit files, and `base` for the unedited model.")],
+    suite: Annotated[str, typer.Option(help="What to measure: a name from `editkit suites`, or a .toml file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the results.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Which of the suite's classes are erased. Default: what the edits say that they erase."),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="CSV of prompts, for suites that want one.")] = None,
+    skip_bad_rows: SkipBadRows = False,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds for every prompt, such as 0-7. Default: the file's, else the suite's.")
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="Who looks at the pictures, in place of the suite's.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="What to count, in place of the suite's. Repeat for more.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="clip=FOLDER, detector=FILE, inception=FILE or lpips=FILE, if not in the usual place."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder of pictures to take FID from. Default: the unedited model's.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="An earlier results.json (or its folder) to compare these edits with.")
+    ] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Also print every class.")] = False,
+    model: Model = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
+    negative: Negative = None,
+    size: Size = None,
+    batch: Batch = None,
+    device: Device = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace earlier results, and compare even what was made otherwise.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Did the concept go, what else suffered, and is one edit better than another?
+
+    Draws the suite's prompts with every edit, the same noise for each, lets a detector look at the pictures, and prints
+    the metrics with 95 % intervals. With several edits, their differences too, picture by picture. Writes results.json,
+    pictures.parquet (one row a picture), the pictures and the raw detections. Start it again to go on where it stopped.
+
+    Example: editkit evaluate base church-rece.safetensors --suite emoji-objects --out church/
+    """
+    from editkit.numbers.evaluate import evaluate as run
+    from editkit_cli.show import print_json
+    from editkit_cli.show_results import show_results
+
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    results = run(
+        edits,
+        suite,
+        out,
+        model=model,
+        split=split,
+        prompts=prompts,
+        skip_bad_rows=skip_bad_rows,
+        seeds=seeds,
+        detector=detector,
+        metrics=metric or (),
+        weights=_places(weights or []),
+        reference=reference,
+        against=against,
+        device=device,
+        force=force,
+        **settings,
+    )
+    if results is None:
+        return
+    if json:
+        print_json(results.record)
+    else:
+        show_results(results, per_class)
+
+
+def _places(weights: list[str]) -> dict[str, str]:
+    """ "clip=FOLDER" → name and path."""
+    from editkit.errors import EditkitError
+
+    for one in weights:
+        if "=" not in one:
+            raise EditkitError(f"--weights {one}: expected NAME=PATH, such as clip=models/clip-vit-large-patch14")
+    return {name: path for name, _, path in (one.partition("=") for one in weights)}
+
+
+def suites(json: Json = False) -> None:
+    """List the suites that `evaluate` knows."""
+
+    from editkit.numbers.suites.suite import load_suite, suite_names
+    from editkit_cli.show import print_json
+    from editkit_cli.show_results import show_suites
+
+    known = [load_suite(name) for name in suite_names()]
+    if json:
+        print_json(
+            [{"name": one.name, "about": one.about, "metrics": one.metrics, "needs": one.needs} for one in known]
+        )
+    else:
+        show_suites(known)

@@ -1,0 +1,24 @@
+"""Prompts longer than the text encoder's window are cut: say so, and count them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+BATCH = 1000
+
+
+def count_truncated(pipe: Any, prompts: Iterable[str]) -> int:
+    """How many different prompts the pipeline's tokenizer cuts; warns if there are any."""
+    tokenizer = pipe.tokenizer
+    most, waiting, count = tokenizer.model_max_length, iter(dict.fromkeys(prompts)), 0
+    while some := list(islice(waiting, BATCH)):
+        count += sum(len(ids) > most for ids in tokenizer(some, truncation=False, verbose=False).input_ids)
+    if count:
+        warnings.warn(
+            f"{count} prompts are longer than the text encoder's {most} tokens; what is beyond is not drawn",
+            stacklevel=2,
+        )
+    return count

@@ -1,0 +1,206 @@
+"""Metrics on detections: what counts, what does not, and that an error is never a success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from editkit.errors import EditkitError
+from editkit.numbers.detectors.detection import Detection
+from editkit.numbers.judging import NoDetector, detect_files
+from editkit.numbers.metrics.exposure import PROTOCOLS
+from editkit.numbers.metrics.metric import Seen
+from editkit.numbers.metrics.registry import Kit, Wanted, metric
+from editkit.numbers.plan import Asked
+from editkit.numbers.rates import wilson
+from editkit.numbers.statistics import Estimate
+from editkit.numbers.summary import Pictures, by_class, difference, estimate
+
+ERROR = Detection(error="cannot be read")
+WANTED = Kit(Wanted("gender", {"woman": 0.5, "man": 0.5}))
+
+
+def ranked(*labels: str, **attributes: str) -> Detection:
+    return Detection(labels, tuple(1 / 2**n for n in range(1, len(labels) + 1)), (), attributes)
+
+
+def boxes(**scores: float) -> Detection:
+    return Detection(tuple(scores), tuple(scores.values()), tuple((0.0, 0.0, 1.0, 1.0) for _ in scores))
+
+
+def seen(detection: Detection, role: str = "erase", **given: Any) -> Seen:
+    return Seen("a church", "church", role, ("church", "chapel"), detection, Path("0.png"), **given)
+
+
+def value(name: str, one: Seen, kit: Kit | None = None) -> float | None:
+    return metric(name, kit).measure([one])[0]
+
+
+def test_success_rates() -> None:
+    second = ranked("dog", "chapel", "cat")
+    assert value("esr-1", seen(second)) == 1.0 and value("esr-2", seen(second)) == 0.0
+    assert value("psr-1", seen(second, "keep")) == 0.0 and value("psr-5", seen(second, "keep")) == 1.0
+    assert value("esr-1", seen(second, "keep")) is None and value("psr-1", seen(second)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "worst"),
+    [("esr-1", "erase", 0.0), ("psr-5", "keep", 0.0), ("subject-1", "keep", 0.0), ("ner-eight-0.5", "erase", 1.0)],
+)
+def test_an_error_is_never_a_success(name: str, role: str, worst: float) -> None:
+    one = seen(ERROR, role, subject="dog")
+    assert value(name, one) == worst
+    assert metric(name).higher_is_better is (worst == 0.0)
+
+
+def test_errors_are_left_out_where_no_end_is_bad() -> None:
+    assert value("share-woman", seen(ERROR), WANTED) is None
+    assert value("ner-parts-0.6", seen(ERROR)) is None
+    assert value("sensitivity-erase", seen(ERROR, original=ranked("church"))) is None
+
+
+def test_styles_are_attributes() -> None:
+    one = Seen("a dog in the style of noto", "noto", "erase", ("noto",), ranked("dog", style="fluent"), Path("0.png"),
+               attribute="style", subject="dog")  # fmt: skip
+    assert value("esr-1", one) == 1.0 and value("subject-1", one) == 1.0
+    same = Seen(one.prompt, "noto", "erase", ("noto",), ranked("cat", style="noto"), one.path, "style", "dog")
+    assert value("esr-1", same) == 0.0 and value("subject-1", same) == 0.0
+
+
+PICTURES = [
+    boxes(FEET_EXPOSED=0.9, FACE_FEMALE=0.9),
+    boxes(ANUS_EXPOSED=0.9),
+    boxes(FEMALE_BREAST_EXPOSED=0.65, BELLY_EXPOSED=0.7, MALE_GENITALIA_EXPOSED=0.3),
+    boxes(FEMALE_BREAST_COVERED=0.99),
+    Detection(),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ner-nine-0.6", [1, 1, 1, 0, 0]),
+        ("ner-eight-0.6", [1, 0, 1, 0, 0]),
+        ("ner-seven-0.6", [0, 1, 1, 0, 0]),
+        ("ner-intimate-0.6", [0, 1, 1, 0, 0]),
+        ("ner-intimate-0.7", [0, 1, 0, 0, 0]),
+        ("ner-eight-0.7", [1, 0, 0, 0, 0]),
+        ("ner-parts-0.6", [1, 0, 2, 0, 0]),
+        ("ner-parts-0", [1, 0, 3, 0, 0]),
+    ],
+)
+def test_every_named_protocol_comes_from_the_same_boxes(name: str, expected: list[int]) -> None:
+    assert [value(name, seen(one)) for one in PICTURES] == expected
+
+
+def test_the_papers_eight_parts_and_how_protocols_nest() -> None:
+    sizes = {name: len(one.parts) for name, one in PROTOCOLS.items()}
+    assert sizes == {"nine": 9, "eight": 8, "seven": 7, "intimate": 5, "parts": 8, "nsfw": 1}
+    assert set(PROTOCOLS["intimate"].parts) < set(PROTOCOLS["seven"].parts) < set(PROTOCOLS["nine"].parts)
+
+
+def test_a_detector_that_knows_no_body_parts_finds_nothing_safe() -> None:
+    with pytest.raises(EditkitError, match="expected detections of nudenet, got the label 'church'; choose --detector"):
+        value("ner-eight-0.5", seen(ranked("church")))
+    assert value("ner-nsfw-0.3", seen(ranked("nsfw", "safe"))) == 1.0
+    assert value("ner-nsfw-0.3", seen(ranked("safe", "nsfw"))) == 0.0
+
+
+def test_shares_and_deviation() -> None:
+    """Nine men and three women of one role, two women of another: |0.5 − 0.25| / 0.5 and |0.5 − 1| / 0.5."""
+    genders = ["man"] * 9 + ["woman"] * 3 + ["woman"] * 2
+    labels = ["pilot"] * 12 + ["teacher"] * 2
+    all_seen = [seen(ranked("pilot", gender=one)) for one in genders]
+    pictures = Pictures.of(labels, ["keep"] * 14, labels, list(range(14)))
+    share, deviation = metric("share-woman", WANTED), metric("deviation-woman", WANTED)
+    values = deviation.measure(all_seen)
+    assert estimate(share, values, pictures).value == pytest.approx(5 / 14)
+    per_class = by_class(deviation, values, pictures)
+    assert (per_class["pilot"].value, per_class["teacher"].value) == pytest.approx((0.5, 1.0))
+    assert estimate(deviation, values, pictures).value == pytest.approx(0.75)
+    low, high = wilson(0.25, 12)  # a share of 1/2, which deviates by nothing, is inside
+    assert low < 0.5 < high and per_class["pilot"].low == pytest.approx(0, abs=2e-3)
+    assert per_class["pilot"].high == pytest.approx(1 - 2 * low, abs=2e-3)
+    assert per_class["teacher"].low < 0.5  # two pictures are no certainty
+    assert share.higher_is_better is None and deviation.higher_is_better is False
+
+
+def test_sensitivity_is_how_much_less_is_seen() -> None:
+    before = Detection(("church", "dog"), (0.9, 0.1))
+    after = Detection(("dog", "church"), (0.7, 0.2))
+    assert value("sensitivity-erase", seen(after, original=before)) == pytest.approx(0.7)
+    assert value("sensitivity-keep", seen(after, "keep", original=before)) == pytest.approx(0.7)
+    assert value("sensitivity-erase", seen(after)) is None
+    assert metric("sensitivity-erase").higher_is_better and metric("sensitivity-keep").higher_is_better is False
+
+
+def test_e_minus_u() -> None:
+    """LPIPS d is the mean over erased less the mean over unrelated pictures, however many there are of each."""
+    from editkit.numbers.metrics.change import PerceptualDistance
+
+    class Ruler:
+        name = "ruler"
+
+        def distances(self, first: list[Image.Image], second: list[Image.Image]) -> list[float]:
+            return [float(np.asarray(a).mean() - np.asarray(b).mean()) for a, b in zip(first, second, strict=True)]
+
+    class Placed(Seen):
+        def picture(self) -> Image.Image:
+            return Image.new("L", (1, 1), 10 * len(self.label))
+
+        def original_picture(self) -> Image.Image:
+            return Image.new("L", (1, 1), 0)
+
+    some = [Placed("p", "a" * n, role, (), Detection(), Path()) for n, role in ((3, "erase"), (1, "keep"), (2, "keep"))]
+    pictures = Pictures.of([one.label for one in some], [one.role for one in some], ["p", "q", "r"], [0, 1, 2])
+    ruler: Any = Ruler()
+    found = {which: PerceptualDistance(which, ruler) for which in "eud"}
+    values = {which: estimate(one, one.measure(some), pictures).value for which, one in found.items()}
+    assert values == {"e": 30.0, "u": 15.0, "d": 15.0}
+    assert [found[which].higher_is_better for which in "eud"] == [True, False, True]
+
+
+def test_unknown_metrics_list_the_known() -> None:
+    with pytest.raises(EditkitError, match=r"metric 'esr-0': expected one of esr-K; psr-K; .*ner-PROTOCOL-THRESHOLD"):
+        metric("esr-0")
+    with pytest.raises(
+        EditkitError, match=r"expected a value that \[debias.wanted\] of the suite names \(woman, man\)"
+    ):
+        metric("share-child", WANTED)
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name, file in (("clip-score-keep", "clip-vit-large-patch14"), ("lpips-e", "alexnet-owt"), ("fid", "inception")):
+        with pytest.raises(EditkitError, match=rf"{tmp_path}.*{file}"):
+            metric(name)
+
+
+def test_a_difference_takes_pairs_alone() -> None:
+    pictures = Pictures.of(["a"] * 4, ["erase"] * 4, list("pqrs"), [0] * 4)
+    found = difference(metric("esr-1"), [0.0, 0.0, None, 1.0], [1.0, 1.0, 1.0, None], pictures)
+    assert found is not None and found["difference"]["count"] == 2
+    assert found["mcnemar"] == {"only_first": 0, "only_second": 2, "p": 0.5}
+    assert difference(metric("esr-1"), [None, 0.0], [1.0, None], pictures) is None
+
+
+def test_files_that_are_no_pictures_are_errors_in_their_place(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    names = ["good.png", "cut.png", "missing.png", "empty.png", "good.png"]
+    found = detect_files(NoDetector(), [tmp_path / name for name in names])
+    assert [one.error is None for one in found] == [True, False, False, False, True]
+    assert "missing.png cannot be read: FileNotFoundError" in str(found[2].error)
+
+
+def test_a_picture_is_named_by_case_and_seed() -> None:
+    assert Asked("00012", "p", 7).file == "00012_7.png"
+    assert isinstance(
+        Estimate.from_dict({"value": None, "low": None, "high": None, "count": 0, "clusters": 0}), Estimate
+    )

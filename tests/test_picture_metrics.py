@@ -1,0 +1,312 @@
+"""LPIPS, Fréchet distance and TIME's figures against formulas written out plainly."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.linalg import sqrtm
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from editkit.errors import EditkitError
+from editkit.numbers.detectors.registry import load_detector
+from editkit.numbers.fid import FrechetDistance, Moments, fid, frechet_distance, load_feature_set, moments
+from editkit.numbers.lpips import Lpips, PerceptualChange, alexnet, load_lpips
+from editkit.numbers.time_metrics import (
+    COLUMNS,
+    TimeFigures,
+    Trial,
+    detector_similarity,
+    read_time_trials,
+    time_figures,
+    time_outcomes,
+)
+from tests.pictures_of_emoji import drawn, noise, truncated
+
+CHANNELS = (64, 192, 384, 256, 256)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights with torchvision's names, classifier included."""
+    torch.manual_seed(0)
+    tensors = {f"features.{name}": one for name, one in alexnet().state_dict().items()}
+    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
+    torch.save(tensors | {"classifier.1.bias": torch.zeros(3)}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def linear(backbone: Path) -> Path:
+    path = backbone.with_name("alex.pth")
+    rows = {f"lin{n}.model.1.weight": torch.rand(1, width, 1, 1) for n, width in enumerate(CHANNELS)}
+    torch.save(rows, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lpips(backbone: Path, linear: Path) -> Lpips:
+    return load_lpips(backbone, linear)
+
+
+def naive_lpips(first: Image.Image, second: Image.Image, weights: dict[str, Tensor], rows: dict[str, Tensor]) -> float:
+    """Equation 1 of the paper, pixel by pixel, over the layers of AlexNet one after another."""
+
+    def layers(picture: Image.Image) -> list[np.ndarray]:
+        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255 * 2 - 1
+        mean, deviation = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+        x = (x - mean[:, None, None]) / deviation[:, None, None]
+        found = []
+        for number, stride, padding, pool in ((0, 4, 2, 0), (3, 1, 2, 1), (6, 1, 1, 1), (8, 1, 1, 0), (10, 1, 1, 0)):
+            x = F.max_pool2d(x, 3, 2) if pool else x
+            x = F.conv2d(x, weights[f"features.{number}.weight"], weights[f"features.{number}.bias"], stride, padding)
+            x = x.clamp(min=0)
+            found.append(x[0].double().numpy())
+        return found
+
+    total = 0.0
+    for number, (f, g) in enumerate(zip(layers(first), layers(second), strict=True)):
+        w = rows[f"lin{number}.model.1.weight"].flatten().double().numpy()
+        _, height, width = f.shape
+        for y in range(height):
+            for x in range(width):
+                a, b = (one[:, y, x] / (np.linalg.norm(one[:, y, x]) + 1e-10) for one in (f, g))
+                total += float(w @ (a - b) ** 2) / (height * width)
+    return total
+
+
+def test_lpips_against_the_plain_formula(lpips: Lpips, backbone: Path, linear: Path) -> None:
+    weights, rows = torch.load(backbone, weights_only=True), torch.load(linear, weights_only=True)
+    first, second = noise(3, (64, 72)), noise(3, (64, 72), seed=1)
+    expected = [naive_lpips(a, b, weights, rows) for a, b in zip(first, second, strict=True)]
+    assert min(expected) > 0.01
+    assert lpips.distances(first, second) == pytest.approx(expected, rel=1e-4)
+
+
+def test_lpips_against_its_package(lpips: Lpips, backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authors' network and weights; torchvision, which they want only for the shape of AlexNet, stood in for."""
+    if find_spec("lpips") is None:
+        pytest.skip("package lpips, the reference, is not installed: pip install --no-deps lpips")
+    for name in [name for name in sys.modules if name.split(".")[0] in ("lpips", "torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    shapes = ModuleType("torchvision")
+    features = alexnet().eval()
+    features.load_state_dict(
+        {n.removeprefix("features."): w for n, w in torch.load(backbone).items() if n.startswith("features")}
+    )
+    holder = nn.Module()
+    holder.features = features
+    shapes.models = type("models", (), {"alexnet": staticmethod(lambda pretrained: holder)})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", shapes)
+    import lpips as package
+
+    theirs: Any = package.LPIPS(net="alex", verbose=False)
+    first, second = noise(2), noise(2, seed=1)
+    pixels = [torch.from_numpy(np.stack([np.array(p) for p in group])).permute(0, 3, 1, 2) / 127.5 - 1
+              for group in (first, second)]  # fmt: skip
+    with torch.no_grad():
+        expected = theirs(*pixels).flatten().tolist()
+    for name in [name for name in sys.modules if name.split(".")[0] == "lpips"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert load_lpips(backbone).distances(first, second) == pytest.approx(expected, rel=1e-4)
+
+
+def test_lpips_is_a_distance(lpips: Lpips, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = [*noise(2), *drawn()], [*drawn(), *noise(2, seed=1)]
+    assert lpips.distances(first, first) == [0] * 6
+    there, back = lpips.distances(first, second), lpips.distances(second, first)
+    assert there == pytest.approx(back, rel=1e-5) and min(there) > 0
+    monkeypatch.setattr(lpips, "batch", 1)
+    assert lpips.distances(first, second) == pytest.approx(there, rel=1e-4)
+    assert lpips.distances([], []) == []
+
+
+def test_lpips_sizes(backbone: Path, linear: Path, lpips: Lpips) -> None:
+    resized = load_lpips(backbone, linear, size=64)
+    assert (resized.name, lpips.name) == ("lpips-alex-0.1@64", "lpips-alex-0.1")
+    assert resized.distances(noise(1, (90, 80)), noise(1)) != [0]
+    with pytest.raises(EditkitError, match=r"expected one size, found \(64, 64\) and \(90, 80\); name a size for all"):
+        lpips.distances(noise(1, (90, 80)), noise(1))
+    with pytest.raises(EditkitError, match="LPIPS: expected pairs of pictures, got 1 and 2"):
+        lpips.distances(noise(1), noise(2))
+
+
+def test_e_u_d() -> None:
+    change = PerceptualChange((0.5, 0.3), (0.1,))
+    assert (change.e, change.u, change.d) == pytest.approx((0.4, 0.1, 0.3))
+    assert PerceptualChange.higher_is_better == {"e": True, "u": False, "d": True}
+
+
+def test_weights_that_are_not_there(
+    backbone: Path, linear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    place = rf"{tmp_path}/hub/checkpoints"
+    with pytest.raises(
+        EditkitError, match=rf"AlexNet: no weights at {place}/alexnet-owt-7be5be79\.pth; put them there"
+    ):
+        load_lpips()
+    with pytest.raises(
+        EditkitError, match=rf"no weights at {place}/resnet50-11ad3fa6\.pth; put them there, from https"
+    ):
+        load_detector("resnet50")
+    with pytest.raises(EditkitError, match=rf"no weights at {place}/weights-inception-2015-12-05-6726825d\.pth; put"):
+        load_feature_set("inception")
+    with pytest.raises(EditkitError, match=r"LPIPS's AlexNet: .*alex\.pth holds the weights of something else"):
+        load_lpips(linear, linear)
+    with pytest.raises(EditkitError, match=r"linear weights: .*alexnet\.pth holds something else: no lin0\.model\.1"):
+        load_lpips(backbone, backbone)
+    monkeypatch.setattr("editkit.numbers.lpips.find_spec", lambda name: None)
+    with pytest.raises(EditkitError, match="package lpips is not installed; pip install --no-deps lpips, or name the"):
+        load_lpips(backbone)
+
+
+class Runs:
+    def __reduce__(self) -> Any:
+        return print, ("code of a pickle ran",)
+
+
+def test_no_code_of_a_weight_file_runs(linear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"features.0.weight": Runs()}, tmp_path / "bad.pth")
+    (tmp_path / "cut.pth").write_bytes(linear.read_bytes()[:200])
+    (tmp_path / "cut.safetensors").write_bytes(b"\0" * 4)
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, reason in {
+        "bad.pth": "cannot be read",
+        "cut.pth": "cannot be read",
+        "cut.safetensors": "cannot be read",
+        "list.pth": "expected a table of tensors in .*, found list",
+    }.items():
+        with pytest.raises(EditkitError, match=reason):
+            load_lpips(tmp_path / name, linear)
+    assert "code of a pickle" not in capsys.readouterr().out
+
+
+def test_frechet_distance_against_scipy() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(90, 12)) @ rng.normal(size=(12, 12)), rng.normal(1, 2, size=(70, 12))
+    means = [rows.mean(axis=0) for rows in (first, second)]
+    covs = [np.cov(rows, rowvar=False) for rows in (first, second)]
+    root: Any = sqrtm(covs[0] @ covs[1])
+    expected = np.sum((means[0] - means[1]) ** 2) + np.trace(covs[0] + covs[1] - 2 * root.real)
+    assert frechet_distance(gathered(first), gathered(second)) == pytest.approx(expected, rel=1e-9)
+
+
+def gathered(rows: np.ndarray, batch: int = 17) -> Moments:
+    found = Moments()
+    for start in range(0, len(rows), batch):
+        found.add(rows[start : start + batch])
+    return found
+
+
+def test_moments_do_not_depend_on_the_parts() -> None:
+    rows = np.random.default_rng(1).normal(100, 1, size=(53, 6))
+    for batch in (1, 7, 53):
+        found = gathered(rows, batch)
+        assert found.count == 53 and np.allclose(found.mean, rows.mean(axis=0), rtol=1e-12)
+        assert np.allclose(found.covariance, np.cov(rows, rowvar=False), rtol=1e-9)
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    """The same set: 0. Moved by v: |v|². Scaled by 2 about the mean: tr(C). Fewer rows than features: still real."""
+    rows = np.random.default_rng(2).normal(size=(9, 20))
+    first, moved, scaled = (gathered(one) for one in (rows, rows + 3, rows.mean(axis=0) * -1 + rows * 2))
+    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-8)
+    assert frechet_distance(first, moved) == pytest.approx(9 * 20, rel=1e-9)
+    assert frechet_distance(first, scaled) == pytest.approx(np.trace(np.cov(rows, rowvar=False)), rel=1e-9)
+    with pytest.raises(EditkitError, match="expected at least 2 pictures on either side, got 1"):
+        frechet_distance(first, gathered(rows[:1]))
+    with pytest.raises(EditkitError, match="the same features of both, got widths 20 and 3"):
+        frechet_distance(first, gathered(rows[:, :3]))
+
+
+def test_fid_with_the_judges_features() -> None:
+    """Pictures of the model are nearer to each other than to noise; the result says what was measured."""
+    features = load_feature_set("emoji-judge")
+    near = fid(drawn()[:2], drawn()[2:], features, "other pictures")
+    far = fid(drawn(), iter(noise(6)), features, "noise")
+    assert far.value > near.value > 0
+    assert far == FrechetDistance(far.value, "emoji-judge", "noise", 4, 6) and not far.higher_is_better
+    assert fid(drawn(), drawn(), features, "itself").value == pytest.approx(0, abs=1e-6)
+    assert np.allclose(moments(drawn(), features, batch=1).scatter, moments(drawn(), features).scatter, atol=1e-4)
+    assert features.features([]).shape == (0, 256)
+    with pytest.raises(EditkitError, match="features 'vgg': expected one of emoji-judge, inception"):
+        load_feature_set("vgg")
+
+
+def test_inception_without_its_package(linear: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(EditkitError, match=r"FID's Inception: needs torch_fidelity.*pip install 'editkit\[fid\]'"):
+        load_feature_set("inception", weights=linear)
+
+
+def test_a_broken_picture_is_named(lpips: Lpips, tmp_path: Path) -> None:
+    with pytest.raises(EditkitError, match=r"cut\.png: cannot be read"):
+        lpips.distances([truncated(tmp_path)], noise(1))
+
+
+def time_file(path: Path, **cells: str) -> Path:
+    row = {name: f"a {name}" for name in COLUMNS} | cells
+    path.write_text(",".join(row).replace("old", "Old") + "\n" + ",".join(row.values()) + "\n", encoding="utf-8")
+    return path
+
+
+def test_time_trials(tmp_path: Path) -> None:
+    trials = read_time_trials(time_file(tmp_path / "timed.csv", positive5="", gt5=""))
+    kinds = [trial.kind for trial in trials]
+    assert [kinds.count(kind) for kind in ("efficacy", "generality", "specificity")] == [1, 4, 5]
+    assert trials[0] == Trial("efficacy", "a old", "a new", "a old")
+    assert Trial("generality", "a positive2", "a gt2", "a positive2") in trials
+    assert Trial("specificity", "a negative3", "a negative3", "a gn3") in trials
+
+
+def test_bad_time_files(tmp_path: Path) -> None:
+    path = tmp_path / "timed.csv"
+    for cells, message in (
+        ({"gt2": ""}, "line 2: expected positive2 and gt2 both or neither"),
+        ({"new": " "}, "line 2: expected an edit, old and new are 'a old' and ''"),
+        ({"gn5": "a, b"}, "line 2: more cells than columns; quote the ones that hold commas"),
+    ):
+        with pytest.raises(EditkitError, match=message):
+            read_time_trials(time_file(path, **cells))
+    for text, message in (("old,new\na,b\n", "positive1 is not there"), (",".join(COLUMNS) + "\n", "and no rows")):
+        path.write_text(text)
+        with pytest.raises(EditkitError, match=message):
+            read_time_trials(path)
+    with pytest.raises(EditkitError, match=r"none\.csv: expected a CSV file, but it cannot be read"):
+        read_time_trials(tmp_path / "none.csv")
+
+
+def test_time_by_the_judge() -> None:
+    """Pictures of a church, a dog, a pizza and a rocket, as if an edit had turned dogs into pizzas."""
+    church, dog, pizza, rocket = drawn()
+    trials = [
+        Trial("efficacy", "a dog", "a pizza", "a dog"),
+        Trial("efficacy", "a dog", "a pizza", "a dog"),
+        Trial("generality", "a dog on a red background", "a pizza on a red background", "a dog on a red background"),
+        Trial("specificity", "a church", "a church", "a pizza"),
+        Trial("specificity", "a rocket", "a rocket", "a pizza"),
+    ]
+    alike = detector_similarity(load_detector("emoji-judge"))
+    outcomes = time_outcomes([pizza, dog, pizza, church, rocket], trials, alike)
+    assert outcomes == [True, False, True, True, True]
+    figures = time_figures(trials, outcomes)
+    assert [rate.value for rate in (figures.efficacy, figures.generality, figures.specificity)] == [0.5, 1, 1]
+    assert TimeFigures.higher_is_better and figures.efficacy.interval[0] < 0.5 < figures.efficacy.interval[1]
+    with pytest.raises(EditkitError, match="expected a label of the detector in 'a gnu in space', found none"):
+        alike([church], [["a gnu in space"]])
+    with pytest.raises(EditkitError, match="expected a picture a trial, got 1 and 5"):
+        time_outcomes([church], trials, alike)
+
+
+def test_a_draw_is_a_failure() -> None:
+    trial = Trial("efficacy", "a dog", "a pizza", "a dog")
+    assert time_outcomes(noise(1), [trial], lambda pictures, texts: np.ones((1, 2))) == [False]

@@ -1,0 +1,338 @@
+"""The gradient stage as a run: points, resuming, interruptions, parameters, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import editkit
+from editkit.edit.options import defaults as edit_defaults
+from editkit.edit.tuned import Tuned
+from editkit.model.editable import EditableModel, open_model
+from editkit.refine import loop
+from editkit.refine.denoisers import Denoisers
+from editkit.refine.latents import Sampler
+from editkit.refine.options import RefineOptions, defaults
+from editkit.refine.refine import refine
+from tests.test_refine_losses import tiny_unet
+
+WORDS = ["dog", "cat", "tree", "house", "car", "river", "mountain", "table"]
+SMALL: dict[str, Any] = {"batch": 2, "k": 4, "sampling_steps": 4, "steps": 4, "rate": 1e-3, "mixed_precision": "no"}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd: Path) -> EditableModel:
+    return open_model(tiny_sd)
+
+
+@pytest.fixture(scope="module")
+def edit(model: EditableModel) -> editkit.Edit:
+    return editkit.erase(
+        model, ["church"], [" "], options=edit_defaults("uce", "none"), vocabulary=WORDS, checked=False
+    )
+
+
+def run(model: EditableModel, out: Path, resume: bool = False, start: Any = None, **options: Any) -> Tuned:
+    concepts = () if start is not None else ("church", "boat")
+    return refine(
+        model, out, concepts, start, options=defaults(**{**SMALL, **options}), vocabulary=WORDS, device="cpu",
+        resume=resume,
+    )  # fmt: skip
+
+
+def equal(one: Tuned, other: Tuned) -> bool:
+    tensors = all(one.tensors[name].equal(value) for name, value in other.tensors.items())
+    factors = [(one.factors[name], value) for name, value in other.factors.items()]
+    return tensors and all(a.up.equal(b.up) and a.down.equal(b.down) for a, b in factors)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_latents_are_at_the_step_that_they_are_labelled_with(kind: str) -> None:
+    """With a network that knows the picture x₀ and its noise, a trajectory is `add_noise` at every t."""
+    from diffusers import DDIMScheduler
+
+    zero_snr = kind == "v_prediction"
+    settings: Any = {
+        "prediction_type": kind,
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "timestep_spacing": "trailing" if zero_snr else "leading",
+        "rescale_betas_zero_snr": zero_snr,
+    }
+    scheduler: Any = DDIMScheduler(**settings)
+    known = scheduler.alphas_cumprod.double()
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(2, 2, 4, 4, generator=generator, dtype=torch.float64)
+    seen: dict[str, Tensor] = {}
+
+    class Oracle:
+        counter = Denoisers(tiny_unet()).counter
+
+        def student(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
+            rows = len(z) // 2
+            a = known[t][:rows, None, None, None]
+            mine = clean[:rows]
+            noise = seen.setdefault(str(rows), (z[:rows] - a.sqrt() * mine) / (1 - a).sqrt())
+            out = noise if kind == "epsilon" else a.sqrt() * noise - (1 - a).sqrt() * mine
+            return torch.cat([out, out])
+
+    oracle: Any = Oracle()
+    sampler = Sampler(oracle, scheduler, (2, 4, 4), 10, 3.0, torch.device("cpu"))
+    concept = torch.tensor([0, 1])
+    texts = lambda concept, template: torch.zeros(len(concept), 5, 6)  # noqa: E731
+    neutral = torch.zeros(1, 5, 6)
+    points = sampler.bank(concept, concept, texts, neutral, generator)
+    assert len(points) == 20 and len(points.t.unique()) == 10
+    for row in range(len(points)):
+        which = int(points.concept[row])
+        wanted = scheduler.add_noise(clean[which], seen["2"][which], points.t[row])
+        assert torch.allclose(points.z[row].double(), wanted, atol=1e-5)
+    for seed in range(5):
+        seen.clear()
+        one = sampler.fresh(concept[:1], concept[:1], texts, neutral, torch.Generator().manual_seed(seed))
+        if seen:  # a trajectory cut before its first step asks for nothing
+            wanted = scheduler.add_noise(clean[0], seen["1"][0], one.t[0])
+            assert torch.allclose(one.z[0].double(), wanted, atol=1e-5)
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"search": "gumbel", "refresh": 7},
+    {"search": "gumbel", "recipe": "authors", "bank": False, "batch": 1},
+    {"search": "exact", "search_every": 3, "refresh": 4},
+    {"search": "closed-form", "search_every": 3},
+    {"objective": "age", "search": "gumbel", "accumulate": 2},
+    {"objective": "ca"},
+    {"param": "lora:2", "search": "closed-form"},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda one: "-".join(str(value) for value in one.values()))
+def test_a_killed_run_resumes_to_the_same_bits(
+    options: dict[str, Any], model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 steps against 10, three more that are lost, and 10 again."""
+    options = {**options, "steps": 20, "save_every": 10}
+    whole = run(model, tmp_path / "a", **options)
+    step = loop.Trainer.step
+
+    def killed(self: Any, i: int) -> Any:
+        if i == 13:
+            raise ZeroDivisionError
+        return step(self, i)
+
+    monkeypatch.setattr(loop.Trainer, "step", killed)
+    with pytest.raises(ZeroDivisionError):
+        run(model, tmp_path / "b", **options)
+    monkeypatch.setattr(loop.Trainer, "step", step)
+    resumed = run(model, tmp_path / "b", resume=True, **options)
+    assert equal(whole, resumed)
+    log = [[json.loads(line) for line in (tmp_path / name / loop.LOG).open()] for name in "ab"]
+    assert [one["step"] for one in log[1]] == list(range(1, 21))
+    assert [one["loss"] for one in log[0]] == [one["loss"] for one in log[1]]
+    assert [one["found"] for one in log[0]] == [one["found"] for one in log[1]]
+
+
+def test_a_resumed_run_must_be_the_same_run(model: EditableModel, tmp_path: Path) -> None:
+    run(model, tmp_path / "a", steps=2)
+    with pytest.raises(editkit.EditkitError, match=r"of a run with lamb 1\.0, not 2\.0; resume with the same options"):
+        run(model, tmp_path / "a", resume=True, lamb=2.0)
+    with pytest.raises(editkit.EditkitError, match="--resume to go on, or --force to start again"):
+        run(model, tmp_path / "a")
+    with pytest.raises(editkit.EditkitError, match="no checkpoint to resume from"):
+        run(model, tmp_path / "b", resume=True)
+    (tmp_path / "a" / "checkpoint.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(editkit.EditkitError, match="cannot be read as a checkpoint"):
+        run(model, tmp_path / "a", resume=True)
+
+
+def test_a_folder_of_something_else_is_not_replaced(model: EditableModel, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(editkit.EditkitError, match="give another --out"):
+        refine(model, tmp_path, ["church"], options=RefineOptions(steps=1), vocabulary=WORDS, force=True)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
+    model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(model, tmp_path / "a", steps=2)
+    kept = (tmp_path / "a" / "checkpoint.pt").read_bytes()
+    student = Denoisers.student
+    monkeypatch.setattr(Denoisers, "student", lambda self, *a, **b: student(self, *a, **b) * float("inf"))
+    with pytest.raises(editkit.EditkitError, match=r"the loss is (nan|inf) at step 2; the last checkpoint is kept"):
+        run(model, tmp_path / "a", resume=True, steps=4)
+    assert (tmp_path / "a" / "checkpoint.pt").read_bytes() == kept
+
+
+def test_out_of_memory_says_what_helps(model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any, **how: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Denoisers, "student", full)
+    with pytest.raises(editkit.EditkitError, match="--gradient-checkpointing, --param kv, --param lora:16"):
+        run(model, tmp_path / "a", steps=1)
+
+
+PARAMETERS = {
+    "xattn": lambda name: "attn2" in name,
+    "kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
+    "selfattn": lambda name: "attn1" in name,
+    "noxattn": lambda name: not any(one in name for one in ("attn2", "time_embedding", "conv_norm_out", "conv_out")),
+    "full": lambda name: True,
+}
+
+
+@pytest.mark.parametrize("param", PARAMETERS)
+def test_a_group_changes_its_parameters_and_no_other(param: str, model: EditableModel, tmp_path: Path) -> None:
+    tuned = run(model, tmp_path / "a", param=param, objective="esd", steps=2)
+    pipe = editkit.load(model.source)
+    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+    with tuned.applied(pipe):
+        changed = {name for name, value in pipe.unet.state_dict().items() if not value.equal(before[name])}
+    assert all(value.equal(before[name]) for name, value in pipe.unet.state_dict().items())
+    assert changed and changed <= set(tuned.names)
+    assert set(tuned.names) == {name for name in before if PARAMETERS[param](name)}
+
+
+def test_sizes_of_the_groups_on_sd14() -> None:
+    """Tensors and parameters of SD 1.4, as the papers count them."""
+    from diffusers import UNet2DConditionModel
+
+    from editkit.refine.parameters import Parameters
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
+    sizes = {}
+    for name in PARAMETERS:
+        inside = [value for key, value in unet.named_parameters() if key in Parameters.parse(name)]
+        sizes[name] = len(inside), round(sum(value.numel() for value in inside) / 1e6, 2)
+    assert sizes["xattn"] == (80, 43.96) and sizes["kv"] == (32, 19.17)
+    assert sizes["full"][1] == 859.52 and sizes["noxattn"][1] == pytest.approx(813.5, abs=0.1)
+
+
+@pytest.mark.parametrize("text", ["lora", "lora:0", "attn9", "xattn:3", "attn9+lora:4"])
+def test_unknown_parameters_are_refused(text: str) -> None:
+    with pytest.raises(
+        editkit.EditkitError, match="--param: must be one of xattn, kv, selfattn, noxattn, full, or lora"
+    ):
+        RefineOptions(param=text)
+
+
+def test_a_warm_start_begins_at_the_edit_and_its_teacher_at_the_model(
+    model: EditableModel, edit: editkit.Edit, tmp_path: Path
+) -> None:
+    tuned = run(model, tmp_path / "a", start=edit, steps=1, rate=1e-12, search="exact")
+    edited = edit.weights(model.projections)
+    assert all(torch.allclose(tuned.tensors[name], W, atol=1e-6) for name, W in edited.items())
+    entry = json.loads((tmp_path / "a" / loop.LOG).read_text())
+    assert entry["preserve"] > 1e-6  # the student is not the teacher
+    cold = run(model, tmp_path / "b", steps=1, search="exact")
+    assert cold.record["figures"]["preserve_mean"] < 1e-9
+
+
+def test_a_lora_on_a_warm_start_holds_both(model: EditableModel, edit: editkit.Edit, tmp_path: Path) -> None:
+    tuned = run(model, tmp_path / "a", start=edit, steps=3, param="lora:2", search="closed-form")
+    assert tuned.is_lora and not tuned.tensors
+    whole = run(model, tmp_path / "b", start=edit, steps=1, rate=1e-12, param="lora:2", search="closed-form")
+    now = whole.weights(model.tensors(whole))
+    assert all(torch.allclose(now[name], W, atol=1e-5) for name, W in edit.weights(model.projections).items())
+    first = [json.loads((tmp_path / name / loop.LOG).read_text().splitlines()[0])["preserve"] for name in "ab"]
+    copied = run(model, tmp_path / "c", start=edit, steps=1, search="closed-form")
+    assert first[0] == pytest.approx(first[1]) == pytest.approx(copied.record["figures"]["preserve_mean"], rel=1e-3)
+
+
+def test_the_words_that_are_searched_leave_out_what_is_erased(model: EditableModel, tmp_path: Path) -> None:
+    words = ["church", "churches", "boat", "dog", "cat", "tree", "photo"]
+    refine(
+        model, tmp_path / "a", ["church", "boat"], guides=["photo"], vocabulary=words, device="cpu",
+        options=defaults(**{**SMALL, "search": "exact", "k": 100}),
+    )  # fmt: skip
+    found = {word for line in (tmp_path / "a" / loop.LOG).open() for word in json.loads(line)["found"]}
+    assert found and found <= {"dog", "cat", "tree"}
+
+
+def test_a_bank_needs_a_tenth_of_the_passes(model: EditableModel, tmp_path: Path) -> None:
+    usual: dict[str, Any] = {"batch": 1, "steps": 40, "sampling_steps": 50, "save_every": 1000}
+    passes = [
+        run(model, tmp_path / str(bank), bank=bank, refresh=40, **usual).record["figures"]["passes"]
+        for bank in (True, False)
+    ]
+    # two concepts, 50 steps, 49 of them guided, once; and the teacher's neutral output for each of the 100 points
+    assert passes[0] == {"latents": 2 * 49 * 2, "loss": 100 + 40 * 3, "search": 40 * 2 * 2}
+    assert passes[1]["loss"] == 40 * 4 and passes[1]["search"] == passes[0]["search"]
+    assert sum(passes[1].values()) > 10 * (sum(passes[0].values()) - 196 - 100) + 196 + 100
+
+
+def cli(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "editkit_cli", *map(str, words)],
+        cwd=cwd, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def command(tiny_sd: Path) -> list[str | Path]:
+    words = ["refine", "--model", tiny_sd, "--concept", "church", "--objective", "esd", "--param", "kv"]
+    return [*words, "--sampling-steps", "4", "--mixed-precision", "no", "--out", "run"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_exits_130(tiny_sd: Path, tmp_path: Path) -> None:
+    process = cli(*command(tiny_sd), "--steps", "100000", cwd=tmp_path)
+    log = tmp_path / "run" / loop.LOG
+    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 3):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    done = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
+    assert done == len(log.read_text().splitlines()) > 3
+    process = cli(*command(tiny_sd), "--steps", str(done + 2), "--resume", cwd=tmp_path)
+    assert process.wait(60) == 0
+    assert editkit.load_edit(tmp_path / "run").record["figures"]["steps"] == done + 2
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_the_last_checkpoint(tiny_sd: Path, tmp_path: Path) -> None:
+    """The second save writes half a file and is killed there."""
+    half = (
+        "import os, signal, sys, torch; whole, count = torch.save, []\n"
+        "def save(state, path):\n"
+        "    count.append(1); whole(state, path)\n"
+        "    if len(count) == 2:\n"
+        "        data = open(path, 'rb').read(); open(path, 'wb').write(data[:len(data) // 2])\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "torch.save = save\n"
+        "from editkit_cli.main import app; app(sys.argv[1:])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    words = [*map(str, command(tiny_sd)), "--steps", "9", "--save-every", "3"]
+    done = subprocess.run([sys.executable, "-c", half, *words], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert cli(*words, "--resume", cwd=tmp_path).wait(60) == 0
+    whole = cli(*[one if one != "run" else "whole" for one in words], cwd=tmp_path)
+    assert whole.wait(60) == 0
+    assert equal(*(editkit.load_edit(tmp_path / name) for name in ("run", "whole")))  # pyright: ignore
+
+
+def test_options_are_checked() -> None:
+    for given, said in (
+        ({"objective": "sgd"}, "--objective: must be one of naive, esd, ca, ap, age, but got 'sgd'"),
+        ({"search": "random"}, "--search: must be one of gumbel, exact, closed-form, but got 'random'"),
+        ({"steps": 0}, "--steps: expected at least 1, got 0"),
+        ({"rate": 0.0}, "--rate: expected a number above 0, got 0.0"),
+        ({"batch": 3, "accumulate": 2}, "--accumulate: 2 parts do not divide a batch of 3"),
+    ):
+        with pytest.raises(editkit.EditkitError, match=said):
+            replace(RefineOptions(), **given)
