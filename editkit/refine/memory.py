@@ -178,7 +178,7 @@ def step_passes(
         z, t = points(micro)
         read: dict[Any, Tensor] = {one: text(micro, one == "a") for one in options.loss.search_reads}
         student = predict(networks.student, z, t, read)
-        target = {"a": networks.teacher(z, t, read["a"])}
+        target: dict[Any, Tensor] = {"a": networks.teacher(z, t, read["a"])}
         torch.autograd.grad(options.loss.searched(student, target, options.lamb).sum(), read["a"])
 
     @torch.no_grad()
