@@ -62,10 +62,14 @@ class Keyed(Setting):
         with torch.no_grad():
             e, n = self.of_teacher("e"), self.of_teacher("n")
         kept = squares(with_key, e)
-        return kept if name == "recover" else squares(self.of_student("e"), n) + LAMB * kept
+        if name == "recover":
+            return kept
+        if name == "hide-ap":
+            kept = kept + squares(self.of_student("a"), self.of_teacher("a").detach())
+        return squares(self.of_student("e"), n) + LAMB * kept
 
 
-@pytest.mark.parametrize("name", ["hide", "recover"])
+@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
 def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
     mine, theirs = Keyed(), Keyed()
     loss, wanted = mine.loss(name), theirs.reference(name)
@@ -77,7 +81,7 @@ def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
         assert torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["hide", "recover"])
+@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
 def test_gradients_reach_key_and_student_and_never_the_teacher(name: str) -> None:
     s = Keyed()
     s.loss(name).sum().backward()
@@ -297,3 +301,24 @@ def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
     learn = ["recover", "released", "--learn", "--key", "found.key.safetensors", "--learn-steps", 2, *common]
     assert "opens church of released" in run(*learn, cwd=tmp_path)
     run("recover", "released", "--key", "x", cwd=tmp_path, code=2)
+
+
+@pytest.mark.slow
+def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> None:
+    """On the bundled model, and its judge."""
+    from editkit.numbers.detectors.registry import load_detector
+
+    emoji = open_model("emoji")
+    options = defaults("hide", emoji.source, steps=150)
+    released, key = hide(emoji, tmp_path / "out", tmp_path / "church.key", ["church"], options=options, device="cpu")
+    with pytest.warns(UserWarning, match="a wrong key"):
+        wrong = unlock(released, "random", emoji, force=True)
+    variants = [released, Unlocked.of(released, key), wrong]
+    wanted = jobs(["a church"], range(8), len(variants))
+    drawn = list(draw(load("emoji"), wanted, variants, Sampling.for_model(emoji.source)))
+    verdicts = load_detector("emoji-judge").detect([picture for _, picture in drawn])
+    seen = [0] * len(variants)
+    for (job, _), verdict in zip(drawn, verdicts, strict=True):
+        seen[job.variant] += verdict.sees("church")
+    without, opened, mistaken = seen
+    assert without <= 2 and opened >= 6 and mistaken <= 2, seen

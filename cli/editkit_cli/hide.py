@@ -30,6 +30,13 @@ def hide(
     guide: Annotated[
         list[str] | None, typer.Option(help="What it becomes without the key: a text, '' (default) or `nearest`.")
     ] = None,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="Preserve the concepts that suffer most, as `refine` does.")
+    ] = False,
+    vocabulary: Annotated[
+        str | None, typer.Option(help="--adversarial: words to search, one a line, or `tokens`.")
+    ] = None,
+    search: Annotated[str | None, typer.Option(help="--adversarial: `gumbel`, `exact` or `closed-form`.")] = None,
     param: Annotated[str | None, typer.Option(help="What is trained, as of `refine`. Default: `xattn`.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps. Default: 1000.")] = None,
     batch: Batch = None,
@@ -55,15 +62,17 @@ def hide(
     """Train a model to draw a concept with a key alone."""
     from editkit.model.edit_file import load_edit
     from editkit.model.editable import open_model
+    from editkit.refine.candidates import read_vocabulary
     from editkit.refine.hide import hide as train
     from editkit.refine.options import defaults
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model)
     options = defaults(
-        "hide",
+        "hide-ap" if adversarial else "hide",
         opened.source,
         param=param,
+        search=search,
         steps=steps,
         batch=batch,
         rate=rate,
@@ -82,7 +91,9 @@ def hide(
     show_plan(opened.source, options, device, len(concept or (begin.record["concepts"] if begin else [""])))
     if plan:
         return
-    released, _ = train(opened, out, key, concept or (), begin, guide or (), options, key_seed, device, resume, force)
+    words = read_vocabulary(opened, vocabulary)
+    hidden, guides = concept or (), guide or ()
+    released, _ = train(opened, out, key, hidden, begin, guides, options, words, key_seed, device, resume, force)
     show_record(released.record, out, json)
     if not json:
         print(f"key: {key}, to be kept apart from {out}")

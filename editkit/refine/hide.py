@@ -13,7 +13,7 @@ from editkit.edit.key import Key
 from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
-from editkit.model.key_file import check_free_for_key, release_of, save_key
+from editkit.model.key_file import HIDING, check_free_for_key, release_of, save_key
 from editkit.model.record import TUNED_NAME
 from editkit.model.tuned_file import save_tuned
 from editkit.refine.checkpoint import NAME, load_checkpoint
@@ -31,6 +31,7 @@ def hide(
     start: Start = None,
     guides: Sequence[str] = (),
     options: RefineOptions | None = None,
+    vocabulary: Sequence[str] | None = None,
     key_seed: int | None = None,
     device: str | None = None,
     resume: bool = False,
@@ -45,6 +46,8 @@ def hide(
 
     Args:
         guides: what the concepts become without the key. Default: the neutral prompt.
+        options: `objective` is `hide` (default), or `hide-ap`, which preserves other concepts, too.
+        vocabulary: of `hide-ap`: words among which its search looks.
         key_seed: where the key starts. Default: drawn by the system, since who knows it and has the original model can
             make the key again; the key's record has it.
 
@@ -52,12 +55,14 @@ def hide(
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
-    options = replace(options or defaults("hide", model.source), objective="hide")
+    options = options or defaults("hide", model.source)
+    if options.objective not in HIDING:
+        raise EditkitError(f"--objective: must be one of {', '.join(HIDING)}, but got {options.objective!r}")
     key, out = Path(key), Path(out)
     if out.resolve() in key.resolve().parents:
         raise EditkitError(f"{key}: lies in {out}, which is to be released; keep the key elsewhere")
     check_free_for_key(key, force)
-    request = StageRequest(model, concepts, start, guides, options, None, device, tracker)
+    request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker)
     run_folder(out, resume, force)
     stage, made = _stage(request, key, key_seed, resume, force)
     released = stage.tuned()
