@@ -59,11 +59,20 @@ class Sampler:
     guidance: float
     device: torch.device
 
-    def bank(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
-        """Every step of one student trajectory for each of the given prompts."""
+    def bank(
+        self,
+        concept: Tensor,
+        template: Tensor,
+        texts: Texts,
+        neutral: Tensor,
+        seed: torch.Generator,
+        teacher: bool = False,
+    ) -> Points:
+        """Every step of one trajectory, of the student or the teacher, for each of the given prompts."""
+        network = self.networks.teacher if teacher else self.networks.student
         last = torch.full((len(concept),), self.steps - 1)
         with self.networks.counter.purpose("latents"):
-            seen = self._seen(self.networks.student, texts(concept, template), neutral, seed, last)[0]
+            seen = self._seen(network, texts(concept, template), neutral, seed, last)[0]
         return joined([Points(z, t, concept, template) for z, t, _ in seen])
 
     def fresh(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
