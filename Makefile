@@ -10,7 +10,7 @@ INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench model table
+.PHONY: help demo test browser bench model table
 
 help:
 	@echo "make demo   remove a concept from the bundled model and draw before and after"
@@ -27,11 +27,18 @@ demo: $(VENV)/.installed
 		--seeds 0-7 --out demo/church.png --force
 	@echo "The picture is at $(CURDIR)/demo/church.png"
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev | browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest
+
+# The report is tested in a real browser: Debian's, which root may install. Elsewhere these tests say why they are skipped.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; \
+	} || echo "no chromium: the tests of the report in a browser are skipped"
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/bench/closed_form.py

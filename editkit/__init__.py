@@ -45,8 +45,7 @@ _HOMES = {
 }
 __all__ = [
     "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "defaults", "edit_prompt", "erase", "evaluate",
-    "export",
-    "load", "load_edit", "open_model", "save_edit",
+    "export", "load", "load_edit", "open_model", "save_edit",
 ]  # fmt: skip
 
 

@@ -54,3 +54,22 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-sd"
     pipe.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A report of the bundled model with and without "church", and what is in it. One prompt would be markup."""
+    from editkit.edit.options import defaults
+    from editkit.editing import erase
+    from editkit.model.edit_file import save_edit
+    from editkit.model.editable import open_model
+    from editkit.report.compare import compare_report
+
+    folder = tmp_path_factory.mktemp("report")
+    for name, protect in (("church-uce", "none"), ("church-prior", "prior")):
+        edit = erase(open_model("emoji"), ["church"], options=defaults("uce", protect))
+        save_edit(edit, folder / f"{name}.safetensors")
+    edits = ["base", *(str(folder / f"{name}.safetensors") for name in ("church-uce", "church-prior"))]
+    prompts = ["a church", 'a <b>dog</b> & "co" \'', "a mosque"]
+    made = compare_report("emoji", edits, prompts, "0-2", folder / "out", steps=6)
+    return folder / "out", made

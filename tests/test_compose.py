@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from editkit.edit.edit import EVERYWHERE, Edit
 from editkit.edit.edit_map import EditMap
 from editkit.errors import EditkitError
-from editkit.model.edit_file import compose_files, load_linear, save_edit
+from editkit.model.edit_file import compose_files, load_edit, save_edit
 
 D = 12
 NAMES = ("down.0.attn2.to_k.weight", "down.0.attn2.to_v.weight", "add_embedding.linear_1.weight")
@@ -72,6 +72,12 @@ def test_scale_interpolates_the_weights(strength: float) -> None:
     assert one.scale(strength).scale(0.5).record["scale"] == strength / 2
 
 
+def loaded(path: Path) -> Edit:
+    found = load_edit(path)
+    assert isinstance(found, Edit)
+    return found
+
+
 def test_a_scale_out_of_range_is_named() -> None:
     with pytest.raises(EditkitError, match="--scale: expected a number between"):
         edit(1).scale(float("nan"))
@@ -81,7 +87,7 @@ def test_a_scale_out_of_range_is_named() -> None:
 def test_the_file_keeps_every_map(keys: tuple[str, ...], tmp_path: Path) -> None:
     one, W = edit(5, keys), weights(6)
     save_edit(one, tmp_path / "e.safetensors")
-    again = load_linear(tmp_path / "e.safetensors")
+    again = loaded(tmp_path / "e.safetensors")
     assert set(again.maps) == set(keys) and again.record["concepts"] == ["c5"]
     for name, value in one.weights(W).items():
         assert float((again.weights(W)[name] - value).norm() / value.norm()) < 1e-6
@@ -96,7 +102,7 @@ def test_a_shared_down_factor_is_stored_once(tmp_path: Path) -> None:
     )
     saved = (tmp_path / "own.safetensors").stat().st_size - (tmp_path / "shared.safetensors").stat().st_size
     assert saved >= 2 * down.numel() * 4
-    again = load_linear(tmp_path / "shared.safetensors")
+    again = loaded(tmp_path / "shared.safetensors")
     save_edit(again, tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").stat().st_size == (tmp_path / "shared.safetensors").stat().st_size
 
@@ -107,6 +113,6 @@ def test_compose_files(tmp_path: Path) -> None:
     out = tmp_path / "both.safetensors"
     compose_files([tmp_path / "1.safetensors", tmp_path / "2.safetensors"], out, 0.5)
     expected = edit(1).then(edit(2)).scale(0.5).map.dense()
-    assert float((load_linear(out).map.dense() - expected).norm() / expected.norm()) < 1e-6
+    assert float((loaded(out).map.dense() - expected).norm() / expected.norm()) < 1e-6
     with pytest.raises(EditkitError, match="not overwritten unasked"):
         compose_files([out], out)

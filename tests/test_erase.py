@@ -25,7 +25,7 @@ def emoji() -> EditableModel:
 
 def subject(model: EditableModel, word: str, map_of: Any = None) -> torch.Tensor:
     """The subject row of "a WORD", through an edit's map."""
-    row = model.encoder.encode([f"a {word}"])[0, model.encoder.subject_at("a {}", word)]
+    row = model.encoder.encode([f"a {word}"])[0][model.encoder.subject_at("a {}", word)]
     return row if map_of is None else map_of.map.embeddings(row)
 
 

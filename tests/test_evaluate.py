@@ -262,8 +262,11 @@ def test_pictures_that_cannot_be_judged_are_failures_and_shown(folder: Path, tmp
 def test_a_class_that_the_detector_has_no_word_for_is_not_erased(folder: Path, tmp_path: Path) -> None:
     suite = tmp_path / "s.toml"
     suite.write_text(SUITE.replace('"pizza"', '"tench"'))
-    with pytest.raises(EditkitError, match=r"emoji-judge: says 'tench' of no picture, so it may not know the class"):
+    with pytest.raises(EditkitError, match=r"emoji-judge: never says 'tench', so the class would count as erased"):
         small(folder, tmp_path / "out", ["base"], suite=suite)
+    with pytest.raises(EditkitError, match=r"metric ner-eight-0.5: expected detections of nudenet"):
+        small(folder, tmp_path / "out", ["base"], metrics=["ner-eight-0.5"])
+    assert not (tmp_path / "out").exists()  # found out before drawing
 
 
 def test_python_is_as_short_as_the_command_line(folder: Path, tmp_path: Path) -> None:
@@ -291,7 +294,7 @@ def test_two_processes_judge_once(folder: Path, tmp_path: Path) -> None:
 
 
 class Parts:
-    """Stands in for NudeNet: a box in every picture but the second."""
+    """Stands in for NudeNet: a box in every picture but the third, the first being the grey one that it is tried on."""
 
     name = "parts-1"
 
@@ -303,7 +306,7 @@ class Parts:
         for _ in pictures:
             self.asked += 1
             box = Detection(("FEET_EXPOSED",), (0.65,), ((0.0, 0.0, 9.0, 9.0),))
-            found.append(Detection() if self.asked == 2 else box)
+            found.append(Detection() if self.asked == 3 else box)
         return found
 
 

@@ -14,7 +14,7 @@ from editkit.edit.edit import Edit
 from editkit.edit.options import defaults
 from editkit.editing import erase
 from editkit.model.apply import applied
-from editkit.model.edit_file import load_edit, load_linear, save_edit
+from editkit.model.edit_file import load_edit, save_edit
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
 from editkit.pictures.sampler import Job, Sampling, draw, jobs
@@ -78,7 +78,8 @@ def test_apply_and_revert_give_back_the_bits(emoji: Any, church: Edit) -> None:
 
 def test_edit_file_keeps_the_map(church: Edit, tmp_path: Path) -> None:
     save_edit(church, tmp_path / "e.safetensors")
-    again = load_linear(tmp_path / "e.safetensors")
+    again = load_edit(tmp_path / "e.safetensors")
+    assert isinstance(again, Edit)
     rows = torch.randn(50, church.map.width, dtype=torch.float64)
     moved, same = church.map.embeddings(rows), again.map.embeddings(rows)
     assert (moved - same).norm() < 1e-6 * moved.norm()

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 
 import editkit
 from editkit.edit.options import defaults
+from editkit.embeddings.request import average_of, concept_rows
 from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
 from tests import tiny_pipelines
+from tests.tiny_pipelines import WORDS
 
 FAMILIES = ("sdxl", "sd3", "flux1")
 KINDS = {"sdxl": "StableDiffusionXLPipeline", "sd3": "StableDiffusion3Pipeline", "flux1": "FluxPipeline"}
@@ -131,3 +133,21 @@ def test_an_edit_of_another_family_is_refused(folders: dict[str, Path]) -> None:
         editkit.export(edit, open_model(folders["sdxl"]), "never.safetensors")
     with pytest.raises(editkit.EditkitError, match=r"no such projection|width"):
         editkit.applied(stock("sdxl", folders["sdxl"]), edit).__enter__()
+
+
+def test_the_average_takes_few_prompts_of_an_encoder_that_runs_its_whole_length(folders: dict[str, Path]) -> None:
+    model = open_model(folders["sd3"])
+    clip, t5 = model.encoders["text"]
+    seen: dict[int, int] = {}
+    for encoder in (clip, t5):
+        states = encoder.states
+
+        def counted(prompts: Any, *how: Any, mine: Any = states, key: int = id(encoder)) -> Any:
+            seen[key] = seen.get(key, 0) + len(prompts)
+            return mine(prompts, *how)
+
+        encoder.states = counted
+    words = [f"{one} of {other}" for one in WORDS for other in WORDS][:70]
+    rows = concept_rows((clip, t5), "church", average_of(words), ("{}", "a {}"), "tail")
+    assert seen == {id(clip): 2 * (64 + 1), id(t5): 2 * (8 + 1)}
+    assert rows.source.shape == rows.target.shape

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from editkit.errors import EditkitError
-from editkit_cli import edits, evaluate, hide, inspection, models, pictures, refine
+from editkit_cli import edits, evaluate, hide, inspection, models, pictures, refine, report
 
 app = typer.Typer(
     name="editkit",
@@ -37,9 +37,11 @@ app.command()(hide.hide)
 app.command()(hide.recover)
 app.command()(inspection.inspect)
 app.command()(pictures.generate)
-app.command()(pictures.compare)
+app.command()(report.compare)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.suites)
+app.command()(report.sensitivity)
+app.command()(report.graph)
 app.command(name="models")(models.models)
 app.command()(models.families)
 app.command()(models.info)

@@ -1,4 +1,4 @@
-"""`editkit generate` and `compare`."""
+"""`editkit generate`, and the options of drawing."""
 
 from __future__ import annotations
 
@@ -53,29 +53,6 @@ def generate(
         print(f"{count} pictures written to {out}" + (f", {skipped} were there already" if skipped else ""))
         return
     generate_grid(model, prompt or [], edit, seeds, out, device, force, **settings)
-    print(f"picture: {out}")
-
-
-def compare(
-    edits: Annotated[list[str], typer.Argument(help="`base` for the unedited model, and edit files.")],
-    prompt: Annotated[list[str], typer.Option(help="A prompt. Repeat for more.")],
-    out: Annotated[Path, typer.Option(help="Picture file.")],
-    model: Model = None,
-    seeds: Seeds = "0-7",
-    steps: Steps = None,
-    guidance: Guidance = None,
-    scheduler: Scheduler = None,
-    negative: Negative = None,
-    size: Size = None,
-    batch: Batch = None,
-    device: Device = None,
-    force: Force = False,
-) -> None:
-    """Draw the same prompts with the same noise under several edits, one row each."""
-    from editkit.pictures.commands import compare_grid
-
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
-    compare_grid(model, edits, prompt, seeds, out, device, force, **settings)
     print(f"picture: {out}")
 
 

@@ -13,31 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from editkit.model.families import ENCODED, Family
+from editkit.report.figure_names import PLAIN_WORDS, number
 
 if TYPE_CHECKING:
     from editkit.model.source import Source
     from editkit.numbers.inspection import Difference
     from editkit.refine.options import RefineOptions
-
-PLAIN_WORDS = {
-    "erasure_residual": ("left of the concept", "0 is fully moved to the guide, 1 is untouched"),
-    "recovery_norm": (
-        "recovery norm",
-        "size of the cheapest embedding that undoes the edit, against the concept's own",
-    ),
-    "damage_mean": ("damage, mean", "relative squared change of the other words"),
-    "damage_p95": ("damage, 95th percentile", ""),
-    "damage_worst": ("damage, worst word", ""),
-    "rank": ("rank", "directions of text embedding that the edit changes"),
-    "weight_change_median": ("weight change, median layer", "‖ΔW‖ / ‖W‖"),
-    "weight_change_worst": ("weight change, worst layer", ""),
-    "steps": ("steps", ""),
-    "erase_mean": ("erasure term, mean", "squared distance from the target, over the run"),
-    "preserve_mean": ("preservation term, mean", "squared change of the words that were found, over the run"),
-    "passes_per_step": ("UNet passes a step", "forward, counted"),
-    "seconds_per_step": ("seconds a step", ""),
-    "condition": ("condition number", "above 1e12 the solution loses digits"),
-}
+    from editkit.report.concept_graph import ConceptGraph
+    from editkit.report.sensitivity import Sensitivity
 
 
 def print_json(value: Any) -> None:
@@ -82,8 +65,8 @@ def show_differences(found: Sequence[Difference], what: str, top: int, as_json: 
         return
     table = Table("rank", "word", "score", "change", "relative", "distance", title=f"Differences of {escape(what)}")
     for n, one in enumerate(found[:top], 1):
-        far = "" if one.distance is None else _number(one.distance)
-        row = (_number(value) for value in (one.score, one.change, one.relative))
+        far = "" if one.distance is None else number(one.distance)
+        row = (number(value) for value in (one.score, one.change, one.relative))
         table.add_row(str(n), escape(one.word), *row, far)
     Console().print(table)
 
@@ -94,9 +77,9 @@ def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> N
     table = Table("figure", "value", "meaning", title=title, title_justify="left")
     for key, (name, meaning) in PLAIN_WORDS.items():
         if figures.get(key) is not None:
-            table.add_row(name, _number(figures[key]), meaning)
+            table.add_row(name, number(figures[key]), meaning)
     if figures.get("seconds"):
-        table.add_row("seconds", _number(sum(figures["seconds"].values())), "in all")
+        table.add_row("seconds", number(sum(figures["seconds"].values())), "in all")
     console.print(table)
     if figures.get("worst_words"):
         worst = ", ".join(f"{word} {damage:.3f}" for word, damage in figures["worst_words"][:5])
@@ -139,5 +122,43 @@ def _shown(guide: str) -> str:
     return "nothing" if not guide.strip() else guide
 
 
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
+def show_sensitivity(found: Sensitivity, out: Path | None, most: int = 15) -> None:
+    """The most sensitive words, the time it took, and whether damage and δ agree."""
+    console = Console()
+    deltas = {one.word: one for one in found.deltas}
+    ranked = found.damage.ranked()
+    table = Table("word", "damage", *(["δ measured", "95 % interval"] if deltas else []))
+    for word, damage in [*found.erased.ranked(), *ranked[:most]]:
+        row = [escape(word) + (" (erased)" if word in found.erased.words else ""), f"{damage:.4f}"]
+        if word in deltas:
+            low, high = deltas[word].interval
+            row += [f"{deltas[word].mean:.3f}", f"{low:.3f} to {high:.3f}"]
+        table.add_row(*row)
+    console.print(table)
+    mean = sum(value for _, value in ranked) / len(ranked)
+    console.print(f"{len(ranked)} words: mean damage {mean:.4f}, worst {ranked[0][1]:.4f} ({escape(ranked[0][0])})")
+    damage = found.damage
+    console.print(
+        f"damage of all words: {1000 * damage.seconds:.1f} ms, after encoding them: {damage.seconds_to_encode:.2f} s"
+    )
+    if found.correlation is not None:
+        text = f"Spearman's ρ of damage and δ ({found.score}): {found.correlation}, {found.correlation.count} words"
+        console.print(escape(text))
+    if out is not None:
+        print(f"plot: {out}")
+
+
+def show_graph(found: ConceptGraph, out: Path, most: int = 12) -> None:
+    """The strongest edges."""
+    from editkit.report.charts.network import strongest
+
+    console = Console()
+    table = Table("erased", "suffers", "damage" if found.deltas is None else "δ measured")
+    for i, j, value in sorted(strongest(found.shown), key=lambda one: -one[2])[:most]:
+        table.add_row(escape(found.concepts[i]), escape(found.concepts[j]), f"{value:.4f}")
+    console.print(table)
+    console.print(f"{len(found.concepts)} edits made and measured in closed form: {found.seconds:.1f} s")
+    if found.correlation is not None:
+        text = f"Spearman's ρ of damage and δ ({found.score}): {found.correlation}, {found.correlation.count} pairs"
+        console.print(escape(text))
+    print(f"graph: {out}")

@@ -53,7 +53,7 @@ def _own_words(model: EditableModel) -> list[str]:
 
         return list(catalogue().words())
     # An encoder whose rows depend on their padding runs at full length for every word: time allows a tenth of them
-    return list(common_words())[:: 1 if model.encoder.causal else 10]
+    return list(common_words())[:: 10 if model.encoder.whole else 1]
 
 
 def _taught_as_same(concepts: Sequence[str]) -> list[str]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
 from editkit.embeddings.cache import cached
+from editkit.embeddings.reader import Reader
 from editkit.embeddings.rows import last_subject_token
-from editkit.embeddings.states import States, finite, spoken
+from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 
@@ -28,35 +27,42 @@ class TextEncoder:
 
     Attributes:
         states: prompts and how many rows of each → `(Σ rows, width)`; see `editkit.embeddings.states`.
-        length: positions of a padded prompt.
+        length: positions of a padded prompt, or the most tokens that are read.
         fingerprint: names the weights that the rows come from; the disk cache goes by it.
-        causal: a row depends on what stands before it alone, so a shorter sequence gives the very same first rows.
+        whole: every prompt is run at its full length, because its rows depend on its padding: a short one costs as much
+            as a long one.
+        padding: how many rows after the end of a prompt the denoiser reads at most. Behind a mask that is none.
         pooled: one row stands for the whole prompt.
     """
 
-    tokenizer: Any
+    reader: Reader
     states: States
     width: int
     length: int
     fingerprint: str
-    causal: bool = True
+    whole: bool = False
+    padding: int | None = None
     pooled: bool = False
-    _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
-    _tokenized: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def spare(self) -> int:
         """Padding rows after the end of a prompt that stand for all the others: they change little in a long one."""
-        return 8 if self.length <= SHORT else 1
+        return self._read(8 if self.length <= SHORT else 1)
+
+    @property
+    def masked(self) -> bool:
+        """Whether rows end with the prompt, or soon after."""
+        return self.padding is not None
 
     def tokens(self, prompt: str) -> list[int]:
-        """Token ids with start and end token, as far as the tokenizer has them, without padding.
+        """Token ids with start and end token, as far as the tokenizer has them, without padding at the end.
 
         Raises:
             EditkitError: the prompt is longer than the encoder reads.
         """
-        ids = self._ids(spoken([prompt])[0], True)
-        limit = self.tokenizer.model_max_length if self.pooled else self.length
+        ids = self.reader.ids(prompt)[self.reader.drop :]
+        limit = self.reader.limit if self.pooled else self.length
         if len(ids) > limit:
             raise EditkitError(
                 f"prompt {prompt[:40]!r}: {len(ids)} tokens, but this text encoder reads {limit}; shorten it"
@@ -71,52 +77,47 @@ class TextEncoder:
         """Row of the last token of `words` in `fill(template, words)`."""
         if self.pooled:
             return 0
-        suffix = self._ids(template.split("{}", 1)[1], False)
-        return last_subject_token(self.tokens(fill(template, words)), suffix)
+        suffix = self.reader.part(template.split("{}", 1)[1])
+        return last_subject_token(self.tokens(fill(template, words)), suffix, self.reader.ends)
 
     def subject_size(self, words: str) -> int:
         """How many rows `words` are, at least one."""
         if self.pooled:
             return 1
-        return max(1, len(self._ids(words, False)))
+        return max(1, len(self.reader.part(words)))
 
-    def _ids(self, text: str, special: bool) -> list[int]:
-        """Thousands of words are asked for several times each."""
-        key = (text, special)
-        if key not in self._tokenized:
-            self._tokenized[key] = self.tokenizer(text, truncation=False, add_special_tokens=special).input_ids
-        return self._tokenized[key]
-
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """`(prompts, length, width)` float64 on the CPU.
+    def encode(self, prompts: Sequence[str]) -> list[Tensor]:
+        """All rows that the denoiser reads of every prompt, `(length, width)` or behind a mask fewer; float64.
 
         Computed in float32; a list of `MANY` prompts or more by a large encoder in bfloat16 where that is fast.
         """
-        return torch.stack(self.encode_each(prompts, self.length)).double()
+        return [rows.double() for rows in self.encode_each(prompts, self.length)]
 
     def encode_each(self, prompts: Sequence[str], spare: int, keep: bool = False) -> list[Tensor]:
         """Rows of every prompt up to `spare` after its end, as far as the encoder goes: `(rows_in + spare, width)`
         float32 each. Precision as for `encode`. With `keep`, a long list is kept on disk."""
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare) not in self._known]
         if missing:
-            sizes = [min(self.length, self.rows_in(prompt) + spare) for prompt in missing]
+            sizes = [min(self.length, self.rows_in(prompt) + self._read(spare)) for prompt in missing]
             mark = self._mark(missing) if keep else None
             rows = cached(mark, missing, spare, lambda: self._run(missing, sizes))
             self._known.update(((prompt, spare), one) for prompt, one in zip(missing, rows.split(sizes), strict=True))
         return [self._known[prompt, spare] for prompt in prompts]
 
     def encode_words(self, prompts: Sequence[str]) -> list[Tensor]:
-        """`encode_each` for a long list: a causal encoder spends no time on its padding."""
+        """`encode_each` for a long list: no time goes into padding, where rows do not depend on it."""
         return self.encode_each(prompts, self.spare, keep=True)
 
     def _run(self, prompts: Sequence[str], sizes: Sequence[int]) -> Tensor:
         return finite(self.states(prompts, sizes, self._coarse(prompts)))
 
+    def _read(self, padding: int) -> int:
+        return padding if self.padding is None else min(padding, self.padding)
+
     def _mark(self, prompts: Sequence[str]) -> str:
         """What rows on the disk go by: weights, precision, and the tokens that were read."""
-        reads = [self.tokenizer.pad_token_id, self.tokenizer.model_max_length, [self.tokens(one) for one in prompts]]
         precision = "bfloat16" if self._coarse(prompts) else "float32"
-        return f"{self.fingerprint}-{precision}-{hashlib.sha256(repr(reads).encode()).hexdigest()}"
+        return f"{self.fingerprint}-{precision}-{hashlib.sha256(self.reader.mark(prompts).encode()).hexdigest()}"
 
     def _coarse(self, prompts: Sequence[str]) -> bool:
         """Whether to encode in bfloat16: a word list enters an edit as means over hundreds of rows, where three digits

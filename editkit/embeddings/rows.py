@@ -26,10 +26,10 @@ def paired_rows(tokens: Tokens, concept_at: int, guide_at: int, length: int) -> 
     return range(concept_at, concept_at + count), range(guide_at, guide_at + count)
 
 
-def last_subject_token(prompt: Sequence[int], suffix: Sequence[int]) -> int:
+def last_subject_token(prompt: Sequence[int], suffix: Sequence[int], ends: int = 1) -> int:
     """Position of the subject's last token.
 
-    `prompt` are the ids with start and end token and without padding, `suffix` those that follow the subject (no
-    start or end token). An empty prompt has no subject: its start token stands for it.
+    `prompt` are the ids with start and end token and without padding, `suffix` those that follow the subject, without
+    the last `ends` of every prompt. An empty prompt has no subject: its first token stands for it.
     """
-    return max(0, len(prompt) - 2 - len(suffix))
+    return max(0, len(prompt) - 1 - ends - len(suffix))

@@ -13,43 +13,75 @@ import torch
 from torch import Tensor
 
 from editkit.embeddings.clip_text import ClipText
+from editkit.embeddings.reader import Reader
 from editkit.errors import EditkitError
 
 States = Callable[[Sequence[str], Sequence[int], bool], Tensor]
 
 AT_A_TIME = 1024
-"""Positions that a T5 encoder is given at a time."""
+"""Positions that a model of transformers is given at a time."""
 
 
-def clip_states(tokenizer: Any, model: ClipText, layer: int | None = None) -> States:
+def clip_states(reader: Reader, model: ClipText, layer: int | None = None) -> States:
     """Hidden states of a CLIP text model: the last ones after the final norm, or those of `layer` before it."""
 
     def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
-        padded = [
-            (ids + [tokenizer.pad_token_id] * (size - len(ids)))[:size]
-            for ids, size in zip(_ids(tokenizer, prompts), sizes, strict=True)
-        ]
+        pad = reader.tokenizer.pad_token_id
+        padded = [(ids + [pad] * size)[:size] for ids, size in zip(map(reader.ids, prompts), sizes, strict=True)]
         return model.rows(padded, layer, coarse)
 
     return states
 
 
-def clip_pooled(tokenizer: Any, model: ClipText, projected: bool) -> States:
-    """One row a prompt: the pooled vector of a CLIP text model, after its text projection where `projected`."""
-    return lambda prompts, sizes, coarse: model.pooled(_ids(tokenizer, prompts), projected, coarse)
+def clip_pooled(reader: Reader, model: ClipText, projected: bool) -> States:
+    """One row a prompt: the pooled vector of a CLIP text model, after its text projection where `projected`. A prompt
+    that is too long for it loses its last words, as in the pipelines: their other encoder reads more."""
+
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        ids, limit = [reader.ids(prompt) for prompt in prompts], reader.limit
+        return model.pooled(
+            [one if len(one) <= limit else one[: limit - 1] + one[-1:] for one in ids], projected, coarse
+        )
+
+    return states
 
 
-def t5_states(tokenizer: Any, model: Any, length: int) -> States:
+def padded_states(reader: Reader, model: Any, length: int) -> States:
     """Hidden states of a T5 encoder that attends to its padding, as SD3 and FLUX run it, at `length` positions."""
 
     @torch.no_grad()
     def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
         found, step = [], max(1, AT_A_TIME // length)
         for start in range(0, len(prompts), step):
-            some = slice(start, start + step)
+            ids, _ = _batch(reader, prompts[start : start + step], length)
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
-                rows = model(_padded(tokenizer, prompts[some], length).to(model.device)).last_hidden_state.float().cpu()
-            found += [one[:size] for one, size in zip(rows, sizes[some], strict=True)]
+                rows = model(ids.to(model.device)).last_hidden_state.float().cpu()
+            found += [one[:size] for one, size in zip(rows, sizes[start : start + step], strict=True)]
+        return torch.cat(found)
+
+    return states
+
+
+def masked_states(
+    reader: Reader, model: Any, take: Callable[[Any], Tensor] = lambda out: out.last_hidden_state, blank: bool = False
+) -> States:
+    """Hidden states of a model that does not attend to padding: no more than the prompts' own tokens are run.
+
+    Args:
+        take: the rows in the model's output.
+        blank: rows of padding are zero.
+    """
+
+    @torch.no_grad()
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        longest = max(max(reader.drop + size, len(reader.ids(one))) for one, size in zip(prompts, sizes, strict=True))
+        found, step = [], max(1, AT_A_TIME // longest)
+        for start in range(0, len(prompts), step):
+            ids, mask = (one.to(model.device) for one in _batch(reader, prompts[start : start + step], longest))
+            with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
+                rows = take(model(ids, attention_mask=mask)).float()
+            rows = (rows * mask[..., None] if blank else rows)[:, reader.drop :].cpu()
+            found += [one[:size] for one, size in zip(rows, sizes[start : start + step], strict=True)]
         return torch.cat(found)
 
     return states
@@ -70,6 +102,16 @@ def widened(part: States, width: int) -> States:
     return states
 
 
+def behind(part: States, module: Callable[[Tensor], Tensor]) -> States:
+    """Rows after a module that looks at each of them alone."""
+
+    @torch.no_grad()
+    def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        return module(part(prompts, sizes, coarse))
+
+    return states
+
+
 def finite(rows: Tensor) -> Tensor:
     """`rows`, or an error where a value is not a number."""
     if not torch.isfinite(rows).all():
@@ -77,16 +119,9 @@ def finite(rows: Tensor) -> Tensor:
     return rows
 
 
-def spoken(prompts: Sequence[str]) -> list[str]:
-    """An empty prompt is encoded as one space, as the reference code of UCE and RECE does."""
-    return [prompt or " " for prompt in prompts]
-
-
-def _ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids without padding."""
-    return tokenizer(spoken(prompts), truncation=True, max_length=tokenizer.model_max_length).input_ids
-
-
-def _padded(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
-    given = {"padding": "max_length", "max_length": length, "truncation": True}
-    return tokenizer(spoken(prompts), return_tensors="pt", **given).input_ids
+def _batch(reader: Reader, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+    """Token ids padded to `length`, and the mask of what is no padding, `(prompts, length)` each."""
+    ids = [reader.ids(prompt) for prompt in prompts]
+    pad = reader.tokenizer.pad_token_id
+    padded = torch.tensor([one + [pad] * (length - len(one)) for one in ids])
+    return padded, torch.tensor([[1] * len(one) + [0] * (length - len(one)) for one in ids])

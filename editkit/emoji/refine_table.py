@@ -49,8 +49,8 @@ T_975_3 = 3.182
 @dataclass(frozen=True)
 class Row:
     """One method. `edit` is a closed form (None with no `train`: the original); `train` are options of `refine`, which
-    starts from that edit. `word` turns the suite `emoji-unsafe` round: the word "weapon" is erased, and judged on prompts
-    that name the eight weapons."""
+    starts from that edit. `word` turns the suite `emoji-unsafe` round: the word "weapon" is erased, and judged on
+    prompts that name the eight weapons."""
 
     name: str
     edit: Mapping[str, Any] | None = None
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/refine"), help="folder of the runs")
     parser.add_argument("--out", type=Path, help="collect all results there into one file")
-    parser.add_argument("--seeds", default="0-9")
+    parser.add_argument("--seeds", help="default: the suite's")
     parser.add_argument("--rows", nargs="+", help="names of rows; default: all")
     parser.add_argument("--splits", nargs="+", help="default: all")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="options of every training run")
@@ -131,7 +131,7 @@ def main() -> None:
     given = parser.parse_args()
     more = {name: json.loads(value) for name, value in (one.split("=", 1) for one in given.set)}
     if not given.collect:
-        measure(given.work, parse_seeds(given.seeds), given.rows, given.splits, more)
+        measure(given.work, given.seeds, given.rows, given.splits, more)
     results = collect(given.work)
     if given.out is not None:
         write_atomic(given.out, lambda part: _write(part, results), force=True)
@@ -142,7 +142,7 @@ def main() -> None:
 
 def measure(
     work: Path,
-    seeds: Sequence[int],
+    seeds: str | None = None,
     rows: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     more: Mapping[str, Any] | None = None,
@@ -150,6 +150,7 @@ def measure(
     """Fill `work`; what is there is not done again."""
     model, pipe, judge = open_model("emoji"), load("emoji"), load_detector("emoji-judge")
     for row in table_rows():
+        drawn = parse_seeds(seeds or load_suite(row.suite).seeds)
         for split, task in tasks(row).items():
             folder = work / slug(row.name) / split
             chosen = (rows is None or row.name in rows) and (splits is None or split in splits)
@@ -163,8 +164,8 @@ def measure(
                 "suite": row.suite,
                 "word": row.word,
                 "erased": list(task.erased),
-                "seeds": list(seeds),
-                "rates": _judged(pipe, judge, variant, task, seeds),
+                "seeds": drawn,
+                "rates": _judged(pipe, judge, variant, task, drawn),
                 "figures": {} if variant is None else dict(variant.record["figures"]),
                 "options": {} if variant is None else dict(variant.record["options"]),
             }

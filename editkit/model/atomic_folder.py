@@ -13,18 +13,20 @@ from pathlib import Path
 from editkit.errors import EditkitError
 
 MARK = "model_index.json"
-"""What a folder must hold to be replaced with `force`: nothing but a pipeline is ever deleted."""
+"""What a folder must hold to be replaced with `force`, unless told otherwise: a pipeline, and nothing but it, is ever
+deleted."""
 
 
-def check_free_folder(path: Path, force: bool = False) -> None:
+def check_free_folder(path: Path, force: bool = False, mark: str = MARK) -> None:
     """Refuse a place that cannot be written, or that would be overwritten unasked. Call it before the work starts."""
     if path.exists() and not path.is_dir():
         raise EditkitError(f"{path}: expected a folder name, this is a file; give another --out")
     if path.is_dir() and any(path.iterdir()):
         if not force:
             raise EditkitError(f"{path} exists and is not overwritten unasked; give another --out, or --force")
-        if not (path / MARK).is_file():
-            raise EditkitError(f"{path}: a folder that is no pipeline (no {MARK}) is not replaced; give another --out")
+        if not (path / mark).is_file():
+            what = "pipeline" if mark == MARK else "report"
+            raise EditkitError(f"{path}: a folder that is no {what} (no {mark}) is not replaced; give another --out")
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
@@ -32,7 +34,7 @@ def check_free_folder(path: Path, force: bool = False) -> None:
         raise EditkitError(f"{path}: {parent} cannot be written; give another --out")
 
 
-def write_folder_atomic(path: Path, fill: Callable[[Path], None], force: bool = False) -> None:
+def write_folder_atomic(path: Path, fill: Callable[[Path], None], force: bool = False, mark: str = MARK) -> None:
     """`fill(part)` fills a temporary folder beside `path`, which then takes its name.
 
     A process killed at any moment leaves the old folder or the new one, and perhaps the temporary one. Only on systems
@@ -41,7 +43,7 @@ def write_folder_atomic(path: Path, fill: Callable[[Path], None], force: bool = 
     Raises:
         EditkitError: see `check_free_folder`, or the disk is full or read-only; nothing is left.
     """
-    check_free_folder(path, force)
+    check_free_folder(path, force, mark)
     path = path.resolve()
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -61,7 +63,7 @@ def _check_replaced(old: Path, new: Path) -> None:
     """Refuse to delete, with an old pipeline, what somebody else put beside it."""
     foreign = {one.name for one in old.iterdir()} - {one.name for one in new.iterdir()} if old.is_dir() else set()
     if foreign:
-        raise EditkitError(f"{old}: holds {sorted(foreign)[0]}, which the new pipeline does not; give another --out")
+        raise EditkitError(f"{old}: holds {sorted(foreign)[0]}, which the new folder does not; give another --out")
 
 
 def _put(part: Path, path: Path) -> None:

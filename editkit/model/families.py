@@ -280,5 +280,5 @@ FAMILIES = (
 )  # fmt: skip
 """Every supported family."""
 
-ENCODED = ("sd1", "sd2", "sdxl", "sd3", "flux1")
+ENCODED = ("sd1", "sd2", "sdxl", "sd3", "flux1", "chroma", "auraflow", "pixart")
 """Families whose prompts `editkit.model.text_encoders` encodes: `erase` and `edit` work on their checkpoints."""

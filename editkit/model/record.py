@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,13 @@ def read_record(path: Path | str) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise EditkitError(f"{path}: format version {version}, expected at most {FORMAT_VERSION}; update editkit")
     return record
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Of an edit file, or of that in a folder of `editkit refine`."""
+    path = Path(path)
+    with (path / TUNED_NAME if path.is_dir() else path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def has_metadata(path: Path, key: str) -> bool:

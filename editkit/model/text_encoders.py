@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.encoder import TextEncoder
-from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, t5_states, widened
+from editkit.embeddings.reader import Reader, lower
+from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, widened
 from editkit.errors import EditkitError
+from editkit.model.captions import projected
+from editkit.model.components import read
 from editkit.model.families import ENCODED
 from editkit.model.projections import fingerprint, read_tensors
-from editkit.model.quiet import quiet
 from editkit.model.source import Source
+from editkit.model.t5_encoders import masked_t5_encoder, t5_encoder
 
 PENULTIMATE = -2
-T5_LENGTH = {"sd3": 256, "flux1": 512}
 Streams = dict[str, tuple[TextEncoder, ...]]
 
 
@@ -31,13 +31,12 @@ def read_streams(source: Source) -> Streams:
             f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
             "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
         )
-    build = {"sd1": _one_clip, "sd2": _one_clip, "sdxl": _sdxl, "sd3": _sd3, "flux1": _flux}
-    return build[source.family.name](source)
+    return ENCODERS[source.family.name](source)
 
 
 def _one_clip(source: Source) -> Streams:
-    (tokenizer, model), *_ = _clips(source, ("",), pooled=False)
-    return {"text": (_encoder(tokenizer, clip_states(tokenizer, model), model.width, _hash(model)),)}
+    (reader, model), *_ = _clips(source, ("",), pooled=False)
+    return {"text": (_encoder(reader, clip_states(reader, model), model.width, _hash(model)),)}
 
 
 def _sdxl(source: Source) -> Streams:
@@ -55,28 +54,43 @@ def _sd3(source: Source) -> Streams:
     mark = _hash(small_model, big_model)
     parts = [_encoder(small, widened(states, width), width, mark)]
     if (source.path / "text_encoder_3").is_dir():  # many leave T5 out: it is most of the download
-        parts.append(_t5(source, "_3"))
+        parts.append(t5_encoder(source, "_3", 256))
     both = side_by_side(clip_pooled(small, small_model, True), clip_pooled(big, big_model, True))
     pooled = _pooled(small, both, small_model.projected + big_model.projected, mark)
     return {"text": tuple(parts), "pooled": (pooled,)}
 
 
 def _flux(source: Source) -> Streams:
-    (tokenizer, model), *_ = _clips(source, ("",), pooled=False)
-    pooled = _pooled(tokenizer, clip_pooled(tokenizer, model, False), model.width, _hash(model))
-    return {"text": (_t5(source, "_2"),), "pooled": (pooled,)}
+    (reader, model), *_ = _clips(source, ("",), pooled=False)
+    pooled = _pooled(reader, clip_pooled(reader, model, False), model.width, _hash(model))
+    return {"text": (t5_encoder(source, "_2", 512),), "pooled": (pooled,)}
 
 
-def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Any, ClipText]]:
+def _chroma(source: Source) -> Streams:
+    return {"text": (masked_t5_encoder(source, 512, padding=1),)}
+
+
+def _auraflow(source: Source) -> Streams:
+    return {"text": (masked_t5_encoder(source, 256),)}  # the rows of padding are zeros, which no map moves
+
+
+def _pixart(source: Source) -> Streams:
+    length = 120 if source.index.get("_class_name") == "PixArtAlphaPipeline" else 300
+    encoder = masked_t5_encoder(source, length, clean=lower)
+    return {"text": (projected(source, encoder, "caption_projection"),)}
+
+
+def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
     """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
     if source.is_single_file:
         from editkit.model.single_file import read_text_encoders
 
-        return read_text_encoders(source.path, source.family.name, source.tokenizer)
+        found = read_text_encoders(source.path, source.family.name, source.tokenizer)
+        return [(Reader(tokenizer), model) for tokenizer, model in found]
     from transformers import CLIPTokenizer
 
     return [
-        (_read(source, CLIPTokenizer, f"tokenizer{end}"), _clip(source, f"text_encoder{end}", pooled))
+        (Reader(read(source, CLIPTokenizer, f"tokenizer{end}")), _clip(source, f"text_encoder{end}", pooled))
         for end in suffixes
     ]
 
@@ -96,36 +110,12 @@ def _clip(source: Source, component: str, pooled: bool) -> ClipText:
         ) from error
 
 
-def _t5(source: Source, suffix: str) -> TextEncoder:
-    from transformers import T5EncoderModel, T5Tokenizer
-
-    length = T5_LENGTH[source.family.name]
-    tokenizer = _read(source, T5Tokenizer, f"tokenizer{suffix}")
-    model = _read(source, T5EncoderModel, f"text_encoder{suffix}", dtype="auto")
-    mark = fingerprint((f"0.{name}", value) for name, value in model.state_dict().items())
-    states = t5_states(tokenizer, model, length)
-    return TextEncoder(tokenizer, states, int(model.config.d_model), length, mark, causal=False)
+def _encoder(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
+    return TextEncoder(reader, states, width, reader.limit, f"{mark}-states")
 
 
-def _read(source: Source, kind: Any, component: str, **how: Any) -> Any:
-    """A tokenizer, or with `how` a model of safetensors."""
-    folder: Path = source.path / component
-    if how:
-        how |= {"use_safetensors": True, "variant": source.variant(component)}  # a pickle, or nothing, is refused here
-    try:
-        with quiet() if how else nullcontext():
-            read = kind.from_pretrained(folder, local_files_only=True, **how)
-    except Exception as error:  # transformers raises whatever its readers raise
-        raise EditkitError(f"model {source.name}: its {component} cannot be read ({error}); fetch it again") from error
-    return read.eval() if how else read
-
-
-def _encoder(tokenizer: Any, states: States, width: int, mark: str) -> TextEncoder:
-    return TextEncoder(tokenizer, states, width, int(tokenizer.model_max_length), f"{mark}-states")
-
-
-def _pooled(tokenizer: Any, states: States, width: int, mark: str) -> TextEncoder:
-    return TextEncoder(tokenizer, states, width, 1, f"{mark}-pooled", pooled=True)
+def _pooled(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
+    return TextEncoder(reader, states, width, 1, f"{mark}-pooled", pooled=True)
 
 
 def _hash(*models: ClipText) -> str:
@@ -136,3 +126,16 @@ def _hash(*models: ClipText) -> str:
         for n, model in enumerate(models)
         for name, value in model.tensors.items()
     )
+
+
+ENCODERS: dict[str, Callable[[Source], Streams]] = {
+    "sd1": _one_clip,
+    "sd2": _one_clip,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux1": _flux,
+    "chroma": _chroma,
+    "auraflow": _auraflow,
+    "pixart": _pixart,
+}
+"""Those that `editkit.model.families.ENCODED` names."""

@@ -16,8 +16,7 @@ from editkit.model.atomic import check_free
 from editkit.model.pipeline import load
 from editkit.model.source import find
 from editkit.numbers.judging import Judged, judge_variant
-from editkit.numbers.metrics.sensitivity import Sensitivity
-from editkit.numbers.metrics.success import ErasingSuccess, PreservingSuccess
+from editkit.numbers.known import check_classes
 from editkit.numbers.prepare import Evaluation, prepare
 from editkit.numbers.results import (
     FORMAT_VERSION,
@@ -165,27 +164,11 @@ def _judge(made: Evaluation, truncated: int) -> Results:
             made.plan, folder, made.detector, made.metrics, original, made.total, f"judging {one.name}"
         )
     judged = {one.name: judged[one.name] for one in made.entries}
-    check_known(made, judged)
+    check_classes(
+        made.plan, made.metrics, made.detector.name, {label for one in judged.values() for label in one.labels}
+    )
     write_pictures(made.out, made.plan, judged)
     return Results(made.out, _record(made, judged, truncated))
-
-
-def check_known(made: Evaluation, judged: Mapping[str, Judged]) -> None:
-    """Refuse to call a class erased because the detector has no word for it.
-
-    Raises:
-        EditkitError: a class that a metric asks for is seen in no picture of any variant.
-    """
-    said = {label for one in judged.values() for label in one.labels}
-    if not any(isinstance(one, ErasingSuccess | PreservingSuccess | Sensitivity) for one in made.metrics):
-        return
-    for label in {one.label for one in made.plan} if made.plan.suite.attribute is None else ():
-        wanted = made.plan.suite.labels_of(label)
-        if said and not said & set(wanted):
-            raise EditkitError(
-                f"detector {made.detector.name}: says {wanted[0]!r} of no picture, so it may not know the class; "
-                f"its labels are {', '.join(sorted(said)[:5])}, ...; give another --detector, or the class its labels"
-            )
 
 
 def _record(made: Evaluation, judged: Mapping[str, Judged], truncated: int) -> dict[str, Any]:

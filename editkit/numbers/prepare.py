@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,12 @@ from typing import Any
 
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
+from editkit.model.record import file_sha256
 from editkit.model.source import Source
 from editkit.numbers.detectors.detection import Detector
 from editkit.numbers.detectors.registry import load_detector
 from editkit.numbers.judging import Folder, NoDetector
+from editkit.numbers.known import check_detector
 from editkit.numbers.metrics.metric import Metric
 from editkit.numbers.metrics.registry import Kit, clip_folder, metric
 from editkit.numbers.plan import Plan, make_plan
@@ -128,6 +129,7 @@ def prepare(
     erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
     plan, notes = make_plan(suite, prompts, erased_by, split, seeds)
     detector = _detector(suite, plan, metrics, kit.weights)
+    check_detector(plan, metrics, detector)
     opened = open_model(source)
     return Evaluation(
         out=out,
@@ -156,7 +158,7 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
         taken = {one.name for one in entries}
         candidates = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
         name = next(one for one in candidates if one not in taken)
-        entries.append(Entry(name, file, variant, None if variant is None else _sha256(file)))
+        entries.append(Entry(name, file, variant, None if variant is None else file_sha256(file)))
     return entries
 
 
@@ -180,11 +182,6 @@ def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:
         if not path.exists():
             raise EditkitError(f"--weights {name}={path}: no such file or folder; check the path")
     return weights
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _version(package: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -17,6 +16,7 @@ from editkit.model.edit_file import load_edit
 from editkit.model.editable import open_model
 from editkit.model.fit import check_fit
 from editkit.model.pipeline import load
+from editkit.model.record import file_sha256
 from editkit.model.source import Source, find
 from editkit.pictures.files import Shard, draw_files, keep_settings
 from editkit.pictures.grid import grid
@@ -64,14 +64,21 @@ def compare_grid(
     pipe = load(source, device or Shard.from_environment().device())
     drawing = draw(pipe, wanted, variants, Sampling.for_model(source, **settings))
     drawn = dict(progress(drawing, len(wanted), "drawing"))
-    rows, names = [], []
-    for prompt in prompts:
-        for n, name in enumerate(edits):
-            rows.append([drawn[Job(prompt, seed, n)] for seed in numbers])
-            names.append(prompt if len(edits) == 1 else f"{prompt} | {Path(name).stem}")
-    sheet = grid(rows, names, [str(seed) for seed in numbers], scale=2 if rows[0][0].width < 100 else 1)
+    sheet = variants_grid(drawn, prompts, [Path(name).stem for name in edits], numbers)
     write_atomic(out, sheet.save, force)
     return sheet
+
+
+def variants_grid(
+    drawn: Mapping[Job, Image.Image], prompts: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
+) -> Image.Image:
+    """One row a prompt and variant, one column a seed."""
+    rows, names = [], []
+    for prompt in prompts:
+        for n, name in enumerate(variants):
+            rows.append([drawn[Job(prompt, seed, n)] for seed in seeds])
+            names.append(prompt if len(variants) == 1 else f"{prompt} | {name}")
+    return grid(rows, names, [str(seed) for seed in seeds], scale=2 if rows[0][0].width < 100 else 1)
 
 
 def generate_folder(
@@ -100,7 +107,7 @@ def generate_folder(
     source = find(model)
     sampling = Sampling.for_model(source, **settings)
     guidances = row_guidances((case.guidance for case in cases), settings)
-    made = {"model": source.name, "edit": None if edit is None else _sha256(edit), **sampling.record}
+    made = {"model": source.name, "edit": None if edit is None else file_sha256(edit), **sampling.record}
     if guidances != [None]:
         made["guidance of the rows"] = True
     variants = read_variants(source, [BASE if edit is None else os.fspath(edit)])
@@ -128,11 +135,6 @@ def _named(cases: Iterable[PromptCase], seeds: Sequence[int], out: Path) -> Iter
 def row_guidances(guidances: Iterable[float | None], settings: Settings) -> list[float | None]:
     """The guidances to draw with, one after another; None is the usual one, and the only one where the user gave it."""
     return list(dict.fromkeys(guidances)) if settings.get("guidance") is None else [None]
-
-
-def _sha256(path: Path_) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_variants(source: Source, edits: Sequence[str]) -> list[Variant]:

@@ -59,7 +59,7 @@ def read_vocabulary(model: EditableModel, given: str | None) -> list[str] | None
     """The words of a file, those of the tokenizer for `tokens`, or None for the default."""
     if given is None:
         return None
-    return token_words(model.encoder.tokenizer) if given == TOKENS else read_word_file(Path(given))
+    return token_words(model.encoder.reader.tokenizer) if given == TOKENS else read_word_file(Path(given))
 
 
 def token_words(tokenizer: object) -> list[str]:

@@ -36,7 +36,12 @@ def load_checkpoint(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     other = next((name for name in run if run[name] != theirs.get(name)), None)
     if other is not None:
         raise EditkitError(
-            f"{path}: is of a run with {other} {theirs.get(other)!r}, not {run[other]!r}; "
+            f"{path}: is of a run with {other} {_brief(theirs.get(other))}, not {_brief(run[other])}; "
             "resume with the same options, or start again with --force"
         )
     return state
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,159 @@
+"""`editkit compare`, `sensitivity` and `graph`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editkit_cli.edits import Force, Json, Model, Preserve, Vocabulary
+from editkit_cli.pictures import (
+    Batch,
+    Device,
+    Guidance,
+    Negative,
+    Scheduler,
+    Seeds,
+    Size,
+    Steps,
+    sampling_settings,
+)
+
+
+def compare(
+    out: Annotated[Path, typer.Option(help="Folder for the report, or a picture file for the grid alone.")],
+    edits: Annotated[
+        list[str] | None, typer.Argument(help="`base` for the unedited model, and edit files. With --sweep: base.")
+    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Repeat for more.")] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(help="Make edits of --concept: `epochs=0..5`, `lamb=0.01,0.1,1`. Repeat for all combinations."),
+    ] = None,
+    concept: Annotated[list[str] | None, typer.Option(help="With --sweep: what to erase. Repeat for more.")] = None,
+    method: Annotated[str, typer.Option(help="With --sweep: `time`, `uce` or `rece`.")] = "rece",
+    protect: Annotated[str, typer.Option(help="With --sweep: `minimax`, `prior` or `none`.")] = "minimax",
+    guide: Annotated[list[str] | None, typer.Option(help="With --sweep: what a concept becomes.")] = None,
+    preserve: Preserve = None,
+    vocabulary: Vocabulary = None,
+    model: Model = None,
+    seeds: Seeds = "0-7",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
+    negative: Negative = None,
+    size: Size = None,
+    batch: Batch = None,
+    device: Device = None,
+    force: Force = False,
+) -> None:
+    """Draw the same prompts with the same noise under several edits: a report, or a grid of one row each."""
+    from editkit.concepts.vocabulary import read_word_file
+
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    words = read_word_file(vocabulary) if vocabulary else None
+    if sweep:
+        from editkit.report.sweep import sweep_report
+
+        sweep_report(
+            model, concept or [], sweep, out, edits or ["base"], prompt or [], seeds, method, protect, guide or [],
+            preserve or [], device, force, words, **settings,
+        )  # fmt: skip
+        print(f"report: {out / 'index.html'}")
+        return
+    if concept:
+        raise typer.BadParameter("--concept goes with --sweep; for one edit, `editkit erase` makes the file to compare")
+    if not edits or not prompt:
+        raise typer.BadParameter("give `base` or edit files, and --prompt")
+    if out.suffix and not out.is_dir():
+        from editkit.pictures.commands import compare_grid
+
+        compare_grid(model, edits, prompt, seeds, out, device, force, **settings)
+        print(f"picture: {out}")
+        return
+    from editkit.report.compare import compare_report
+
+    compare_report(model, edits, prompt, seeds, out, device, force, words, **settings)
+    print(f"report: {out / 'index.html'}")
+
+
+Pictures = Annotated[bool, typer.Option("--pictures", help="Also measure δ on pictures of every word.")]
+Clip = Annotated[Path | None, typer.Option(help="Folder with a CLIP model, to score pictures of other models by.")]
+
+
+def sensitivity(
+    edit: Annotated[Path | None, typer.Argument(help="An edit file.")] = None,
+    edit_option: Annotated[Path | None, typer.Option("--edit", help="The same, as an option.")] = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="Words to look at, one a line. Default: the model's own words.")
+    ] = None,
+    pictures: Pictures = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Plot to write (.svg or .png); numbers go beside it (.json).")
+    ] = None,
+    model: Model = None,
+    seeds: Seeds = "0-3",
+    clip: Clip = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
+    negative: Negative = None,
+    size: Size = None,
+    batch: Batch = None,
+    device: Device = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """What an edit does to every word: in closed form within milliseconds, and with --pictures measured."""
+    from editkit.concepts.vocabulary import read_word_file
+    from editkit.report.sensitivity import sensitivity_report
+    from editkit_cli.show import print_json, show_sensitivity
+
+    chosen = edit or edit_option
+    if chosen is None or (edit and edit_option):
+        raise typer.BadParameter("give one edit file: `editkit sensitivity FILE`")
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    words = read_word_file(vocabulary) if vocabulary else None
+    found = sensitivity_report(model, chosen, words, pictures, seeds, out, device, clip, force, **settings)
+    if json:
+        print_json(found.as_dict())
+    else:
+        show_sensitivity(found, out)
+
+
+def graph(
+    out: Annotated[Path, typer.Option(help="Folder for matrix.svg, graph.svg and graph.json.")],
+    concept: Annotated[list[str] | None, typer.Option(help="A concept. Repeat for more.")] = None,
+    concepts_file: Annotated[Path | None, typer.Option(help="Concepts, one a line.")] = None,
+    method: Annotated[str, typer.Option(help="`time`, `uce` or `rece`.")] = "uce",
+    protect: Annotated[
+        str, typer.Option(help="`prior`, `none` or `minimax`. The prior shows best who is near whom.")
+    ] = "prior",
+    pictures: Pictures = False,
+    png: Annotated[bool, typer.Option("--png", help="Also write matrix.png and graph.png.")] = False,
+    model: Model = None,
+    seeds: Seeds = "0-3",
+    clip: Clip = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
+    negative: Negative = None,
+    size: Size = None,
+    batch: Batch = None,
+    device: Device = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Erase each concept of a list in turn, and draw what that does to all the others."""
+    from editkit.concepts.vocabulary import read_word_file
+    from editkit.report.concept_graph import graph_report
+    from editkit_cli.show import print_json, show_graph
+
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
+    found = graph_report(model, concepts, out, method, protect, pictures, seeds, device, clip, force, png, **settings)
+    if json:
+        print_json(found.as_dict())
+    else:
+        show_graph(found, out)

@@ -1,0 +1,67 @@
+"""Rows of the table: which edits of the bundled model are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from editkit.concepts.vocabulary import same_word
+from editkit.edit.options import Options, defaults
+from editkit.editing import erase
+from editkit.emoji.catalogue import catalogue
+from editkit.model.edit_file import save_edit
+from editkit.model.editable import EditableModel
+from editkit.numbers.suites.suite import load_suite
+
+Maker = Callable[[EditableModel, Sequence[str], Path], Path]
+"""Model, concepts and a path without ending → the edit that was made there."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `make` is None for the unedited model."""
+
+    name: str
+    make: Maker | None
+    suite: str = "emoji-objects"
+
+
+def closed_form_rows() -> Iterator[Row]:
+    """The methods as published, and with the vocabulary protected."""
+    yield Row("original", None)
+    yield Row("original, unsafe", None, "emoji-unsafe")
+    for protect in ("none", "minimax"):
+        yield Row(f"TIME, {protect}", closed_form(defaults("time", protect, tokens="all"), protect))
+        for tokens in ("last", "tail", "all"):
+            yield Row(f"UCE {tokens}, {protect}", closed_form(defaults("uce", protect, tokens=tokens), protect))
+        yield Row(f"RECE, {protect}", closed_form(defaults("rece", protect), protect))
+    for method in ("uce", "rece"):
+        options = defaults(method, "minimax", tokens="tail")
+        yield Row(
+            f"{method.upper()} tail, minimax, the kept unprotected", closed_form(options, "minimax", strange=True)
+        )
+
+
+def closed_form(options: Options, protect: str, strange: bool = False) -> Maker:
+    """As published the guide is the empty prompt; with protection it is the mean of the vocabulary.
+
+    Args:
+        strange: leave the suite's other classes out of the protected vocabulary, as if nobody knew of them.
+    """
+    guide = " " if protect == "none" else "average"
+
+    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> Path:
+        path = place.with_suffix(".safetensors")
+        words = _without_the_kept(concepts) if strange else None
+        edit = erase(model, concepts, [guide], options=options, vocabulary=words, checked=False)
+        save_edit(edit, path, force=True)
+        return path
+
+    return make
+
+
+def _without_the_kept(concepts: Sequence[str]) -> list[str]:
+    kept = [name for name in load_suite("emoji-objects").classes if name not in concepts]
+    also = [word for name in kept for word in catalogue().synonyms.get(name, ())]
+    return [word for word in catalogue().words() if not any(same_word(word, one) for one in (*kept, *also))]

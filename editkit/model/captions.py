@@ -1,0 +1,46 @@
+"""The small modules that stand between a text encoder and the projections an edit changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from editkit.embeddings.encoder import TextEncoder
+from editkit.embeddings.states import behind
+from editkit.errors import EditkitError
+from editkit.model.projections import fingerprint, read_tensors
+from editkit.model.source import Source
+
+
+def projected(source: Source, encoder: TextEncoder, prefix: str) -> TextEncoder:
+    """`encoder` behind the denoiser's caption projection, a small network over single rows: PixArt, LTX, Wan."""
+    from diffusers.models.embeddings import PixArtAlphaTextProjection
+
+    tensors = denoiser_tensors(source, prefix)
+    try:
+        outer = tensors["linear_2.weight"]
+        module = PixArtAlphaTextProjection(encoder.width, outer.shape[1], outer.shape[0])
+        return through(encoder, module, tensors, int(outer.shape[0]))
+    except (KeyError, RuntimeError) as error:
+        raise EditkitError(
+            f"model {source.name}: its {prefix} is no caption projection for width {encoder.width} ({error}); "
+            "do text encoder and denoiser belong together?"
+        ) from error
+
+
+def denoiser_tensors(source: Source, prefix: str) -> dict[str, Tensor]:
+    """The denoiser's tensors below `prefix`, named from there on."""
+    found: dict[str, Tensor] = {}
+    for path in source.weights(source.family.component):
+        found |= read_tensors(path, lambda name: name.startswith(f"{prefix}."))
+    return {name.removeprefix(f"{prefix}."): one for name, one in found.items()}
+
+
+def through(encoder: TextEncoder, module: Any, tensors: dict[str, Tensor], width: int) -> TextEncoder:
+    """`encoder` with `module`, filled with `tensors`, behind it. In float32; what it is made of names it too."""
+    module.load_state_dict(tensors)
+    module.float().eval()
+    mark = f"{encoder.fingerprint}-{fingerprint(tensors.items())}"
+    return replace(encoder, states=behind(encoder.states, module), width=width, fingerprint=mark)

@@ -1,0 +1,147 @@
+"""What an edit does to other words: in closed form, without a picture, and measured on pictures (AP Fig. 1 to 3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from editkit.concepts.templates import fill
+from editkit.edit.edit import Edit
+from editkit.edit.edit_map import EditMap
+from editkit.edit.gram import gram_matrix, square_root
+from editkit.edit.protect import Protected
+from editkit.embeddings.request import vocabulary_rows
+from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel, Stream
+from editkit.numbers.scores import Score
+from editkit.pictures.progress import progress
+from editkit.pictures.sampler import Variant, draw, jobs
+from editkit.pictures.sampling import Sampling
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Closed-form damage of `words`, and the seconds that encoding them and computing it took."""
+
+    words: tuple[str, ...]
+    values: tuple[float, ...]
+    seconds_to_encode: float
+    seconds: float
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """The most damaged word first."""
+        return sorted(zip(self.words, self.values, strict=True), key=lambda pair: -pair[1])
+
+
+@dataclass(frozen=True)
+class Delta:
+    """δ(c) of one word: original minus edited, for every seed."""
+
+    word: str
+    per_seed: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.per_seed))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % percentile bootstrap over the seeds; nan for a single seed."""
+        if len(self.per_seed) < 2:
+            return float("nan"), float("nan")
+        picks = np.random.default_rng(0).integers(len(self.per_seed), size=(RESAMPLES, len(self.per_seed)))
+        low, high = np.quantile(np.asarray(self.per_seed)[picks].mean(1), [0.025, 0.975])
+        return float(low), float(high)
+
+
+def word_damage(model: EditableModel, edits: Sequence[Edit], words: Sequence[str]) -> list[Damage]:
+    """`damage_j = Σ Δᵀ G Δ / Σ cᵀ G c`, `Δ = (M − I) c`, of every word by every edit, on the model's token rows.
+
+    Exact: the relative squared change of all keys and values that the word produces. An edit with several maps adds up
+    over their projections.
+
+    Raises:
+        EditkitError: there are no words.
+    """
+    if not words:
+        raise EditkitError("no words to measure the damage of; give a --vocabulary with at least one")
+    stream = model.streams[0]
+    start = time.perf_counter()
+    rows = vocabulary_rows(stream.encoders, words, model.vocabulary_templates)
+    _ = stream.gram  # read once, for all edits
+    encoded = time.perf_counter() - start
+    found = []
+    for edit in edits:
+        start = time.perf_counter()
+        values = _damage(edit, stream, rows)
+        seconds = time.perf_counter() - start
+        found.append(Damage(tuple(words), tuple(values.tolist()), encoded, seconds))
+    return found
+
+
+def _damage(edit: Edit, stream: Stream, rows: Protected) -> Tensor:
+    """Maps that serve a part of the projections count by the size of the keys and values that these make."""
+    groups: dict[int, tuple[EditMap, list[str]]] = {}
+    for name in stream.inputs:
+        one = edit.map_for(name)
+        if one is not None:
+            groups.setdefault(id(one), (one, []))[1].append(name)
+    total = torch.zeros(len(rows.words), dtype=torch.float64)
+    for one, names in groups.values():
+        if len(names) == len(stream.inputs):
+            return rows.damage(one, stream.gram)
+        gram = gram_matrix([stream.inputs[name] for name in names], stream.width)
+        share = rows.sizes(square_root(gram)) / rows.sizes(square_root(stream.gram))
+        total += share * rows.damage(one, gram)
+    return total
+
+
+def measured_deltas(
+    pipe: Any,
+    score: Score,
+    variants: Sequence[Variant],
+    words: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    template: str = "a {}",
+    what: str = "drawing",
+) -> list[list[Delta]]:
+    """`δ(c) = mean_i [S(original, c, seed_i) − S(edited, c, seed_i)]` for every variant and word (AP Sec. 3).
+
+    The original and all variants are drawn in the same batches, each seed with the same noise. Words that `score` does
+    not know must be left out by the caller.
+    """
+    prompts = {fill(template, word): word for word in words}
+    wanted = jobs(list(prompts), seeds, len(variants) + 1)
+    scores: dict[tuple[str, int, int], float] = {}
+    part: list[tuple[Any, Image.Image]] = []
+    for pair in progress(draw(pipe, wanted, [None, *variants], sampling), len(wanted), what):
+        part.append(pair)
+        if len(part) == 256:
+            scores |= _scored(score, part, prompts)
+            part = []
+    scores |= _scored(score, part, prompts)
+    return [
+        [
+            Delta(word, tuple(scores[word, seed, 0] - scores[word, seed, n] for seed in seeds))
+            for word in prompts.values()
+        ]
+        for n in range(1, len(variants) + 1)
+    ]
+
+
+def _scored(
+    score: Score, part: Sequence[tuple[Any, Image.Image]], prompts: dict[str, str]
+) -> dict[tuple[str, int, int], float]:
+    """Pictures are judged as they come, so that memory stays flat."""
+    values = score.score([picture for _, picture in part], [prompts[job.prompt] for job, _ in part])
+    return {(prompts[job.prompt], job.seed, job.variant): value for (job, _), value in zip(part, values, strict=True)}

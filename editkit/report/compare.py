@@ -1,0 +1,111 @@
+"""`editkit compare` with a folder: the same prompts and noise under several variants, as a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
+from editkit.model.editable import open_model
+from editkit.model.record import file_sha256
+from editkit.model.source import Source, find
+from editkit.pictures.commands import BASE, read_variants, variants_grid
+from editkit.pictures.prompts import parse_seeds
+from editkit.pictures.sampling import Sampling, Settings
+from editkit.report.comparison import Compared, Comparison, make_comparison
+from editkit.report.page import render
+from editkit.report.plots import Figure
+from editkit.report.shares import count_shares
+from editkit.report.tables import versions
+
+Path_ = str | os.PathLike[str]
+MARK = "report.json"
+"""What a folder must hold to be replaced with `force`."""
+
+
+def compare_report(
+    model: Path_ | None,
+    edits: Sequence[str],
+    prompts: Sequence[str],
+    seeds: str,
+    out: Path,
+    device: str | None = None,
+    force: bool = False,
+    vocabulary: Sequence[str] | None = None,
+    **settings: Unpack[Settings],
+) -> Comparison:
+    """Write `out/index.html`, `out/grid.png` and `out/report.json`. `edits` are files, or `base`.
+
+    Raises:
+        EditkitError: see `make_comparison`; or `out` is there already and `force` is not given.
+    """
+    check_free_folder(out, force, MARK)
+    numbers, source = parse_seeds(seeds), find(model)
+    variants = read_compared(source, edits)
+    sampling = Sampling.for_model(source, **settings)
+    comparison = make_comparison(open_model(source), variants, prompts, numbers, sampling, device, vocabulary)
+    words = ["editkit", "compare", *edits]
+    words += [word for prompt in prompts for word in ("--prompt", prompt)]
+    write_report(comparison, out, [*words, "--seeds", seeds], force)
+    return comparison
+
+
+def read_compared(source: Source, edits: Sequence[str]) -> list[Compared]:
+    """The variants by file name; names that are alike get their folder before them."""
+    loaded = read_variants(source, edits)
+    stems = [name if name == BASE else Path(name).stem for name in edits]
+    names = [
+        stem if stems.count(stem) == 1 or edit is None else f"{Path(name).parent.name}/{stem}"
+        for name, stem, edit in zip(edits, stems, loaded, strict=True)
+    ]
+    hashes = [None if edit is None else file_sha256(name) for name, edit in zip(edits, loaded, strict=True)]
+    return [Compared(*one) for one in zip(names, loaded, hashes, strict=True)]
+
+
+def write_report(
+    comparison: Comparison,
+    out: Path,
+    command: Sequence[str],
+    force: bool = False,
+    lead: Sequence[Figure] = (),
+    notes: Sequence[str] = (),
+    more: Callable[[Path], None] | None = None,
+) -> None:
+    """Fill the folder `out`, whole or not at all. `more` may add files to it."""
+    page = render(comparison, shlex.join(command), lead, notes)
+    names = [one.name for one in comparison.variants]
+
+    def fill(folder: Path) -> None:
+        (folder / "index.html").write_text(page, encoding="utf-8")
+        variants_grid(comparison.pictures, comparison.prompts, names, comparison.seeds).save(folder / "grid.png")
+        (folder / MARK).write_text(json.dumps(as_dict(comparison), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        if more is not None:
+            more(folder)
+
+    write_folder_atomic(out, fill, force, MARK)
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """The numbers of a report, for machines."""
+    shares = count_shares(comparison) if comparison.detections else None
+    return {
+        "model": comparison.model.source.name,
+        "prompts": list(comparison.prompts),
+        "seeds": list(comparison.seeds),
+        "sampling": comparison.sampling.record,
+        "versions": versions(),
+        "variants": [
+            {
+                "name": one.name,
+                "edit_sha256": one.sha256,
+                "record": dict(one.record),
+                "shares": None if shares is None else shares[n].as_dict(),
+                "damage": None if (damage := comparison.damage[n]) is None else dict(damage.ranked()),
+            }
+            for n, one in enumerate(comparison.variants)
+        ],
+    }

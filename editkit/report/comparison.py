@@ -1,0 +1,140 @@
+"""Several variants of a model on the same prompts and noise: pictures, what the judge sees in them, and damage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from editkit.concepts.protection import words_to_protect
+from editkit.edit.edit import Edit
+from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel
+from editkit.model.pipeline import load
+from editkit.numbers.detectors.detection import Detection
+from editkit.numbers.detectors.registry import load_detector
+from editkit.numbers.sensitivity import Damage, word_damage
+from editkit.pictures.files import Shard
+from editkit.pictures.progress import progress
+from editkit.pictures.sampler import Job, Variant, draw, jobs
+from editkit.pictures.sampling import Sampling
+
+JUDGE = "emoji-judge"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One variant of the model.
+
+    Attributes:
+        name: how the report calls it.
+        edit: None is the unedited model.
+        sha256: of the edit file, where there is one.
+    """
+
+    name: str
+    edit: Variant
+    sha256: str | None = None
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        return {} if self.edit is None else self.edit.record
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a report shows.
+
+    Attributes:
+        damage: one entry a variant; None for the unedited model and for edits that have no closed form.
+        detections: what the judge sees, for the bundled model; empty otherwise.
+        named: the damage of the words that the prompts are about, variant by variant.
+    """
+
+    model: EditableModel
+    variants: tuple[Compared, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sampling: Sampling
+    pictures: Mapping[Job, Image.Image]
+    damage: tuple[Damage | None, ...]
+    named: tuple[Damage | None, ...]
+    detections: Mapping[Job, Detection] = field(default_factory=dict)
+
+    def erased(self) -> list[str]:
+        """The concepts that any of the edits is about."""
+        found = (concept for one in self.variants for concept in one.record.get("concepts", ()))
+        return list(dict.fromkeys(found))
+
+
+def make_comparison(
+    model: EditableModel,
+    variants: Sequence[Compared],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    device: str | None = None,
+    vocabulary: Sequence[str] | None = None,
+) -> Comparison:
+    """Draw every prompt and seed with every variant in one stream, judge the pictures, and measure the damage.
+
+    Args:
+        vocabulary: words whose damage is shown; default: those that an edit of the same concepts would protect.
+
+    Raises:
+        EditkitError: fewer than two variants, or no prompt.
+    """
+    if len(variants) < 2:
+        raise EditkitError(f"a report compares at least two variants, got {len(variants)}; add `base` or an edit file")
+    if not prompts:
+        raise EditkitError("no prompt given; name at least one with --prompt")
+    prompts = list(dict.fromkeys(prompts))
+    damage, named = _damage(model, variants, prompts, vocabulary)
+    pipe = load(model.source, device or Shard.from_environment().device())
+    wanted = jobs(prompts, seeds, len(variants))
+    drawn = draw(pipe, wanted, [one.edit for one in variants], sampling)
+    pictures = dict(progress(drawn, len(wanted), "drawing"))
+    detections = {}
+    if model.source.is_bundled:
+        found = load_detector(JUDGE).detect(list(pictures.values()))
+        detections = dict(zip(pictures, found, strict=True))
+    return Comparison(
+        model, tuple(variants), tuple(prompts), tuple(seeds), sampling, pictures, damage, named, detections
+    )
+
+
+def _damage(
+    model: EditableModel, variants: Sequence[Compared], prompts: Sequence[str], vocabulary: Sequence[str] | None
+) -> tuple[tuple[Damage | None, ...], tuple[Damage | None, ...]]:
+    records = [one.record for one in variants if isinstance(one.edit, Edit)]
+    concepts = list(dict.fromkeys(concept for record in records for concept in record.get("concepts", ())))
+    guides = list(dict.fromkeys(guide for record in records for guide in record.get("guides", ())))
+    if not records or not concepts:
+        return (None,) * len(variants), (None,) * len(variants)
+    words = words_to_protect(model, concepts, guides, vocabulary)
+    if not words:
+        raise EditkitError("no word is left in the vocabulary besides the erased concepts; give a larger --vocabulary")
+    about = subjects(model, prompts, concepts)
+    edits = [one.edit for one in variants if isinstance(one.edit, Edit)]
+    rest, own = iter(word_damage(model, edits, words)), iter(word_damage(model, edits, about))
+    known = [isinstance(one.edit, Edit) for one in variants]
+    return tuple(next(rest) if one else None for one in known), tuple(next(own) if one else None for one in known)
+
+
+def subjects(model: EditableModel, prompts: Sequence[str], concepts: Sequence[str]) -> list[str]:
+    """The words to name in the sensitivity plot: the erased concepts and what the prompts are about."""
+    found = [subject for prompt in prompts if (subject := subject_of(model, prompt, concepts)) is not None]
+    return list(dict.fromkeys([*concepts, *found]))
+
+
+def subject_of(model: EditableModel, prompt: str, concepts: Sequence[str]) -> str | None:
+    """What a prompt is about: a word of the bundled model, an erased concept that it says, or a short prompt itself."""
+    if model.source.is_bundled:
+        from editkit.emoji.meaning import named_in
+
+        return named_in(prompt)
+    said = next((concept for concept in concepts if concept.lower() in prompt.lower()), None)
+    bare = prompt.removeprefix("a ").removeprefix("an ").removeprefix("the ").strip()
+    return said or (bare if bare and len(bare.split()) <= 3 else None)

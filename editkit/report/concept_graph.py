@@ -1,0 +1,189 @@
+"""`editkit graph`: erase each concept of a list in turn, and see what that does to every other (AP Fig. 1)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+from editkit.edit.edit import Edit
+from editkit.edit.options import Options, defaults
+from editkit.editing import erase
+from editkit.errors import EditkitError
+from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
+from editkit.model.editable import EditableModel, open_model
+from editkit.model.pipeline import load
+from editkit.numbers.rank_correlation import FEWEST, RankCorrelation, spearman
+from editkit.numbers.scores import score_for
+from editkit.numbers.sensitivity import measured_deltas, word_damage
+from editkit.pictures.files import Shard
+from editkit.pictures.progress import progress
+from editkit.pictures.prompts import parse_seeds
+from editkit.pictures.sampling import Sampling, Settings
+from editkit.report.charts.matrix import matrix_chart
+from editkit.report.charts.network import network_chart, strongest
+from editkit.report.charts.scale import shown
+from editkit.report.charts.svg import Markup
+from editkit.report.compare import Path_
+from editkit.report.plot_file import ENDINGS, check_plot, write_plot
+from editkit.report.tables import versions
+
+MARK = "graph.json"
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class ConceptGraph:
+    """`damage[i][j]`: what erasing concept `i` does to concept `j`, in closed form; `deltas` the same on pictures.
+
+    Attributes:
+        correlation: of the two, over all pairs of different concepts.
+    """
+
+    concepts: tuple[str, ...]
+    options: Options
+    damage: Matrix
+    seconds: float
+    deltas: Matrix | None = None
+    score: str | None = None
+    seeds: tuple[int, ...] = ()
+    correlation: RankCorrelation | None = None
+
+    @property
+    def shown(self) -> Matrix:
+        """What is drawn: the measured matrix where there is one."""
+        return self.damage if self.deltas is None else self.deltas
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers, for machines."""
+        return {
+            "concepts": list(self.concepts),
+            "options": asdict(self.options),
+            "damage": [list(row) for row in self.damage],
+            "deltas": None if self.deltas is None else [list(row) for row in self.deltas],
+            "score": self.score,
+            "seeds": list(self.seeds),
+            "seconds": self.seconds,
+            "spearman": None if self.correlation is None else self.correlation.as_dict(),
+            "edges": [
+                {"erased": self.concepts[i], "suffers": self.concepts[j], "by": value}
+                for i, j, value in strongest(self.shown)
+            ],
+            "versions": versions(),
+        }
+
+
+def concept_graph(
+    model: EditableModel,
+    concepts: Sequence[str],
+    options: Options | None = None,
+    pictures: bool = False,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    device: str | None = None,
+    clip: Path | None = None,
+    **settings: Unpack[Settings],
+) -> ConceptGraph:
+    """Erase each of `concepts` alone and measure what that does to all of them.
+
+    Args:
+        options: default: UCE with the prior. What still suffers where every word is held alike is near; without
+            protection nearly everything suffers, and minimax evens out what is left.
+
+    Raises:
+        EditkitError: fewer than two concepts, or an edit that would break the checkpoint.
+    """
+    concepts = list(dict.fromkeys(one.strip() for one in concepts))
+    if len(concepts) < 2:
+        raise EditkitError(f"a concept graph needs at least two different concepts, got {len(concepts)}; name more")
+    options = options or defaults("uce", "prior")
+    start = time.perf_counter()
+    edits = [erase(model, [one], options=options) for one in progress(concepts, len(concepts), "making the edits")]
+    damage = tuple(one.values for one in word_damage(model, edits, concepts))
+    seconds = time.perf_counter() - start
+    if not pictures:
+        return ConceptGraph(tuple(concepts), options, damage, seconds)
+    return _measured(
+        model, edits, ConceptGraph(tuple(concepts), options, damage, seconds), seeds, device, clip, settings
+    )
+
+
+def graph_report(
+    model: Path_ | None,
+    concepts: Sequence[str],
+    out: Path,
+    method: str = "uce",
+    protect: str = "prior",
+    pictures: bool = False,
+    seeds: str = "0-3",
+    device: str | None = None,
+    clip: Path | None = None,
+    force: bool = False,
+    png: bool = False,
+    **settings: Unpack[Settings],
+) -> ConceptGraph:
+    """`concept_graph`, drawn into the folder `out`: `matrix.svg` and `graph.svg`, with `png` the same as PNG too, and
+    `graph.json`."""
+    check_free_folder(out, force, MARK)
+    endings = ENDINGS if png else ENDINGS[:1]
+    for ending in endings:
+        check_plot(out / f"graph{ending}", force=True)
+    numbers, options = parse_seeds(seeds), defaults(method, protect)
+    found = concept_graph(open_model(model), concepts, options, pictures, numbers, device, clip, **settings)
+
+    def fill(folder: Path) -> None:
+        text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        (folder / MARK).write_text(text, encoding="utf-8")
+        for name, drawn in (("matrix", matrix_plot(found)), ("graph", graph_plot(found))):
+            for ending in endings:
+                write_plot(folder / f"{name}{ending}", drawn)
+
+    write_folder_atomic(out, fill, force, MARK)
+    return found
+
+
+def matrix_plot(found: ConceptGraph) -> Markup:
+    """The δ matrix."""
+    return matrix_chart(found.concepts, found.shown, f"What erasing each of {_said(found)}")
+
+
+def graph_plot(found: ConceptGraph) -> Markup:
+    """The concept graph."""
+    return network_chart(found.concepts, found.shown, f"Who suffers most when one is erased of {_said(found)}")
+
+
+def _said(found: ConceptGraph) -> str:
+    what = "closed-form damage" if found.deltas is None else f"δ by {found.score}"
+    worst = ", ".join(
+        f"{found.concepts[i]} costs {found.concepts[j]} {shown(value)}"
+        for i, j, value in sorted(strongest(found.shown), key=lambda one: -one[2])[:5]
+    )
+    return f"{len(found.concepts)} concepts does to the others, {what}. Most: {worst}"
+
+
+def _measured(
+    model: EditableModel,
+    edits: Sequence[Edit],
+    graph: ConceptGraph,
+    seeds: Sequence[int],
+    device: str | None,
+    clip: Path | None,
+    settings: Any,
+) -> ConceptGraph:
+    """All edits share the batches with the unedited model, so that is drawn once."""
+    score = score_for(model.source, clip)
+    unknown = [one for one in graph.concepts if not score.knows(one)]
+    if unknown:
+        raise EditkitError(f"{score.name} does not know {unknown[0]!r}; leave it out, or leave out --pictures")
+    pipe = load(model.source, device or Shard.from_environment().device())
+    sampling = Sampling.for_model(model.source, **settings)
+    deltas = measured_deltas(pipe, score, edits, graph.concepts, seeds, sampling)
+    matrix = tuple(tuple(one.mean for one in row) for row in deltas)
+    n = len(graph.concepts)
+    pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+    correlation = None
+    if len(pairs) >= FEWEST:
+        correlation = spearman([graph.damage[i][j] for i, j in pairs], [matrix[i][j] for i, j in pairs])
+    return replace(graph, deltas=matrix, score=score.name, seeds=tuple(seeds), correlation=correlation)

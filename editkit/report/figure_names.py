@@ -1,0 +1,31 @@
+"""The figures of an edit in plain words. Nothing is imported here: the command line reads it before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PLAIN_WORDS = {
+    "erasure_residual": ("left of the concept", "0 is fully moved to the guide, 1 is untouched"),
+    "recovery_norm": (
+        "recovery norm",
+        "size of the cheapest embedding that undoes the edit, against the concept's own",
+    ),
+    "damage_mean": ("damage, mean", "relative squared change of the other words"),
+    "damage_p95": ("damage, 95th percentile", ""),
+    "damage_worst": ("damage, worst word", ""),
+    "rank": ("rank", "directions of text embedding that the edit changes"),
+    "weight_change_median": ("weight change, median layer", "‖ΔW‖ / ‖W‖"),
+    "weight_change_worst": ("weight change, worst layer", ""),
+    "steps": ("steps", ""),
+    "erase_mean": ("erasure term, mean", "squared distance from the target, over the run"),
+    "preserve_mean": ("preservation term, mean", "squared change of the words that were found, over the run"),
+    "passes_per_step": ("UNet passes a step", "forward, counted"),
+    "seconds_per_step": ("seconds a step", ""),
+    "condition": ("condition number", "above 1e12 the solution loses digits"),
+}
+"""Key of `Figures` → name and meaning."""
+
+
+def number(value: Any) -> str:
+    """Three digits of a fraction, a whole number as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

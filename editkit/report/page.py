@@ -1,0 +1,113 @@
+"""The report as one HTML page that needs nothing else: no network, no file beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from editkit.numbers.extra import need
+from editkit.numbers.rates import Rate
+from editkit.report.cells import prompt_grids
+from editkit.report.charts.palette import properties, variant_class
+from editkit.report.charts.svg import chart_css
+from editkit.report.comparison import Comparison
+from editkit.report.heat import colours
+from editkit.report.plots import Figure, damage_figure, delta_figure, spectrum_figure
+from editkit.report.shares import Shares, count_shares
+from editkit.report.tables import drawing_lines, figure_lines, file_lines, option_lines
+
+
+def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), notes: Sequence[str] = ()) -> str:
+    """The page. `lead` are charts that come first (a sweep's curve), `notes` are said above the pictures."""
+    shares = count_shares(comparison) if comparison.detections else None
+    found = (damage_figure(comparison), spectrum_figure(comparison), delta_figure(comparison))
+    edits = [one for one in comparison.variants if one.edit is not None]
+    return _template("report.html.j2").render(
+        title=title(comparison),
+        model=comparison.model.source.name,
+        variants=[
+            {"name": one.name, "class": variant_class(n), "edited": one.edit is not None}
+            for n, one in enumerate(comparison.variants)
+        ],
+        seeds=comparison.seeds,
+        glance=glance(comparison, shares),
+        judged=shares is not None,
+        lead=lead,
+        notes=notes,
+        grids=list(prompt_grids(comparison)),
+        figures=[one for one in found if one is not None],
+        edit_names=[one.name for one in edits],
+        figure_lines=figure_lines(edits),
+        option_lines=option_lines(edits),
+        file_lines=file_lines(edits),
+        drawing_lines=drawing_lines(comparison),
+        command=command,
+        styles=_styles(),
+        script=_read("report.js"),
+        data=_data(comparison),
+    )
+
+
+def title(comparison: Comparison) -> str:
+    """What the edits are about."""
+    concepts = comparison.erased()
+    if not concepts:
+        return "Variants side by side"
+    listed = ", ".join(concepts[:3]) + (f" and {len(concepts) - 3} more" if len(concepts) > 3 else "")
+    return f"Without {listed}" if len(concepts) > 1 else f"Without “{listed}”"
+
+
+def glance(comparison: Comparison, shares: Sequence[Shares] | None) -> list[dict[str, Any]]:
+    """One row a variant: shares with intervals, what is left of the concept, the worst damage."""
+    rows = []
+    for n, one in enumerate(comparison.variants):
+        damage = comparison.damage[n]
+        rates = vars(shares[n]) if shares is not None else {}
+        rows.append({
+            "name": one.name,
+            "class": variant_class(n),
+            "rates": {name: _rate(rate) for name, rate in rates.items()},
+            "residual": one.record.get("figures", {}).get("erasure_residual"),
+            "worst": None if damage is None else damage.ranked()[0],
+            "mean": None if damage is None else sum(damage.values) / len(damage.values),
+        })  # fmt: skip
+    return rows
+
+
+def _rate(rate: Rate) -> dict[str, Any] | None:
+    if not rate.count:
+        return None
+    low, high = rate.interval
+    return {"value": 100 * rate.value, "low": 100 * low, "high": 100 * high, "hits": rate.hits, "count": rate.count}
+
+
+def _data(comparison: Comparison) -> dict[str, Any]:
+    """What the page's script needs to know; the pictures it takes from the page."""
+    return {
+        "variants": [one.name for one in comparison.variants],
+        "prompts": list(comparison.prompts),
+        "seeds": list(comparison.seeds),
+        "heat": colours().reshape(-1).tolist(),
+    }
+
+
+def _styles() -> str:
+    light, dark = properties(False), properties(True)
+    themes = (
+        f":root{{{light}}}"
+        f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
+        f"@media screen{{:root[data-theme=dark]{{{dark}}}}}"
+    )
+    return themes + _read("report.css") + chart_css()
+
+
+def _read(name: str) -> str:
+    return (files("editkit.report") / "template" / name).read_text(encoding="utf-8")
+
+
+def _template(name: str) -> Any:
+    jinja2 = need("jinja2", "eval", "a report")
+    loader = jinja2.PackageLoader("editkit.report", "template")
+    page = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return jinja2.Environment(loader=loader, **page).get_template(name)

@@ -1,0 +1,171 @@
+"""`editkit sensitivity`: what an edit does to every word, in closed form and on pictures, and whether the two agree."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from editkit.concepts.protection import words_to_protect
+from editkit.edit.edit import Edit
+from editkit.errors import EditkitError
+from editkit.model.atomic import write_text_atomic
+from editkit.model.edit_file import load_edit
+from editkit.model.editable import EditableModel, open_model
+from editkit.model.fit import check_fit
+from editkit.model.pipeline import load
+from editkit.numbers.rank_correlation import RankCorrelation, spearman
+from editkit.numbers.scores import score_for
+from editkit.numbers.sensitivity import Damage, Delta, measured_deltas, word_damage
+from editkit.pictures.files import Shard
+from editkit.pictures.prompts import parse_seeds
+from editkit.pictures.sampling import Sampling, Settings
+from editkit.report.charts.ranked import Spectrum, ranked_chart
+from editkit.report.charts.scale import shown
+from editkit.report.charts.scatter import Point, scatter_chart
+from editkit.report.charts.svg import Markup
+from editkit.report.compare import Path_
+from editkit.report.plot_file import check_plot, write_plot
+from editkit.report.tables import versions
+
+NAMED = 8
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What an edit does to words.
+
+    Attributes:
+        damage: in closed form, of all words; `erased` is that of the erased concepts themselves.
+        deltas: δ measured on pictures, of the words that `score` knows; empty without pictures.
+        correlation: of damage and δ over these words.
+    """
+
+    name: str
+    damage: Damage
+    erased: Damage
+    deltas: tuple[Delta, ...] = ()
+    score: str | None = None
+    seeds: tuple[int, ...] = ()
+    correlation: RankCorrelation | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers, for machines."""
+        deltas = {one.word: one for one in self.deltas}
+
+        def entry(word: str, value: float) -> dict[str, Any]:
+            found: dict[str, Any] = {"word": word, "damage": value}
+            if word in deltas:
+                low, high = deltas[word].interval
+                found |= {"delta": deltas[word].mean, "low": _finite(low), "high": _finite(high)}
+            return found
+
+        return {
+            "edit": self.name,
+            "words": [entry(*pair) for pair in self.damage.ranked()],
+            "erased": [entry(*pair) for pair in self.erased.ranked()],
+            "seconds": self.damage.seconds,
+            "seconds_to_encode": self.damage.seconds_to_encode,
+            "score": self.score,
+            "seeds": list(self.seeds),
+            "spearman": None if self.correlation is None else self.correlation.as_dict(),
+            "versions": versions(),
+        }
+
+
+def sensitivity(
+    model: EditableModel,
+    edit: Edit,
+    vocabulary: Sequence[str] | None = None,
+    pictures: bool = False,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    device: str | None = None,
+    clip: Path | None = None,
+    name: str = "edit",
+    **settings: Unpack[Settings],
+) -> Sensitivity:
+    """The closed-form damage of every word; with `pictures` also δ(c) (AP Sec. 3), and their rank correlation.
+
+    Args:
+        vocabulary: default: the bundled model's own words, else common English ones. What the edit erases is left out.
+        clip: folder of a CLIP model, to score the pictures by; the bundled model's judge needs none.
+
+    Raises:
+        EditkitError: the edit is not for this model, no word is left, or nothing can score the pictures.
+    """
+    check_fit(edit, model)
+    concepts = list(edit.record.get("concepts", ()))
+    words = words_to_protect(model, concepts, edit.record.get("guides", ()), vocabulary)
+    if not words:
+        raise EditkitError("no word is left in the vocabulary besides the erased concepts; give a larger --vocabulary")
+    (damage,), (erased,) = word_damage(model, [edit], words), word_damage(model, [edit], concepts)
+    if not pictures:
+        return Sensitivity(name, damage, erased)
+    score = score_for(model.source, clip)
+    known = [word for word in words if score.knows(word)]
+    if not known:
+        raise EditkitError(f"{score.name} knows none of the words; give a --vocabulary of what it can tell apart")
+    pipe = load(model.source, device or Shard.from_environment().device())
+    sampling = Sampling.for_model(model.source, **settings)
+    (deltas,) = measured_deltas(pipe, score, [edit], known, seeds, sampling)
+    closed = dict(zip(damage.words, damage.values, strict=True))
+    correlation = spearman([closed[one.word] for one in deltas], [one.mean for one in deltas])
+    return Sensitivity(name, damage, erased, tuple(deltas), score.name, tuple(seeds), correlation)
+
+
+def sensitivity_report(
+    model: Path_ | None,
+    edit: Path_,
+    vocabulary: Sequence[str] | None = None,
+    pictures: bool = False,
+    seeds: str = "0-3",
+    out: Path | None = None,
+    device: str | None = None,
+    clip: Path | None = None,
+    force: bool = False,
+    **settings: Unpack[Settings],
+) -> Sensitivity:
+    """`sensitivity` of an edit file; writes the plot to `out` (.svg or .png) and the numbers beside it (.json)."""
+    if out is not None:
+        check_plot(out, force)
+    loaded, opened, numbers = load_edit(os.fspath(edit)), open_model(model), parse_seeds(seeds)
+    if not isinstance(loaded, Edit):
+        raise EditkitError(
+            f"{edit}: refined by gradient steps, so its damage has no closed form; use `editkit compare` on pictures"
+        )
+    found = sensitivity(opened, loaded, vocabulary, pictures, numbers, device, clip, Path(edit).stem, **settings)
+    if out is not None:
+        write_plot(out, plot(found), force)
+        text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        write_text_atomic(out.with_suffix(".json"), text, force)
+    return found
+
+
+def plot(found: Sensitivity) -> Markup:
+    """δ against damage where δ was measured, else the ranked damage."""
+    ranked = found.damage.ranked()
+    if not found.deltas:
+        named = dict([*found.erased.ranked(), *ranked[: NAMED - 2], *ranked[-2:]])
+        says = f"Damage of {len(ranked)} words by {found.name}, ranked; worst: {ranked[0][0]} {shown(ranked[0][1])}"
+        return ranked_chart([Spectrum(found.name, 1, found.damage.values, named)], says)
+    closed = dict(ranked)
+    told = {one.word for one in sorted(found.deltas, key=lambda one: -one.mean)[:NAMED]}
+    told |= set([word for word, _ in ranked if word in {one.word for one in found.deltas}][: NAMED // 2])
+    points = [
+        Point(one.word if one.word in told else "", 1, closed[one.word], one.mean, said=one.word)
+        for one in found.deltas
+    ]
+    values = [one.x for one in points]
+    log = min(values) > 0 and max(values) / min(values) > 20
+    rho = f"Spearman's ρ {found.correlation}"
+    says = f"Measured δ against closed-form damage of {len(points)} words by {found.name}; {rho}"
+    x_name = f"closed-form damage · {rho}"
+    return scatter_chart(points, x_name, "δ: lost probability, measured", says, zero=False, log=(log, False))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,188 @@
+"""`editkit compare --sweep "epochs=0..5"`: make an edit many ways, compare them in one batch, draw the curve."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any, Unpack, get_args, get_type_hints
+
+from editkit.edit.options import Options, defaults
+from editkit.editing import erase
+from editkit.errors import EditkitError
+from editkit.model.atomic_folder import check_free_folder
+from editkit.model.edit_file import save_edit
+from editkit.model.editable import EditableModel, open_model
+from editkit.model.record import file_sha256
+from editkit.model.source import find
+from editkit.pictures.commands import BASE
+from editkit.pictures.progress import progress
+from editkit.pictures.prompts import parse_seeds
+from editkit.pictures.sampling import Sampling, Settings
+from editkit.report.compare import MARK, Path_, read_compared, write_report
+from editkit.report.comparison import Compared, Comparison, make_comparison
+from editkit.report.pareto import pareto_figures
+from editkit.report.prompts import prompts_about
+
+Setting = dict[str, Any]
+MOST_EDITS = 40
+
+
+def sweep_report(
+    model: Path_ | None,
+    concepts: Sequence[str],
+    sweeps: Sequence[str],
+    out: Path,
+    edits: Sequence[str] = (BASE,),
+    prompts: Sequence[str] = (),
+    seeds: str = "0-7",
+    method: str = "rece",
+    protect: str = "minimax",
+    guides: Sequence[str] = (),
+    preserve: Sequence[str] = (),
+    device: str | None = None,
+    force: bool = False,
+    vocabulary: Sequence[str] | None = None,
+    **settings: Unpack[Settings],
+) -> Comparison:
+    """Erase `concepts` with every setting of `sweeps`, and report on the edits beside `edits`: `out/index.html` with
+    the curve of erasure against damage, `grid.png`, `report.json`, and the edits in `out/edits/`.
+
+    Args:
+        prompts: default: the concepts, and words near to and far from them.
+
+    Raises:
+        EditkitError: a malformed sweep, or no setting gives an edit.
+    """
+    check_free_folder(out, force, MARK)
+    wanted, numbers, source = settings_of(sweeps, method, protect), parse_seeds(seeds), find(model)
+    opened = open_model(source)
+    given = read_compared(source, edits)
+    with tempfile.TemporaryDirectory() as folder:
+        made, refused = _make(opened, concepts, guides, preserve, wanted, vocabulary, Path(folder))
+        prompts = prompts or prompts_about(opened, concepts)
+        sampling = Sampling.for_model(source, **settings)
+        variants = [*given, *made]
+        comparison = make_comparison(opened, variants, prompts, numbers, sampling, device, vocabulary)
+        lead = pareto_figures(comparison, len(given), _varied(sweeps))
+        command = ["editkit", "compare", *edits, *(w for one in concepts for w in ("--concept", one))]
+        command += ["--method", method, "--protect", protect, *(w for one in sweeps for w in ("--sweep", one))]
+        command += [*(w for one in prompts for w in ("--prompt", one)), "--seeds", seeds]
+        keep = lambda inside: shutil.copytree(folder, inside / "edits")  # noqa: E731
+        write_report(comparison, out, command, force, lead, refused, keep)
+    return comparison
+
+
+def settings_of(sweeps: Sequence[str], method: str = "rece", protect: str = "minimax") -> list[tuple[str, Options]]:
+    """Every combination of the values in `sweeps`, by name.
+
+    Raises:
+        EditkitError: a malformed sweep, one combination alone, or too many.
+    """
+    parsed = [parse_sweep(one) for one in sweeps]
+    names = [name for name, _ in parsed]
+    if len(set(names)) < len(names):
+        raise EditkitError(f"--sweep: {max(names, key=names.count)} is given twice; put all its values in one list")
+    combined: list[Setting] = [dict(zip(names, values, strict=True)) for values in product(*(one for _, one in parsed))]
+    if not 2 <= len(combined) <= MOST_EDITS:
+        raise EditkitError(f"--sweep: expected 2 to {MOST_EDITS} combinations of values, got {len(combined)}")
+    varied = _varied(sweeps)
+    found = []
+    for one in combined:
+        options = defaults(**{"method": method, "protect": protect, **one})
+        found.append((", ".join(f"{name}={_shown(one[name])}" for name in varied), options))
+    return found
+
+
+def _varied(sweeps: Sequence[str]) -> list[str]:
+    """The options that have several values; one value just sets an option."""
+    return [name for name, values in map(parse_sweep, sweeps) if len(values) > 1]
+
+
+def parse_sweep(text: str) -> tuple[str, list[Any]]:
+    """ "epochs=0..5", "lamb=0.01,0.1,1", "protect=none,minimax": an option of `editkit.edit.options` and its values.
+
+    Raises:
+        EditkitError: another form, an unknown option, or values that it cannot take.
+    """
+    name, equals, values = text.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    if not equals or not values.strip():
+        raise EditkitError(
+            f"--sweep: expected OPTION=VALUES such as epochs=0..5 or lamb=0.01,0.1,1, got {text!r}; "
+            f"options: {', '.join(_kinds())}"
+        )
+    if name not in _kinds():
+        near = get_close_matches(name, _kinds(), 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise EditkitError(f"--sweep: no option {name!r}; {hint}options: {', '.join(_kinds())}")
+    listed = _range(name, values) if ".." in values else [one.strip() for one in values.split(",")]
+    return name, list(dict.fromkeys(_value(name, one) for one in listed))
+
+
+def _kinds() -> dict[str, Any]:
+    """Option → its type."""
+    return get_type_hints(Options)
+
+
+def _range(name: str, values: str) -> list[str]:
+    low, _, high = values.partition("..")
+    if _kinds()[name] is not int:
+        raise EditkitError(f"--sweep: {name} has no whole steps; list its values, as in {name}=0.01,0.1,1")
+    try:
+        first, last = int(low), int(high)
+    except ValueError as error:
+        raise EditkitError(f"--sweep: expected whole numbers as in {name}=0..5, got {values!r}") from error
+    if last < first:
+        raise EditkitError(f"--sweep: {name}={values} runs backwards; write {name}={last}..{first}")
+    return [str(number) for number in range(first, min(last, first + MOST_EDITS) + 1)]
+
+
+def _value(name: str, text: str) -> Any:
+    kind = _kinds()[name]
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise EditkitError(f"--sweep: {name} is true or false, got {text!r}")
+        return text.lower() == "true"
+    if kind not in (int, float):
+        allowed = get_args(kind)
+        if allowed and text not in allowed:
+            raise EditkitError(f"--sweep: {name} must be one of {', '.join(allowed)}, got {text!r}")
+        return text
+    try:
+        return kind(text)
+    except ValueError as error:
+        what = "a whole number" if kind is int else "a number"
+        raise EditkitError(f"--sweep: expected {what} for {name}, got {text!r}") from error
+
+
+def _make(
+    model: EditableModel,
+    concepts: Sequence[str],
+    guides: Sequence[str],
+    preserve: Sequence[str],
+    wanted: Sequence[tuple[str, Options]],
+    vocabulary: Sequence[str] | None,
+    folder: Path,
+) -> tuple[list[Compared], list[str]]:
+    """The edits, written to `folder`, and what is to be said of settings that were refused."""
+    made, refused = [], []
+    for name, options in progress(wanted, len(wanted), "making the edits"):
+        try:
+            edit = erase(model, concepts, guides, preserve, options, vocabulary)
+        except EditkitError as error:
+            refused.append(f"{name} was refused: {error}")
+            continue
+        path = folder / f"{name.replace(', ', '_')}.safetensors"
+        save_edit(edit, path)
+        made.append(Compared(name, edit, file_sha256(path)))
+    if not made:
+        raise EditkitError(f"--sweep: no setting gives an edit; {refused[0]}")
+    return made, refused
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
