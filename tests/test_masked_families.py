@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import editkit
 from editkit.edit.options import defaults
+from editkit.embeddings.request import INSTRUCTIONS, vocabulary_rows
 from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
-from tests import tiny_t5_pipelines
+from tests import tiny_llm_pipelines, tiny_t5_pipelines
 
 PROMPTS = ("a church", "a photo of a dog on the church", " Dog", "")
 
@@ -49,6 +54,34 @@ def _masked(pipe: Any, prompt: str) -> Tensor:
     return rows[0][mask[0].reshape(len(rows[0]), -1)[:, 0].bool()]  # AuraFlow repeats it for every column
 
 
+def _wan(pipe: Any, prompt: str) -> Tensor:
+    """The prompt's rows and one of the padding, which are all alike."""
+    rows, _ = pipe.encode_prompt(prompt or " ", device="cpu", do_classifier_free_guidance=False)
+    seen = pipe.transformer.condition_embedder.text_embedder(rows[0])
+    length = int(rows[0].abs().sum(1).count_nonzero())
+    assert (seen[length + 1 :] == seen[length]).all()
+    return seen[: length + 1]
+
+
+def _glm(pipe: Any, prompt: str) -> Tensor:
+    return pipe.encode_prompt(prompt or " ", device="cpu", do_classifier_free_guidance=False)[0][0]
+
+
+def _sana(pipe: Any, prompt: str) -> Tensor:
+    asked = inspect.signature(pipe.__call__).parameters["complex_human_instruction"].default
+    how = {"device": "cpu", "do_classifier_free_guidance": False, "complex_human_instruction": asked}
+    rows, mask, *_ = pipe.encode_prompt(prompt or " ", **how)
+    return pipe.transformer.caption_norm(pipe.transformer.caption_projection(rows[0][mask[0].bool()]))
+
+
+def _qwenimage(pipe: Any, prompt: str) -> Tensor:
+    return pipe.transformer.txt_norm(pipe.encode_prompt(prompt or " ", device="cpu")[0][0])
+
+
+def _klein(pipe: Any, prompt: str) -> Tensor:
+    return pipe.encode_prompt(prompt or " ", device="cpu")[0][0]
+
+
 def _through(*modules: str) -> Callable[[Any, str], Tensor]:
     """The rows behind modules of the denoiser."""
 
@@ -72,13 +105,29 @@ FAMILIES = {
         SMALL | {"use_resolution_binning": False},
         lora=False,
     ),
+    "ltx": Family(
+        "LTXPipeline",
+        tiny_t5_pipelines.save,
+        _through("caption_projection"),
+        {"height": 32, "width": 32, "num_frames": 9},
+    ),
+    "cogview4": Family("CogView4Pipeline", tiny_llm_pipelines.save, _glm, SMALL),
+    "lumina2": Family(
+        "Lumina2Pipeline", tiny_llm_pipelines.save, _through("time_caption_embed.caption_embedder.0"), SMALL
+    ),
+    "sana": Family(
+        "SanaPipeline", tiny_llm_pipelines.save, _sana, {"height": 32, "width": 32, "use_resolution_binning": False}
+    ),
+    "qwenimage": Family("QwenImagePipeline", tiny_llm_pipelines.save, _qwenimage, SMALL | {"guidance_scale": None}),
+    "flux2": Family("Flux2KleinPipeline", tiny_llm_pipelines.save, _klein, SMALL),
+    "wan": Family("WanPipeline", tiny_t5_pipelines.save, _wan, SMALL | {"num_frames": 1}),
 }
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     base = tmp_path_factory.mktemp("masked")
-    return {name: family.save(name, base / name) for name, family in FAMILIES.items()}
+    return cache(lambda name: FAMILIES[name].save(name, base / name))
 
 
 def stock(name: str, folder: Path) -> Any:
@@ -90,7 +139,7 @@ def stock(name: str, folder: Path) -> Any:
 def picture(name: str, pipe: Any, prompt: str = "a church") -> Tensor:
     """Latents: the picture decoder has no part in an edit."""
     how = {"num_inference_steps": 2, "guidance_scale": 1.0, "output_type": "latent"} | FAMILIES[name].draw
-    return pipe(prompt, generator=torch.Generator().manual_seed(0), **how)[0]
+    return pipe(prompt=prompt, generator=torch.Generator().manual_seed(0), **how)[0]
 
 
 def unprotected(model: EditableModel) -> editkit.Edit:
@@ -100,19 +149,21 @@ def unprotected(model: EditableModel) -> editkit.Edit:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
-def test_rows_are_those_of_the_stock_pipeline(name: str, folders: dict[str, Path]) -> None:
-    pipe, model = stock(name, folders[name]), open_model(folders[name])
+def test_rows_are_those_of_the_stock_pipeline(name: str, folder_of: Callable[[str], Path]) -> None:
+    pipe, model = stock(name, folder_of(name)), open_model(folder_of(name))
     (encoder,) = model.encoders["text"]
     together = encoder.encode(PROMPTS)
     for prompt, mine in zip(PROMPTS, together, strict=True):
         expected = FAMILIES[name].rows(pipe, prompt).double()
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
-    assert encoder.tokens("church")[encoder.subject_at("{}", "church")] == encoder.reader.part("church")[-1]
+    church, dog = encoder.tokens("a photo of a church"), encoder.tokens("a photo of a dog")
+    differing = [at for at, (one, other) in enumerate(zip(church, dog, strict=True)) if one != other]
+    assert differing == [encoder.subject_at("a photo of a {}", "church")] and encoder.subject_size("church") == 1
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_an_edit_draws_the_guide(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    model, pipe = open_model(folders[name]), stock(name, folders[name])
+def test_an_edit_draws_the_guide(name: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    model, pipe = open_model(folder_of(name)), stock(name, folder_of(name))
     editkit.save_edit(unprotected(model), tmp_path / "e.safetensors")
     edit = editkit.load_edit(tmp_path / "e.safetensors")
     before, wanted = picture(name, pipe), picture(name, pipe, "a dog")
@@ -130,8 +181,8 @@ def test_an_edit_draws_the_guide(name: str, folders: dict[str, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.lora])
-def test_a_lora_loads_with_diffusers(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    model, pipe = open_model(folders[name]), stock(name, folders[name])
+def test_a_lora_loads_with_diffusers(name: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    model, pipe = open_model(folder_of(name)), stock(name, folder_of(name))
     edit = unprotected(model)
     editkit.export(edit, model, tmp_path / "lora.safetensors", "lora")
     with edit.applied(pipe):
@@ -142,8 +193,61 @@ def test_a_lora_loads_with_diffusers(name: str, folders: dict[str, Path], tmp_pa
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_protection_lowers_the_damage(name: str, folders: dict[str, Path]) -> None:
+def test_protection_lowers_the_damage(name: str, folder_of: Callable[[str], Path]) -> None:
     words = ["dog", "mosque", "photo", "picture", "a dog in the picture"]
-    edit = editkit.erase(open_model(folders[name]), ["church"], vocabulary=words, checked=False)
+    edit = editkit.erase(open_model(folder_of(name)), ["church"], vocabulary=words, checked=False)
     figures = edit.record["figures"]
     assert figures["erasure_residual"] < 1 and 0 <= figures["damage_worst"] < 0.5
+
+
+def test_a_wan_with_two_denoisers_is_refused(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(folder_of("wan"), tmp_path / "two")
+    shutil.copytree(folder_of("wan") / "transformer", tmp_path / "two" / "transformer_2")
+    with pytest.raises(editkit.EditkitError, match="has two denoisers, and each would need a map of its own"):
+        _ = open_model(tmp_path / "two").encoders
+
+
+def test_instructions_that_the_denoiser_reads_are_protected(folder_of: Callable[[str], Path]) -> None:
+    (encoder,) = open_model(folder_of("lumina2")).encoders["text"]
+    protected = vocabulary_rows((encoder,), ["church", "dog"], ("a {}",))
+    assert protected.words == ("church", "dog", INSTRUCTIONS) and [len(rows) for rows in protected.rows[:2]] == [1, 1]
+    whole = encoder.encode_each(["a church"], 0)[0]
+    instructions = protected.rows[2]
+    assert len(instructions) == len(whole) - 3  # all but the start token, "a" and "church"
+    torch.testing.assert_close(instructions, whole[1:-2], rtol=1e-4, atol=1e-5)
+    (short,) = open_model(folder_of("sana")).encoders["text"]  # Sana's denoiser gets the prompt alone
+    assert vocabulary_rows((short,), ["church"], ("a {}",)).words == ("church",)
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "denoiser", "title"),
+    [
+        ("flux2", "Flux2Pipeline", "Flux2Transformer2DModel", "FLUX.2"),
+        ("hunyuandit", "HunyuanDiTPipeline", "HunyuanDiT2DModel", "HunyuanDiT"),
+        ("lumina", "LuminaPipeline", "LuminaNextDiT2DModel", "Lumina-Next"),
+    ],
+)
+def test_what_is_not_encoded_is_refused(name: str, pipeline: str, denoiser: str, title: str, tmp_path: Path) -> None:
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps({"_class_name": denoiser}))
+    model = open_model(tmp_path)
+    assert model.source.family.name == name
+    with pytest.raises(editkit.EditkitError, match=f"{title} is known to .*, but its prompts cannot be encoded here"):
+        _ = model.encoders
+
+
+def test_a_missing_caption_projection_and_an_unknown_class_are_named(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folder_of("pixart"), tmp_path / "p")
+    (weights,) = (tmp_path / "p" / "transformer").glob("*.safetensors")
+    kept = {name: one for name, one in load_file(weights).items() if not name.startswith("caption_projection")}
+    save_file(kept, weights)
+    with pytest.raises(editkit.EditkitError, match="its caption_projection is no caption projection for width 64"):
+        _ = open_model(tmp_path / "p").encoders
+    index = json.loads((tmp_path / "p" / "model_index.json").read_text())
+    index["text_encoder"] = ["transformers", "T6EncoderModel"]
+    (tmp_path / "p" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(editkit.EditkitError, match=r"class of transformers for its text_encoder, .* says T6Encoder"):
+        _ = open_model(tmp_path / "p").encoders

@@ -80,8 +80,7 @@ def test_spearman_is_scipys(seed: int) -> None:
     first = rng.integers(0, 9, size=40).astype(float)  # with ties
     second = first + rng.normal(size=40) * 4
     found = spearman(first.tolist(), second.tolist())
-    theirs, _ = stats.spearmanr(first, second)
-    assert found.rho == pytest.approx(theirs)
+    assert found.rho == pytest.approx(stats.spearmanr(first, second)[0])
     assert found.low < found.rho < found.high and found.count == 40
     again = spearman((first**3).tolist(), np.exp(second / 9).tolist())
     assert (again.rho, again.low, again.high) == pytest.approx((found.rho, found.low, found.high))
@@ -121,11 +120,9 @@ def test_other_models_are_scored_by_clip(tiny_sd: Path) -> None:
 
 
 def test_delta_has_an_interval() -> None:
-    one = Delta("dog", (0.0, 0.2, 0.4, 0.6))
-    low, high = one.interval
-    assert one.mean == pytest.approx(0.3) and 0 <= low < 0.3 < high <= 0.6
-    assert Delta("dog", (0.5, 0.5)).interval == (0.5, 0.5)
-    assert all(np.isnan(Delta("dog", (0.5,)).interval))
+    one = Delta("dog", (0.0, 0.2, 0.4, 0.6)).estimate
+    assert one.value == pytest.approx(0.3) and 0 <= one.low < 0.3 < one.high <= 0.6
+    assert Delta("dog", (0.5,)).estimate.clusters == 1, "a single seed has none"
 
 
 def test_sensitivity_of_words_alone(model: EditableModel, uce: Edit) -> None:
@@ -144,7 +141,7 @@ def test_measured_sensitivity(uce_file: Path, tmp_path: Path) -> None:
     """An unprotected edit costs other words what the judge sees of them; the plot has every word."""
     found = sensitivity_report("emoji", uce_file, WORDS, True, "0-1", tmp_path / "s.svg", steps=8)
     assert found.correlation is not None and found.correlation.count == len(WORDS)
-    assert np.mean([one.mean for one in found.deltas]) > 0.2
+    assert np.mean([one.estimate.value for one in found.deltas]) > 0.2
     saved = json.loads((tmp_path / "s.json").read_text())
     assert {one["word"] for one in saved["words"]} == set(WORDS) and saved["spearman"]["count"] == len(WORDS)
     svg = ElementTree.parse(tmp_path / "s.svg").getroot()

@@ -14,12 +14,12 @@ def save(family: str, folder: Path) -> Path:
     """A pipeline of `family`, seeded, in float32."""
     torch.manual_seed(0)
     pipe = PIPELINES[family]()
-    _open_gates(pipe.transformer)
+    open_gates(pipe.transformer)
     pipe.save_pretrained(folder)
     return folder
 
 
-def _open_gates(model: torch.nn.Module) -> None:
+def open_gates(model: torch.nn.Module) -> None:
     """Norms, gates and biases that start as ones or zeros become random: a closed gate keeps the prompt out."""
     with torch.no_grad():
         for parameter in model.parameters():
@@ -27,7 +27,7 @@ def _open_gates(model: torch.nn.Module) -> None:
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
 
 
-def _flow() -> Any:
+def flow() -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler()
@@ -51,7 +51,7 @@ def _chroma() -> Any:
     )
     return ChromaPipeline(
         transformer=ChromaTransformer2DModel(**config),
-        scheduler=_flow(),
+        scheduler=flow(),
         vae=vae(4),
         text_encoder=t5(64),
         tokenizer=t5_tokenizer(),
@@ -85,7 +85,7 @@ def _auraflow() -> Any:
         text_encoder=umt5(64),
         vae=vae(4),
         transformer=AuraFlowTransformer2DModel(**config),
-        scheduler=_flow(),
+        scheduler=flow(),
     )
 
 
@@ -113,4 +113,59 @@ def _pixart() -> Any:
     )
 
 
-PIPELINES = {"chroma": _chroma, "auraflow": _auraflow, "pixart": _pixart}
+def _ltx() -> Any:
+    from diffusers import AutoencoderKLLTXVideo, LTXPipeline, LTXVideoTransformer3DModel
+
+    config: dict[str, Any] = dict(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        num_layers=2,
+        caption_channels=64,
+    )
+    blocks: dict[str, Any] = dict(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        patch_size=1,
+    )
+    return LTXPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5(64),
+        vae=AutoencoderKLLTXVideo(**blocks),
+        transformer=LTXVideoTransformer3DModel(**config),
+        scheduler=flow(),
+    )
+
+
+def _wan() -> Any:
+    from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+
+    config: dict[str, Any] = dict(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=64,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+    )
+    blocks: dict[str, Any] = dict(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    return WanPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=umt5(64),
+        vae=AutoencoderKLWan(**blocks),
+        transformer=WanTransformer3DModel(**config),
+        scheduler=flow(),
+    )
+
+
+PIPELINES = {"chroma": _chroma, "auraflow": _auraflow, "pixart": _pixart, "ltx": _ltx, "wan": _wan}

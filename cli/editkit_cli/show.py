@@ -131,8 +131,8 @@ def show_sensitivity(found: Sensitivity, out: Path | None, most: int = 15) -> No
     for word, damage in [*found.erased.ranked(), *ranked[:most]]:
         row = [escape(word) + (" (erased)" if word in found.erased.words else ""), f"{damage:.4f}"]
         if word in deltas:
-            low, high = deltas[word].interval
-            row += [f"{deltas[word].mean:.3f}", f"{low:.3f} to {high:.3f}"]
+            one = deltas[word].estimate
+            row += [f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}"]
         table.add_row(*row)
     console.print(table)
     mean = sum(value for _, value in ranked) / len(ranked)

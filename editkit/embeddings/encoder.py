@@ -61,7 +61,7 @@ class TextEncoder:
         Raises:
             EditkitError: the prompt is longer than the encoder reads.
         """
-        ids = self.reader.ids(prompt)[self.reader.drop :]
+        ids = self.reader.kept(prompt)
         limit = self.reader.limit if self.pooled else self.length
         if len(ids) > limit:
             raise EditkitError(
@@ -84,7 +84,7 @@ class TextEncoder:
         """How many rows `words` are, at least one."""
         if self.pooled:
             return 1
-        return max(1, len(self.reader.part(words)))
+        return max(1, self.reader.size(words))
 
     def encode(self, prompts: Sequence[str]) -> list[Tensor]:
         """All rows that the denoiser reads of every prompt, `(length, width)` or behind a mask fewer; float64.

@@ -23,7 +23,7 @@ class Reader:
     Attributes:
         clean: what the pipeline makes of the text first.
         before, after: what it writes around it: instructions to a language model.
-        drop: how many tokens of that it leaves out of what the denoiser reads.
+        dropped: positions of tokens that it leaves out of what the denoiser reads.
         multiple: padding goes to the left, up to a multiple of that, and is read like any other token.
     """
 
@@ -31,7 +31,7 @@ class Reader:
     clean: Callable[[str], str] = as_it_is
     before: str = ""
     after: str = ""
-    drop: int = 0
+    dropped: range = range(0)
     multiple: int = 1
     _known: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False, init=False)
 
@@ -40,12 +40,20 @@ class Reader:
 
         An empty prompt is read as one space, as the reference code of UCE and RECE does.
         """
-        found = self._ids(f"{self.before}{self.clean(prompt) or ' '}{self.after}", True)
+        found = self._ids(f"{self.before}{self.clean(prompt or ' ')}{self.after}", True)
         return [self.tokenizer.pad_token_id] * (-len(found) % self.multiple) + found
+
+    def kept(self, prompt: str) -> list[int]:
+        """Token ids that the denoiser gets the rows of."""
+        return [one for at, one in enumerate(self.ids(prompt)) if at not in self.dropped]
 
     def part(self, text: str) -> list[int]:
         """Token ids of a piece of a prompt."""
         return self._ids(self.clean(text), False)
+
+    def size(self, words: str) -> int:
+        """How many tokens `words` are in a prompt: many tokenizers split what follows a space otherwise."""
+        return len(self._ids(self.clean(f"a {words}"), True)) - len(self._ids("a", True))
 
     @cached_property
     def ends(self) -> int:
@@ -60,7 +68,7 @@ class Reader:
 
     def mark(self, prompts: Sequence[str]) -> str:
         """All that the tokens are decided by, for the disk cache."""
-        return repr([self.tokenizer.pad_token_id, self.limit, self.drop, [self.ids(prompt) for prompt in prompts]])
+        return repr([self.tokenizer.pad_token_id, self.limit, self.dropped, [self.ids(prompt) for prompt in prompts]])
 
     def _ids(self, text: str, special: bool) -> list[int]:
         """Thousands of words are asked for several times each."""

@@ -20,6 +20,7 @@ AVERAGE_OVER_SLOW = 8
 """The same where every prompt takes the encoder's whole length. On the bundled model 8 words instead of 64 raise the
 damage of the worst word by 5 % and leave as much of the concept."""
 SPARE_POSITIONS = 8
+INSTRUCTIONS = "(what is written before every prompt)"
 NEIGHBOURS = 10
 CANDIDATE = 0.3
 """Cosine below which the likeness of a word is not looked at."""
@@ -95,12 +96,24 @@ def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequenc
     """Rows of every word in every template, from its first token to a few positions after the end of the prompt.
 
     What stands before the word is the same for all words. Padding after the end changes little: a long encoder's is
-    represented by one position.
+    represented by one position. Instructions that the denoiser reads before every prompt are protected as one more
+    word.
     """
     if not words:
         return Protected((), ())
     parts = [_vocabulary_rows(encoder, words, templates) for encoder in encoders]
-    return Protected(tuple(words), tuple(torch.cat(rows) for rows in zip(*parts, strict=True)))
+    rows = [torch.cat(one) for one in zip(*parts, strict=True)]
+    instructions = [found for encoder in encoders if len(found := _instructions(encoder, words[0]))]
+    names = [*words, *([INSTRUCTIONS] if instructions else [])]
+    return Protected(tuple(names), (*rows, *([torch.cat(instructions)] if instructions else [])))
+
+
+def _instructions(encoder: TextEncoder, word: str) -> Tensor:
+    """Rows before a prompt that every prompt has, but for the start token."""
+    if not encoder.reader.before:
+        return torch.zeros(0, encoder.width)
+    (rows,) = encoder.encode_each([word], 0)
+    return rows[1 : max(1, encoder.subject_at("{}", word) - encoder.subject_size(word) + 1)]
 
 
 def _vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequence[str]) -> list[Tensor]:

@@ -62,25 +62,32 @@ def padded_states(reader: Reader, model: Any, length: int) -> States:
     return states
 
 
-def masked_states(
-    reader: Reader, model: Any, take: Callable[[Any], Tensor] = lambda out: out.last_hidden_state, blank: bool = False
-) -> States:
+def masked_states(reader: Reader, model: Any, layers: Sequence[int] = (), blank: bool = False) -> States:
     """Hidden states of a model that does not attend to padding: no more than the prompts' own tokens are run.
 
     Args:
-        take: the rows in the model's output.
+        layers: which of the hidden states, side by side; without, the last ones.
         blank: rows of padding are zero.
     """
+    how = {"output_hidden_states": True, "use_cache": False} if layers else {}
+
+    def run(prompts: Sequence[str], length: int) -> Tensor:
+        ids, mask = (one.to(model.device) for one in _batch(reader, prompts, length))
+        out = model(ids, attention_mask=mask, **how)
+        rows = torch.cat([out.hidden_states[n] for n in layers], -1) if layers else out.last_hidden_state
+        rows = rows.float() * mask[..., None] if blank else rows.float()
+        return rows[:, [at for at in range(length) if at not in reader.dropped]].cpu()
 
     @torch.no_grad()
     def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
-        longest = max(max(reader.drop + size, len(reader.ids(one))) for one, size in zip(prompts, sizes, strict=True))
+        whole = [
+            max(len(reader.dropped) + size, len(reader.ids(one))) for one, size in zip(prompts, sizes, strict=True)
+        ]
+        longest = max(whole)
         found, step = [], max(1, AT_A_TIME // longest)
         for start in range(0, len(prompts), step):
-            ids, mask = (one.to(model.device) for one in _batch(reader, prompts[start : start + step], longest))
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
-                rows = take(model(ids, attention_mask=mask)).float()
-            rows = (rows * mask[..., None] if blank else rows)[:, reader.drop :].cpu()
+                rows = run(prompts[start : start + step], longest)
             found += [one[:size] for one, size in zip(rows, sizes[start : start + step], strict=True)]
         return torch.cat(found)
 

@@ -30,6 +30,20 @@ def projected(source: Source, encoder: TextEncoder, prefix: str) -> TextEncoder:
         ) from error
 
 
+def normed(source: Source, encoder: TextEncoder, prefix: str, eps: float) -> TextEncoder:
+    """`encoder` behind the denoiser's root-mean-square norm of its rows: Lumina-Image 2, Qwen-Image, Sana."""
+    from diffusers.models.normalization import RMSNorm
+
+    tensors = denoiser_tensors(source, prefix)
+    try:
+        return through(encoder, RMSNorm(encoder.width, eps), tensors, encoder.width)
+    except RuntimeError as error:
+        raise EditkitError(
+            f"model {source.name}: its {prefix} is no norm for width {encoder.width} ({error}); "
+            "do text encoder and denoiser belong together?"
+        ) from error
+
+
 def denoiser_tensors(source: Source, prefix: str) -> dict[str, Tensor]:
     """The denoiser's tensors below `prefix`, named from there on."""
     found: dict[str, Tensor] = {}

@@ -280,5 +280,8 @@ FAMILIES = (
 )  # fmt: skip
 """Every supported family."""
 
-ENCODED = ("sd1", "sd2", "sdxl", "sd3", "flux1", "chroma", "auraflow", "pixart")
+ENCODED = (
+    "sd1", "sd2", "sdxl", "sd3", "flux1", "chroma", "auraflow", "pixart", "ltx", "wan", "cogview4", "lumina2", "sana",
+    "qwenimage", "flux2",
+)  # fmt: skip
 """Families whose prompts `editkit.model.text_encoders` encodes: `erase` and `edit` work on their checkpoints."""

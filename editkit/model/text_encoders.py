@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.encoder import TextEncoder
@@ -12,6 +13,7 @@ from editkit.errors import EditkitError
 from editkit.model.captions import projected
 from editkit.model.components import read
 from editkit.model.families import ENCODED
+from editkit.model.llm_encoders import cogview4, flux2_klein, lumina2, qwenimage, sana
 from editkit.model.projections import fingerprint, read_tensors
 from editkit.model.source import Source
 from editkit.model.t5_encoders import masked_t5_encoder, t5_encoder
@@ -27,11 +29,15 @@ def read_streams(source: Source) -> Streams:
         EditkitError: the family's prompts cannot be encoded yet, or a component cannot be read.
     """
     if source.family.name not in ENCODED:
-        raise EditkitError(
-            f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
-            "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
-        )
+        raise _not_encoded(source)
     return ENCODERS[source.family.name](source)
+
+
+def _not_encoded(source: Source) -> EditkitError:
+    return EditkitError(
+        f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
+        "encoded here; encode them with its pipeline, and solve with editkit.edit.compute"
+    )
 
 
 def _one_clip(source: Source) -> Streams:
@@ -78,6 +84,32 @@ def _pixart(source: Source) -> Streams:
     length = 120 if source.index.get("_class_name") == "PixArtAlphaPipeline" else 300
     encoder = masked_t5_encoder(source, length, clean=lower)
     return {"text": (projected(source, encoder, "caption_projection"),)}
+
+
+def _ltx(source: Source) -> Streams:
+    """Its T5 attends to padding, and the denoiser does not."""
+    length = 256 if source.index.get("_class_name") == "LTXConditionPipeline" else 128
+    encoder = replace(t5_encoder(source, "", length), padding=0)
+    return {"text": (projected(source, encoder, "caption_projection"),)}
+
+
+def _wan(source: Source) -> Streams:
+    """The denoiser reads padding too: rows of zeros, which its text embedder makes one and the same row of."""
+    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+    if source.config(source.family.second or ""):
+        raise EditkitError(
+            f"model {source.name}: has two denoisers, and each would need a map of its own, behind its own text "
+            "embedder; editing both is not supported, use a Wan with one"
+        )
+    encoder = masked_t5_encoder(source, 512, padding=1, clean=prompt_clean, blank=True)
+    return {"text": (projected(source, encoder, "condition_embedder.text_embedder"),)}
+
+
+def _flux2(source: Source) -> Streams:
+    if not str(source.index.get("_class_name")).startswith("Flux2Klein"):  # FLUX.2 dev reads a vision-language model
+        raise _not_encoded(source)
+    return {"text": (flux2_klein(source),)}
 
 
 def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
@@ -137,5 +169,12 @@ ENCODERS: dict[str, Callable[[Source], Streams]] = {
     "chroma": _chroma,
     "auraflow": _auraflow,
     "pixart": _pixart,
+    "ltx": _ltx,
+    "wan": _wan,
+    "cogview4": lambda source: {"text": (cogview4(source),)},
+    "lumina2": lambda source: {"text": (lumina2(source),)},
+    "sana": lambda source: {"text": (sana(source),)},
+    "qwenimage": lambda source: {"text": (qwenimage(source),)},
+    "flux2": _flux2,
 }
 """Those that `editkit.model.families.ENCODED` names."""

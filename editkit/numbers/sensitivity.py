@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,15 +16,15 @@ from editkit.edit.edit import Edit
 from editkit.edit.edit_map import EditMap
 from editkit.edit.gram import gram_matrix, square_root
 from editkit.edit.protect import Protected
+from editkit.edit.tuned import Tuned
 from editkit.embeddings.request import vocabulary_rows
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, Stream
 from editkit.numbers.scores import Score
+from editkit.numbers.statistics import Estimate, mean_interval
 from editkit.pictures.progress import progress
 from editkit.pictures.sampler import Variant, draw, jobs
 from editkit.pictures.sampling import Sampling
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -50,24 +49,16 @@ class Delta:
     per_seed: tuple[float, ...]
 
     @property
-    def mean(self) -> float:
-        return float(np.mean(self.per_seed))
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % percentile bootstrap over the seeds; nan for a single seed."""
-        if len(self.per_seed) < 2:
-            return float("nan"), float("nan")
-        picks = np.random.default_rng(0).integers(len(self.per_seed), size=(RESAMPLES, len(self.per_seed)))
-        low, high = np.quantile(np.asarray(self.per_seed)[picks].mean(1), [0.025, 0.975])
-        return float(low), float(high)
+    def estimate(self) -> Estimate:
+        """Its mean with a 95 % bootstrap interval over the seeds."""
+        return mean_interval(self.per_seed)
 
 
-def word_damage(model: EditableModel, edits: Sequence[Edit], words: Sequence[str]) -> list[Damage]:
+def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequence[str]) -> list[Damage]:
     """`damage_j = Σ Δᵀ G Δ / Σ cᵀ G c`, `Δ = (M − I) c`, of every word by every edit, on the model's token rows.
 
     Exact: the relative squared change of all keys and values that the word produces. An edit with several maps adds up
-    over their projections.
+    over their projections. Of a tuned model only what reads the text is seen.
 
     Raises:
         EditkitError: there are no words.
@@ -88,8 +79,14 @@ def word_damage(model: EditableModel, edits: Sequence[Edit], words: Sequence[str
     return found
 
 
-def _damage(edit: Edit, stream: Stream, rows: Protected) -> Tensor:
-    """Maps that serve a part of the projections count by the size of the keys and values that these make."""
+def _damage(edit: Edit | Tuned, stream: Stream, rows: Protected) -> Tensor:
+    """Maps that serve a part of the projections count by the size of the keys and values that these make. A tuned
+    model's damage is that of `Σ ΔWᵀΔW` of the projections that it changed."""
+    if isinstance(edit, Tuned):
+        changed = edit.weights(stream.inputs)
+        steps = [W.double() - stream.inputs[name].double() for name, W in changed.items()]
+        moved = gram_matrix(steps, stream.width) if steps else stream.gram * 0
+        return rows.sizes(square_root(moved)) / rows.sizes(square_root(stream.gram))
     groups: dict[int, tuple[EditMap, list[str]]] = {}
     for name in stream.inputs:
         one = edit.map_for(name)

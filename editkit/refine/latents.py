@@ -70,8 +70,8 @@ class Sampler:
         teacher: bool = False,
     ) -> Points:
         """Every step of one trajectory, of the student or the teacher, for each of the given prompts."""
-        last = torch.full((len(concept),), self.steps - 1)
         network = self.networks.teacher if teacher else self.networks.student
+        last = torch.full((len(concept),), self.steps - 1)
         with self.networks.counter.purpose("latents"):
             seen = self._seen(network, texts(concept, template), neutral, seed, last)[0]
         return joined([Points(z, t, concept, template) for z, t, _ in seen])
