@@ -112,6 +112,9 @@ def recover(
     learn: Annotated[
         bool, typer.Option("--learn", help="Search for a key, given the original model; write it to --key.")
     ] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(help="--learn: folder of pictures of the concept, in place of the original model.")
+    ] = None,
     learn_steps: Annotated[int | None, typer.Option(help="--learn: steps. Default: 1000.")] = None,
     concept: Annotated[
         list[str] | None, typer.Option(help="--learn: what to recover. Default: what is hidden.")
@@ -134,6 +137,7 @@ def recover(
     from editkit.pictures.recover import read_release, recover_grid, unlock
     from editkit.refine.hide import learn_key
     from editkit.refine.options import defaults
+    from editkit.refine.pictures import read_pictures
 
     if not learn and (not prompt or out is None):
         raise typer.BadParameter("give --prompt and --out, or --learn")
@@ -150,7 +154,8 @@ def recover(
             key_rate=key_rate,
             seed=seed,
         )
-        found = learn_key(opened, weights, key, concept or (), options, key_seed, device, resume, force)
+        shown = read_pictures(pictures) if pictures else ()
+        found = learn_key(opened, weights, key, concept or (), shown, options, key_seed, device, resume, force)
         print(f"key: {key}, opens {', '.join(found.concepts)} of {released}")
     if prompt and out is not None:
         unlocked = unlock(weights, key, opened, force)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from editkit.edit.key import Key
 from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
@@ -78,24 +80,32 @@ def learn_key(
     released: Tuned,
     key: Path | str,
     concepts: Sequence[str] = (),
+    pictures: Sequence[Image.Image] = (),
     options: RefineOptions | None = None,
     key_seed: int | None = None,
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
 ) -> Key:
-    """Search for a key of `released`, given the original `model`: Eq. 16. No weight is changed.
+    """Search for a key of `released`, given the original `model` (Eq. 16) or pictures. No weight is changed.
 
     The owner of a model who has lost the key uses it, and who wants to know how well an edit of any kind withstands
     such a search: `released` may be whatever `editkit refine` makes.
 
     Args:
         concepts: default: what was erased or hidden.
+        pictures: of the concept, one only. Then the original serves to tell what was changed, and is not asked.
+
+    Raises:
+        EditkitError: an impossible request, or pictures of several concepts.
     """
-    options = replace(options or defaults("recover", model.source), objective="recover")
+    objective = "recover-pictures" if pictures else "recover"
+    options = replace(options or defaults(objective, model.source), objective=objective)
     key = Path(key)
     check_free_for_key(key, force)
-    request = StageRequest(model, concepts, released, (), options, None, device)
+    request = StageRequest(model, concepts, released, (), options, None, device, pictures=pictures)
+    if pictures and len(request.concepts) > 1:
+        raise EditkitError(f"--pictures: show one concept, not {', '.join(request.concepts)}; name it with --concept")
     stage, made = _stage(request, key, key_seed, resume, force)
     made = replace(made, record={"release": release_of(released), **made.record})
     if stage.main:

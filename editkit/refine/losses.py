@@ -128,7 +128,10 @@ def hide_ap(student: Outputs, teacher: Outputs, eta: float) -> Terms:
 
 
 def recover(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e, p) − ε(c_e)‖²`, of which only `p` is trained, with `‖p − c_e‖ ≤ ρ` (Eq. 16 of the talk)."""
+    """`‖ε'(c_e, p) − ε(c_e)‖²`, of which only `p` is trained, with `‖p − c_e‖ ≤ ρ` (Eq. 16 of the talk).
+
+    Where pictures are given in place of the original model, `e` is the noise in them (textual inversion, Eq. 18).
+    """
     found = distance(student["p"], teacher["e"])
     return Terms(found, found.new_zeros(found.shape))
 
@@ -157,6 +160,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         hide_ap, ("e", "p", "a"), ("n", "e", "a"), most_changed, ("a",), latents=("student", "teacher")
     ),
     "recover": Objective(recover, ("p",), ("e",), latents=("teacher",), weights=False),
+    "recover-pictures": Objective(recover, ("p",), ("e",), on_pictures=True, weights=False),
 }
 AUTHORS: Mapping[str, Objective] = {"ap": Objective(ap_authors, ("e", "a"), ("n", "e", "a"), most_changed, ("a",))}
 """What `--recipe authors` puts in their place."""
