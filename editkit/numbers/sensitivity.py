@@ -13,7 +13,7 @@ from torch import Tensor
 from editkit.concepts.templates import fill
 from editkit.edit.edit import Edit
 from editkit.edit.edit_map import EditMap
-from editkit.edit.gram import gram_matrix
+from editkit.edit.gram import gram_matrix, square_root
 from editkit.edit.protect import Protected
 from editkit.edit.tuned import Tuned
 from editkit.embeddings.request import vocabulary_rows
@@ -67,35 +67,37 @@ def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequ
     stream = model.streams[0]
     start = time.perf_counter()
     rows = vocabulary_rows(stream.encoders, words, model.vocabulary_templates)
-    gram = stream.gram
-    sizes = rows.sizes(gram)
+    _ = stream.gram  # reading the weights is no part of the damage
     encoded = time.perf_counter() - start
     found = []
     for edit in edits:
         start = time.perf_counter()
-        values = _damage(edit, stream, rows, sizes)
+        values = _damage(edit, stream, rows)
         seconds = time.perf_counter() - start
         found.append(Damage(tuple(words), tuple(values.tolist()), encoded, seconds))
     return found
 
 
-def _damage(edit: Edit | Tuned, stream: Stream, rows: Protected, sizes: Tensor) -> Tensor:
-    """Through the maps of an edit; of a tuned model through `Σ ΔWᵀΔW` of the projections that it changed."""
+def _damage(edit: Edit | Tuned, stream: Stream, rows: Protected) -> Tensor:
+    """By the one map where one serves all projections; else `Σ ‖ΔW c‖²` over what has a map, or tuned values, alike."""
     if isinstance(edit, Tuned):
-        changed = edit.weights(stream.inputs)
-        steps = [W.double() - stream.inputs[name].double() for name, W in changed.items()]
-        return rows.sizes(gram_matrix(steps, stream.width)) / sizes if steps else sizes * 0
-    groups: dict[int, tuple[EditMap, list[str]]] = {}
-    for name in stream.inputs:
+        steps = [W.double() - stream.inputs[name].double() for name, W in edit.weights(stream.inputs).items()]
+        roots = [square_root(gram_matrix(steps, stream.width))] if steps else []
+        return _added_up(roots, stream, rows)
+    groups: dict[int, tuple[EditMap, list[Tensor]]] = {}
+    for name, W in stream.inputs.items():
         one = edit.map_for(name)
         if one is not None:
-            groups.setdefault(id(one), (one, []))[1].append(name)
-    total = sizes * 0
-    for one, names in groups.values():
-        whole = len(names) == len(stream.inputs)
-        gram = stream.gram if whole else gram_matrix([stream.inputs[name] for name in names], stream.width)
-        total = total + rows.damage(one, gram, sizes)
-    return total
+            groups.setdefault(id(one), (one, []))[1].append(W)
+    if len(groups) == 1 and len(next(iter(groups.values()))[1]) == len(stream.inputs):
+        return rows.damage(next(iter(groups.values()))[0], stream.gram)
+    roots = [square_root(gram_matrix(weights, stream.width)) @ one.U @ one.V for one, weights in groups.values()]
+    return _added_up(roots, stream, rows)
+
+
+def _added_up(roots: Sequence[Tensor], stream: Stream, rows: Protected) -> Tensor:
+    size = rows.sizes(square_root(stream.gram))
+    return sum((rows.sizes(root) for root in roots), size * 0) / size
 
 
 def measured_deltas(
