@@ -10,7 +10,7 @@ INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench model table
+.PHONY: help demo test browser bench model table notebooks
 
 help:
 	@echo "make demo   remove a concept from the bundled model and draw before and after"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench  time the closed-form solve, and erasing from a checkpoint of SD 1.4's size"
 	@echo "make model  train the bundled model again"
 	@echo "make table  measure the methods on the bundled model"
+	@echo "make notebooks  run the notebooks and keep what they show"
 
 demo: $(VENV)/.installed
 	mkdir -p demo
@@ -47,8 +48,11 @@ bench: $(VENV)/.installed
 model: $(VENV)/.installed-train
 	$(BIN)/python -m editkit.emoji.train
 
-table: $(VENV)/.installed
-	$(BIN)/python -m editkit.emoji.table
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
+
+table: $(VENV)/.installed-dev
+	$(BIN)/python -m editkit.emoji.table --out tests/bench/results.json
 
 # pip arrives last in a new environment, so that one left half made is made again.
 $(BIN)/pip:

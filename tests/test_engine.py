@@ -155,6 +155,26 @@ def test_two_processes_draw_the_same_pictures(tmp_path: Path) -> None:
         assert difference(Image.open(path), Image.open(two[name])) < NEAR
 
 
+@pytest.mark.slow
+def test_every_wait_waits(tmp_path: Path) -> None:
+    """The first process comes to the second wait at once; the other one writes its file first."""
+    (tmp_path / "waits.py").write_text(
+        "import pathlib, time\n"
+        "from editkit.pictures.files import Shard\n"
+        "shard, there = Shard.from_environment(), pathlib.Path('there')\n"
+        "shard.wait()\n"
+        "if not shard.is_first:\n"
+        "    time.sleep(2)\n"
+        "    there.touch()\n"
+        "shard.wait()\n"
+        "assert there.exists()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "waits.py"]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
     keep_settings(tmp_path, {"steps": 20, "size": (64, 64)})
     keep_settings(tmp_path, {"steps": 20, "size": (64, 64)})

@@ -12,20 +12,26 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
 
 import editkit
 from editkit.edit.options import defaults
-from editkit.editing import erase
+from editkit.editing import edit_prompt, erase
 from editkit.errors import EditkitError
 from editkit.model.edit_file import save_edit
 from editkit.model.editable import open_model
 from editkit.numbers.detectors import registry
 from editkit.numbers.detectors.detection import Detection
 from editkit.numbers.evaluate import evaluate
+from editkit.numbers.lpips import alexnet
 from editkit.numbers.rates import wilson
 from editkit.numbers.results import Results, read_results
+from editkit.numbers.time_metrics import KINDS
 from tests.cli import run
+from tests.test_clip import save_clip
 
 SUITE = """
 name = "small"
@@ -220,7 +226,7 @@ def test_edits_choose_the_split_and_mismatches_are_said(folder: Path, tmp_path: 
         (["strong", "other"], {"split": None}, "the edits erase different classes .strong: church, pizza; other: dog"),
         (["strong"], {"split": "9"}, "--split 9: expected one of buildings, animals"),
         (["strong"], {"suite": "emoji-objcts"}, "suite 'emoji-objcts': expected one of artists, coco, emoji-objects"),
-        (["other"], {"suite": "emoji-styles", "split": None}, "the concepts of other are none of its classes"),
+        (["other"], {"suite": "emoji-styles", "split": None}, "other erases dog, none of its classes .noto, twemoji"),
         (["strong"], {"detector": "judge"}, "detector 'judge': expected one of .*emoji-judge"),
         (["strong"], {"metrics": ["esr"]}, "metric 'esr': expected one of esr-K"),
         (["strong"], {"seeds": "a"}, "--seeds: expected numbers and ranges"),
@@ -367,6 +373,53 @@ def test_coco_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
     same = small(folder, tmp_path / "same", ["strong"], metrics=["fid-emoji"], reference=photographs, **given)
     assert same.variants == ["strong"]
     assert same.value("fid-emoji", "strong").value < 0.05 * found.value("fid-emoji", "strong").value
+
+
+def test_artists_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
+    """CLIP and LPIPS with random weights of the right shape; two of the bundled objects play the artists."""
+    torch.manual_seed(0)
+    weights = {f"features.{name}": one.clone() for name, one in alexnet().state_dict().items()}
+    save_file(weights, tmp_path / "alexnet.safetensors")
+    widths = [one.out_channels for one in alexnet() if isinstance(one, nn.Conv2d)]
+    rows = {f"lin{n}.model.1.weight": torch.rand(1, width, 1, 1) for n, width in enumerate(widths)}
+    save_file(rows, tmp_path / "linear.safetensors")
+    places = {"clip": save_clip(tmp_path / "tiny-clip", 6), "lpips": tmp_path / "alexnet.safetensors"}
+    places["lpips-linear"] = tmp_path / "linear.safetensors"
+    file = tmp_path / "artists.csv"
+    file.write_text(
+        ",case_number,prompt,evaluation_seed,artist\n0,0,a church,5,Church\n1,1,a dog,6,dog\n2,2,a cat,6,dog\n"
+    )
+    given = {"suite": "artists", "prompts": file, "split": None, "seeds": None, "weights": places, "size": (96, 96)}
+    with pytest.warns(UserWarning, match="strong also erases Pizza"):
+        found = small(folder, tmp_path / "out", ["strong"], **given)
+    value = {name: found.value(name, "strong") for name in found.record["metrics"]}
+    assert value["lpips-d"].value == pytest.approx(value["lpips-e"].value - value["lpips-u"].value)
+    assert value["lpips-e"].count == 1 and value["lpips-u"].count == 2 and value["lpips-e"].value > 0
+    assert 0 < value["clip-score-keep"].value < 100 and value["clip-score-keep"].count == 2
+    assert found.record["protocol"]["checkpoints"]["clip-score-keep"].startswith("clip-score:tiny-clip-")
+    assert found.record["protocol"]["detector"] == "none"
+
+
+def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
+    """TIME's three figures, by the bundled judge in CLIP's place."""
+    edit = edit_prompt(open_model("emoji"), "a church", "a dog", options=defaults("time", "prior"))
+    save_edit(edit, tmp_path / "time.safetensors")
+    columns = ["old", "new", *(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6))]
+    row = {"old": "a church", "new": "a dog", "positive1": "a church on a blue background", "gt1": "a dog on a blue "
+           "background", "negative1": "a pizza", "gn1": "a dog"}  # fmt: skip
+    lines = [columns, ["a cat", "a fish"] + [""] * 20, [row.get(name, "") for name in columns]]
+    (tmp_path / "timed.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    given = {"detector": "emoji-judge", "metrics": ["efficacy-seen", "generality-seen", "specificity-seen"]}
+    found = small(tmp_path, tmp_path / "out", ["base", "time"], suite="time", prompts=tmp_path / "timed.csv",
+                  split=None, steps=5, **given)  # fmt: skip
+    value = {name: [found.value(f"{name}-seen", one).value for one in found.variants] for name in KINDS}
+    assert value["efficacy"] == [0, 1] and value["specificity"] == [1, 1] and value["generality"][0] == 0
+    assert found.record["protocol"]["prompts"]["new"] == "a dog" and found.record["pictures"] == 3
+    with pytest.raises(EditkitError, match=r"suite time: expected edits of one prompt to one other.* got none"):
+        small(tmp_path, tmp_path / "b", ["base"], suite="time", prompts=tmp_path / "timed.csv", **given)
+    (tmp_path / "timed.csv").write_text("".join(",".join(line) + "\n" for line in lines[:2]))
+    with pytest.raises(EditkitError, match=r"no row changes 'a church' to 'a dog', .*it has a cat → a fish"):
+        small(tmp_path, tmp_path / "b", ["time"], suite="time", prompts=tmp_path / "timed.csv", **given)
 
 
 def test_the_bundled_suites_are_whole() -> None:

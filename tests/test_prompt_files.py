@@ -159,7 +159,7 @@ def test_generate_skips_bad_rows_and_counts_cut_prompts(tmp_path: Path) -> None:
         done = generate_folder("emoji", file, None, "0", tmp_path / "pictures", skip_bad_rows=True, steps=2)
     texts = [str(one.message) for one in said]
     assert done == (3, 0) and any("1 of 4 rows left out" in one for one in texts)
-    assert any("1 prompts are cut: longer than the 24 tokens" in one for one in texts)
+    assert any("longer than the 24 tokens of the text encoder: 1" in one for one in texts)
     assert sorted(path.name for path in (tmp_path / "pictures").glob("*.png")) == ["0_1.png", "2_2.png", "3_3.png"]
 
 

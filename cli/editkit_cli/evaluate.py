@@ -40,7 +40,7 @@ def evaluate(
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="clip=FOLDER, detector=FILE, inception=FILE or lpips=FILE, if not in the usual place."),
+        typer.Option(help="NAME=PATH, NAME being clip, detector, inception, lpips or lpips-linear. Repeat for more."),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="Folder of pictures to take FID from. Default: the unedited model's.")

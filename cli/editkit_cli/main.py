@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from editkit.errors import EditkitError
-from editkit_cli import edits, evaluate, models, pictures, refine, report
+from editkit_cli import edits, evaluate, hide, inspection, models, pictures, refine, report
 
 app = typer.Typer(
     name="editkit",
@@ -33,6 +33,9 @@ app.command()(edits.edit)
 app.command()(edits.compose)
 app.command()(edits.export)
 app.command()(refine.refine)
+app.command()(hide.hide)
+app.command()(hide.recover)
+app.command()(inspection.inspect)
 app.command()(pictures.generate)
 app.command()(report.compare)
 app.command()(evaluate.evaluate)

@@ -10,6 +10,10 @@ import typer
 from editkit_cli.edits import Force, Json, Model
 from editkit_cli.pictures import Device
 
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Print the planned memory and stop; with --device cuda, no GPU is needed.")
+]
+
 
 def refine(
     out: Annotated[Path, typer.Option(help="Folder for the result, the log, the checkpoint and the previews.")],
@@ -63,6 +67,7 @@ def refine(
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
     preview_every: Annotated[int | None, typer.Option(help="Steps between preview grids. Default: none.")] = None,
     tracker: Annotated[str | None, typer.Option(help="One that accelerate knows, such as `tensorboard`.")] = None,
+    plan: Plan = False,
     model: Model = None,
     device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
@@ -75,7 +80,7 @@ def refine(
     from editkit.refine.candidates import read_vocabulary
     from editkit.refine.options import chosen_objective, defaults
     from editkit.refine.refine import refine as train
-    from editkit_cli.show import show_record
+    from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model)
     options = defaults(
@@ -109,5 +114,8 @@ def refine(
     )
     words = read_vocabulary(opened, vocabulary)
     begin = load_edit(start) if start else None
+    show_plan(opened.source, options, device, len(concept or (begin.record["concepts"] if begin else [""])))
+    if plan:
+        return
     made = train(opened, out, concept or (), begin, guide or (), options, words, device, resume, force, tracker)
     show_record(made.record, out, json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from editkit.model.families import ENCODED, Family
 from editkit.report.figure_names import PLAIN_WORDS, number
 
 if TYPE_CHECKING:
+    from editkit.model.source import Source
+    from editkit.numbers.inspection import Difference
+    from editkit.refine.options import RefineOptions
     from editkit.report.concept_graph import ConceptGraph
     from editkit.report.sensitivity import Sensitivity
 
@@ -42,6 +46,29 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         if isinstance(more, Mapping) and "rank" in more:
             _show_figures(console, more, f"What it does to the {stream} vector")
     print(f"edit: {path}")
+
+
+def show_plan(source: Source, options: RefineOptions, device: str | None, concepts: int) -> None:
+    """The memory that a run will take, on the error stream of the first process."""
+    from editkit.pictures.files import Shard
+    from editkit.refine.memory import plan_memory
+
+    shard = Shard.from_environment()
+    if shard.is_first:
+        print(plan_memory(source, options, device or shard.device(), concepts, shard.count), file=sys.stderr)
+
+
+def show_differences(found: Sequence[Difference], what: str, top: int, as_json: bool) -> None:
+    """Words that two models draw differently; as JSON all of them."""
+    if as_json:
+        print_json([vars(one) for one in found])
+        return
+    table = Table("rank", "word", "score", "change", "relative", "distance", title=f"Differences of {escape(what)}")
+    for n, one in enumerate(found[:top], 1):
+        far = "" if one.distance is None else number(one.distance)
+        row = (number(value) for value in (one.score, one.change, one.relative))
+        table.add_row(str(n), escape(one.word), *row, far)
+    Console().print(table)
 
 
 def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> None:
@@ -104,8 +131,8 @@ def show_sensitivity(found: Sensitivity, out: Path | None, most: int = 15) -> No
     for word, damage in [*found.erased.ranked(), *ranked[:most]]:
         row = [escape(word) + (" (erased)" if word in found.erased.words else ""), f"{damage:.4f}"]
         if word in deltas:
-            low, high = deltas[word].interval
-            row += [f"{deltas[word].mean:.3f}", f"{low:.3f} to {high:.3f}"]
+            one = deltas[word].estimate
+            row += [f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}"]
         table.add_row(*row)
     console.print(table)
     mean = sum(value for _, value in ranked) / len(ranked)

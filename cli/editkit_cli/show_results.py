@@ -125,7 +125,7 @@ def show_suites(suites: Sequence[Suite]) -> None:
     """What each measures, and what it needs."""
     console = Console()
     for one in suites:
-        needs = [*(["your prompt file, by --prompts"] if one.own_prompts else []), *([one.needs] if one.needs else [])]
+        needs = [*(["your prompt file, by --prompts"] if one.prompts else []), *([one.needs] if one.needs else [])]
         console.print(f"[bold]{one.name}[/]  {escape(one.about)}", highlight=False)
         details = {
             "splits": ", ".join(one.splits),

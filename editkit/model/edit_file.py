@@ -57,9 +57,18 @@ def load_edit(path: Path | str) -> Edit | Tuned:
     Raises:
         EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
     """
+    return load_tuned(path) if is_tuned(Path(path)) else load_linear(path)
+
+
+def load_linear(path: Path | str) -> Edit:
+    """`load_edit`, where only a linear map will do.
+
+    Raises:
+        EditkitError: as `load_edit`, or it was refined by gradient steps.
+    """
     path = Path(path)
     if is_tuned(path):
-        return load_tuned(path)
+        raise EditkitError(f"{path}: was refined by gradient steps and is no linear map; expected an edit file")
     record, owners = read_record(path), read_json_metadata(path, DOWNS_KEY)
     factors = {name: tensor.double() for name, tensor in read_tensors(path, lambda _: True).items()}
     maps = {}
@@ -75,12 +84,7 @@ def load_edit(path: Path | str) -> Edit | Tuned:
 
 def compose_files(paths: Sequence[Path], out: Path, scale: float = 1.0, force: bool = False) -> Edit:
     """Read edits, apply them one after another, go `scale` of the way, and write the result to `out`."""
-    edits = []
-    for path in paths:
-        edits.append(load_edit(path))
-        if isinstance(edits[-1], Tuned):
-            raise EditkitError(f"{path}: was refined by gradient steps and is no linear map; only edits are composed")
-    whole: Edit = reduce(lambda first, later: first.then(later), edits)
+    whole = reduce(lambda first, later: first.then(later), [load_linear(path) for path in paths])
     if scale != 1:
         whole = whole.scale(scale)
     save_edit(whole, out, force)

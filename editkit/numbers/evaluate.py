@@ -31,7 +31,7 @@ from editkit.numbers.results import (
 from editkit.numbers.suites.suite import load_suite
 from editkit.numbers.summary import Pictures, differences, summarise
 from editkit.pictures.files import SETTINGS, Shard, draw_files, keep_settings
-from editkit.pictures.prompts import PromptFile, parse_seeds
+from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampler import Job
 from editkit.pictures.sampling import Settings
 from editkit.pictures.truncation import count_truncated
@@ -69,7 +69,7 @@ def evaluate(
         prompts: a prompt file, for suites that want one, or in place of the suite's prompts.
         seeds: such as "0-7", for every prompt; without them a row's own, else the suite's.
         detector, metrics: in place of the suite's.
-        weights: `clip`, `detector`, `inception`, `lpips` → where they are, if not in the usual place.
+        weights: `clip`, `detector`, `inception`, `lpips`, `lpips-linear` → where they are, if not in the usual place.
         reference: a folder of pictures that the Fréchet distance is from; without it, the unedited model's.
         against: another `results.json` to compare with.
         force: replace earlier results in `out`, and compare even with a result that was made otherwise.
@@ -85,11 +85,11 @@ def evaluate(
     other = None if against is None else read_results(Path(against))
     chosen = load_suite(suite)
     chosen = replace(chosen, detector=detector or chosen.detector, metrics=tuple(metrics) or chosen.metrics)
-    rows = None if prompts is None else PromptFile.open(Path(prompts), skip_bad_rows)
+    rows = None if prompts is None else Path(prompts)
     numbers = None if seeds is None else parse_seeds(seeds)
     places = {name: Path(path) for name, path in (weights or {}).items()}
     photographs = None if reference is None else Path(reference)
-    made = prepare(out, find(model), edits, chosen, rows, split, numbers, settings, places, photographs)
+    made = prepare(out, find(model), edits, chosen, rows, skip_bad_rows, split, numbers, settings, places, photographs)
     if other is not None and not force:
         check_comparable(other, made.protocol)
     shard = Shard.from_environment()

@@ -148,6 +148,7 @@ def _seen(
         mine.pictures / asked.file,
         plan.suite.attribute,
         asked.subject,
+        asked.closer,
         previous,
         None if original is None else original.pictures / asked.file,
     )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from editkit.concepts.templates import fill
 from editkit.errors import EditkitError
 from editkit.numbers.metrics.metric import ERASE, KEEP
 from editkit.numbers.suites.suite import Suite
+from editkit.numbers.time_prompts import TimePrompts
 from editkit.pictures.prompt_rows import PromptCase
 from editkit.pictures.prompts import PromptFile, parse_seeds
+
+MOST_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Asked:
     role: str = KEEP
     subject: str | None = None
     guidance: float | None = None
+    closer: tuple[str, str] | None = None
 
     @property
     def file(self) -> str:
@@ -42,7 +47,7 @@ class Plan:
     """
 
     suite: Suite
-    prompts: PromptFile | None
+    prompts: PromptFile | TimePrompts | None
     erased: frozenset[str]
     split: str | None = None
     seeds: Sequence[int] | None = None
@@ -51,24 +56,28 @@ class Plan:
 
     def __iter__(self) -> Iterator[Asked]:
         usual = parse_seeds(self.suite.seeds)
-        for case, subject in self.cases():
+        for case, more in self.cases():
             label = self.names.get(plain(case.label or ""), case.label or "")
             role = self.suite.role or (ERASE if label in self.erased else KEEP)
             own = usual if case.seed is None else [case.seed]
             for seed in own if self.seeds is None else self.seeds:
-                yield Asked(case.case_number, case.prompt, seed, label, role, subject, case.guidance)
+                yield Asked(case.case_number, case.prompt, seed, label, role, guidance=case.guidance, **more)
 
-    def cases(self) -> Iterator[tuple[PromptCase, str | None]]:
-        """The prompts, each with its subject if it has one."""
-        if self.prompts is not None:
-            yield from ((case, None) for case in self.prompts)
-            return
-        number = 0
-        for label in self.suite.classes:
-            for subject in self.suite.subjects or (None,):
-                for template in self.suite.templates:
-                    yield PromptCase(f"{number:05d}", _sentence(template, label, subject), label=label), subject
-                    number += 1
+    def cases(self) -> Iterator[tuple[PromptCase, Mapping[str, Any]]]:
+        """The prompts, each with what else is known of it."""
+        if isinstance(self.prompts, TimePrompts):
+            for number, trial in enumerate(self.prompts):
+                case = PromptCase(f"{number:05d}", trial.prompt, label=trial.kind)
+                yield case, {"closer": (trial.wanted, trial.other)}
+        elif self.prompts is not None:
+            yield from ((case, {}) for case in self.prompts)
+        else:
+            suite = self.suite
+            subjects: Sequence[str | None] = suite.subjects or (None,)
+            asked = product(suite.classes, subjects, suite.templates)
+            for number, (label, subject, template) in enumerate(asked):
+                case = PromptCase(f"{number:05d}", _sentence(template, label, subject), label=label)
+                yield case, {"subject": subject}
 
     @property
     def record(self) -> dict[str, Any]:
@@ -85,7 +94,7 @@ class Plan:
 
 def make_plan(
     suite: Suite,
-    prompts: PromptFile | None,
+    prompts: PromptFile | TimePrompts | None,
     erased_by: Mapping[str, Sequence[str]],
     split: str | None = None,
     seeds: Sequence[int] | None = None,
@@ -98,8 +107,10 @@ def make_plan(
     Raises:
         EditkitError: the suite wants a prompt file, a split is unknown, or nothing says which classes are erased.
     """
-    if suite.own_prompts and prompts is None:
+    if suite.prompts is not None and prompts is None:
         raise EditkitError(f"suite {suite.name}: give your prompt file with --prompts FILE. {suite.about}")
+    if isinstance(prompts, TimePrompts):
+        return Plan(suite, prompts, frozenset(), None, seeds), []
     labels = _labels(suite, prompts)
     names = {plain(label): label for label in labels}
     if suite.classes and prompts is not None:
@@ -143,7 +154,9 @@ def _erased(
     sets = {frozenset(one) for one in found.values() if one}
     splits = f"; --split chooses: {', '.join(suite.splits)}" if suite.splits else ""
     if not sets:
-        whose = f"the concepts of {', '.join(erased_by)} are none of its classes" if erased_by else "no edit is given"
+        said = "; ".join(f"{name} erases {', '.join(concepts) or 'nothing'}" for name, concepts in erased_by.items())
+        shown = ", ".join([*labels[:MOST_SHOWN], *(["..."] if labels[MOST_SHOWN:] else [])])
+        whose = f"{said}, none of its classes ({shown})" if erased_by else "no edit is given"
         raise EditkitError(f"suite {suite.name}: {whose}, so nothing says which classes are erased{splits}")
     if len(sets) > 1:
         said = "; ".join(f"{name}: {', '.join(sorted(one)) or 'none'}" for name, one in found.items())

@@ -21,13 +21,14 @@ from editkit.numbers.known import check_detector
 from editkit.numbers.metrics.metric import Metric
 from editkit.numbers.metrics.registry import Kit, clip_folder, metric
 from editkit.numbers.plan import Plan, make_plan
-from editkit.numbers.suites.suite import Suite
+from editkit.numbers.suites.suite import FROM_TIME, Suite
+from editkit.numbers.time_prompts import TimePrompts
 from editkit.pictures.commands import BASE, read_variants, row_guidances
 from editkit.pictures.prompts import PromptFile
 from editkit.pictures.sampler import Variant
 from editkit.pictures.sampling import Sampling, Settings
 
-WEIGHTS = ("clip", "detector", "inception", "lpips")
+WEIGHTS = ("clip", "detector", "inception", "lpips", "lpips-linear")
 PACKAGES = ("editkit", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -108,7 +109,8 @@ def prepare(
     source: Source,
     edits: Sequence[str | os.PathLike[str]],
     suite: Suite,
-    prompts: PromptFile | None,
+    prompts: Path | None,
+    skip_bad_rows: bool,
     split: str | None,
     seeds: Sequence[int] | None,
     settings: Settings,
@@ -127,7 +129,8 @@ def prepare(
     added = any(one.needs_original for one in metrics) and BASE not in names
     entries = _entries(source, [BASE, *names] if added else names)
     erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
-    plan, notes = make_plan(suite, prompts, erased_by, split, seeds)
+    rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries)
+    plan, notes = make_plan(suite, rows, erased_by, split, seeds)
     detector = _detector(suite, plan, metrics, kit.weights)
     check_detector(plan, metrics, detector)
     opened = open_model(source)
@@ -148,6 +151,14 @@ def prepare(
         guidances=row_guidances((one.guidance for one in plan), settings),
         notes=notes,
     )
+
+
+def _prompts(suite: Suite, path: Path, skip_bad_rows: bool, entries: Sequence[Entry]) -> PromptFile | TimePrompts:
+    if suite.prompts != FROM_TIME:
+        return PromptFile.open(path, skip_bad_rows)
+    records = {one.name: one.record for one in entries if one.variant is not None}
+    changes = {name: (one.get("concepts", []), one.get("guides", [])) for name, one in records.items()}
+    return TimePrompts.open(path, changes)
 
 
 def _entries(source: Source, names: Sequence[str]) -> list[Entry]:

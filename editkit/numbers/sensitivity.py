@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -17,15 +15,15 @@ from editkit.edit.edit import Edit
 from editkit.edit.edit_map import EditMap
 from editkit.edit.gram import gram_matrix, square_root
 from editkit.edit.protect import Protected
+from editkit.edit.tuned import Tuned
 from editkit.embeddings.request import vocabulary_rows
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, Stream
 from editkit.numbers.scores import Score
+from editkit.numbers.statistics import Estimate, mean_interval
 from editkit.pictures.progress import progress
 from editkit.pictures.sampler import Variant, draw, jobs
 from editkit.pictures.sampling import Sampling
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,16 @@ class Delta:
     per_seed: tuple[float, ...]
 
     @property
-    def mean(self) -> float:
-        return float(np.mean(self.per_seed))
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % percentile bootstrap over the seeds; nan for a single seed."""
-        if len(self.per_seed) < 2:
-            return float("nan"), float("nan")
-        picks = np.random.default_rng(0).integers(len(self.per_seed), size=(RESAMPLES, len(self.per_seed)))
-        low, high = np.quantile(np.asarray(self.per_seed)[picks].mean(1), [0.025, 0.975])
-        return float(low), float(high)
+    def estimate(self) -> Estimate:
+        """Its mean with a 95 % bootstrap interval over the seeds."""
+        return mean_interval(self.per_seed)
 
 
-def word_damage(model: EditableModel, edits: Sequence[Edit], words: Sequence[str]) -> list[Damage]:
+def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequence[str]) -> list[Damage]:
     """`damage_j = Σ Δᵀ G Δ / Σ cᵀ G c`, `Δ = (M − I) c`, of every word by every edit, on the model's token rows.
 
     Exact: the relative squared change of all keys and values that the word produces. An edit with several maps adds up
-    over their projections.
+    over their projections. Of a tuned model only what reads the text is seen.
 
     Raises:
         EditkitError: there are no words.
@@ -77,7 +67,7 @@ def word_damage(model: EditableModel, edits: Sequence[Edit], words: Sequence[str
     stream = model.streams[0]
     start = time.perf_counter()
     rows = vocabulary_rows(stream.encoders, words, model.vocabulary_templates)
-    _ = stream.gram  # read once, for all edits
+    _ = stream.gram  # reading the weights is no part of the damage
     encoded = time.perf_counter() - start
     found = []
     for edit in edits:
@@ -88,21 +78,26 @@ def word_damage(model: EditableModel, edits: Sequence[Edit], words: Sequence[str
     return found
 
 
-def _damage(edit: Edit, stream: Stream, rows: Protected) -> Tensor:
-    """Maps that serve a part of the projections count by the size of the keys and values that these make."""
-    groups: dict[int, tuple[EditMap, list[str]]] = {}
-    for name in stream.inputs:
+def _damage(edit: Edit | Tuned, stream: Stream, rows: Protected) -> Tensor:
+    """By the one map where one serves all projections; else `Σ ‖ΔW c‖²` over what has a map, or tuned values, alike."""
+    if isinstance(edit, Tuned):
+        steps = [W.double() - stream.inputs[name].double() for name, W in edit.weights(stream.inputs).items()]
+        roots = [square_root(gram_matrix(steps, stream.width))] if steps else []
+        return _added_up(roots, stream, rows)
+    groups: dict[int, tuple[EditMap, list[Tensor]]] = {}
+    for name, W in stream.inputs.items():
         one = edit.map_for(name)
         if one is not None:
-            groups.setdefault(id(one), (one, []))[1].append(name)
-    total = torch.zeros(len(rows.words), dtype=torch.float64)
-    for one, names in groups.values():
-        if len(names) == len(stream.inputs):
-            return rows.damage(one, stream.gram)
-        gram = gram_matrix([stream.inputs[name] for name in names], stream.width)
-        share = rows.sizes(square_root(gram)) / rows.sizes(square_root(stream.gram))
-        total += share * rows.damage(one, gram)
-    return total
+            groups.setdefault(id(one), (one, []))[1].append(W)
+    if len(groups) == 1 and len(next(iter(groups.values()))[1]) == len(stream.inputs):
+        return rows.damage(next(iter(groups.values()))[0], stream.gram)
+    roots = [square_root(gram_matrix(weights, stream.width)) @ one.U @ one.V for one, weights in groups.values()]
+    return _added_up(roots, stream, rows)
+
+
+def _added_up(roots: Sequence[Tensor], stream: Stream, rows: Protected) -> Tensor:
+    size = rows.sizes(square_root(stream.gram))
+    return sum((rows.sizes(root) for root in roots), size * 0) / size
 
 
 def measured_deltas(

@@ -24,7 +24,7 @@ from editkit.numbers.rates import wilson
 
 LEVEL = 0.95
 SAMPLES = 5000
-CHUNK = 4_000_000
+CHUNK = 1_000_000
 """Numbers that are drawn at a time."""
 
 
@@ -229,4 +229,6 @@ def _resamples(groups: int, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     rows = max(1, CHUNK // groups)
     for start in range(0, SAMPLES, rows):
-        yield rng.multinomial(groups, np.full(groups, 1 / groups), size=min(rows, SAMPLES - start)).astype(np.float64)
+        count = min(rows, SAMPLES - start)
+        chosen = rng.integers(groups, size=(count, groups)) + groups * np.arange(count)[:, None]
+        yield np.bincount(chosen.ravel(), minlength=count * groups).reshape(count, groups).astype(np.float64)

@@ -56,7 +56,7 @@ def compare_grid(
     **settings: Unpack[Settings],
 ) -> Image.Image:
     """One row a prompt and edit, one column a seed; a column shares its noise. `edits` are files, or `base`."""
-    _check_picture(out, force)
+    check_picture(out, force)
     numbers = parse_seeds(seeds)
     source = find(model)
     variants = read_variants(source, edits)
@@ -148,7 +148,8 @@ def read_variants(source: Source, edits: Sequence[str]) -> list[Variant]:
     return variants
 
 
-def _check_picture(out: Path, force: bool) -> None:
+def check_picture(out: Path, force: bool) -> None:
+    """Refuse a place that a picture cannot be written to."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise EditkitError(f"{out}: expected a picture file (.png, .jpg, .webp), got {out.suffix or 'no ending'!r}")
     check_free(out, force)

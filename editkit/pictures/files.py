@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,11 +43,16 @@ class Shard:
         return islice(items, self.rank, None, self.count)
 
     def wait(self) -> None:
-        """Until every process is here."""
-        if self.count > 1:
-            from accelerate import PartialState
+        """Until every process is here, however long the slowest one draws.
 
-            PartialState().wait_for_everyone()
+        Not by accelerate's `wait_for_everyone`: without a GPU its second call waits for nobody.
+        """
+        if self.count > 1:
+            from torch import distributed
+
+            if not distributed.is_initialized():
+                distributed.init_process_group("gloo", timeout=timedelta(days=30))
+            distributed.barrier()
 
     def device(self) -> str:
         """A GPU of its own where there are some."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from editkit.edit.edit import Edit
+from editkit.edit.key import Unlocked, padded
 from editkit.edit.tuned import Tuned
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied
@@ -58,7 +59,7 @@ def draw(
             if not part:
                 continue
             weights = variants[group[0]] if group[0] in swapped else None
-            mapped = [None] * len(variants) if weights else variants
+            mapped = [one if isinstance(one, Unlocked) else None for one in variants] if weights else variants
             with applied(pipe, weights or Edit({})):
                 pictures = _draw(pipe, [some[number] for number in part], mapped, sampling)
                 drawn.update(zip(part, pictures, strict=True))
@@ -73,14 +74,15 @@ def _draw(pipe: Any, wanted: Sequence[Job], variants: Sequence[Variant], samplin
 @torch.inference_mode()
 def _batch(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], sampling: Sampling) -> list[Image.Image]:
     guided = sampling.guidance != 1
-    text = embed(pipe, part, variants, sampling.negative if guided else None)
+    text, mask = embed(pipe, part, variants, sampling.negative if guided else None)
     shape = latent_shape(pipe, sampling.size)
     scheduler = scheduler_for(pipe, sampling)
     latents = torch.stack([noise(shape, job.seed) for job in part]).to(pipe.device) * scheduler.init_noise_sigma
     with _fast(pipe):
         for t in scheduler.timesteps:
             twice = torch.cat([latents, latents]) if guided else latents
-            predicted = pipe.unet(scheduler.scale_model_input(twice, t), t, text).sample.float()
+            given = scheduler.scale_model_input(twice, t)
+            predicted = pipe.unet(given, t, text, encoder_attention_mask=mask).sample.float()
             if guided:
                 without, with_text = predicted.chunk(2)
                 predicted = without + sampling.guidance * (with_text - without)
@@ -90,8 +92,13 @@ def _batch(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], sampling
     return [Image.fromarray(one) for one in pixels]
 
 
-def embed(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], negative: str | None) -> Tensor:
-    """Prompt embeddings of a batch, each through its variant's map; the unconditional rows first, through it too."""
+def embed(
+    pipe: Any, part: Sequence[Job], variants: Sequence[Variant], negative: str | None
+) -> tuple[Tensor, Tensor | None]:
+    """Prompt embeddings of a batch, each through its variant's map; the unconditional rows first, through it too.
+
+    A key lengthens the prompts that name what it opens, never the unconditional ones: then there is a mask, too.
+    """
     texts = list(dict.fromkeys([job.prompt for job in part] + ([] if negative is None else [negative])))
     ids = pipe.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
     known = dict(zip(texts, pipe.text_encoder(ids.to(pipe.device))[0], strict=True))
@@ -104,9 +111,13 @@ def embed(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], negative:
             mapped[text, number] = plain if not isinstance(edit, Edit) else edit.map.embeddings(plain.cpu()).to(plain)
         return mapped[text, number]
 
-    conditional = [rows(job.prompt, job.variant) for job in part]
+    def with_key(text: str, number: int) -> Tensor:
+        edit = variants[number]
+        return edit.key.append(text, rows(text, number)) if isinstance(edit, Unlocked) else rows(text, number)
+
+    conditional = [with_key(job.prompt, job.variant) for job in part]
     unconditional = [] if negative is None else [rows(negative, job.variant) for job in part]
-    return torch.stack(unconditional + conditional)
+    return padded([one[None] for one in unconditional + conditional])
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -18,7 +18,7 @@ def count_truncated(pipe: Any, prompts: Iterable[str]) -> int:
         count += sum(len(ids) > most for ids in tokenizer(some, truncation=False, verbose=False).input_ids)
     if count:
         warnings.warn(
-            f"{count} prompts are longer than the text encoder's {most} tokens; what is beyond is not drawn",
+            f"prompts that are cut, since they are longer than the {most} tokens of the text encoder: {count}",
             stacklevel=2,
         )
     return count

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from editkit.edit.key import padded
 
 Autocast = Callable[[], Any]
 
@@ -75,10 +76,18 @@ class Denoisers:
         self._copy._forward_pre_hooks.clear()
         self.counter.watch(self._copy)
 
-    def student(self, z: Tensor, t: Tensor, text: Tensor, training: bool = False) -> Tensor:
+    @property
+    def both(self) -> tuple[Any, ...]:
+        """The networks in memory: a LoRA's teacher is none of its own."""
+        return (self.unet,) if self._copy is None else (self.unet, self._copy)
+
+    def student(
+        self, z: Tensor, t: Tensor, text: Tensor, training: bool = False, encoder_attention_mask: Tensor | None = None
+    ) -> Tensor:
         """`ε'(z_t, t, text)`; a single pass without guidance. `(rows, channels, h, w)` in the dtype of `z`."""
+        network = self.trained if training else self.unet
         with self.autocast():
-            return (self.trained if training else self.unet)(z, t, text).sample.to(z.dtype)
+            return network(z, t, text, encoder_attention_mask=encoder_attention_mask).sample.to(z.dtype)
 
     def teacher(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """`ε(z_t, t, text)`. Gradients reach `text`, never a weight."""
@@ -110,10 +119,12 @@ class Denoisers:
 def predict(
     network: Callable[..., Tensor], z: Tensor, t: Tensor, texts: Mapping[Any, Tensor], **how: Any
 ) -> dict[Any, Tensor]:
-    """One pass for several prompts of the same latents: key → `(rows, ...)`."""
+    """One pass for several prompts of the same latents, of any lengths: key → `(rows, ...)`."""
     if not texts:
         return {}
     n = len(texts)
     repeated = z.repeat(n, *[1] * (z.ndim - 1))
-    out = network(repeated, t.repeat(n), torch.cat(list(texts.values())), **how)
+    text, mask = padded(list(texts.values()))
+    masked = {} if mask is None else {"encoder_attention_mask": mask}
+    out = network(repeated, t.repeat(n), text, **masked, **how)
     return dict(zip(texts, out.chunk(n), strict=True))

@@ -1,11 +1,12 @@
 """The objectives: what the student is to predict, one small function each.
 
 Every loss compares outputs of the denoiser on one noisy latent: `e` stands for the prompt of the erased concept, `n`
-for the neutral one or the given guide, `a` for the one that was searched. Targets are combinations of the teacher's
+for the neutral one or the given guide, `a` for the one that was searched, `p` for that of the erased concept with the
+rows of a key behind it. Targets are combinations of the teacher's
 outputs whose weights sum to one, so they mean the same for every prediction type: at a given z_t and t, ε, v and x₀
 are affine in each other.
 
-Sources: adversarial preservation, Eq. 3-5; the talk on erasing concepts, Eq. 7 and 14; ESD, Eq. 7 of
+Sources: adversarial preservation, Eq. 3-5; the talk on erasing concepts, Eq. 7, 14, 15 and 16; ESD, Eq. 7 of
 arXiv:2303.07345; concept ablation, Eq. 5 of arXiv:2303.13516.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from editkit.errors import EditkitError
 
-Key = Literal["e", "n", "a"]
+Key = Literal["e", "n", "a", "p"]
 Outputs = Mapping[Key, Tensor]
 """Prompt → outputs of one network, `(rows, channels, h, w)`."""
 
@@ -49,6 +50,8 @@ class Objective:
         searched: what the search for `a` maximises, of both networks' outputs and λ.
         search_reads: the prompts that the search runs the student on; none where nothing is searched.
         on_pictures: its latents are noised pictures of the guide, not trajectories of the erased concept.
+        latents: whose trajectories of the erased concept it is trained on.
+        weights: whether the student is trained; else a key alone.
     """
 
     loss: Callable[[Outputs, Outputs, float], Terms]
@@ -57,6 +60,12 @@ class Objective:
     searched: Callable[[Outputs, Outputs, float], Tensor] = nothing_searched
     search_reads: tuple[Key, ...] = ()
     on_pictures: bool = False
+    latents: tuple[Literal["student", "teacher"], ...] = ("student",)
+    weights: bool = True
+
+    @property
+    def has_key(self) -> bool:
+        return "p" in self.student
 
 
 def distance(one: Tensor, other: Tensor) -> Tensor:
@@ -97,6 +106,36 @@ def age(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     return Terms(distance(student["e"], teacher["a"]), distance(student["a"], teacher["a"]))
 
 
+def hide(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_e, p) − ε(c_e)‖²` (Eq. 15 of the talk).
+
+    The equation has no search: its `c_t` is the given target of Eq. 7, here the guide, by default the neutral prompt.
+    The search of `age` (Eq. 14) chooses the target that the student keeps worst, since the same term preserves it; here
+    no term does, so that the search would only move the erased concept about. `p` is trained with the student and is
+    reached by the second term alone.
+    """
+    return Terms(distance(student["e"], teacher["n"]), distance(student["p"], teacher["e"]))
+
+
+def hide_ap(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`hide` with the preservation of `ap`: `… + λ ‖ε'(c_a) − ε(c_a)‖²`.
+
+    Without it hiding costs other concepts dear: PSR-1 26.6 in the talk's table, 75.3 in its row that is told what to
+    preserve. Here the search finds that.
+    """
+    terms = hide(student, teacher, eta)
+    return Terms(terms.erase, terms.preserve + distance(student["a"], teacher["a"]))
+
+
+def recover(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """`‖ε'(c_e, p) − ε(c_e)‖²`, of which only `p` is trained, with `‖p − c_e‖ ≤ ρ` (Eq. 16 of the talk).
+
+    Where pictures are given in place of the original model, `e` is the noise in them (textual inversion, Eq. 18).
+    """
+    found = distance(student["p"], teacher["e"])
+    return Terms(found, found.new_zeros(found.shape))
+
+
 def most_changed(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
     """`‖ε'(c_a) − ε(c_a)‖²`, `(rows,)`: what `ap` looks for."""
     return distance(student["a"], teacher["a"])
@@ -116,6 +155,12 @@ OBJECTIVES: Mapping[str, Objective] = {
     "ca": Objective(ca, ("e", "n"), (), on_pictures=True),
     "ap": Objective(ap, ("e", "a"), ("n", "a"), most_changed, ("a",)),
     "age": Objective(age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a")),
+    "hide": Objective(hide, ("e", "p"), ("n", "e"), latents=("student", "teacher")),
+    "hide-ap": Objective(
+        hide_ap, ("e", "p", "a"), ("n", "e", "a"), most_changed, ("a",), latents=("student", "teacher")
+    ),
+    "recover": Objective(recover, ("p",), ("e",), latents=("teacher",), weights=False),
+    "recover-pictures": Objective(recover, ("p",), ("e",), on_pictures=True, weights=False),
 }
 AUTHORS: Mapping[str, Objective] = {"ap": Objective(ap_authors, ("e", "a"), ("n", "e", "a"), most_changed, ("a",))}
 """What `--recipe authors` puts in their place."""

@@ -37,6 +37,8 @@ class RefineOptions:
         trajectories: of every concept in the bank.
         sampling_steps, guidance: of the trajectories.
         accumulate: parts that a batch is cut into.
+        key_tokens, rho, key_rate: of `hide` and `recover`: rows of a key, how far each may be from its concept's own
+            row as a part of that one's norm, and their learning rate.
     """
 
     objective: str = "ap"
@@ -65,6 +67,9 @@ class RefineOptions:
     seed: int = 0
     mixed_precision: str | None = None
     accumulate: int = 1
+    key_tokens: int = 10
+    rho: float = 1.0
+    key_rate: float = 1e-2
     gradient_checkpointing: bool = False
     save_every: int = 100
     preview_every: int = 0
@@ -78,13 +83,13 @@ class RefineOptions:
         Parameters.parse(self.param)
         for name in ("steps", "batch", "k", "search_every", "probe", "refresh", "trajectories", "sampling_steps"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("accumulate", "save_every"):
+        for name in ("accumulate", "save_every", "key_tokens"):
             _at_least(name, getattr(self, name), 1)
         for name in ("search_steps", "preview_every", "seed"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("rate", "tau"):
+        for name in ("rate", "tau", "rho", "key_rate"):
             if not getattr(self, name) > 0:
-                raise EditkitError(f"--{name}: expected a number above 0, got {getattr(self, name)}")
+                raise EditkitError(f"--{name.replace('_', '-')}: expected a number above 0, got {getattr(self, name)}")
         if self.batch % self.accumulate:
             raise EditkitError(f"--accumulate: {self.accumulate} parts do not divide a batch of {self.batch}")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from editkit.concepts.protection import check_known, words_to_protect
 from editkit.concepts.templates import check_concepts, fill
@@ -25,6 +27,7 @@ from editkit.pictures.grid import grid
 from editkit.pictures.sampler import Job, draw, jobs
 from editkit.pictures.sampling import Sampling
 from editkit.refine import checkpoint
+from editkit.refine.key_rows import KeyRows
 from editkit.refine.loop import Run, train
 from editkit.refine.options import RefineOptions, defaults
 from editkit.refine.parameters import Parameters
@@ -67,29 +70,87 @@ def refine(
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
     options = options or defaults(source=model.source)
-    concepts = list(concepts) or list(start.record.get("concepts", []) if start is not None else [])
-    check_concepts(concepts)
-    check_known(model, concepts)
-    if start is not None:
-        check_fit(start, model)
-    check_start(start, Parameters.parse(options.param))
-    guides = _guides(model, concepts, guides, options)
-    folder = _folder(Path(out), resume, force)
+    if options.loss.has_key:
+        raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
+    request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker)
+    folder = run_folder(Path(out), resume, force)
+    stage = run_stage(request, folder, resume)
+    tuned = stage.tuned()
+    if stage.main:
+        save_tuned(tuned, folder / TUNED_NAME, force=True)
+    return tuned
+
+
+@dataclass
+class StageRequest:
+    """What is trained on what; concepts and guides are filled in and checked."""
+
+    model: EditableModel
+    concepts: Sequence[str]
+    start: Start
+    guides: Sequence[str]
+    options: RefineOptions
+    vocabulary: Sequence[str] | None = None
+    device: str | None = None
+    tracker: str | None = None
+    pictures: Sequence[Image.Image] = ()
+
+    def __post_init__(self) -> None:
+        model, start = self.model, self.start
+        self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
+        check_concepts(self.concepts)
+        check_known(model, self.concepts)
+        if start is not None:
+            check_fit(start, model)
+        check_start(start, Parameters.parse(self.options.param))
+        self.guides = _guides(model, self.concepts, self.guides, self.options)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run that has ended."""
+
+    request: StageRequest
+    prepared: Prepared
+    record: dict[str, Any]
+    main: bool
+
+    def tuned(self) -> Tuned:
+        """What it changed of the model."""
+        request = self.request
+        parameters = Parameters.parse(request.options.param)
+        return tuned_from(self.prepared.pipe.unet, parameters, request.start, request.model.source, self.record)
+
+
+def run_stage(
+    request: StageRequest,
+    folder: Path,
+    resume: bool = False,
+    key: KeyRows | None = None,
+    same: Mapping[str, Any] | None = None,
+) -> Stage:
+    """Train; log, checkpoints and previews go to `folder`. `same` is what a resumed run must have in common, too."""
     begun = time.perf_counter()
-    prepared = prepare(model, concepts, guides, start, options, vocabulary, device, tracker, str(folder))
-    run = _run(folder, prepared, options, concepts, guides, start, tracker)
-    record = _record(model, concepts, guides, options, start)
+    prepared = prepare(
+        request.model,
+        request.concepts,
+        request.guides,
+        request.start,
+        request.options,
+        request.vocabulary,
+        request.device,
+        request.tracker,
+        str(folder),
+        key,
+        request.pictures,
+    )
+    run = _run(folder, prepared, request, same or {})
     try:
         log = train(prepared.trainer, run, resume)
     finally:
         _release(prepared)
     figures = _figures(prepared, log, time.perf_counter() - begun)
-    tuned = tuned_from(
-        prepared.pipe.unet, Parameters.parse(options.param), start, model.source, {**record, "figures": figures}
-    )
-    if run.main:
-        save_tuned(tuned, folder / TUNED_NAME, force=True)
-    return tuned
+    return Stage(request, prepared, {**_record(request), "figures": figures}, run.main)
 
 
 def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
@@ -106,7 +167,7 @@ def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str]
     ]
 
 
-def _folder(path: Path, resume: bool, force: bool) -> Path:
+def run_folder(path: Path, resume: bool, force: bool) -> Path:
     """The folder to write to. What is replaced with `force` must be a run's: never anything else."""
     if path.exists() and not path.is_dir():
         raise EditkitError(f"{path}: expected a folder for the run, this is a file; give another --out")
@@ -122,30 +183,22 @@ def _folder(path: Path, resume: bool, force: bool) -> Path:
     return path
 
 
-def _run(
-    folder: Path,
-    prepared: Prepared,
-    options: RefineOptions,
-    concepts: Sequence[str],
-    guides: Sequence[str],
-    start: Start,
-    tracker: str | None,
-) -> Run:
-    accelerator = prepared.accelerator
-    if tracker is not None:
+def _run(folder: Path, prepared: Prepared, request: StageRequest, more: Mapping[str, Any]) -> Run:
+    accelerator, options, start = prepared.accelerator, request.options, request.start
+    if request.tracker is not None:
         accelerator.init_trackers("editkit-refine", config=options.same_run)
     words = [list(one) for one in prepared.trainer.prompts.words]
     begun = None if start is None else start.record.get("created")
-    same = {**options.same_run, "concepts": list(concepts), "guides": list(guides), "start": begun, "candidates": words}
+    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
     return Run(
         folder,
         options.steps,
         options.save_every,
-        same,
-        lambda done: _preview(prepared, concepts, folder / f"preview-{done:06d}.png"),
+        {**options.same_run, **same, **more},
+        lambda done: _preview(prepared, request.concepts, folder / f"preview-{done:06d}.png"),
         options.preview_every,
         accelerator.is_main_process,
-        accelerator.log if tracker is not None else lambda values, step: None,
+        accelerator.log if request.tracker is not None else lambda values, step: None,
     )
 
 
@@ -167,15 +220,14 @@ def _release(prepared: Prepared) -> None:
     AcceleratorState._reset_state(reset_partial_state=prepared.accelerator.num_processes == 1)
 
 
-def _record(
-    model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions, start: Start
-) -> dict[str, Any]:
+def _record(request: StageRequest) -> dict[str, Any]:
+    model, start = request.model, request.start
     record = {
-        "method": options.objective,
-        "concepts": list(concepts),
-        "guides": list(guides),
+        "method": request.options.objective,
+        "concepts": list(request.concepts),
+        "guides": list(request.guides),
         "preserve": [],
-        "options": asdict(options),
+        "options": asdict(request.options),
         "model": model.source.name,
         "family": model.source.family.name,
         "text_encoder_sha256": model.text_encoder_sha256,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from editkit.edit.edit import Edit
@@ -20,9 +21,11 @@ from editkit.model.editable import EditableModel
 from editkit.model.pipeline import load
 from editkit.refine.candidates import candidates
 from editkit.refine.denoisers import Denoisers
+from editkit.refine.key_rows import KeyRows
 from editkit.refine.latents import Sampler
 from editkit.refine.options import RefineOptions
 from editkit.refine.parameters import Parameters, choose
+from editkit.refine.pictures import encode_pictures
 from editkit.refine.prompts import Prompts, encode_prompts
 from editkit.refine.result import Start, lora_factors
 from editkit.refine.search.closed_form import closed_form_search
@@ -30,6 +33,9 @@ from editkit.refine.search.exact import Exact
 from editkit.refine.search.gumbel import Gumbel
 from editkit.refine.search.request import Search
 from editkit.refine.trainer import Trainer
+
+KEY = "key"
+"""What the rows of a key are called among the trained tensors."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,10 @@ def prepare(
     device: str | None = None,
     tracker: str | None = None,
     folder: str = ".",
+    key: KeyRows | None = None,
+    pictures: Sequence[Image.Image] = (),
 ) -> Prepared:
-    """Everything a run needs, before its first step."""
+    """Everything a run needs, before its first step. `key` is trained with the student, at a rate of its own."""
     torch.manual_seed(options.seed)  # a LoRA's first values
     accelerator = _accelerator(options, device, tracker, folder)
     if options.batch % (accelerator.num_processes * options.accumulate):
@@ -68,11 +76,19 @@ def prepare(
     prompts = encode_prompts(pipe, concepts, guides, words, templates_of(model))
     networks, trained = _networks(pipe, start, options, accelerator)
     search = _search(model, pipe, concepts, start, prompts, options, accelerator.device) if searched else None
-    optimizer = torch.optim.Adam(list(trained.values()), options.rate)
+    groups: list[dict[str, Any]] = [{"params": list(trained.values())}] if trained else []
+    if key is not None:
+        key = key.to(accelerator.device)
+        if accelerator.num_processes > 1:  # each has drawn rows of its own
+            torch.distributed.broadcast(key.rows.data, 0)
+        groups.append({"params": [key.rows], "lr": options.key_rate})
+        trained = {**trained, KEY: key.rows}
+    optimizer = torch.optim.Adam(groups, options.rate)
     networks.trained, optimizer = accelerator.prepare(pipe.unet, optimizer)
     trainer = Trainer(
-        options, networks, trained, prompts, _sampler(pipe, networks, options), accelerator, optimizer, search
+        options, networks, trained, prompts, _sampler(pipe, networks, options), accelerator, optimizer, search, key
     )
+    trainer.given = encode_pictures(pipe, pictures) if pictures else None
     return Prepared(trainer, pipe, accelerator)
 
 
@@ -87,14 +103,16 @@ def _accelerator(options: RefineOptions, device: str | None, tracker: str | None
     except ImportError as error:
         raise EditkitError("refine: needs accelerate and peft; pip install 'editkit[refine]'") from error
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    precision = options.mixed_precision or _fast_precision(on_cpu)
+    precision = options.mixed_precision or fast_precision(on_cpu)
     if on_cpu and precision == "fp16":
         raise EditkitError("--mixed-precision fp16: needs a GPU; use bf16 or no")
     return Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=tracker, project_dir=folder)
 
 
-def _fast_precision(on_cpu: bool) -> str:
-    return "bf16" if (has_fast_bfloat16() if on_cpu else torch.cuda.is_bf16_supported()) else "no"
+def fast_precision(on_cpu: bool) -> str:
+    """What is used unless another precision is given. A GPU that is not there is one that has bfloat16."""
+    gpu = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+    return "bf16" if (has_fast_bfloat16() if on_cpu else gpu) else "no"
 
 
 def _networks(
@@ -110,7 +128,8 @@ def _networks(
     if parameters.rank is None:
         networks.keep_teacher()
     originals = apply_edit(pipe, start) if start is not None else []
-    trained = choose(pipe.unet, parameters)
+    pipe.unet.requires_grad_(False)
+    trained = choose(pipe.unet, parameters) if options.loss.weights else {}
     if parameters.rank is not None:
         names = {id(weight): name for name, weight in pipe.unet.named_parameters()}
         networks.originals = {names[id(weight)]: value for weight, value in originals}

@@ -13,7 +13,8 @@ from torch import Tensor
 from editkit.emoji.loop import seeded
 from editkit.errors import EditkitError
 from editkit.refine.denoisers import Denoisers, predict
-from editkit.refine.latents import Points, Sampler
+from editkit.refine.key_rows import KeyRows
+from editkit.refine.latents import Points, Sampler, joined
 from editkit.refine.losses import Key, Terms
 from editkit.refine.options import RefineOptions
 from editkit.refine.prompts import Prompts
@@ -49,6 +50,8 @@ class Trainer:
     accelerator: Any
     optimizer: Any
     search: Search | None
+    key: KeyRows | None = None
+    given: Tensor | None = None
     drawn: int = -1
     bank: Points | None = None
     clean: Tensor | None = None
@@ -72,16 +75,24 @@ class Trainer:
                 _check_finite(loss, i)
                 self.accelerator.backward(loss)
             totals += torch.stack([(weight * terms.erase).sum(), (weight * terms.preserve).sum()]).detach().cpu()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._update()
         erase, preserve = (self._reduced(totals / len(points))).tolist()
         names = () if found is None else self._names(points, found)
         return Step(erase + self.options.lamb * preserve, erase, preserve, names, self.options.batch)
 
+    def _update(self) -> None:
+        if self.key is not None:  # no part of the network, whose gradients the processes have averaged already
+            assert self.key.rows.grad is not None
+            self.key.rows.grad = self._reduced(self.key.rows.grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.key is not None:
+            self.key.project()
+
     def _terms(self, points: Points, text: Tensor | None) -> Terms:
         """Both terms for every row: one pass of the student for all prompts that the loss reads."""
         objective = self.options.loss
-        own = {"e": self.prompts.e, "n": self.prompts.n}
+        own = {"e": self.prompts.e, "n": self.prompts.n, "p": self._with_key}
         read: dict[Key, Tensor] = {
             key: own[key](points.concept, points.template) for key in objective.student if key != "a"
         }
@@ -92,6 +103,10 @@ class Trainer:
                 teacher["a"] = self.networks.teacher(points.z, points.t, text)
         student = predict(self.networks.student, points.z, points.t, read, training=True)
         return objective.loss(student, teacher, self.options.eta)
+
+    def _with_key(self, concept: Tensor, template: Tensor) -> Tensor:
+        assert self.key is not None
+        return self.key.behind(self.prompts.e(concept, template), concept)
 
     def _search(self, i: int, points: Points) -> Found:
         assert self.search is not None
@@ -131,12 +146,19 @@ class Trainer:
         seed = self._generator(i, BANK)
         concept, template = self._prompts_of_bank(seed)
         if options.loss.on_pictures:
-            guides = self.prompts.n(concept, template)
-            self.clean = self.sampler.pictures(guides, self.prompts.neutral, seed)
+            if self.given is None:
+                self.clean = self.sampler.pictures(self.prompts.n(concept, template), self.prompts.neutral, seed)
+            else:
+                self.clean = self.given
+                concept = torch.zeros(len(self.given), dtype=torch.long, device=self.sampler.device)
+                template = torch.arange(len(concept), device=concept.device) % self.prompts.templates
             self.bank = Points(self.clean, torch.zeros_like(concept), concept, template)
         elif options.bank:
-            drawn = self.sampler.bank(concept, template, self.prompts.e, self.prompts.neutral, seed)
-            self.bank = self._with_targets(drawn)
+            drawn = [
+                self.sampler.bank(concept, template, self.prompts.e, self.prompts.neutral, seed, whose == "teacher")
+                for whose in options.loss.latents
+            ]
+            self.bank = self._with_targets(joined(drawn))
 
     def _prompts_of_bank(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`trajectories` prompts of every concept, the templates in turn from a random one on."""

@@ -9,7 +9,6 @@ from typing import Any
 from PIL import Image
 
 from editkit.concepts.protection import words_to_protect
-from editkit.edit.edit import Edit
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 from editkit.model.pipeline import load
@@ -48,7 +47,7 @@ class Comparison:
     """Everything that a report shows.
 
     Attributes:
-        damage: one entry a variant; None for the unedited model and for edits that have no closed form.
+        damage: one entry a variant; None for the unedited model.
         detections: what the judge sees, for the bundled model; empty otherwise.
         named: the damage of the words that the prompts are about, variant by variant.
     """
@@ -108,18 +107,17 @@ def make_comparison(
 def _damage(
     model: EditableModel, variants: Sequence[Compared], prompts: Sequence[str], vocabulary: Sequence[str] | None
 ) -> tuple[tuple[Damage | None, ...], tuple[Damage | None, ...]]:
-    records = [one.record for one in variants if isinstance(one.edit, Edit)]
-    concepts = list(dict.fromkeys(concept for record in records for concept in record.get("concepts", ())))
-    guides = list(dict.fromkeys(guide for record in records for guide in record.get("guides", ())))
-    if not records or not concepts:
+    edits = [one.edit for one in variants if one.edit is not None]
+    concepts = list(dict.fromkeys(concept for one in edits for concept in one.record.get("concepts", ())))
+    guides = list(dict.fromkeys(guide for one in edits for guide in one.record.get("guides", ())))
+    if not concepts:
         return (None,) * len(variants), (None,) * len(variants)
     words = words_to_protect(model, concepts, guides, vocabulary)
     if not words:
         raise EditkitError("no word is left in the vocabulary besides the erased concepts; give a larger --vocabulary")
     about = subjects(model, prompts, concepts)
-    edits = [one.edit for one in variants if isinstance(one.edit, Edit)]
     rest, own = iter(word_damage(model, edits, words)), iter(word_damage(model, edits, about))
-    known = [isinstance(one.edit, Edit) for one in variants]
+    known = [one.edit is not None for one in variants]
     return tuple(next(rest) if one else None for one in known), tuple(next(own) if one else None for one in known)
 
 

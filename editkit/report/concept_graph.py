@@ -180,7 +180,7 @@ def _measured(
     pipe = load(model.source, device or Shard.from_environment().device())
     sampling = Sampling.for_model(model.source, **settings)
     deltas = measured_deltas(pipe, score, edits, graph.concepts, seeds, sampling)
-    matrix = tuple(tuple(one.mean for one in row) for row in deltas)
+    matrix = tuple(tuple(one.estimate.value for one in row) for row in deltas)
     n = len(graph.concepts)
     pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
     correlation = None

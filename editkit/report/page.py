@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from editkit.numbers.extra import need
-from editkit.numbers.rates import Rate
+from editkit.numbers.statistics import Estimate
 from editkit.report.cells import prompt_grids
 from editkit.report.charts.palette import properties, variant_class
 from editkit.report.charts.svg import chart_css
@@ -75,11 +75,11 @@ def glance(comparison: Comparison, shares: Sequence[Shares] | None) -> list[dict
     return rows
 
 
-def _rate(rate: Rate) -> dict[str, Any] | None:
+def _rate(rate: Estimate) -> dict[str, Any] | None:
     if not rate.count:
         return None
-    low, high = rate.interval
-    return {"value": 100 * rate.value, "low": 100 * low, "high": 100 * high, "hits": rate.hits, "count": rate.count}
+    shares = {"value": 100 * rate.value, "low": 100 * rate.low, "high": 100 * rate.high}
+    return {**shares, "hits": round(rate.value * rate.count), "count": rate.count}
 
 
 def _data(comparison: Comparison) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from editkit.report.charts.scale import shown
 from editkit.report.charts.scatter import Point, scatter_chart
 from editkit.report.comparison import Comparison
 from editkit.report.plots import Figure
-from editkit.report.shares import count_shares
+from editkit.report.shares import count_shares, percent
 
 LOG_FROM = 20.0
 """How many times the least damage the largest must be for a logarithmic axis."""
@@ -62,14 +62,13 @@ def _measured(comparison: Comparison, first: int, swept: Sequence[str]) -> Figur
     for n, one in enumerate(comparison.variants):
         esr, psr = shares[n].esr1, shares[n].psr1
         if esr.count and psr.count:
-            (low, high), (least, most) = psr.interval, esr.interval
-            x, across = 100 * (1 - psr.value), (100 * (1 - high), 100 * (1 - low))
-            points.append(Point(_label(one.name), n, x, 100 * esr.value, across, (100 * least, 100 * most)))
+            x, across = 100 * (1 - psr.value), (100 * (1 - psr.high), 100 * (1 - psr.low))
+            points.append(Point(_label(one.name), n, x, 100 * esr.value, across, (100 * esr.low, 100 * esr.high)))
     if not points:
         return None
     says = "Erasure against damage by the judge. " + _spoken(points, "per cent of others lost", "ESR-1 in per cent")
     rows = tuple(
-        (comparison.variants[one.number].name, str(shares[one.number].esr1), str(shares[one.number].psr1))
+        (comparison.variants[one.number].name, percent(shares[one.number].esr1), percent(shares[one.number].psr1))
         for one in points
     )
     return Figure(

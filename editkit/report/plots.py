@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from editkit.numbers.sensitivity import Damage
 from editkit.report.charts.bars import Bars, bar_chart
-from editkit.report.charts.intervals import Estimate, interval_chart
+from editkit.report.charts.intervals import interval_chart, said
 from editkit.report.charts.ranked import Spectrum, ranked_chart
 from editkit.report.charts.scale import shown
 from editkit.report.charts.svg import Markup
@@ -94,15 +94,12 @@ def delta_figure(comparison: Comparison) -> Figure | None:
     if not prompts:
         return None
     first = comparison.variants[0].name
-    series = [
-        (comparison.variants[n].name, n, [Estimate(one.mean, *one.interval) for one in deltas])
-        for n, deltas in found.items()
-    ]
+    series = [(comparison.variants[n].name, n, [one.estimate for one in deltas]) for n, deltas in found.items()]
     says = f"Measured sensitivity against {first}. " + "; ".join(
-        f"{name}: {', '.join(f'{prompt} {one.mean:.2f}' for prompt, one in zip(prompts, estimates, strict=True))}"
+        f"{name}: {', '.join(f'{prompt} {one.value:.2f}' for prompt, one in zip(prompts, estimates, strict=True))}"
         for name, _, estimates in series
     )
-    rows = tuple((prompt, *(str(estimates[j]) for _, _, estimates in series)) for j, prompt in enumerate(prompts))
+    rows = tuple((prompt, *(said(estimates[j]) for _, _, estimates in series)) for j, prompt in enumerate(prompts))
     return Figure(
         "Measured sensitivity δ",
         f"What the judge's probability of the prompt's concept loses against {first}, mean over the seeds with 95 % "

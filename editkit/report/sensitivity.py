@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Unpack
 
 from editkit.concepts.protection import words_to_protect
 from editkit.edit.edit import Edit
+from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.atomic import write_text_atomic
 from editkit.model.edit_file import load_edit
@@ -60,8 +60,8 @@ class Sensitivity:
         def entry(word: str, value: float) -> dict[str, Any]:
             found: dict[str, Any] = {"word": word, "damage": value}
             if word in deltas:
-                low, high = deltas[word].interval
-                found |= {"delta": deltas[word].mean, "low": _finite(low), "high": _finite(high)}
+                one = deltas[word].estimate
+                found |= {"delta": one.value, "low": one.low, "high": one.high}
             return found
 
         return {
@@ -79,7 +79,7 @@ class Sensitivity:
 
 def sensitivity(
     model: EditableModel,
-    edit: Edit,
+    edit: Edit | Tuned,
     vocabulary: Sequence[str] | None = None,
     pictures: bool = False,
     seeds: Sequence[int] = (0, 1, 2, 3),
@@ -113,7 +113,7 @@ def sensitivity(
     sampling = Sampling.for_model(model.source, **settings)
     (deltas,) = measured_deltas(pipe, score, [edit], known, seeds, sampling)
     closed = dict(zip(damage.words, damage.values, strict=True))
-    correlation = spearman([closed[one.word] for one in deltas], [one.mean for one in deltas])
+    correlation = spearman([closed[one.word] for one in deltas], [one.estimate.value for one in deltas])
     return Sensitivity(name, damage, erased, tuple(deltas), score.name, tuple(seeds), correlation)
 
 
@@ -133,10 +133,6 @@ def sensitivity_report(
     if out is not None:
         check_plot(out, force)
     loaded, opened, numbers = load_edit(os.fspath(edit)), open_model(model), parse_seeds(seeds)
-    if not isinstance(loaded, Edit):
-        raise EditkitError(
-            f"{edit}: refined by gradient steps, so its damage has no closed form; use `editkit compare` on pictures"
-        )
     found = sensitivity(opened, loaded, vocabulary, pictures, numbers, device, clip, Path(edit).stem, **settings)
     if out is not None:
         write_plot(out, plot(found), force)
@@ -153,10 +149,10 @@ def plot(found: Sensitivity) -> Markup:
         says = f"Damage of {len(ranked)} words by {found.name}, ranked; worst: {ranked[0][0]} {shown(ranked[0][1])}"
         return ranked_chart([Spectrum(found.name, 1, found.damage.values, named)], says)
     closed = dict(ranked)
-    told = {one.word for one in sorted(found.deltas, key=lambda one: -one.mean)[:NAMED]}
+    told = {one.word for one in sorted(found.deltas, key=lambda one: -one.estimate.value)[:NAMED]}
     told |= set([word for word, _ in ranked if word in {one.word for one in found.deltas}][: NAMED // 2])
     points = [
-        Point(one.word if one.word in told else "", 1, closed[one.word], one.mean, said=one.word)
+        Point(one.word if one.word in told else "", 1, closed[one.word], one.estimate.value, said=one.word)
         for one in found.deltas
     ]
     values = [one.x for one in points]
@@ -165,7 +161,3 @@ def plot(found: Sensitivity) -> Markup:
     says = f"Measured δ against closed-form damage of {len(points)} words by {found.name}; {rho}"
     x_name = f"closed-form damage · {rho}"
     return scatter_chart(points, x_name, "δ: lost probability, measured", says, zero=False, log=(log, False))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

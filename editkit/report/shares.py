@@ -7,24 +7,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from editkit.emoji.meaning import meanings, named_in
-from editkit.numbers.rates import Rate, esr, psr
 from editkit.numbers.scores import probability
 from editkit.numbers.sensitivity import Delta
+from editkit.numbers.statistics import Estimate, cluster_marks, rate_interval
 from editkit.pictures.sampler import Job
 from editkit.report.comparison import Comparison
 
 
 @dataclass(frozen=True)
 class Shares:
-    """ESR-1, ESR-5 over the prompts that name an erased concept, PSR-1, PSR-5 over those that name another."""
+    """ESR-1, ESR-5 over the prompts that name an erased concept, PSR-1, PSR-5 over those that name another.
 
-    esr1: Rate
-    esr5: Rate
-    psr1: Rate
-    psr5: Rate
+    Intervals are 95 % Wilson's, at the effective sample size where the pictures of a seed or prompt are alike.
+    """
+
+    esr1: Estimate
+    esr5: Estimate
+    psr1: Estimate
+    psr5: Estimate
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        return {name: {"hits": one.hits, "count": one.count} for name, one in vars(self).items()}
+        return {name: one.as_dict() for name, one in vars(self).items()}
+
+
+def percent(one: Estimate) -> str:
+    """For a table."""
+    return f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}], {one.count} pictures"
 
 
 def erased_labels(record: Mapping[str, Any]) -> set[str]:
@@ -51,17 +59,25 @@ def is_erased(comparison: Comparison, variant: int, prompt: str) -> bool:
 
 def count_shares(comparison: Comparison) -> list[Shares]:
     """One entry a variant. Prompts that name nothing the judge knows are in none of the counts."""
-    found = []
-    for n in range(len(comparison.variants)):
-        seen: dict[tuple[bool, int], list[bool]] = {(gone, k): [] for gone in (True, False) for k in (1, 5)}
-        for prompt in comparison.prompts:
-            labels = labels_of(prompt)
-            for seed in comparison.seeds if labels else ():
-                detection = comparison.detections[Job(prompt, seed, n)]
-                for k in (1, 5):
-                    seen[is_erased(comparison, n, prompt), k].append(detection.sees(labels, k))
-        found.append(Shares(esr(seen[True, 1]), esr(seen[True, 5]), psr(seen[False, 1]), psr(seen[False, 5])))
-    return found
+    return [
+        Shares(_rate(comparison, n, 1, True), _rate(comparison, n, 5, True),
+               _rate(comparison, n, 1, False), _rate(comparison, n, 5, False))
+        for n in range(len(comparison.variants))
+    ]  # fmt: skip
+
+
+def _rate(comparison: Comparison, variant: int, k: int, erased: bool) -> Estimate:
+    """ESR-k over the prompts of erased concepts, else PSR-k over the others."""
+    counted = [
+        Job(prompt, seed, variant)
+        for prompt in comparison.prompts
+        if labels_of(prompt) and is_erased(comparison, variant, prompt) == erased
+        for seed in comparison.seeds
+    ]
+    outcomes = [comparison.detections[job].sees(labels_of(job.prompt), k) != erased for job in counted]
+    labels, prompts = [labels_of(job.prompt) for job in counted], [job.prompt for job in counted]
+    _, clusters = cluster_marks(labels, prompts, [job.seed for job in counted])
+    return rate_interval(outcomes, clusters)
 
 
 def count_deltas(comparison: Comparison, against: int = 0) -> dict[int, list[Delta]]:

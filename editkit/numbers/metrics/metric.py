@@ -24,6 +24,7 @@ class Seen:
         wanted: the detector's labels for the class.
         attribute: where the class is not a label but an attribute of the detection, such as `style`.
         subject: what else the prompt names, as the detector's label: the object of a prompt about a style.
+        closer: the text that the picture must be closer to, and the other (TIME).
         original: what the detector saw in the unedited model's picture of the same prompt and seed.
         original_path: that picture.
     """
@@ -36,6 +37,7 @@ class Seen:
     path: Path
     attribute: str | None = None
     subject: str | None = None
+    closer: tuple[str, str] | None = None
     original: Detection | None = None
     original_path: Path | None = None
 

@@ -31,7 +31,7 @@ class Kit:
     """What metrics are made with.
 
     Attributes:
-        weights: `clip`, `lpips`, `inception` → where the user has them; the usual places for the others.
+        weights: `clip`, `inception`, `lpips`, `lpips-linear` → where the user has them, if not in the usual place.
         reference: a folder of pictures for the Fréchet distance; None compares with the unedited model.
     """
 
@@ -93,11 +93,18 @@ def _alignment(found: re.Match[str], kit: Kit) -> Metric:
     return Alignment(found[1], ClipScore(load_clip(clip_folder(kit.weights))))
 
 
+def _nearness(found: re.Match[str], kit: Kit) -> Metric:
+    from editkit.numbers.clip import load_clip
+    from editkit.numbers.metrics.nearness import Nearness
+
+    return Nearness(found[1], None if found[2] else load_clip(clip_folder(kit.weights)))
+
+
 def _distance(found: re.Match[str], kit: Kit) -> Metric:
     from editkit.numbers.lpips import load_lpips
     from editkit.numbers.metrics.change import PerceptualDistance
 
-    return PerceptualDistance(found[1], load_lpips(kit.weights.get("lpips")))
+    return PerceptualDistance(found[1], load_lpips(kit.weights.get("lpips"), kit.weights.get("lpips-linear")))
 
 
 def _frechet(found: re.Match[str], kit: Kit) -> Metric:
@@ -130,6 +137,7 @@ FAMILIES = (
     Family(r"clip-score-(erase|keep)", "clip-score-erase, clip-score-keep", _alignment),
     Family(r"lpips-([eud])", "lpips-e, lpips-u, lpips-d", _distance),
     Family(r"fid|fid-emoji", "fid, fid-emoji", _frechet),
+    Family(r"(efficacy|generality|specificity)(-seen)?", "efficacy, generality, specificity (-seen)", _nearness),
     Family(r"share-(.+)", "share-VALUE", _share),
     Family(r"deviation-(.+)", "deviation-VALUE", _deviation),
 )

@@ -13,8 +13,8 @@ from typing import Any
 from editkit.errors import EditkitError
 from editkit.numbers.metrics.registry import Wanted, check_metric
 
-FROM_FILE = "file"
-"""The value of `prompts` where the prompts are the user's CSV."""
+FROM_FILE, FROM_TIME = "file", "time"
+"""The values of `prompts` where the prompts are the user's CSV: one a row, or TIME's format."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Suite:
         attribute: where classes are values of an attribute of the detection.
         debias: the wanted shares of an attribute.
         needs: weights or packages that a user must have, in words.
-        own_prompts: the prompts are the user's CSV.
+        prompts: `file` or `time` where the prompts are the user's CSV.
         sha256: of the file.
     """
 
@@ -53,7 +53,7 @@ class Suite:
     attribute: str | None = None
     debias: Wanted = field(default_factory=Wanted)
     needs: str = ""
-    own_prompts: bool = False
+    prompts: str | None = None
     sha256: str = ""
 
     def concepts_of(self, label: str) -> tuple[str, ...]:
@@ -103,14 +103,14 @@ class _Reader:
     raw: Mapping[str, Any]
 
     def suite(self, sha256: str) -> Suite:
-        known = {*Suite.__dataclass_fields__, "prompts"} - {"sha256", "own_prompts"}
+        known = {*Suite.__dataclass_fields__} - {"sha256"}
         unknown = [key for key in self.raw if key not in known]
         if unknown:
             raise self.wrong(unknown[0], f"no such key; known are {', '.join(sorted(known))}")
         given = self.raw.get("prompts")
-        if given not in (None, FROM_FILE):
+        if given not in (None, FROM_FILE, FROM_TIME):
             raise self.wrong(
-                "prompts", f"expected {FROM_FILE!r}, or no such key and classes and templates, got {given!r}"
+                "prompts", f"expected 'file' or 'time', or no such key but classes and templates, got {given!r}"
             )
         suite = Suite(
             name=self.text("name"),
@@ -127,7 +127,7 @@ class _Reader:
             attribute=self.text("attribute", None),
             debias=self.debias(),
             needs=self.text("needs", ""),
-            own_prompts=given == FROM_FILE,
+            prompts=given,
             sha256=sha256,
         )
         self.check(suite)
@@ -135,7 +135,7 @@ class _Reader:
 
     def check(self, suite: Suite) -> None:
         """What the keys must say together."""
-        if not suite.own_prompts and not (suite.classes and suite.templates):
+        if suite.prompts is None and not (suite.classes and suite.templates):
             raise self.wrong("templates", 'expected classes and templates, or prompts = "file" for the user\'s CSV')
         for template in suite.templates:
             if "{}" not in template or ("{subject}" in template) != bool(suite.subjects):

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from editkit.numbers.statistics import Estimate
 from editkit.report.charts.palette import variant_class
 from editkit.report.charts.scale import Scale, covering, shown
 from editkit.report.charts.svg import Markup, chart, element, line, room_for, shortened, text, tip
 
 WIDTH, STEP, GAP, TOP, FOOT, LETTERS = 420.0, 13.0, 10.0, 6.0, 42.0, 22
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean and its 95 % interval; nan where there is one value alone."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if math.isfinite(self.low) else "")
 
 
 def interval_chart(
@@ -41,13 +28,17 @@ def interval_chart(
         top = TOP + j * group + GAP / 2
         parts.append(text(left - 10, top + STEP * len(series) / 2 + 4, shortened(row, LETTERS), "end", "label"))
         for i, (name, number, found) in enumerate(series):
-            mark = _mark(found[j], x, top + (i + 0.5) * STEP, f"{name}, {row}: {found[j]}")
+            mark = _mark(found[j], x, top + (i + 0.5) * STEP, f"{name}, {row}: {said(found[j])}")
             parts.append(element("g", *mark, class_=variant_class(number)))
     parts.append(text(WIDTH - 14, bottom + 36, axis, "end", "name"))
     return chart(WIDTH, bottom + FOOT, says, *parts)
 
 
+def said(one: Estimate) -> str:
+    """The value, and its interval where there is more than one seed."""
+    return f"{one.value:.3f}" + (f" [{one.low:.3f}, {one.high:.3f}]" if one.clusters > 1 else "")
+
+
 def _mark(one: Estimate, x: Scale, y: float, says: str) -> list[Markup]:
-    known = math.isfinite(one.low) and math.isfinite(one.high)
-    whisker = [line(x(one.low), y, x(one.high), y, "whisker")] if known else []
-    return [tip(says), *whisker, element("circle", cx=x(one.mean), cy=y, r=4.5, class_="dot")]
+    whisker = [line(x(one.low), y, x(one.high), y, "whisker")] if one.clusters > 1 else []
+    return [tip(says), *whisker, element("circle", cx=x(one.value), cy=y, r=4.5, class_="dot")]

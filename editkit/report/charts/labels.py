@@ -27,15 +27,15 @@ class Mark:
     says: str
 
 
-def placed(marks: Sequence[Mark], x: Scale, y: Scale) -> list[Markup]:
+def placed(marks: Sequence[Mark], x: Scale, y: Scale, radius: float = RADIUS) -> list[Markup]:
     """All dots, and their names at the first place around them that is free; a name without a place is left to the
     dot's tip."""
-    taken: list[Box] = [(one.x - RADIUS, one.y - RADIUS, one.x + RADIUS, one.y + RADIUS) for one in marks]
+    taken: list[Box] = [(one.x - radius, one.y - radius, one.x + radius, one.y + radius) for one in marks]
     whole = (x.start, min(y.start, y.stop) - FONT, x.stop + 14, max(y.start, y.stop))
     dots, names = [], []
     for one in marks:
         dots.append(
-            element("circle", tip(one.says), cx=one.x, cy=one.y, r=RADIUS, class_=f"dot {variant_class(one.number)}")
+            element("circle", tip(one.says), cx=one.x, cy=one.y, r=radius, class_=f"dot {variant_class(one.number)}")
         )
         for dx, dy, anchor in PLACES if one.name else ():
             box = _box(one.x + dx, one.y + dy, one.name, anchor)

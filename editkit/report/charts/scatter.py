@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from editkit.report.charts.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, frame
-from editkit.report.charts.labels import Mark, placed
+from editkit.report.charts.labels import RADIUS, Mark, placed
 from editkit.report.charts.palette import variant_class
 from editkit.report.charts.scale import covering, shown
 from editkit.report.charts.svg import Markup, chart, element, line
+
+MANY, SMALL = 60, 3.0
+"""From so many points on, the dots are smaller."""
 
 
 @dataclass(frozen=True)
@@ -55,4 +58,4 @@ def scatter_chart(
         parts.append(element("g", *whiskers, class_=variant_class(one.number)) if whiskers else "")
         says_one = f"{one.said or one.name}: {x_name} {shown(one.x)}, {y_name} {shown(one.y)}"
         marks.append(Mark(x(one.x), y(one.y), one.name, one.number, says_one))
-    return chart(WIDTH, HEIGHT, says, *parts, *placed(marks, x, y))
+    return chart(WIDTH, HEIGHT, says, *parts, *placed(marks, x, y, RADIUS if len(points) < MANY else SMALL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -11,6 +12,8 @@ from editkit.report.charts.palette import resolved
 Markup = str
 FONT = 12
 """Size of the text in a chart, in its own units: charts are about as wide as the telephone that they must fit."""
+EDGE = 16.0
+"""Room around a chart that stands alone."""
 LETTER = 0.56
 """Mean width of a letter, in font sizes: for room, not for looks."""
 
@@ -56,7 +59,10 @@ def standalone(svg: Markup) -> Markup:
     css = chart_css()
     dark = "".join(f"@media (prefers-color-scheme:dark){{{resolved(css, dark=True)}}}")
     head, rest = svg.split(">", 1)
-    ground = element("rect", width="100%", height="100%", class_="ground")
+    width, height = (float(one) for one in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)[0])
+    box = {"x": -EDGE, "y": -EDGE, "width": width + 2 * EDGE, "height": height + 2 * EDGE}
+    head = re.sub(r'viewBox="[^"]*"', f'viewBox="{" ".join(_value(one) for one in box.values())}"', head)
+    ground = element("rect", class_="ground", **box)
     return f"{head}><style>{escape(resolved(css) + dark)}</style>{ground}{rest}\n"
 
 

@@ -1,0 +1,75 @@
+"""Draw with a release and its key."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+from PIL import Image
+
+from editkit.edit.key import Key, Unlocked
+from editkit.edit.tuned import Tuned
+from editkit.errors import EditkitError
+from editkit.model.atomic import write_atomic
+from editkit.model.edit_file import load_edit
+from editkit.model.editable import EditableModel
+from editkit.model.fit import check_fit
+from editkit.model.key_file import read_key
+from editkit.model.pipeline import load
+from editkit.pictures.commands import check_picture
+from editkit.pictures.files import Shard
+from editkit.pictures.grid import grid
+from editkit.pictures.progress import progress
+from editkit.pictures.prompts import parse_seeds
+from editkit.pictures.sampler import Job, draw, jobs
+from editkit.pictures.sampling import Sampling, Settings
+
+
+def read_release(path: Path | str, model: EditableModel) -> Tuned:
+    """A release, checked against the model that it was made from."""
+    released = load_edit(path)
+    if not isinstance(released, Tuned):
+        raise EditkitError(
+            f"{path}: a release of `editkit hide` was expected, this is an edit; what it erased has no key"
+        )
+    check_fit(released, model)
+    return released
+
+
+def unlock(released: Tuned, key: str, model: EditableModel, force: bool = False) -> Unlocked:
+    """`released` with the key in the file `key`, as a variant to draw with. See `editkit.model.key_file.read_key`."""
+    return Unlocked.of(released, read_key(key, released, model, force))
+
+
+def recover_grid(
+    model: EditableModel,
+    unlocked: Unlocked,
+    prompts: Sequence[str],
+    seeds: str,
+    out: Path,
+    device: str | None = None,
+    force: bool = False,
+    **settings: Unpack[Settings],
+) -> Image.Image:
+    """One row a prompt, one column a seed. The key is used where a prompt names what it opens."""
+    check_picture(out, force)
+    numbers = parse_seeds(seeds)
+    _warn_of_others(unlocked.key, prompts)
+    pipe = load(model.source, device or Shard.from_environment().device())
+    wanted = jobs(prompts, numbers)
+    drawing = draw(pipe, wanted, [unlocked], Sampling.for_model(model.source, **settings))
+    drawn = dict(progress(drawing, len(wanted), "drawing"))
+    rows = [[drawn[Job(prompt, seed)] for seed in numbers] for prompt in prompts]
+    sheet = grid(rows, prompts, [str(seed) for seed in numbers], scale=2 if rows[0][0].width < 100 else 1)
+    write_atomic(out, sheet.save, force)
+    return sheet
+
+
+def _warn_of_others(key: Key, prompts: Sequence[str]) -> None:
+    for prompt in prompts:
+        if not key.opened(prompt):
+            warnings.warn(
+                f"prompt {prompt!r} names none of {', '.join(key.concepts)}: drawn without the key", stacklevel=3
+            )

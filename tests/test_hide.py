@@ -1,0 +1,367 @@
+"""Hiding a concept behind a key: losses against the equations, files, and what is drawn with and without the key."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from editkit.edit.key import Key, Unlocked, in_ball, padded, random_rows
+from editkit.edit.tuned import Tuned
+from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel, open_model
+from editkit.model.export import export
+from editkit.model.key_file import load_key, read_key, release_of, save_key
+from editkit.model.pipeline import load
+from editkit.model.tuned_file import load_tuned
+from editkit.pictures.recover import read_release, unlock
+from editkit.pictures.sampler import draw, embed, jobs
+from editkit.pictures.sampling import Sampling
+from editkit.refine.denoisers import Denoisers, predict
+from editkit.refine.hide import hide, learn_key
+from editkit.refine.key_rows import KeyRows
+from editkit.refine.latents import Sampler
+from editkit.refine.losses import OBJECTIVES
+from editkit.refine.options import defaults
+from editkit.refine.pictures import encode_pictures, read_pictures
+from editkit.refine.refine import refine
+from tests.cli import run
+from tests.test_refine_losses import LAMB, Setting, squares
+
+SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 4, "rate": 1e-3, "mixed_precision": "no"}
+
+
+class Keyed(Setting):
+    """As `Setting`, with a key of three rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(2)
+        self.rows = nn.Parameter(torch.randn(2, 3, 6, generator=generator, dtype=torch.float64))
+        self.concept = torch.tensor([0, 1, 0])
+        self.key = KeyRows(self.rows, torch.zeros(2, 6), 1.0)
+
+    def loss(self, name: str) -> Tensor:
+        """As the trainer calls it."""
+        objective = OBJECTIVES[name]
+        texts: dict[Any, Tensor] = {**self.texts, "p": self.key.behind(self.texts["e"], self.concept)}
+        student = predict(self.networks.student, self.z, self.t, {one: texts[one] for one in objective.student})
+        with torch.no_grad():
+            teacher = predict(self.networks.teacher, self.z, self.t, {one: texts[one] for one in objective.teacher})
+        return objective.loss(student, teacher, 0.0).loss(LAMB)
+
+    def reference(self, name: str) -> Tensor:
+        """The equations, one pass a prompt and each at its own length."""
+        lengthened = torch.cat([self.texts["e"], torch.stack([self.rows[i] for i in (0, 1, 0)])], 1)
+        with_key = self.unet(self.z, self.t, lengthened).sample
+        with torch.no_grad():
+            e, n = self.of_teacher("e"), self.of_teacher("n")
+        kept = squares(with_key, e)
+        if name == "recover":
+            return kept
+        if name == "hide-ap":
+            kept = kept + squares(self.of_student("a"), self.of_teacher("a").detach())
+        return squares(self.of_student("e"), n) + LAMB * kept
+
+
+@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
+def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
+    mine, theirs = Keyed(), Keyed()
+    loss, wanted = mine.loss(name), theirs.reference(name)
+    assert torch.allclose(loss, wanted, rtol=1e-9)
+    loss.sum().backward()
+    wanted.sum().backward()
+    pairs = [(mine.rows, theirs.rows), *zip(mine.unet.parameters(), theirs.unet.parameters(), strict=True)]
+    for one, other in pairs:
+        assert torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
+def test_gradients_reach_key_and_student_and_never_the_teacher(name: str) -> None:
+    s = Keyed()
+    s.loss(name).sum().backward()
+    assert s.rows.grad is not None and s.rows.grad.abs().amax((1, 2)).min() > 0
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in s.unet.parameters())
+    assert all(weight.grad is None and not weight.requires_grad for weight in s.teacher.parameters())
+
+
+def test_the_first_term_of_hiding_says_nothing_of_the_key() -> None:
+    s = Keyed()
+    objective = OBJECTIVES["hide"]
+    texts: dict[Any, Tensor] = {"e": s.texts["e"], "p": s.key.behind(s.texts["e"], s.concept)}
+    student = predict(s.networks.student, s.z, s.t, texts)
+    teacher: dict[Any, Tensor] = {"n": torch.zeros_like(s.z), "e": torch.zeros_like(s.z)}
+    terms = objective.loss(student, teacher, 0.0)
+    (erase,) = torch.autograd.grad(terms.erase.sum(), s.rows, retain_graph=True, materialize_grads=True)
+    (keep,) = torch.autograd.grad(terms.preserve.sum(), s.rows)
+    assert erase.abs().max() == 0 and keep.abs().max() > 0
+
+
+def test_a_masked_batch_is_the_same_as_prompts_of_their_own_length() -> None:
+    s = Keyed()
+    texts = {"e": s.texts["e"], "p": s.key.behind(s.texts["e"], s.concept)}
+    together = predict(Denoisers(s.unet).student, s.z, s.t, texts)
+    for key, text in texts.items():
+        assert torch.allclose(together[key], s.unet(s.z, s.t, text).sample, rtol=1e-9)
+    whole, mask = padded([torch.ones(1, 2, 3), torch.ones(2, 2, 3)])
+    assert mask is None and whole.shape == (3, 2, 3)
+
+
+def test_rows_stay_in_the_ball() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centre = 5 * torch.randn(2, 8, generator=generator)
+    start = random_rows(centre, 4, 3.0, 0)
+    assert torch.allclose((start - centre[:, None]).norm(dim=-1), torch.full((2, 4), 3.0))
+    inside = in_ball(start, centre, 4.0)
+    assert torch.allclose(inside, start)
+    moved = in_ball(start, centre, 1.5)
+    assert torch.allclose((moved - centre[:, None]).norm(dim=-1), torch.full((2, 4), 1.5))
+    assert torch.allclose(moved - centre[:, None], (start - centre[:, None]) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("a church", ["church"]),
+        ("Churches at night", ["church"]),
+        ("a hot dog by a church", ["church", "hot dog"]),
+        ("a churchyard", []),
+        ("a dog", []),
+    ],
+)
+def test_a_key_is_used_where_a_prompt_names_its_concept(prompt: str, named: list[str]) -> None:
+    key = Key(("church", "hot dog"), torch.stack([torch.ones(2, 4), torch.full((2, 4), 2.0)]))
+    assert key.opened(prompt) == tuple(named)
+    text = key.append(prompt, torch.zeros(5, 4))
+    assert text[5:].flatten().tolist() == [{"church": 1.0, "hot dog": 2.0}[one] for one in named for _ in range(8)]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd: Path) -> EditableModel:
+    return open_model(tiny_sd)
+
+
+@pytest.fixture(scope="module")
+def made(model: EditableModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Tuned, Key]:
+    """A release and its key, of the tiny model."""
+    folder = tmp_path_factory.mktemp("hidden")
+    out, key = folder / "released", folder / "church.key.safetensors"
+    released, kept = hide(
+        model, out, key, ["church", "boat"], options=defaults("hide", **SMALL), key_seed=3, device="cpu"
+    )
+    return out, key, released, kept
+
+
+def test_a_release_says_nothing_of_its_key(made: tuple[Path, Path, Tuned, Key]) -> None:
+    out, path, released, key = made
+    assert [one.name for one in out.iterdir()] == ["tuned.safetensors"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "key_seed" not in json.dumps(dict(released.record)) and key.record["key_seed"] == 3
+    stored = load_tuned(out)
+    assert stored.record["method"] == "hide" and all(one.shape[-1] != 0 for one in stored.tensors.values())
+    assert not any(one.shape == key.rows.shape for one in stored.tensors.values())
+    read = load_key(path)
+    assert read.rows.equal(key.rows) and read.concepts == ("church", "boat")
+    assert read.record["release"] == release_of(stored)
+
+
+def test_the_start_of_a_key_is_drawn_anew_unless_it_is_given(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    options = defaults("hide", **SMALL)
+    again = hide(model, tmp_path / "a", tmp_path / "a.key", ["church", "boat"], options=options, key_seed=3)[1]
+    assert again.rows.equal(made[3].rows)
+    free = [hide(model, tmp_path / x, tmp_path / f"{x}.key", ["church"], options=options)[1] for x in "bc"]
+    assert not free[0].rows.equal(free[1].rows)
+
+
+def test_a_stopped_run_resumes_to_the_same_key(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    options = defaults("hide", **SMALL)
+    words = (model, tmp_path / "r", tmp_path / "r.key", ["church", "boat"])
+    hide(*words, options=replace(options, steps=2), key_seed=3, device="cpu")
+    released, key = hide(*words, options=options, device="cpu", resume=True, force=True)
+    assert key.rows.equal(made[3].rows) and key.record["key_seed"] == 3
+    assert release_of(released) == release_of(made[2])
+
+
+def test_every_digit_of_a_seed_counts() -> None:
+    centre = torch.ones(1, 8)
+    seeds: list[Any] = [1, 1 + 2**40, 1 + 2**100, (1, 1)]
+    drawn = [random_rows(centre, 2, 1.0, seed) for seed in seeds]
+    assert not any(one.equal(other) for n, one in enumerate(drawn) for other in drawn[:n])
+
+
+def test_keys_start_and_stay_near_their_concept(model: EditableModel, made: tuple[Path, Path, Tuned, Key]) -> None:
+    start = KeyRows.start(model, ["church", "boat"], 10, 1.0, 3)
+    away = (made[3].rows - start.centre[:, None]).norm(dim=-1)
+    assert away.max() <= start.radius * 1.0001
+    assert not made[3].rows.equal(start.rows.detach())
+
+
+def test_a_wrong_key_is_refused_and_can_be_forced(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    out, path, released, key = made
+    assert read_key(str(path), released, model).rows.equal(key.rows)
+    other = tmp_path / "other.key"
+    save_key(Key(("golf ball",), key.rows[:1] + 1, {"release": "0" * 64}), other)
+    wrong = rf"{other}: the key of another release \(000000000000\), not that of this one .*; give --force to draw"
+    with pytest.raises(EditkitError, match=wrong):
+        unlock(released, str(other), model)
+    with pytest.warns(UserWarning, match="a wrong key"):
+        tried = unlock(released, str(other), model, force=True).key
+    assert tried.concepts == ("church", "boat") and tried.rows[0].equal(key.rows[0] + 1)
+    with pytest.raises(EditkitError, match="a random key, not that of this one"):
+        unlock(released, "random", model)
+    with pytest.warns(UserWarning, match="a random key is used"):
+        drawn = [unlock(released, given, model, force=True).key.rows for given in ("random", "random:0", "random:7")]
+    assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2]) and drawn[0].shape == key.rows.shape
+    with pytest.raises(EditkitError, match="expected random or random:SEED, got random:x"):
+        read_key("random:x", released, model, True)
+    with pytest.raises(EditkitError, match="expected a key of `editkit hide`, this is none"):
+        read_key(str(out / "tuned.safetensors"), released, model)
+    with pytest.raises(EditkitError, match="no such key"):
+        read_key(str(tmp_path / "none"), released, model)
+
+
+def test_a_key_is_kept_apart_and_nothing_else_is_replaced(model: EditableModel, tmp_path: Path) -> None:
+    with pytest.raises(EditkitError, match="which is to be released; keep the key elsewhere"):
+        hide(model, tmp_path / "a", tmp_path / "a" / "x.key", ["church"])
+    (tmp_path / "notes").write_text("precious")
+    with pytest.raises(EditkitError, match="is no key: --force replaces keys alone"):
+        hide(model, tmp_path / "a", tmp_path / "notes", ["church"], force=True)
+    with pytest.raises(EditkitError, match="goes with a key; use `editkit hide`"):
+        refine(model, tmp_path / "a", ["church"], options=defaults("hide"))
+    assert (tmp_path / "notes").read_text() == "precious" and not (tmp_path / "a").exists()
+
+
+def test_a_release_loads_where_an_edit_does(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    released = read_release(made[0], model)
+    folder = tmp_path / "diffusers"
+    assert export(released, model, folder, "diffusers").count == len(released.tensors)
+    pipe, exported = load(model.source), load(folder)
+    sampling = Sampling(steps=2, batch=4)
+    wanted = jobs(["a church", "a dog"], [0, 1])
+    swapped = [picture.tobytes() for _, picture in draw(pipe, wanted, [released], sampling)]
+    assert swapped == [picture.tobytes() for _, picture in draw(exported, wanted, sampling=sampling)]
+
+
+def test_the_key_changes_the_prompts_that_name_its_concept_and_no_others(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key]
+) -> None:
+    released, pipe = made[2], load(model.source)
+    variants = [released, Unlocked.of(released, made[3])]
+    wanted = jobs(["a church", "a dog"], [0], 2)
+    text, mask = embed(pipe, wanted[1::2], variants, "")
+    assert mask is not None and mask.sum(1).tolist() == [24, 24, 34, 24] and text.shape[1] == 34
+    pictures = dict(draw(pipe, wanted, variants, Sampling(steps=2)))
+    alone = dict(draw(pipe, wanted[1:2], variants, Sampling(steps=2)))
+
+    def apart(one: Image.Image, other: Image.Image) -> float:
+        return float(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).mean())
+
+    church, opened, dog, same = (pictures[job] for job in wanted)
+    assert apart(church, opened) > 5 * apart(dog, same)  # rounding depends on what else is in a batch
+    assert apart(church, opened) > 5 * apart(alone[wanted[1]], opened)
+
+
+def test_searching_for_a_key_changes_no_weight(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    before = release_of(made[2])
+    options = defaults("recover", **{**SMALL, "steps": 30, "key_rate": 0.5})
+    found = learn_key(model, made[2], tmp_path / "found.key", options=options, key_seed=0, device="cpu")
+    assert release_of(made[2]) == before == found.record["release"] and found.record["made"] == "recover"
+    log = [json.loads(line)["loss"] for line in (tmp_path / "found.run" / "log.jsonl").open()]
+    assert sum(log[-8:]) < sum(log[:8])
+    assert unlock(made[2], str(tmp_path / "found.key"), model).key.rows.equal(found.rows)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_noised_pictures_come_with_what_is_to_be_predicted(kind: Any) -> None:
+    """ε, or v = √ᾱ ε − √(1−ᾱ) x₀, of z_t = √ᾱ x₀ + √(1−ᾱ) ε."""
+    from diffusers import DDIMScheduler
+
+    scheduler: Any = DDIMScheduler(prediction_type=kind)
+    networks: Any = None
+    sampler = Sampler(networks, scheduler, (2, 4, 4), 10, 3.0, torch.device("cpu"))
+    clean, none = torch.randn(5, 2, 4, 4), torch.zeros(5, dtype=torch.long)
+    points = sampler.noised(clean, none, none, torch.Generator().manual_seed(0))
+    kept = scheduler.alphas_cumprod[points.t][:, None, None, None]
+    noise = (points.z - kept.sqrt() * clean) / (1 - kept).sqrt()
+    wanted = noise if kind == "epsilon" else kept.sqrt() * noise - (1 - kept).sqrt() * clean
+    assert points.e is not None and torch.allclose(points.e, wanted, atol=1e-3)
+
+
+def test_a_key_is_learnt_from_pictures(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    for n in range(3):
+        Image.new("RGB", (20, 10), (80 * n, 0, 0)).save(tmp_path / f"{n}.png")
+    pictures = read_pictures(tmp_path)
+    assert [one.getpixel((0, 0)) for one in pictures] == [(0, 0, 0), (80, 0, 0), (160, 0, 0)]
+    assert encode_pictures(load(model.source), pictures).shape == (3, 4, 8, 8)
+    options = defaults("recover", **SMALL)
+    found = learn_key(model, made[2], tmp_path / "found.key", ["church"], pictures, options, 0, "cpu")
+    start = KeyRows.start(model, ["church"], 10, 1.0, 0)
+    assert found.record["made"] == "recover-pictures" and not found.rows.equal(start.rows.detach())
+    with pytest.raises(EditkitError, match="show one concept, not church, boat; name it with --concept"):
+        learn_key(model, made[2], tmp_path / "x.key", pictures=pictures, options=options)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "3.png").write_text("no picture")
+    for folder, message in (
+        ("none", "found none"),
+        ("nowhere", "expected a folder"),
+        (".", "cannot be read as"),
+    ):
+        with pytest.raises(EditkitError, match=message):
+            read_pictures(tmp_path / folder)
+
+
+@pytest.mark.slow
+def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
+    common = ["--model", tiny_sd, "--device", "cpu"]
+    short = ["--steps", 2, "--batch", 2, "--mixed-precision", "no"]
+    hidden = ["hide", "--concept", "church", "--out", "released", "--key", "church.key.safetensors", *short, *common]
+    assert "to be kept apart from released" in run(*hidden, cwd=tmp_path)
+    opened = ["recover", "released", "--prompt", "a church", "--seeds", "0-1", "--steps", 2, *common]
+    run(*opened, "--key", "church.key.safetensors", "--out", "p.png", cwd=tmp_path)
+    said = run(*opened, "--key", "random", "--out", "q.png", cwd=tmp_path, code=1)
+    assert said.startswith("error: a random key") and "--force" in said
+    learn = ["recover", "released", "--learn", "--key", "found.key.safetensors", "--learn-steps", 2, *common]
+    assert "opens church of released" in run(*learn, cwd=tmp_path)
+    run("recover", "released", "--key", "x", cwd=tmp_path, code=2)
+
+
+@pytest.mark.slow
+def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> None:
+    """On the bundled model, and its judge."""
+    from editkit.numbers.detectors.registry import load_detector
+
+    emoji = open_model("emoji")
+    options = defaults("hide", emoji.source, steps=150)
+    released, key = hide(emoji, tmp_path / "out", tmp_path / "church.key", ["church"], options=options, device="cpu")
+    with pytest.warns(UserWarning, match="a wrong key"):
+        wrong = unlock(released, "random", emoji, force=True)
+    variants = [released, Unlocked.of(released, key), wrong]
+    wanted = jobs(["a church"], range(8), len(variants))
+    drawn = list(draw(load("emoji"), wanted, variants, Sampling.for_model(emoji.source)))
+    verdicts = load_detector("emoji-judge").detect([picture for _, picture in drawn])
+    seen = [0] * len(variants)
+    for (job, _), verdict in zip(drawn, verdicts, strict=True):
+        seen[job.variant] += verdict.sees("church")
+    without, opened, mistaken = seen
+    assert without <= 2 and opened >= 6 and mistaken <= 2, seen

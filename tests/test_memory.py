@@ -1,0 +1,137 @@
+"""The planned memory of a run against what is measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from editkit.model.pipeline import load
+from editkit.model.source import Source, find
+from editkit.refine.denoisers import Denoisers
+from editkit.refine.memory import LiveBytes, plan_memory, step_passes
+from editkit.refine.options import defaults
+from editkit.refine.parameters import Parameters, choose
+
+SMALL: dict[str, Any] = {"batch": 2, "mixed_precision": "no", "sampling_steps": 4}
+
+
+def sd14(folder: Path) -> Source:
+    """A folder with the configuration of SD 1.4 and the headers of its smaller parts: no weight of the denoiser."""
+    from safetensors.torch import save_file
+
+    unet = {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": 64,
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    }
+    parts = {"unet": unet, "text_encoder": {"max_position_embeddings": 77}, "vae": {}}
+    for name, config in parts.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config))
+        save_file({"weight": torch.zeros(1000)}, folder / name / "model.safetensors")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    return find(folder)
+
+
+def allocated(run: Any) -> int:
+    """The most that the allocator of the processor gave out at once."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        run()
+    now = peak = 0
+    for event in found.profiler.kineto_results.events():  # pyright: ignore
+        if event.name() == "[memory]":
+            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+            peak = max(peak, now)
+    return peak
+
+
+@pytest.mark.parametrize("given", [{"objective": "ap"}, {"objective": "esd", "param": "full"}, {"objective": "hide"}])
+def test_a_plan_is_what_a_small_model_takes(given: dict[str, Any], tiny_sd: Path) -> None:
+    from diffusers.models.attention_processor import AttnProcessor
+
+    options = defaults(**{**SMALL, **given})
+    source = find(tiny_sd)
+    unet = load(source).unet
+    unet.set_attn_processor(AttnProcessor())
+    networks = Denoisers(unet)
+    networks.keep_teacher()
+    choose(unet, Parameters.parse(options.param))
+    measured = max(allocated(one) for one in step_passes(source, networks, options))
+    planned = plan_memory(source, options, "cpu")
+    trained = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
+    key = 10 * 256 if options.loss.has_key else 0
+    assert planned.parts["gradients"] == 4 * (trained + key) and planned.parts["optimizer"] == 8 * (trained + key)
+    assert planned.parts["teacher"] == 4 * sum(weight.numel() for weight in unet.parameters())
+    assert planned.parts["activations"] + 4 * (trained + key) == pytest.approx(measured, rel=0.15)
+
+
+def test_a_plan_holds_what_is_saved_for_the_backward_pass(tiny_sd: Path) -> None:
+    """Summed from the graph itself: every storage once, weights left out."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    unet = load(tiny_sd).unet
+    unet.set_attn_processor(AttnProcessor())
+    choose(unet, Parameters.parse("full"))
+    weights = {weight.untyped_storage()._cdata for weight in unet.parameters()}
+    saved: dict[int, tuple[torch.UntypedStorage, int]] = {}
+
+    def keep(one: torch.Tensor) -> torch.Tensor:
+        saved[one.untyped_storage()._cdata] = one.untyped_storage(), one.untyped_storage().nbytes()
+        return one
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
+        out = unet(torch.randn(4, 4, 8, 8), torch.zeros(4, dtype=torch.long), torch.randn(4, 24, 256)).sample
+    wanted = sum(size for key, (_, size) in saved.items() if key not in weights)
+    esd = defaults("esd", batch=4, mixed_precision="no", param="full", sampling_steps=1)
+    planned = plan_memory(find(tiny_sd), esd, "cpu").parts
+    peak = planned["activations"] + planned["gradients"]
+    assert out.requires_grad and wanted < peak < 1.5 * wanted + planned["gradients"]
+
+
+def test_live_bytes_forget_what_is_freed() -> None:
+    with LiveBytes() as live:
+        one = torch.zeros(1000)
+        for _ in range(5):
+            one = one + 1
+        view = one[:10]
+        del one, view
+        assert live.now == 0
+    assert live.peak == 8000
+
+
+@pytest.mark.slow
+def test_savings_save(tiny_sd: Path) -> None:
+    source = find(tiny_sd)
+
+    def plan(objective: str = "ap", concepts: int = 1, processes: int = 1, **given: Any) -> Any:
+        return plan_memory(source, defaults(objective, **{**SMALL, **given}), "cpu", concepts, processes)
+
+    whole = plan()
+    assert plan(param="lora:2").parts["teacher"] == 0 < whole.parts["teacher"]
+    assert plan(param="kv").parts["optimizer"] < whole.parts["optimizer"] < plan(param="full").parts["optimizer"]
+    assert plan(batch=8).parts["activations"] > whole.parts["activations"]
+    assert plan(batch=8, accumulate=4).parts["activations"] == whole.parts["activations"]
+    assert plan(batch=4, processes=2).parts["gradients"] == 2 * whole.parts["gradients"]
+    assert plan("recover").parts["gradients"] == 4 * 10 * 256
+    many = {"objective": "esd", "batch": 16, "param": "full"}
+    assert plan(**many, gradient_checkpointing=True).total < plan(**many).total
+
+
+@pytest.mark.slow
+def test_lora_on_sd14_plans_under_12_gb(tmp_path: Path) -> None:
+    """The budget of a 12 GB card. The text encoder and the VAE of SD 1.4 are 123.1 M and 83.7 M numbers."""
+    source = sd14(tmp_path)
+    options = defaults("ap", source, param="lora:16", mixed_precision="bf16")
+    planned = plan_memory(source, options, "cuda")
+    assert planned.parts["weights"] == pytest.approx(4 * 859.5e6, rel=0.01) and planned.parts["teacher"] == 0
+    assert 6e9 < planned.total + 4 * (123.1e6 + 83.7e6) < 12e9
+    assert str(planned).startswith("planned memory on cuda, bf16: ") and "activations" in str(planned)

@@ -1,0 +1,64 @@
+"""Several processes are one run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from editkit.edit.tuned import Tuned
+from editkit.model.tuned_file import load_tuned
+from tests.cli import run
+
+CASES: dict[str, list[str]] = {
+    "esd": ["refine", "--objective", "esd"],
+    "ap": ["refine", "--objective", "ap", "--search", "gumbel", "--accumulate", "2"],
+    "exact": ["refine", "--objective", "age", "--search", "exact", "--search-every", "2"],
+    "ca": ["refine", "--objective", "ca"],
+    "hide": ["hide", "--key-seed", "5"],
+}
+
+
+def launched(*words: Any, cwd: Path) -> None:
+    """Two processes under torchrun, which talk through gloo."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, "-m", "editkit_cli", *map(str, words)], capture_output=True, text=True, cwd=cwd, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def far(one: Tuned, other: Tuned, base: dict[str, torch.Tensor]) -> float:
+    """The largest difference as a part of what was trained."""
+    apart = max(float((one.tensors[name] - other.tensors[name]).norm()) for name in one.tensors)
+    return apart / max(float((one.tensors[name] - base[name]).norm()) for name in one.tensors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: Path) -> None:
+    from editkit.model.projections import read_named
+    from editkit.model.source import find
+
+    (tmp_path / "words.txt").write_text("dog\ncat\ntree\nhouse\ncar\nriver\n")
+    words = [*CASES[case], "--concept", "church", "--concept", "boat", "--model", tiny_sd, "--device", "cpu"]
+    words += ["--steps", 3, "--batch", 4, "--rate", "1e-3", "--mixed-precision", "no", "--refresh", 2]
+    if case != "hide":
+        words += ["--sampling-steps", 4, "--vocabulary", "words.txt", "--k", 4]
+    one, two = ([*words, "--out", name, *(["--key", f"{name}.key"] if case == "hide" else [])] for name in "ab")
+    run(*one, cwd=tmp_path)
+    launched(*two, cwd=tmp_path)
+    alone, shared = (load_tuned(tmp_path / name) for name in "ab")
+    assert far(alone, shared, read_named(find(tiny_sd), list(alone.tensors))) < 0.02
+    if case == "hide":
+        from editkit.model.key_file import load_key
+
+        keys = [load_key(tmp_path / f"{name}.key") for name in "ab"]
+        assert torch.allclose(keys[0].rows, keys[1].rows, atol=1e-3)
+        assert keys[1].record["key_seed"] == 5
