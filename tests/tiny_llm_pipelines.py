@@ -158,10 +158,7 @@ def _qwenimage() -> Any:
     from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    wide = {
-        "hidden_size": 256,
-        "num_attention_heads": 16,
-    }  # the chat around a prompt is more rows than that of the others is wide
+    wide = {"hidden_size": WIDE, "num_attention_heads": 16}
     text = SIZES | wide | {"vocab_size": vocabulary(), "max_position_embeddings": 1024}
     text |= {"rope_parameters": {"mrope_section": [2, 2, 4], "rope_type": "default", "rope_theta": 1e4}}
     sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDE}
