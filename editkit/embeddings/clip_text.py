@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
 from editkit.errors import EditkitError
 
@@ -24,10 +24,13 @@ prompts of 77 fit in one."""
 AT_A_TIME = 2048
 """Positions that go through a layer at a time."""
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "gelu": gelu,
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+ACTIVATIONS: Mapping[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "gelu": (gelu, 1.0),
+    "quick_gelu": (lambda x: silu(x, inplace=True), 1.702),
 }
+"""Function `f` and scale `s`: the activation is `f(s x) / s`, and the scale goes into the weights around it. So quick
+GELU, `x sigmoid(1.702 x)`, is one pass over memory and not three."""
+
 PROJECTION = "text_projection.weight"
 LAYER = (
     "layer_norm1", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "layer_norm2",
@@ -139,23 +142,25 @@ class ClipText:
         return tokens[packs.ids].float() + places[packs.places].float()
 
     def _layer(self, n: int, kind: torch.dtype) -> dict[str, Tensor]:
-        start = f"encoder.layers.{n}."
-        found = {f"{part}.{end}": self.tensors[f"{start}{part}.{end}"] for part in LAYER for end in ("weight", "bias")}
-        return {name: one.float() if "norm" in name else one.to(kind) for name, one in found.items()}
+        """Weights of a layer, those of query, key and value in one."""
+        start, scale = f"encoder.layers.{n}.", ACTIVATIONS[self.activation][1]
+        ends = ("weight", "bias")
+        found = {f"{part}.{end}": self.tensors[f"{start}{part}.{end}"].float() for part in LAYER for end in ends}
+        found |= {f"qkv.{end}": torch.cat([found.pop(f"self_attn.{one}_proj.{end}") for one in "qkv"]) for end in ends}
+        if scale != 1:
+            found |= {f"mlp.fc1.{end}": found[f"mlp.fc1.{end}"] * scale for end in ends}
+            found["mlp.fc2.weight"] = found["mlp.fc2.weight"] / scale
+        return {name: one if "norm" in name else one.to(kind) for name, one in found.items()}
 
     def _attend(self, rows: Tensor, sees: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        given = self._norm(rows, "layer_norm1", weights)
-        q, k, v = (
-            _linear(given, f"self_attn.{letter}_proj", weights).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for letter in "qkv"
-        )
-        return _linear(
-            scaled_dot_product_attention(q, k, v, sees).transpose(1, 2).flatten(2), "self_attn.out_proj", weights
-        )
+        together = _linear(self._norm(rows, "layer_norm1", weights), "qkv", weights)
+        q, k, v = together.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = scaled_dot_product_attention(q, k, v, sees).transpose(1, 2).flatten(2)
+        return _linear(attended, "self_attn.out_proj", weights)
 
     def _transform(self, rows: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         inner = _linear(self._norm(rows, "layer_norm2", weights), "mlp.fc1", weights)
-        return _linear(ACTIVATIONS[self.activation](inner), "mlp.fc2", weights)
+        return _linear(ACTIVATIONS[self.activation][0](inner), "mlp.fc2", weights)
 
     def _norm(self, rows: Tensor, name: str, weights: Mapping[str, Tensor]) -> Tensor:
         return layer_norm(
@@ -206,9 +211,10 @@ def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
     for p, pack in enumerate(packs):
         ids[p, : len(pack)] = torch.tensor([one[-1] for one in pack])
         places[p, : len(pack)] = torch.tensor([len(one) - 1 for one in pack])
+    before = torch.ones(size, size, dtype=torch.bool).tril()
     sees = torch.eye(size, dtype=torch.bool).repeat(len(packs), 1, 1)
     for p, nodes in at.values():
         mine = torch.tensor(nodes)
-        sees[p, mine[:, None], mine] = torch.ones(len(nodes), len(nodes), dtype=torch.bool).tril()
+        sees[p, mine[:, None], mine] = before[: len(nodes), : len(nodes)]
     rows = torch.tensor([at[n][0] * size + node for n in range(len(sequences)) for node in at[n][1]])
     return _Packs(ids, places, sees, rows)

@@ -81,6 +81,7 @@ def main() -> None:
             build(folder)
         bytes_ = sum(path.stat().st_size for path in (folder / "unet").glob("*.safetensors"))
         results: dict[str, Any] = {"unet_gb": round(bytes_ / 1e9, 2), "cores": len(os.sched_getaffinity(0))}
+        results["load_before"] = round(os.getloadavg()[0], 1)  # what else the machine was doing
         for name, words in RUNS.items():
             results[name] = measure(folder, words, Path(temporary))
             cost = results[name]
