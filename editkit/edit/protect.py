@@ -16,9 +16,6 @@ from editkit.edit.solve import Penalty
 BLOCK = 192
 """Columns of a second moment that are summed at a time."""
 
-AT_A_TIME = 2048
-"""Rows whose damage is computed at a time."""
-
 
 @dataclass(frozen=True)
 class Protected:
@@ -33,14 +30,8 @@ class Protected:
 
         The relative change, squared, of all keys and values that the word produces: exact, without a picture.
         """
-        short = edit.shortest
-        inner = short.U.T @ gram @ short.U
-        changes, sizes = [], []
-        for exact in (part.double() for part in self.stacked.split(AT_A_TIME)):
-            moved = exact @ short.V.T
-            changes.append((moved @ inner * moved).sum(1))
-            sizes.append((exact @ gram * exact).sum(1))
-        return self._per_word(torch.cat(changes)) / self._per_word(torch.cat(sizes))
+        root = square_root(gram)
+        return self.sizes(root @ edit.U @ edit.V) / self.sizes(root)
 
     def sizes(self, root: Tensor) -> Tensor:
         """`‖root x‖²` summed over the rows `x` of every word, `(words,)`, computed in the precision of the rows.
