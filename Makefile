@@ -52,7 +52,7 @@ notebooks: $(VENV)/.installed-dev
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
 table: $(VENV)/.installed-dev
-	$(BIN)/python -m editkit.emoji.table
+	$(BIN)/python -m editkit.emoji.table --out tests/bench/results.json
 
 # pip arrives last in a new environment, so that one left half made is made again.
 $(BIN)/pip:

@@ -27,8 +27,10 @@ from editkit.pictures.sampling import Sampling
 from editkit.refine.denoisers import Denoisers, predict
 from editkit.refine.hide import hide, learn_key
 from editkit.refine.key_rows import KeyRows
+from editkit.refine.latents import Sampler
 from editkit.refine.losses import OBJECTIVES
 from editkit.refine.options import defaults
+from editkit.refine.pictures import encode_pictures, read_pictures
 from editkit.refine.refine import refine
 from tests.cli import run
 from tests.test_refine_losses import LAMB, Setting, squares
@@ -62,10 +64,14 @@ class Keyed(Setting):
         with torch.no_grad():
             e, n = self.of_teacher("e"), self.of_teacher("n")
         kept = squares(with_key, e)
-        return kept if name == "recover" else squares(self.of_student("e"), n) + LAMB * kept
+        if name == "recover":
+            return kept
+        if name == "hide-ap":
+            kept = kept + squares(self.of_student("a"), self.of_teacher("a").detach())
+        return squares(self.of_student("e"), n) + LAMB * kept
 
 
-@pytest.mark.parametrize("name", ["hide", "recover"])
+@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
 def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
     mine, theirs = Keyed(), Keyed()
     loss, wanted = mine.loss(name), theirs.reference(name)
@@ -77,7 +83,7 @@ def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
         assert torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["hide", "recover"])
+@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
 def test_gradients_reach_key_and_student_and_never_the_teacher(name: str) -> None:
     s = Keyed()
     s.loss(name).sum().backward()
@@ -284,6 +290,47 @@ def test_searching_for_a_key_changes_no_weight(
     assert unlock(made[2], str(tmp_path / "found.key"), model).key.rows.equal(found.rows)
 
 
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_noised_pictures_come_with_what_is_to_be_predicted(kind: Any) -> None:
+    """ε, or v = √ᾱ ε − √(1−ᾱ) x₀, of z_t = √ᾱ x₀ + √(1−ᾱ) ε."""
+    from diffusers import DDIMScheduler
+
+    scheduler: Any = DDIMScheduler(prediction_type=kind)
+    networks: Any = None
+    sampler = Sampler(networks, scheduler, (2, 4, 4), 10, 3.0, torch.device("cpu"))
+    clean, none = torch.randn(5, 2, 4, 4), torch.zeros(5, dtype=torch.long)
+    points = sampler.noised(clean, none, none, torch.Generator().manual_seed(0))
+    kept = scheduler.alphas_cumprod[points.t][:, None, None, None]
+    noise = (points.z - kept.sqrt() * clean) / (1 - kept).sqrt()
+    wanted = noise if kind == "epsilon" else kept.sqrt() * noise - (1 - kept).sqrt() * clean
+    assert points.e is not None and torch.allclose(points.e, wanted, atol=1e-3)
+
+
+def test_a_key_is_learnt_from_pictures(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    for n in range(3):
+        Image.new("RGB", (20, 10), (80 * n, 0, 0)).save(tmp_path / f"{n}.png")
+    pictures = read_pictures(tmp_path)
+    assert [one.getpixel((0, 0)) for one in pictures] == [(0, 0, 0), (80, 0, 0), (160, 0, 0)]
+    assert encode_pictures(load(model.source), pictures).shape == (3, 4, 8, 8)
+    options = defaults("recover", **SMALL)
+    found = learn_key(model, made[2], tmp_path / "found.key", ["church"], pictures, options, 0, "cpu")
+    start = KeyRows.start(model, ["church"], 10, 1.0, 0)
+    assert found.record["made"] == "recover-pictures" and not found.rows.equal(start.rows.detach())
+    with pytest.raises(EditkitError, match="show one concept, not church, boat; name it with --concept"):
+        learn_key(model, made[2], tmp_path / "x.key", pictures=pictures, options=options)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "3.png").write_text("no picture")
+    for folder, message in (
+        ("none", "found none"),
+        ("nowhere", "expected a folder"),
+        (".", "cannot be read as"),
+    ):
+        with pytest.raises(EditkitError, match=message):
+            read_pictures(tmp_path / folder)
+
+
 @pytest.mark.slow
 def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
     common = ["--model", tiny_sd, "--device", "cpu"]
@@ -297,3 +344,24 @@ def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
     learn = ["recover", "released", "--learn", "--key", "found.key.safetensors", "--learn-steps", 2, *common]
     assert "opens church of released" in run(*learn, cwd=tmp_path)
     run("recover", "released", "--key", "x", cwd=tmp_path, code=2)
+
+
+@pytest.mark.slow
+def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> None:
+    """On the bundled model, and its judge."""
+    from editkit.numbers.detectors.registry import load_detector
+
+    emoji = open_model("emoji")
+    options = defaults("hide", emoji.source, steps=150)
+    released, key = hide(emoji, tmp_path / "out", tmp_path / "church.key", ["church"], options=options, device="cpu")
+    with pytest.warns(UserWarning, match="a wrong key"):
+        wrong = unlock(released, "random", emoji, force=True)
+    variants = [released, Unlocked.of(released, key), wrong]
+    wanted = jobs(["a church"], range(8), len(variants))
+    drawn = list(draw(load("emoji"), wanted, variants, Sampling.for_model(emoji.source)))
+    verdicts = load_detector("emoji-judge").detect([picture for _, picture in drawn])
+    seen = [0] * len(variants)
+    for (job, _), verdict in zip(drawn, verdicts, strict=True):
+        seen[job.variant] += verdict.sees("church")
+    without, opened, mistaken = seen
+    assert without <= 2 and opened >= 6 and mistaken <= 2, seen

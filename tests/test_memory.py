@@ -49,7 +49,7 @@ def allocated(run: Any) -> int:
     now = peak = 0
     for event in found.profiler.kineto_results.events():  # pyright: ignore
         if event.name() == "[memory]":
-            now += event.nbytes()
+            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
             peak = max(peak, now)
     return peak
 

@@ -51,7 +51,7 @@ def test_the_mathematics_imports_torch_alone() -> None:
 def test_the_readme_states_the_committed_table() -> None:
     from editkit.emoji.table import as_markdown
 
-    results = json.loads((ROOT / "tests" / "bench" / "methods.json").read_text())
+    results = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())
     assert as_markdown(results) in (ROOT / "README.md").read_text()
 
 

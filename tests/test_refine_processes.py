@@ -54,8 +54,8 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
     one, two = ([*words, "--out", name, *(["--key", f"{name}.key"] if case == "hide" else [])] for name in "ab")
     run(*one, cwd=tmp_path)
     launched(*two, cwd=tmp_path)
-    made = [load_tuned(tmp_path / name) for name in "ab"]
-    assert far(*made, read_named(find(tiny_sd), list(made[0].tensors))) < 0.02
+    alone, shared = (load_tuned(tmp_path / name) for name in "ab")
+    assert far(alone, shared, read_named(find(tiny_sd), list(alone.tensors))) < 0.02
     if case == "hide":
         from editkit.model.key_file import load_key
 

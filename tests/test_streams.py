@@ -135,7 +135,11 @@ def test_an_edit_of_another_family_is_refused(folders: dict[str, Path]) -> None:
         editkit.applied(stock("sdxl", folders["sdxl"]), edit).__enter__()
 
 
-def test_the_average_takes_few_prompts_of_an_encoder_that_runs_its_whole_length(folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("short", "of_clip"), [(32, 64), (16, 8)])
+def test_the_average_takes_few_prompts_that_are_long(
+    short: int, of_clip: int, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editkit.embeddings.request.SHORT", short)
     model = open_model(folders["sd3"])
     clip, t5 = model.encoders["text"]
     seen: dict[int, int] = {}
@@ -149,5 +153,5 @@ def test_the_average_takes_few_prompts_of_an_encoder_that_runs_its_whole_length(
         encoder.states = counted
     words = [f"{one} of {other}" for one in WORDS for other in WORDS][:70]
     rows = concept_rows((clip, t5), "church", average_of(words), ("{}", "a {}"), "tail")
-    assert seen == {id(clip): 2 * (64 + 1), id(t5): 2 * (8 + 1)}
+    assert seen == {id(clip): 2 * (of_clip + 1), id(t5): 2 * (8 + 1)}
     assert rows.source.shape == rows.target.shape

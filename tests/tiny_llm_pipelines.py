@@ -211,7 +211,12 @@ def _flux2() -> Any:
     )
     chat = tokenizer("")
     chat.chat_template = "{% for m in messages %}<user>{{ m.content }}</user>{% endfor %}<assistant>"
-    sizes = SIZES | {"vocab_size": vocabulary(), "hidden_size": 16, "num_hidden_layers": 28, "head_dim": 8}
+    sizes: dict[str, Any] = SIZES | {
+        "vocab_size": vocabulary(),
+        "hidden_size": 16,
+        "num_hidden_layers": 28,
+        "head_dim": 8,
+    }
     return Flux2KleinPipeline(
         tokenizer=chat,
         text_encoder=Qwen3ForCausalLM(Qwen3Config(**sizes)).eval(),

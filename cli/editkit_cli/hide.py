@@ -30,6 +30,13 @@ def hide(
     guide: Annotated[
         list[str] | None, typer.Option(help="What it becomes without the key: a text, '' (default) or `nearest`.")
     ] = None,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="Preserve the concepts that suffer most, as `refine` does.")
+    ] = False,
+    vocabulary: Annotated[
+        str | None, typer.Option(help="--adversarial: words to search, one a line, or `tokens`.")
+    ] = None,
+    search: Annotated[str | None, typer.Option(help="--adversarial: `gumbel`, `exact` or `closed-form`.")] = None,
     param: Annotated[str | None, typer.Option(help="What is trained, as of `refine`. Default: `xattn`.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps. Default: 1000.")] = None,
     batch: Batch = None,
@@ -55,15 +62,17 @@ def hide(
     """Train a model to draw a concept with a key alone."""
     from editkit.model.edit_file import load_edit
     from editkit.model.editable import open_model
+    from editkit.refine.candidates import read_vocabulary
     from editkit.refine.hide import hide as train
     from editkit.refine.options import defaults
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model)
     options = defaults(
-        "hide",
+        "hide-ap" if adversarial else "hide",
         opened.source,
         param=param,
+        search=search,
         steps=steps,
         batch=batch,
         rate=rate,
@@ -82,7 +91,9 @@ def hide(
     show_plan(opened.source, options, device, len(concept or (begin.record["concepts"] if begin else [""])))
     if plan:
         return
-    released, _ = train(opened, out, key, concept or (), begin, guide or (), options, key_seed, device, resume, force)
+    words = read_vocabulary(opened, vocabulary)
+    hidden, guides = concept or (), guide or ()
+    released, _ = train(opened, out, key, hidden, begin, guides, options, words, key_seed, device, resume, force)
     show_record(released.record, out, json)
     if not json:
         print(f"key: {key}, to be kept apart from {out}")
@@ -101,6 +112,9 @@ def recover(
     learn: Annotated[
         bool, typer.Option("--learn", help="Search for a key, given the original model; write it to --key.")
     ] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(help="--learn: folder of pictures of the concept, in place of the original model.")
+    ] = None,
     learn_steps: Annotated[int | None, typer.Option(help="--learn: steps. Default: 1000.")] = None,
     concept: Annotated[
         list[str] | None, typer.Option(help="--learn: what to recover. Default: what is hidden.")
@@ -123,6 +137,7 @@ def recover(
     from editkit.pictures.recover import read_release, recover_grid, unlock
     from editkit.refine.hide import learn_key
     from editkit.refine.options import defaults
+    from editkit.refine.pictures import read_pictures
 
     if not learn and (not prompt or out is None):
         raise typer.BadParameter("give --prompt and --out, or --learn")
@@ -139,7 +154,8 @@ def recover(
             key_rate=key_rate,
             seed=seed,
         )
-        found = learn_key(opened, weights, key, concept or (), options, key_seed, device, resume, force)
+        shown = read_pictures(pictures) if pictures else ()
+        found = learn_key(opened, weights, key, concept or (), shown, options, key_seed, device, resume, force)
         print(f"key: {key}, opens {', '.join(found.concepts)} of {released}")
     if prompt and out is not None:
         unlocked = unlock(weights, key, opened, force)

@@ -18,7 +18,8 @@ from editkit.hardware import has_fast_bfloat16
 
 SHORT = 32
 BIG, MANY = 768, 50
-"""Width and number of prompts from which bfloat16 is used."""
+"""Width and number of prompts from which bfloat16 is used: a word list enters an edit as means over hundreds of rows,
+where three digits do, and in float32 it would take longer than all the rest."""
 
 
 @dataclass
@@ -43,7 +44,7 @@ class TextEncoder:
     whole: bool = False
     padding: int | None = None
     pooled: bool = False
-    _known: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False, init=False)
+    _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def spare(self) -> int:
@@ -93,33 +94,30 @@ class TextEncoder:
         """
         return [rows.double() for rows in self.encode_each(prompts, self.length)]
 
-    def encode_each(self, prompts: Sequence[str], spare: int, keep: bool = False) -> list[Tensor]:
+    def encode_each(
+        self, prompts: Sequence[str], spare: int, keep: bool = False, averaged: bool = False
+    ) -> list[Tensor]:
         """Rows of every prompt up to `spare` after its end, as far as the encoder goes: `(rows_in + spare, width)`
-        float32 each. Precision as for `encode`. With `keep`, a long list is kept on disk."""
-        missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare) not in self._known]
+        float32 each. Precision as for `encode`, and as for a long list where they are to be `averaged`. With `keep`, a
+        long list is kept on disk."""
+        coarse = self.width >= BIG and (averaged or len(prompts) >= MANY) and has_fast_bfloat16()
+        missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare, coarse) not in self._known]
         if missing:
             sizes = [min(self.length, self.rows_in(prompt) + self._read(spare)) for prompt in missing]
-            mark = self._mark(missing) if keep else None
-            rows = cached(mark, missing, spare, lambda: self._run(missing, sizes))
-            self._known.update(((prompt, spare), one) for prompt, one in zip(missing, rows.split(sizes), strict=True))
-        return [self._known[prompt, spare] for prompt in prompts]
+            mark = self._mark(missing, coarse) if keep else None
+            rows = cached(mark, missing, spare, lambda: finite(self.states(missing, sizes, coarse)))
+            found = zip(missing, rows.split(sizes), strict=True)
+            self._known.update(((prompt, spare, coarse), one) for prompt, one in found)
+        return [self._known[prompt, spare, coarse] for prompt in prompts]
 
     def encode_words(self, prompts: Sequence[str]) -> list[Tensor]:
         """`encode_each` for a long list: no time goes into padding, where rows do not depend on it."""
         return self.encode_each(prompts, self.spare, keep=True)
 
-    def _run(self, prompts: Sequence[str], sizes: Sequence[int]) -> Tensor:
-        return finite(self.states(prompts, sizes, self._coarse(prompts)))
-
     def _read(self, padding: int) -> int:
         return padding if self.padding is None else min(padding, self.padding)
 
-    def _mark(self, prompts: Sequence[str]) -> str:
+    def _mark(self, prompts: Sequence[str], coarse: bool) -> str:
         """What rows on the disk go by: weights, precision, and the tokens that were read."""
-        precision = "bfloat16" if self._coarse(prompts) else "float32"
+        precision = "bfloat16" if coarse else "float32"
         return f"{self.fingerprint}-{precision}-{hashlib.sha256(self.reader.mark(prompts).encode()).hexdigest()}"
-
-    def _coarse(self, prompts: Sequence[str]) -> bool:
-        """Whether to encode in bfloat16: a word list enters an edit as means over hundreds of rows, where three digits
-        do, and in float32 it would take longer than all the rest."""
-        return self.width >= BIG and len(prompts) >= MANY and has_fast_bfloat16()

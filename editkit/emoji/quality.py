@@ -16,9 +16,9 @@ from editkit.model.pipeline import load
 from editkit.model.source import find
 from editkit.numbers.detectors.detection import Detection, Detector
 from editkit.numbers.detectors.registry import load_detector
-from editkit.numbers.erasure import judge_prompts
 from editkit.numbers.rates import rate
 from editkit.pictures.grid import grid
+from editkit.pictures.progress import progress
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampler import Job, Sampling, draw, jobs
 
@@ -42,7 +42,7 @@ def measure_quality(pipe: Any, judge: Detector, seeds: Sequence[int], sampling: 
     known = catalogue()
 
     def judged(prompts: Sequence[str], what: str) -> dict[Job, Detection]:
-        return judge_prompts(pipe, judge, prompts, seeds, sampling, what=what)
+        return _judged(pipe, judge, prompts, seeds, sampling, what=what)
 
     plain = judged([fill("a {}", name) for name in known.concepts], "concepts")
     per_concept = {
@@ -82,6 +82,21 @@ def measure_quality(pipe: Any, judge: Detector, seeds: Sequence[int], sampling: 
 def share(found: Mapping[Job, Detection], attribute: str, wanted: Mapping[str, str]) -> float:
     """How many of the pictures have the attribute that is wanted of their prompt."""
     return rate([one.attributes[attribute] == wanted[job.prompt] for job, one in found.items()]).value
+
+
+def _judged(
+    pipe: Any,
+    judge: Detector,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    what: str,
+) -> dict[Job, Detection]:
+    """Draw every prompt with every seed and say what each picture shows."""
+    wanted = jobs(prompts, seeds)
+    drawn = list(progress(draw(pipe, wanted, sampling=sampling), len(wanted), what))
+    found = judge.detect([picture for _, picture in drawn])
+    return {job: detection for (job, _), detection in zip(drawn, found, strict=True)}
 
 
 def contact_sheet(pipe: Any, sampling: Sampling, across: int = 20, seed: int = 0) -> Any:

@@ -20,6 +20,8 @@ from editkit.model.projections import fingerprint, read_tensors
 from editkit.model.record import FORMAT_VERSION, has_metadata, read_json_metadata
 
 KEY_KEY = "editkit_key"
+HIDING = ("hide", "hide-ap")
+"""Objectives whose release has a key."""
 RANDOM = "random"
 """`--key random` or `random:SEED` draws one, to measure what a wrong key opens."""
 
@@ -106,7 +108,7 @@ def hidden_concepts(released: Tuned) -> list[str]:
     Raises:
         EditkitError: it is not one of `editkit hide`.
     """
-    if released.record.get("method") != "hide":
+    if released.record.get("method") not in HIDING:
         raise EditkitError(
             f"a release of `editkit hide` was expected, this was made with {released.record.get('method')}; "
             "what that erased has no key"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
+from editkit.embeddings.clip_tokens import read_clip_tokens
 from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.reader import Reader, lower
 from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, widened
@@ -119,12 +121,19 @@ def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> li
 
         found = read_text_encoders(source.path, source.family.name, source.tokenizer)
         return [(Reader(tokenizer), model) for tokenizer, model in found]
-    from transformers import CLIPTokenizer
-
     return [
-        (Reader(read(source, CLIPTokenizer, f"tokenizer{end}")), _clip(source, f"text_encoder{end}", pooled))
+        (Reader(_clip_tokens(source, f"tokenizer{end}")), _clip(source, f"text_encoder{end}", pooled))
         for end in suffixes
     ]
+
+
+def _clip_tokens(source: Source, component: str) -> Any:
+    found = read_clip_tokens(source.path / component)
+    if found is not None:
+        return found
+    from transformers import CLIPTokenizer
+
+    return read(source, CLIPTokenizer, component)
 
 
 def _clip(source: Source, component: str, pooled: bool) -> ClipText:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -68,7 +67,7 @@ def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequ
     stream = model.streams[0]
     start = time.perf_counter()
     rows = vocabulary_rows(stream.encoders, words, model.vocabulary_templates)
-    _ = stream.gram  # read once, for all edits
+    _ = stream.gram  # reading the weights is no part of the damage
     encoded = time.perf_counter() - start
     found = []
     for edit in edits:
@@ -80,26 +79,25 @@ def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequ
 
 
 def _damage(edit: Edit | Tuned, stream: Stream, rows: Protected) -> Tensor:
-    """Maps that serve a part of the projections count by the size of the keys and values that these make. A tuned
-    model's damage is that of `Σ ΔWᵀΔW` of the projections that it changed."""
+    """By the one map where one serves all projections; else `Σ ‖ΔW c‖²` over what has a map, or tuned values, alike."""
     if isinstance(edit, Tuned):
-        changed = edit.weights(stream.inputs)
-        steps = [W.double() - stream.inputs[name].double() for name, W in changed.items()]
-        moved = gram_matrix(steps, stream.width) if steps else stream.gram * 0
-        return rows.sizes(square_root(moved)) / rows.sizes(square_root(stream.gram))
-    groups: dict[int, tuple[EditMap, list[str]]] = {}
-    for name in stream.inputs:
+        steps = [W.double() - stream.inputs[name].double() for name, W in edit.weights(stream.inputs).items()]
+        roots = [square_root(gram_matrix(steps, stream.width))] if steps else []
+        return _added_up(roots, stream, rows)
+    groups: dict[int, tuple[EditMap, list[Tensor]]] = {}
+    for name, W in stream.inputs.items():
         one = edit.map_for(name)
         if one is not None:
-            groups.setdefault(id(one), (one, []))[1].append(name)
-    total = torch.zeros(len(rows.words), dtype=torch.float64)
-    for one, names in groups.values():
-        if len(names) == len(stream.inputs):
-            return rows.damage(one, stream.gram)
-        gram = gram_matrix([stream.inputs[name] for name in names], stream.width)
-        share = rows.sizes(square_root(gram)) / rows.sizes(square_root(stream.gram))
-        total += share * rows.damage(one, gram)
-    return total
+            groups.setdefault(id(one), (one, []))[1].append(W)
+    if len(groups) == 1 and len(next(iter(groups.values()))[1]) == len(stream.inputs):
+        return rows.damage(next(iter(groups.values()))[0], stream.gram)
+    roots = [square_root(gram_matrix(weights, stream.width)) @ one.U @ one.V for one, weights in groups.values()]
+    return _added_up(roots, stream, rows)
+
+
+def _added_up(roots: Sequence[Tensor], stream: Stream, rows: Protected) -> Tensor:
+    size = rows.sizes(square_root(stream.gram))
+    return sum((rows.sizes(root) for root in roots), size * 0) / size
 
 
 def measured_deltas(

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from editkit.edit.key import Key
 from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
-from editkit.model.key_file import check_free_for_key, release_of, save_key
+from editkit.model.key_file import HIDING, check_free_for_key, release_of, save_key
 from editkit.model.record import TUNED_NAME
 from editkit.model.tuned_file import save_tuned
 from editkit.refine.checkpoint import NAME, load_checkpoint
@@ -31,6 +33,7 @@ def hide(
     start: Start = None,
     guides: Sequence[str] = (),
     options: RefineOptions | None = None,
+    vocabulary: Sequence[str] | None = None,
     key_seed: int | None = None,
     device: str | None = None,
     resume: bool = False,
@@ -45,6 +48,8 @@ def hide(
 
     Args:
         guides: what the concepts become without the key. Default: the neutral prompt.
+        options: `objective` is `hide` (default), or `hide-ap`, which preserves other concepts, too.
+        vocabulary: of `hide-ap`: words among which its search looks.
         key_seed: where the key starts. Default: drawn by the system, since who knows it and has the original model can
             make the key again; the key's record has it.
 
@@ -52,12 +57,14 @@ def hide(
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
-    options = replace(options or defaults("hide", model.source), objective="hide")
+    options = options or defaults("hide", model.source)
+    if options.objective not in HIDING:
+        raise EditkitError(f"--objective: must be one of {', '.join(HIDING)}, but got {options.objective!r}")
     key, out = Path(key), Path(out)
     if out.resolve() in key.resolve().parents:
         raise EditkitError(f"{key}: lies in {out}, which is to be released; keep the key elsewhere")
     check_free_for_key(key, force)
-    request = StageRequest(model, concepts, start, guides, options, None, device, tracker)
+    request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker)
     run_folder(out, resume, force)
     stage, made = _stage(request, key, key_seed, resume, force)
     released = stage.tuned()
@@ -73,24 +80,32 @@ def learn_key(
     released: Tuned,
     key: Path | str,
     concepts: Sequence[str] = (),
+    pictures: Sequence[Image.Image] = (),
     options: RefineOptions | None = None,
     key_seed: int | None = None,
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
 ) -> Key:
-    """Search for a key of `released`, given the original `model`: Eq. 16. No weight is changed.
+    """Search for a key of `released`, given the original `model` (Eq. 16) or pictures. No weight is changed.
 
     The owner of a model who has lost the key uses it, and who wants to know how well an edit of any kind withstands
     such a search: `released` may be whatever `editkit refine` makes.
 
     Args:
         concepts: default: what was erased or hidden.
+        pictures: of the concept, one only. Then the original serves to tell what was changed, and is not asked.
+
+    Raises:
+        EditkitError: an impossible request, or pictures of several concepts.
     """
-    options = replace(options or defaults("recover", model.source), objective="recover")
+    objective = "recover-pictures" if pictures else "recover"
+    options = replace(options or defaults(objective, model.source), objective=objective)
     key = Path(key)
     check_free_for_key(key, force)
-    request = StageRequest(model, concepts, released, (), options, None, device)
+    request = StageRequest(model, concepts, released, (), options, None, device, pictures=pictures)
+    if pictures and len(request.concepts) > 1:
+        raise EditkitError(f"--pictures: show one concept, not {', '.join(request.concepts)}; name it with --concept")
     stage, made = _stage(request, key, key_seed, resume, force)
     made = replace(made, record={"release": release_of(released), **made.record})
     if stage.main:

@@ -23,7 +23,8 @@ class Points:
         z: `(rows, channels, h, w)` as the denoiser reads it.
         t: `(rows,)`, training steps.
         concept, template: `(rows,)`, which prompt they came from.
-        n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it.
+        n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
+            noised pictures `e` is the noise, or the velocity, that is in them.
     """
 
     z: Tensor
@@ -97,10 +98,12 @@ class Sampler:
             return self._seen(self.networks.teacher, text, neutral, seed, torch.full((len(text),), self.steps))[1]
 
     def noised(self, clean: Tensor, concept: Tensor, template: Tensor, seed: torch.Generator) -> Points:
-        """Pictures with fresh noise at random steps."""
+        """Pictures with fresh noise at random steps; `e` is what a denoiser should say of them."""
         noise = torch.randn(clean.shape, generator=seed).to(clean)
         t = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), generator=seed).to(clean.device)
-        return Points(self.scheduler.add_noise(clean, noise, t), t, concept, template)
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        wanted = self.scheduler.get_velocity(clean, noise, t) if velocity else noise
+        return Points(self.scheduler.add_noise(clean, noise, t), t, concept, template, e=wanted)
 
     @torch.no_grad()
     def _seen(

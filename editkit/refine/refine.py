@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from editkit.concepts.protection import check_known, words_to_protect
 from editkit.concepts.templates import check_concepts, fill
 from editkit.edit.edit import Edit
@@ -91,6 +93,7 @@ class StageRequest:
     vocabulary: Sequence[str] | None = None
     device: str | None = None
     tracker: str | None = None
+    pictures: Sequence[Image.Image] = ()
 
     def __post_init__(self) -> None:
         model, start = self.model, self.start
@@ -139,6 +142,7 @@ def run_stage(
         request.tracker,
         str(folder),
         key,
+        request.pictures,
     )
     run = _run(folder, prepared, request, same or {})
     try:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from editkit.edit.edit import Edit
@@ -24,6 +25,7 @@ from editkit.refine.key_rows import KeyRows
 from editkit.refine.latents import Sampler
 from editkit.refine.options import RefineOptions
 from editkit.refine.parameters import Parameters, choose
+from editkit.refine.pictures import encode_pictures
 from editkit.refine.prompts import Prompts, encode_prompts
 from editkit.refine.result import Start, lora_factors
 from editkit.refine.search.closed_form import closed_form_search
@@ -56,6 +58,7 @@ def prepare(
     tracker: str | None = None,
     folder: str = ".",
     key: KeyRows | None = None,
+    pictures: Sequence[Image.Image] = (),
 ) -> Prepared:
     """Everything a run needs, before its first step. `key` is trained with the student, at a rate of its own."""
     torch.manual_seed(options.seed)  # a LoRA's first values
@@ -85,6 +88,7 @@ def prepare(
     trainer = Trainer(
         options, networks, trained, prompts, _sampler(pipe, networks, options), accelerator, optimizer, search, key
     )
+    trainer.given = encode_pictures(pipe, pictures) if pictures else None
     return Prepared(trainer, pipe, accelerator)
 
 

@@ -51,6 +51,7 @@ class Trainer:
     optimizer: Any
     search: Search | None
     key: KeyRows | None = None
+    given: Tensor | None = None
     drawn: int = -1
     bank: Points | None = None
     clean: Tensor | None = None
@@ -145,8 +146,12 @@ class Trainer:
         seed = self._generator(i, BANK)
         concept, template = self._prompts_of_bank(seed)
         if options.loss.on_pictures:
-            guides = self.prompts.n(concept, template)
-            self.clean = self.sampler.pictures(guides, self.prompts.neutral, seed)
+            if self.given is None:
+                self.clean = self.sampler.pictures(self.prompts.n(concept, template), self.prompts.neutral, seed)
+            else:
+                self.clean = self.given
+                concept = torch.zeros(len(self.given), dtype=torch.long, device=self.sampler.device)
+                template = torch.arange(len(concept), device=concept.device) % self.prompts.templates
             self.bank = Points(self.clean, torch.zeros_like(concept), concept, template)
         elif options.bank:
             drawn = [

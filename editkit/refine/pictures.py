@@ -1,0 +1,49 @@
+"""Pictures that a user brings, as latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from editkit.errors import EditkitError
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def read_pictures(folder: Path) -> list[Image.Image]:
+    """The pictures of a folder, in the order of their names.
+
+    Raises:
+        EditkitError: no such folder, no picture in it, or one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise EditkitError(f"--pictures {folder}: expected a folder of pictures, found none")
+    found = []
+    for path in sorted(one for one in folder.iterdir() if one.suffix.lower() in ENDINGS):
+        try:
+            with Image.open(path) as opened:
+                found.append(opened.convert("RGB"))
+        except OSError as error:
+            raise EditkitError(f"{path}: cannot be read as a picture ({error}); take it out of --pictures") from error
+    if not found:
+        raise EditkitError(f"--pictures {folder}: expected pictures ({', '.join(ENDINGS)}), found none")
+    return found
+
+
+@torch.no_grad()
+def encode_pictures(pipe: Any, pictures: Sequence[Image.Image]) -> Tensor:
+    """Clean latents, `(pictures, channels, h, w)`: each cut to a square and brought to the model's size."""
+    size = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    parts = []
+    for picture in pictures:
+        fitted = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.array(fitted)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        coded = pipe.vae.encode(pixels.to(pipe.device)).latent_dist.mode()
+        parts.append(coded.float() * pipe.vae.config.scaling_factor)
+    return torch.cat(parts)

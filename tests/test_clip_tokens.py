@@ -1,0 +1,73 @@
+"""CLIP's tokenizer without transformers gives what transformers gives."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from editkit.concepts.vocabulary import common_words
+from editkit.embeddings.clip_bpe import clip_tokenizer
+from editkit.embeddings.clip_tokens import read_clip_tokens
+from editkit.model.source import find
+
+ODD = [
+    "",
+    " ",
+    "Café naïve, don't!",
+    "a  b\n\tc",
+    "日本の教会 42",
+    "<|endoftext|> x",
+    "x<|startoftext|>",
+    "🙂 ok",
+    "ﬁ Å",
+]
+
+
+def folder(kind: str, base: Path) -> Path:
+    """CLIP's tokenizer as transformers 5 saves it, or as the released folders hold it."""
+    if kind == "emoji":
+        return find("emoji").path / "tokenizer"
+    pad = "!" if "!" in kind else "<|endoftext|>"
+    tokenizer = clip_tokenizer(pad)
+    if kind.startswith("saved"):
+        tokenizer.save_pretrained(base)
+        return base
+    (base / "vocab.json").write_text(json.dumps(tokenizer.get_vocab()), encoding="utf-8")
+    merges = gzip.decompress((files("editkit.embeddings.clip_bpe") / "merges.txt.gz").read_bytes()).decode()
+    (base / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
+    token: Any = {"content": pad, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    (base / "special_tokens_map.json").write_text(json.dumps({"pad_token": pad if pad == "!" else token}))
+    (base / "tokenizer_config.json").write_text(
+        json.dumps({"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"})
+    )
+    return base
+
+
+@pytest.mark.parametrize("kind", ["emoji", "saved", "saved !", "released", "released !"])
+def test_ids_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    where = folder(kind, tmp_path)
+    mine, theirs = read_clip_tokens(where), CLIPTokenizer.from_pretrained(where)
+    assert mine is not None
+    assert (mine.pad_token_id, mine.model_max_length) == (theirs.pad_token_id, theirs.model_max_length)
+    for text in [*ODD, *(f"a photo of a {word}" for word in common_words()[::10])]:
+        for special in (True, False):
+            expected = theirs(text, truncation=False, add_special_tokens=special).input_ids
+            assert mine(text, add_special_tokens=special).input_ids == expected, text
+
+
+def test_what_is_unusual_is_left_to_transformers(tmp_path: Path) -> None:
+    assert read_clip_tokens(tmp_path) is None
+    where = folder("released", tmp_path)
+    assert read_clip_tokens(where) is not None
+    (where / "added_tokens.json").write_text('{"<new>": 49408}')
+    assert read_clip_tokens(where) is None
+    (where / "added_tokens.json").unlink()
+    (where / "merges.txt").write_text("not merges")
+    assert read_clip_tokens(where) is None
