@@ -18,6 +18,10 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
+WIDE = 256
+"""Wider than the instructions before a prompt are long, letter by letter: else an edit of all rows cannot be exact."""
+
+
 def save(family: str, folder: Path) -> Path:
     """A pipeline of `family`, seeded, in float32."""
     torch.manual_seed(0)
@@ -75,10 +79,11 @@ def _cogview4() -> Any:
     )
 
 
-def _gemma() -> Any:
+def _gemma(**more: Any) -> Any:
     from transformers import Gemma2Config, Gemma2Model
 
-    return Gemma2Model(Gemma2Config(vocab_size=vocabulary(), query_pre_attn_scalar=16, **SIZES)).eval()
+    sizes: dict[str, Any] = SIZES | {"vocab_size": vocabulary(), "query_pre_attn_scalar": 16} | more
+    return Gemma2Model(Gemma2Config(**sizes)).eval()
 
 
 def _lumina2() -> Any:
@@ -96,11 +101,11 @@ def _lumina2() -> Any:
         multiple_of=2,
         axes_dim_rope=(4, 2, 2),
         axes_lens=(512, 128, 128),
-        cap_feat_dim=32,
+        cap_feat_dim=WIDE,
     )
     return Lumina2Pipeline(
         tokenizer=tokenizer("<bos>"),
-        text_encoder=_gemma(),
+        text_encoder=_gemma(hidden_size=WIDE),
         vae=vae(4),
         transformer=Lumina2Transformer2DModel(**config),
         scheduler=flow(),
@@ -153,13 +158,10 @@ def _qwenimage() -> Any:
     from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    wide = {
-        "hidden_size": 256,
-        "num_attention_heads": 16,
-    }  # the chat around a prompt is more rows than that of the others is wide
+    wide = {"hidden_size": WIDE, "num_attention_heads": 16}
     text = SIZES | wide | {"vocab_size": vocabulary(), "max_position_embeddings": 1024}
     text |= {"rope_parameters": {"mrope_section": [2, 2, 4], "rope_type": "default", "rope_theta": 1e4}}
-    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 256}
+    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDE}
     blocks: dict[str, Any] = dict(
         base_dim=6,
         z_dim=4,
@@ -176,7 +178,7 @@ def _qwenimage() -> Any:
         num_layers=2,
         attention_head_dim=16,
         num_attention_heads=2,
-        joint_attention_dim=256,
+        joint_attention_dim=WIDE,
         axes_dims_rope=(8, 4, 4),
     )
     return QwenImagePipeline(

@@ -54,7 +54,7 @@ def build(folder: Path) -> None:
 
 
 def measure(folder: Path, words: list[str], scratch: Path) -> dict[str, float]:
-    """Wall seconds and peak resident MiB of one `editkit erase`."""
+    """Wall seconds, processor seconds of all threads, and peak resident MiB of one `editkit erase`."""
     command = [sys.executable, "-m", "editkit_cli", "erase", "--model", str(folder), "--concept", "church"]
     command += ["--method", "rece", "--out", str(scratch / "e.safetensors"), "--force", *words]
     env = os.environ | {"EDITKIT_CACHE": str(scratch / "cache")}
@@ -64,7 +64,8 @@ def measure(folder: Path, words: list[str], scratch: Path) -> dict[str, float]:
     lines = dict(line.strip().rsplit(": ", 1) for line in done.stderr.splitlines() if ": " in line)
     minutes, seconds = lines["Elapsed (wall clock) time (h:mm:ss or m:ss)"].split(":")[-2:]
     peak = float(lines["Maximum resident set size (kbytes)"]) / 1024
-    return {"wall_s": 60 * float(minutes) + float(seconds), "peak_mib": round(peak)}
+    processor = sum(float(lines[f"{who} time (seconds)"]) for who in ("User", "System"))
+    return {"wall_s": 60 * float(minutes) + float(seconds), "cpu_s": round(processor, 2), "peak_mib": round(peak)}
 
 
 def main() -> None:
@@ -82,7 +83,10 @@ def main() -> None:
         results: dict[str, Any] = {"unet_gb": round(bytes_ / 1e9, 2), "cores": len(os.sched_getaffinity(0))}
         for name, words in RUNS.items():
             results[name] = measure(folder, words, Path(temporary))
-            print(f"{name}: {results[name]['wall_s']:.1f} s, {results[name]['peak_mib']} MiB", flush=True)
+            cost = results[name]
+            print(
+                f"{name}: {cost['wall_s']:.1f} s ({cost['cpu_s']:.1f} s of cores), {cost['peak_mib']} MiB", flush=True
+            )
     if given.out:
         given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
