@@ -63,8 +63,8 @@ display(compare_grid("emoji", compared, prompts, "0-3", folder / "church.png"))
 # %% [markdown]
 # ## Sweep
 #
-# μ weighs the protected vocabulary: too much of it and the concept stays, too little and the others suffer. Each value is
-# an edit of its own; all are drawn and judged side by side. `index.html` in the folder is the whole report.
+# μ weighs the protected vocabulary: with too little of it the others suffer. Each value is an edit of its own; all are
+# drawn and judged side by side. `index.html` in the folder is the whole report.
 
 # %%
 swept = sweep_report("emoji", ["church"], ["strength=0.01,0.1,0.5,5,50"], folder / "sweep", seeds="0-3")

@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import editkit
+from editkit.concepts.protection import words_to_protect
+from editkit.concepts.vocabulary import common_words, same_word
 from editkit.edit.options import defaults
 from editkit.embeddings.request import INSTRUCTIONS, vocabulary_rows
 from editkit.model.apply import denoiser
@@ -251,3 +253,14 @@ def test_a_missing_caption_projection_and_an_unknown_class_are_named(
     (tmp_path / "p" / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(editkit.EditkitError, match=r"class of transformers for its text_encoder, .* says T6Encoder"):
         _ = open_model(tmp_path / "p").encoders
+
+
+@pytest.mark.parametrize(("name", "slow"), [("chroma", False), ("ltx", True), ("lumina2", True), ("cogview4", False)])
+def test_fewer_words_are_protected_where_each_is_dear(
+    name: str, slow: bool, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding or instructions are run along with every word."""
+    model = open_model(folder_of(name))
+    monkeypatch.setattr("editkit.concepts.protection.FEW", 10_000)  # how near they are is not the question here
+    words = words_to_protect(model, ["church"], [])
+    assert words == [word for word in common_words()[:: 10 if slow else 1] if not same_word(word, "church")]

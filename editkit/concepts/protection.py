@@ -52,8 +52,8 @@ def _own_words(model: EditableModel) -> list[str]:
         from editkit.emoji.catalogue import catalogue
 
         return list(catalogue().words())
-    # An encoder whose rows depend on their padding runs at full length for every word: time allows a tenth of them
-    return list(common_words())[:: 10 if model.encoder.whole else 1]
+    # Where every word is run with its padding or with instructions before it, time allows a tenth of them
+    return list(common_words())[:: 10 if model.encoder.slow else 1]
 
 
 def _taught_as_same(concepts: Sequence[str]) -> list[str]:

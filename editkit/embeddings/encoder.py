@@ -56,6 +56,11 @@ class TextEncoder:
         """Whether rows end with the prompt, or soon after."""
         return self.padding is not None
 
+    @property
+    def slow(self) -> bool:
+        """Whether a prompt costs far more than its own tokens."""
+        return self.whole or bool(self.reader.before)
+
     def tokens(self, prompt: str) -> list[int]:
         """Token ids with start and end token, as far as the tokenizer has them, without padding at the end.
 

@@ -45,7 +45,7 @@ def concept_rows(
 def _concept_rows(
     encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
-    if encoder.whole or (encoder.length > SHORT and not encoder.masked):
+    if encoder.slow or (encoder.length > SHORT and not encoder.masked):
         guides = spread(guides, AVERAGE_OVER_LONG)
     embedded = encoder.encode([fill(template, concept) for template in templates])
     prompts = [[fill(template, one) for one in guides] for template in templates]
