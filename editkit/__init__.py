@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from editkit.model.export import export
     from editkit.model.pipeline import load
     from editkit.numbers.evaluate import evaluate
+    from editkit.report.compare import compare_report
+    from editkit.report.concept_graph import concept_graph
+    from editkit.report.sensitivity import sensitivity
+    from editkit.report.sweep import sweep_report
 
 _HOMES = {
     "Edit": "editkit.edit.edit",
@@ -33,6 +37,8 @@ _HOMES = {
     "Options": "editkit.edit.options",
     "Tuned": "editkit.edit.tuned",
     "applied": "editkit.model.apply",
+    "compare_report": "editkit.report.compare",
+    "concept_graph": "editkit.report.concept_graph",
     "defaults": "editkit.edit.options",
     "edit_prompt": "editkit.editing",
     "erase": "editkit.editing",
@@ -42,10 +48,13 @@ _HOMES = {
     "load_edit": "editkit.model.edit_file",
     "open_model": "editkit.model.editable",
     "save_edit": "editkit.model.edit_file",
+    "sensitivity": "editkit.report.sensitivity",
+    "sweep_report": "editkit.report.sweep",
 }
 __all__ = [
-    "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "defaults", "edit_prompt", "erase", "evaluate",
-    "export", "load", "load_edit", "open_model", "save_edit",
+    "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "compare_report", "concept_graph", "defaults",
+    "edit_prompt", "erase", "evaluate", "export", "load", "load_edit", "open_model", "save_edit", "sensitivity",
+    "sweep_report",
 ]  # fmt: skip
 
 

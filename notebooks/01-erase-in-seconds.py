@@ -16,8 +16,13 @@
 
 # %%
 import json
+import os
 import tempfile
+import warnings
 from pathlib import Path
+
+os.environ["TRANSFORMERS_VERBOSITY"] = os.environ["DIFFUSERS_VERBOSITY"] = "error"
+warnings.simplefilter("ignore")
 
 import matplotlib.pyplot as plt
 from IPython.display import display
@@ -53,18 +58,20 @@ print("kilobytes         ", (folder / "church.safetensors").stat().st_size // 10
 # %%
 prompts = ["a church", "a mosque", "a castle", "a dog"]
 compared = ["base", str(folder / "church.safetensors")]
-display(compare_grid("emoji", compared, prompts, "0-5", folder / "church.png"))
+display(compare_grid("emoji", compared, prompts, "0-3", folder / "church.png"))
 
 # %% [markdown]
 # ## Sweep
 #
-# λ holds the weights where they are: too much of it and the concept stays, too little and others suffer. Each value is
-# an edit of its own; all are drawn and judged side by side. `index.html` in the folder is the whole report.
+# μ weighs the protected vocabulary: with too little of it the others suffer. Each value is an edit of its own; all are
+# drawn and judged side by side. `index.html` in the folder is the whole report.
 
 # %%
-swept = sweep_report("emoji", ["church"], ["lamb=1e-5,1e-3,1e-2,0.1,1"], folder / "sweep", seeds="0-3")
+swept = sweep_report("emoji", ["church"], ["strength=0.01,0.1,0.5,5,50"], folder / "sweep", seeds="0-3")
 report = json.loads((folder / "sweep" / "report.json").read_text())
-print(*report["variants"][0], sep=", ")
+for one in report["variants"]:
+    gone, kept = (one["shares"][name]["value"] for name in ("esr1", "psr1"))
+    print(f"{one['name']:14} church gone {gone:4.0%}   others kept {kept:4.0%}")
 
 # %% [markdown]
 # ## Plot

@@ -16,9 +16,7 @@ from editkit.model.tuned_file import load_tuned
 from tests.cli import run
 
 CASES: dict[str, list[str]] = {
-    "esd": ["refine", "--objective", "esd"],
     "ap": ["refine", "--objective", "ap", "--search", "gumbel", "--accumulate", "2"],
-    "exact": ["refine", "--objective", "age", "--search", "exact", "--search-every", "2"],
     "ca": ["refine", "--objective", "ca"],
     "hide": ["hide", "--key-seed", "5"],
 }

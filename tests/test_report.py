@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from editkit.edit.options import defaults
+from editkit.editing import erase
 from editkit.errors import EditkitError
+from editkit.model.edit_file import save_edit
+from editkit.model.editable import open_model
 from editkit.numbers.detectors.detection import Detection
 from editkit.pictures.sampler import Job
 from editkit.report.compare import compare_report, write_report
@@ -164,6 +168,20 @@ def test_what_a_report_needs(report: tuple[Path, Comparison], tmp_path: Path) ->
     with pytest.raises(EditkitError, match="no prompt given"):
         make_comparison(made.model, made.variants, [], [0], made.sampling)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_model_without_a_judge(tiny_sd: Path, tmp_path: Path) -> None:
+    """Pictures, damage and figures are shown; nothing is said of what a judge sees."""
+    model = open_model(tiny_sd)
+    edit = erase(model, ["van gogh"], options=defaults("uce", "none"))
+    save_edit(edit, tmp_path / "e.safetensors")
+    edits, words = ["base", str(tmp_path / "e.safetensors")], ["monet", "dog", "tree", "house"]
+    made = compare_report(tiny_sd, edits, ["a van gogh", "a dog"], "0", tmp_path / "r", vocabulary=words, steps=2)
+    assert made.detections == {} and made.named[1] is not None and made.named[1].words == ("van gogh", "dog")
+    page = Page((tmp_path / "r" / "index.html").read_text(encoding="utf-8"))
+    assert "ESR-1" not in page.text and "the judge" not in page.text and "Damage by concept" in page.text
+    assert len(page.all("svg")) == 2
+    assert json.loads((tmp_path / "r" / "report.json").read_text())["variants"][1]["shares"] is None
 
 
 def test_only_reports_are_replaced(report: tuple[Path, Comparison], tmp_path: Path) -> None:

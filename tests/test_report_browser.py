@@ -13,7 +13,7 @@ from PIL import Image
 
 from editkit.pictures.sampler import Job
 from editkit.report.comparison import Comparison
-from editkit.report.heat import heat_map
+from editkit.report.heat import difference, heat_map
 from tests.chromium import browser, pixels, requests
 
 pytestmark = pytest.mark.slow
@@ -162,7 +162,9 @@ def test_difference_is_that_of_the_library(page: Opened) -> None:
     assert np.abs(found - expected).max() <= 4, "one step of the colours, where rounding differs"
     assert (found == expected).mean() > 0.98
     assert shows(pixels(by_id(driver, "stage")), heat_map(drawn(made, 0), drawn(made, 1)))
-    assert "% on average" in by_id(driver, "heat-says").text
+    average = 100 * difference(drawn(made, 0), drawn(made, 1)).mean()
+    said = by_id(driver, "heat-says").text
+    assert said.startswith("mean ") and abs(float(said.split()[1]) - average) < 0.1
 
 
 def test_keyboard(page: Opened) -> None:

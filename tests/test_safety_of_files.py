@@ -126,7 +126,11 @@ def test_a_half_precision_copy_is_the_same_model(tiny_sd: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
-    [("../x,a dog,1", "names a file"), ("1,a dog,1\n1,a cat,1", "names two prompts"), ("1,a dog,-4", "a seed from 0")],
+    [
+        ("../x,a dog,1", "must name a file"),
+        ("1,a dog,1\n1,a cat,1", "names another prompt"),
+        ("1,a dog,-4", "a seed from 0"),
+    ],
 )
 def test_prompt_files_cannot_write_elsewhere(rows: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
@@ -147,7 +151,7 @@ def test_bad_words_on_the_command_line(tiny_sd: Path, tmp_path: Path) -> None:
     assert "tokens, but this text encoder reads" in run(*erase, "--concept", long, cwd=tmp_path, code=1)
     assert "--expand: must be one of" in run(*erase, "--concept", "a", "--expand", "foo", cwd=tmp_path, code=1)
     assert "--tokenizer" in run(*erase, "--concept", "a", "--tokenizer", tmp_path, cwd=tmp_path, code=1)
-    assert "this is a folder" in run("info", tmp_path, cwd=tmp_path, code=1)
+    assert "this folder is none" in run("info", tmp_path, cwd=tmp_path, code=1)
     (tmp_path / "notes.md").write_text("hello there, this is not a tensor file")
     assert "give a .safetensors edit file" in run("info", "notes.md", cwd=tmp_path, code=1)
     draw = ["generate", "--prompt", "a church", "--out", "x.png"]

@@ -22,12 +22,17 @@ from editkit.emoji.meaning import meanings, named_in
 from editkit.errors import EditkitError
 from editkit.model.edit_file import save_edit
 from editkit.model.editable import EditableModel, open_model
+from editkit.model.pipeline import load
+from editkit.numbers.clip import load_clip
 from editkit.numbers.rank_correlation import spearman
 from editkit.numbers.scores import JudgeProbability, score_for
 from editkit.numbers.sensitivity import Delta, word_damage
+from editkit.pictures.sampler import Job, draw, jobs
+from editkit.pictures.sampling import Sampling
 from editkit.report.concept_graph import concept_graph, graph_report
 from editkit.report.sensitivity import sensitivity, sensitivity_report
 from tests.cli import run
+from tests.test_clip import save_clip
 
 WORDS = ["dog", "mosque", "castle", "pizza", "trumpet"]
 
@@ -130,6 +135,21 @@ def test_what_words_mean() -> None:
 def test_other_models_are_scored_by_clip(tiny_sd: Path) -> None:
     with pytest.raises(EditkitError, match="pictures of it are scored by CLIP; give --clip DIR"):
         score_for(open_model(tiny_sd).source)
+
+
+def test_pictures_of_other_models_by_clip(tiny_sd: Path, tmp_path: Path) -> None:
+    """δ is the mean difference of CLIP's cosines, seed by seed."""
+    model, words = open_model(tiny_sd), ["dog", "tree", "house", "car"]
+    edit = erase(model, ["van gogh"], options=defaults("uce", "none"))
+    folder = save_clip(tmp_path / "clip", 3)
+    found = sensitivity(model, edit, words, True, [0, 1], clip=folder, steps=2, guidance=3.0)
+    assert [one.word for one in found.deltas] == words and str(found.score).startswith("similarity by clip-")
+    pipe, sampling = load(tiny_sd), Sampling(steps=2, guidance=3.0)
+    drawn = dict(draw(pipe, jobs(["a tree"], [0, 1], 2), [None, edit], sampling))
+    cosines = load_clip(folder).cosines(list(drawn.values()), [("a tree",)] * 4)[:, 0]
+    seen = dict(zip(drawn, cosines.tolist(), strict=True))
+    expected = [seen[Job("a tree", seed, 0)] - seen[Job("a tree", seed, 1)] for seed in (0, 1)]
+    assert found.deltas[1].per_seed == pytest.approx(expected, abs=1e-3)
 
 
 def test_delta_has_an_interval() -> None:

@@ -63,11 +63,10 @@ def show_differences(found: Sequence[Difference], what: str, top: int, as_json: 
     if as_json:
         print_json([vars(one) for one in found])
         return
-    table = Table("rank", "word", "score", "change", "relative", "distance", title=f"Differences of {escape(what)}")
+    names = ["change", "relative"] + (["distance", "score"] if any(one.distance is not None for one in found) else [])
+    table = Table("rank", "word", *names, title=f"Differences of {escape(what)}", title_justify="left")
     for n, one in enumerate(found[:top], 1):
-        far = "" if one.distance is None else number(one.distance)
-        row = (number(value) for value in (one.score, one.change, one.relative))
-        table.add_row(str(n), escape(one.word), *row, far)
+        table.add_row(str(n), escape(one.word), *(number(getattr(one, name)) for name in names))
     Console().print(table)
 
 

@@ -20,7 +20,7 @@ from editkit.model.source import Source
 from editkit.refine.denoisers import Denoisers, predict
 from editkit.refine.options import RefineOptions
 from editkit.refine.parameters import Parameters, choose
-from editkit.refine.setup import fast_precision
+from editkit.refine.setup import choose_attention, fast_precision
 from editkit.refine.trainer import TEACHER_ROWS
 
 FLOAT = 4
@@ -119,14 +119,13 @@ def _networks(
     source: Source, options: RefineOptions, parameters: Parameters, device: str, precision: str
 ) -> tuple[Any, Denoisers]:
     from diffusers import UNet2DConditionModel
-    from diffusers.models.attention_processor import AttnProcessor
 
     config = source.config("unet")
     if not config:
         raise EditkitError(f"model {source.name}: expected a diffusers folder with a unet, found none")
     unet: Any = UNet2DConditionModel.from_config(config)
     if not _gpu(device):
-        unet.set_attn_processor(AttnProcessor())
+        choose_attention(unet)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     networks = Denoisers(unet, lambda: torch.autocast("cpu", dtype, enabled=dtype is not None))
     if parameters.rank is None:

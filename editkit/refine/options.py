@@ -13,6 +13,8 @@ from editkit.refine.parameters import Parameters
 
 SEARCHES = ("gumbel", "exact", "closed-form")
 RECIPES = ("paper", "authors")
+REFINED = tuple(name for name, one in OBJECTIVES.items() if "p" not in one.student)
+"""Objectives of `editkit refine`; those that train a key are `hide`'s and `recover`'s."""
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -75,7 +77,8 @@ class RefineOptions:
     preview_every: int = 0
 
     def __post_init__(self) -> None:
-        _one_of("--objective", self.objective, tuple(OBJECTIVES))
+        if self.objective not in OBJECTIVES:
+            _one_of("--objective", self.objective, REFINED)
         _one_of("--search", self.search, SEARCHES)
         _one_of("--recipe", self.recipe, RECIPES)
         if self.mixed_precision is not None:
@@ -131,12 +134,14 @@ def chosen_objective(objective: str | None, adversarial: bool) -> str:
     """`--adversarial` is `--objective ap`, which is the default.
 
     Raises:
-        EditkitError: both are given and do not agree.
+        EditkitError: both are given and do not agree, or there is no such objective.
     """
     if adversarial and objective not in (None, "ap"):
         raise EditkitError(
             f"--adversarial is --objective ap, but --objective {objective} is given; drop one of the two"
         )
+    if objective is not None:
+        _one_of("--objective", objective, REFINED)
     return objective or "ap"
 
 

@@ -34,6 +34,8 @@ from editkit.refine.search.gumbel import Gumbel
 from editkit.refine.search.request import Search
 from editkit.refine.trainer import Trainer
 
+SMALL = 16
+"""Side of the latents up to which attention may keep its matrices."""
 KEY = "key"
 """What the rows of a key are called among the trained tensors."""
 
@@ -120,9 +122,7 @@ def _networks(
 ) -> tuple[Denoisers, Mapping[str, Tensor]]:
     """The student from the start's weights, the teacher from the untrained ones."""
     if accelerator.device.type == "cpu":
-        from diffusers.models.attention_processor import AttnProcessor
-
-        pipe.unet.set_attn_processor(AttnProcessor())  # its backward pass is much faster there than the fused one
+        choose_attention(pipe.unet)
     parameters = Parameters.parse(options.param)
     networks = Denoisers(pipe.unet, accelerator.autocast)
     if parameters.rank is None:
@@ -136,6 +136,15 @@ def _networks(
     if options.gradient_checkpointing:
         pipe.unet.enable_gradient_checkpointing()
     return networks, trained
+
+
+def choose_attention(unet: Any) -> None:
+    """On a processor the backward pass of plain attention is much faster than the fused one's, but it keeps matrices:
+    of 64×64 latents 0.5 GB a row."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    if unet.config.sample_size <= SMALL:
+        unet.set_attn_processor(AttnProcessor())
 
 
 def _sampler(pipe: Any, networks: Denoisers, options: RefineOptions) -> Sampler:

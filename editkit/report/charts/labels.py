@@ -31,7 +31,7 @@ def placed(marks: Sequence[Mark], x: Scale, y: Scale, radius: float = RADIUS) ->
     """All dots, and their names at the first place around them that is free; a name without a place is left to the
     dot's tip."""
     taken: list[Box] = [(one.x - radius, one.y - radius, one.x + radius, one.y + radius) for one in marks]
-    whole = (x.start, min(y.start, y.stop) - FONT, x.stop + 14, max(y.start, y.stop))
+    whole = (x.start, min(y.start, y.stop) - 1.5 * FONT, x.stop + 14, max(y.start, y.stop))
     dots, names = [], []
     for one in marks:
         dots.append(

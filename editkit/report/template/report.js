@@ -60,7 +60,7 @@
       out.data[i + 3] = 255;
     }
     context.putImageData(out, 0, 0);
-    const mean = `${((400 * total) / first.length).toFixed(1)} % on average`;
+    const mean = `mean ${((400 * total) / first.length).toFixed(1)} %`;
     at("heat-says").textContent = mean;
     canvas.setAttribute("aria-label", `Where ${data.variants[state.a]} and ${data.variants[state.b]} differ: ${mean}`);
   }
