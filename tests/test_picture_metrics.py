@@ -106,7 +106,7 @@ def test_lpips_against_its_package(lpips: Lpips, backbone: Path, monkeypatch: py
     holder.features = features
     shapes.models = type("models", (), {"alexnet": staticmethod(lambda pretrained: holder)})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchvision", shapes)
-    import lpips as package
+    import lpips as package  # pyright: ignore[reportMissingImports]
 
     theirs: Any = package.LPIPS(net="alex", verbose=False)
     first, second = noise(2), noise(2, seed=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from editkit.concepts.templates import fill
 from editkit.edit.edit import Edit
 from editkit.edit.edit_map import EditMap
 from editkit.edit.gram import gram_matrix, square_root
-from editkit.edit.protect import Protected
 from editkit.edit.tuned import Tuned
 from editkit.embeddings.request import vocabulary_rows
 from editkit.errors import EditkitError
@@ -28,7 +27,7 @@ from editkit.pictures.sampling import Sampling
 
 @dataclass(frozen=True)
 class Damage:
-    """Closed-form damage of `words`, and the seconds that encoding them and computing it took."""
+    """Closed-form damage of `words`, and the seconds that encoding and measuring them and computing it took."""
 
     words: tuple[str, ...]
     values: tuple[float, ...]
@@ -67,37 +66,34 @@ def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequ
     stream = model.streams[0]
     start = time.perf_counter()
     rows = vocabulary_rows(stream.encoders, words, model.vocabulary_templates)
-    _ = stream.gram  # reading the weights is no part of the damage
+    sizes = rows.sizes(square_root(stream.gram))
     encoded = time.perf_counter() - start
     found = []
     for edit in edits:
         start = time.perf_counter()
-        values = _damage(edit, stream, rows)
+        values = sum((rows.sizes(root) for root in _roots(edit, stream)), sizes * 0) / sizes
         seconds = time.perf_counter() - start
         found.append(Damage(tuple(words), tuple(values.tolist()), encoded, seconds))
     return found
 
 
-def _damage(edit: Edit | Tuned, stream: Stream, rows: Protected) -> Tensor:
-    """By the one map where one serves all projections; else `Σ ‖ΔW c‖²` over what has a map, or tuned values, alike."""
+def _roots(edit: Edit | Tuned, stream: Stream) -> Iterator[Tensor]:
+    """Matrices `R` with `Σ ‖R c‖² = Σ ‖ΔW c‖²`: of an edit one a map, with no more rows than its rank; of a tuned model
+    one for all that it changed."""
     if isinstance(edit, Tuned):
         steps = [W.double() - stream.inputs[name].double() for name, W in edit.weights(stream.inputs).items()]
-        roots = [square_root(gram_matrix(steps, stream.width))] if steps else []
-        return _added_up(roots, stream, rows)
+        if steps:
+            yield square_root(gram_matrix(steps, stream.width))
+        return
     groups: dict[int, tuple[EditMap, list[Tensor]]] = {}
     for name, W in stream.inputs.items():
         one = edit.map_for(name)
         if one is not None:
             groups.setdefault(id(one), (one, []))[1].append(W)
-    if len(groups) == 1 and len(next(iter(groups.values()))[1]) == len(stream.inputs):
-        return rows.damage(next(iter(groups.values()))[0], stream.gram)
-    roots = [square_root(gram_matrix(weights, stream.width)) @ one.U @ one.V for one, weights in groups.values()]
-    return _added_up(roots, stream, rows)
-
-
-def _added_up(roots: Sequence[Tensor], stream: Stream, rows: Protected) -> Tensor:
-    size = rows.sizes(square_root(stream.gram))
-    return sum((rows.sizes(root) for root in roots), size * 0) / size
+    for one, weights in groups.values():
+        gram = stream.gram if len(weights) == len(stream.inputs) else gram_matrix(weights, stream.width)
+        short = one.shortest
+        yield square_root(short.U.T @ gram @ short.U) @ short.V
 
 
 def measured_deltas(
