@@ -163,6 +163,7 @@ def test_a_release_says_nothing_of_its_key(made: tuple[Path, Path, Tuned, Key]) 
     out, path, released, key = made
     assert [one.name for one in out.iterdir()] == ["tuned.safetensors"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.with_suffix(".run").stat().st_mode) == 0o700
     assert "key_seed" not in json.dumps(dict(released.record)) and key.record["key_seed"] == 3
     stored = load_tuned(out)
     assert stored.record["method"] == "hide" and all(one.shape[-1] != 0 for one in stored.tensors.values())

@@ -116,6 +116,7 @@ def learn_key(
 def _stage(request: StageRequest, key: Path, key_seed: int | None, resume: bool, force: bool) -> tuple[Stage, Key]:
     options, concepts = request.options, request.concepts
     folder = run_folder(key.with_suffix(".run"), resume, force)
+    folder.chmod(0o700)  # its checkpoint holds the key
     if resume and (folder / NAME).is_file():
         key_seed = load_checkpoint(folder, {})["run"].get("key_seed", key_seed)
     key_seed = secrets.randbits(128) if key_seed is None else key_seed
