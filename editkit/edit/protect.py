@@ -33,12 +33,14 @@ class Protected:
         root = square_root(gram)
         return self.sizes(root @ edit.U @ edit.V) / self.sizes(root)
 
-    def sizes(self, root: Tensor) -> Tensor:
-        """`‖root x‖²` summed over the rows `x` of every word, `(words,)`, computed in the precision of the rows.
+    def sizes(self, root: Tensor, exact: bool = True) -> Tensor:
+        """`‖root x‖²` summed over the rows `x` of every word, `(words,)` float64; computed in the precision of the rows
+        unless `exact`.
 
         With `root = √G` that is `cᵀ G c`, with `root = √G (M − I)` it is `Δᵀ G Δ`.
         """
-        return self._per_word((self.stacked @ root.to(self.stacked).T).square().sum(1))
+        rows = self.stacked.double() if exact else self.stacked
+        return self._per_word((rows @ root.to(rows).T).square().sum(1))
 
     @cached_property
     def stacked(self) -> Tensor:
@@ -89,11 +91,11 @@ def minimax(
     weights = torch.full((len(protected.words),), 1 / len(protected.words), dtype=torch.float64)
     best: tuple[float, EditMap, Penalty] | None = None
     root = square_root(gram)
-    sizes = protected.sizes(root)
+    sizes = protected.sizes(root, exact=False)  # the damages of the rounds only weigh the words
     for _ in range(rounds + 1):
         weighted = penalty.with_prior(strength * protected.moment(weights))
         edit = solve_with(weighted)
-        damage = protected.sizes(root @ edit.U @ edit.V) / sizes
+        damage = protected.sizes(root @ edit.U @ edit.V, exact=False) / sizes
         worst = float(damage.max())
         if best is None or worst < best[0]:
             best = (worst, edit, weighted)
