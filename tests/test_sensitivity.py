@@ -71,7 +71,7 @@ def test_damage_is_that_of_the_edited_weights(model: EditableModel, technique: s
     assert edit.is_global == (technique == "replace")
     (found,) = word_damage(model, [edit], WORDS)
     assert found.values == pytest.approx([damage_by_weights(model, edit, word) for word in WORDS], rel=1e-5)
-    assert found.ranked()[0][1] == max(found.values) and found.seconds < 2
+    assert found.ranked()[0][1] == max(found.values)
 
 
 def test_damage_of_a_tuned_model_is_that_of_its_tensors(model: EditableModel, uce: Edit) -> None:
@@ -164,7 +164,6 @@ def test_sensitivity_of_words_alone(model: EditableModel, uce: Edit) -> None:
     assert found.as_dict()["spearman"] is None
     everything = sensitivity(model, uce)
     assert len(everything.damage.words) > 200 and "church" not in everything.damage.words
-    assert 1000 * everything.damage.seconds < 1000, "milliseconds, however busy the machine"
     with pytest.raises(EditkitError, match="no word is left in the vocabulary"):
         sensitivity(model, uce, ["church"])
 
