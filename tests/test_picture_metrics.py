@@ -100,7 +100,11 @@ def test_lpips_against_its_package(lpips: Lpips, backbone: Path, monkeypatch: py
     shapes = ModuleType("torchvision")
     features = alexnet().eval()
     features.load_state_dict(
-        {n.removeprefix("features."): w for n, w in torch.load(backbone).items() if n.startswith("features")}
+        {
+            n.removeprefix("features."): w
+            for n, w in torch.load(backbone, weights_only=True).items()
+            if n.startswith("features")
+        }
     )
     holder = nn.Module()
     holder.features = features

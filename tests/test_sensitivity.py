@@ -194,7 +194,7 @@ def test_concept_graph(model: EditableModel, tmp_path: Path) -> None:
     edits = [erase(model, [one], options=defaults("uce", "prior")) for one in concepts]
     for i, edit in enumerate(edits):
         expected = [damage_by_weights(model, edit, one) for one in concepts]
-        assert found.damage[i] == pytest.approx(expected, rel=1e-6)
+        assert found.damage[i] == pytest.approx(expected, rel=1e-5), "the encoder's float32 rows"
         assert max(expected) == expected[i], "the erased concept suffers most"
     assert found.damage[0][1] > found.damage[0][2], "a house is nearer to a church than a dog is"
     assert found.deltas is not None and np.mean([found.deltas[i][i] for i in range(3)]) > 0.2

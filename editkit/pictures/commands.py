@@ -60,13 +60,25 @@ def compare_grid(
     numbers = parse_seeds(seeds)
     source = find(model)
     variants = read_variants(source, edits)
-    wanted = jobs(prompts, numbers, len(variants))
-    pipe = load(source, device or Shard.from_environment().device())
-    drawing = draw(pipe, wanted, variants, Sampling.for_model(source, **settings))
-    drawn = dict(progress(drawing, len(wanted), "drawing"))
-    sheet = variants_grid(drawn, prompts, [Path(name).stem for name in edits], numbers)
+    sheet = draw_grid(source, prompts, [Path(name).stem for name in edits], variants, numbers, device, **settings)
     write_atomic(out, sheet.save, force)
     return sheet
+
+
+def draw_grid(
+    source: Source,
+    prompts: Sequence[str],
+    names: Sequence[str],
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    device: str | None = None,
+    **settings: Unpack[Settings],
+) -> Image.Image:
+    """`variants_grid` of pictures that are drawn for it; `names` are the variants'."""
+    wanted = jobs(prompts, seeds, len(variants))
+    pipe = load(source, device or Shard.from_environment().device())
+    drawing = draw(pipe, wanted, variants, Sampling.for_model(source, **settings))
+    return variants_grid(dict(progress(drawing, len(wanted), "drawing")), prompts, names, seeds)
 
 
 def variants_grid(

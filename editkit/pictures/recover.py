@@ -17,14 +17,9 @@ from editkit.model.edit_file import load_edit
 from editkit.model.editable import EditableModel
 from editkit.model.fit import check_fit
 from editkit.model.key_file import read_key
-from editkit.model.pipeline import load
-from editkit.pictures.commands import check_picture
-from editkit.pictures.files import Shard
-from editkit.pictures.grid import grid
-from editkit.pictures.progress import progress
+from editkit.pictures.commands import check_picture, draw_grid
 from editkit.pictures.prompts import parse_seeds
-from editkit.pictures.sampler import Job, draw, jobs
-from editkit.pictures.sampling import Sampling, Settings
+from editkit.pictures.sampling import Settings
 
 
 def read_release(path: Path | str, model: EditableModel) -> Tuned:
@@ -57,12 +52,7 @@ def recover_grid(
     check_picture(out, force)
     numbers = parse_seeds(seeds)
     _warn_of_others(unlocked.key, prompts)
-    pipe = load(model.source, device or Shard.from_environment().device())
-    wanted = jobs(prompts, numbers)
-    drawing = draw(pipe, wanted, [unlocked], Sampling.for_model(model.source, **settings))
-    drawn = dict(progress(drawing, len(wanted), "drawing"))
-    rows = [[drawn[Job(prompt, seed)] for seed in numbers] for prompt in prompts]
-    sheet = grid(rows, prompts, [str(seed) for seed in numbers], scale=2 if rows[0][0].width < 100 else 1)
+    sheet = draw_grid(model.source, prompts, ["recovered"], [unlocked], numbers, device, **settings)
     write_atomic(out, sheet.save, force)
     return sheet
 

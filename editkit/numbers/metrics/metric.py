@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Seen:
         return opened if isinstance(opened, Image.Image) else None
 
 
-class Metric:
+class Metric(ABC):
     """One number a picture.
 
     Attributes:
@@ -86,12 +87,12 @@ class Metric:
     mean_over: str = "pictures"
     checkpoint: str | None = None
 
+    @abstractmethod
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
         """One number a picture; None where the metric is not about it.
 
         A picture that could not be judged counts as a failure in every rate that has a better end: never as "safe".
         """
-        raise NotImplementedError
 
     def of_means(self, means: np.ndarray) -> np.ndarray:
         """The value of a class from the mean of its numbers; elementwise."""
