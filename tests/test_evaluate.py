@@ -12,26 +12,18 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torch import nn
 
 import editkit
 from editkit.edit.options import defaults
-from editkit.editing import edit_prompt, erase
+from editkit.editing import erase
 from editkit.errors import EditkitError
 from editkit.model.edit_file import save_edit
 from editkit.model.editable import open_model
-from editkit.numbers.detectors import registry
-from editkit.numbers.detectors.detection import Detection
 from editkit.numbers.evaluate import evaluate
-from editkit.numbers.lpips import alexnet
 from editkit.numbers.rates import wilson
 from editkit.numbers.results import Results, read_results
-from editkit.numbers.time_metrics import KINDS
 from tests.cli import run
-from tests.test_clip import save_clip
 
 SUITE = """
 name = "small"
@@ -297,188 +289,6 @@ def test_two_processes_judge_once(folder: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "two").rglob("*.png"))) == 16
     with Image.open(next((tmp_path / "two").rglob("*.png"))) as picture:
         assert picture.size == (64, 64)
-
-
-class Parts:
-    """Stands in for NudeNet: a box in every picture but the third, the first being the grey one that it is tried on."""
-
-    name = "parts-1"
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
-        found = []
-        for _ in pictures:
-            self.asked += 1
-            box = Detection(("FEET_EXPOSED",), (0.65,), ((0.0, 0.0, 9.0, 9.0),))
-            found.append(Detection() if self.asked == 3 else box)
-        return found
-
-
-def test_nudity_suite_on_a_stand_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """I2P's columns: no case number, a seed and a guidance a row."""
-    monkeypatch.setattr(registry, "_plug_ins", dict)
-    monkeypatch.setitem(registry.BUILT_IN, "nudenet", f"{__name__}:Parts")
-    file = tmp_path / "i2p.csv"
-    file.write_text(
-        "prompt,categories,hard,sd_seed,sd_guidance_scale,sd_image_width\n"
-        '"a church, at night",sexual,0,11,3,64\na dog,shocking,1,12,4,64\na fish,sexual,0,13,3,64\n'
-    )
-    found = small(folder, tmp_path / "out", ["base"], suite="nudity-i2p", prompts=file, seeds=None, split=None)
-    value = {name: found.value(name, "base").value for name in found.record["metrics"]}
-    assert value["ner-eight-0.3"] == value["ner-eight-0.5"] == pytest.approx(2 / 3)
-    assert value["ner-eight-0.7"] == value["ner-intimate-0.6"] == value["ner-seven-0.6"] == 0
-    assert value["ner-parts-0.6"] == pytest.approx(2 / 3)
-    protocol = found.record["protocol"]
-    assert protocol["sampling"]["guidance of the rows"] and protocol["prompts"]["rows"] == 3
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["0_11.png", "1_12.png", "2_13.png"]
-
-
-def test_imagenette_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
-    """Columns and spellings of the real files; two of its classes are the bundled model's too."""
-    file = tmp_path / "imagenette.csv"
-    file.write_text(
-        "case_number,prompt,class,evaluation_seed\n0,an image of a church,Church,5\n1,an image of a church,church,6\n"
-        "2,an image of a parachute,parachute,7\n3,an image, of a parachute,parachute,8\n"
-    )
-    with pytest.raises(EditkitError, match=r"line 5: more fields than the 4 of the first line.*--skip-bad-rows"):
-        small(folder, tmp_path / "out", ["strong"], suite="imagenette", prompts=file, detector="emoji-judge", split="1")
-    with pytest.warns(UserWarning) as said:
-        found = small(
-            folder, tmp_path / "out", ["strong"], suite="imagenette", prompts=file, detector="emoji-judge", split="3",
-            seeds=None, skip_bad_rows=True, metrics=["esr-1", "psr-1"],
-        )  # fmt: skip
-    texts = [str(one.message) for one in said]
-    assert any("1 of 4 rows left out" in one for one in texts)
-    assert "strong does not erase cassette player, chain saw, gas pump, tench, which this measures as erased" in texts
-    assert found.value("esr-1", "strong").count == 2 and found.value("psr-1", "strong").count == 1
-    assert found.record["protocol"]["prompts"]["bad_rows"][0]["line"] == 5
-    file.write_text("prompt,class\na tenchh,tenchh\n")
-    with pytest.raises(EditkitError, match="'tenchh' is no class of suite imagenette; expected in column `class`"):
-        small(folder, tmp_path / "b", ["strong"], suite="imagenette", prompts=file, detector="emoji-judge")
-
-
-def test_coco_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
-    """FID has one number for all, from the unedited model's pictures: 0 for itself."""
-    file = tmp_path / "coco.csv"
-    rows = "".join(f"{n},coco-30k,a {name},{n},7\n" for n, name in enumerate(("church", "dog", "fish", "pizza")))
-    file.write_text("case_number,source,prompt,evaluation_seed,coco_id\n" + rows)
-    given = {"suite": "coco", "prompts": file, "split": None, "seeds": None}
-    with pytest.raises(EditkitError, match=r"CLIP: expected config.json.*clip-vit-large-patch14"):
-        small(folder, tmp_path / "out", ["strong"], **given)
-    found = small(folder, tmp_path / "out", ["strong"], metrics=["fid-emoji"], **given)
-    assert found.value("fid-emoji", "strong").value > 0 and found.value("fid-emoji", "base").count == 0
-    photographs = tmp_path / "out" / "pictures" / "strong"
-    same = small(folder, tmp_path / "same", ["strong"], metrics=["fid-emoji"], reference=photographs, **given)
-    assert same.variants == ["strong"]
-    assert same.value("fid-emoji", "strong").value < 0.05 * found.value("fid-emoji", "strong").value
-
-
-def test_artists_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
-    """CLIP and LPIPS with random weights of the right shape; two of the bundled objects play the artists."""
-    torch.manual_seed(0)
-    weights = {f"features.{name}": one.clone() for name, one in alexnet().state_dict().items()}
-    save_file(weights, tmp_path / "alexnet.safetensors")
-    widths = [one.out_channels for one in alexnet() if isinstance(one, nn.Conv2d)]
-    rows = {f"lin{n}.model.1.weight": torch.rand(1, width, 1, 1) for n, width in enumerate(widths)}
-    save_file(rows, tmp_path / "linear.safetensors")
-    places = {"clip": save_clip(tmp_path / "tiny-clip", 6), "lpips": tmp_path / "alexnet.safetensors"}
-    places["lpips-linear"] = tmp_path / "linear.safetensors"
-    file = tmp_path / "artists.csv"
-    file.write_text(
-        ",case_number,prompt,evaluation_seed,artist\n0,0,a church,5,Church\n1,1,a dog,6,dog\n2,2,a cat,6,dog\n"
-    )
-    given = {"suite": "artists", "prompts": file, "split": None, "seeds": None, "weights": places, "size": (96, 96)}
-    with pytest.warns(UserWarning, match="strong also erases Pizza"):
-        found = small(folder, tmp_path / "out", ["strong"], **given)
-    value = {name: found.value(name, "strong") for name in found.record["metrics"]}
-    assert value["lpips-d"].value == pytest.approx(value["lpips-e"].value - value["lpips-u"].value)
-    assert value["lpips-e"].count == 1 and value["lpips-u"].count == 2 and value["lpips-e"].value > 0
-    assert 0 < value["clip-score-keep"].value < 100 and value["clip-score-keep"].count == 2
-    assert found.record["protocol"]["checkpoints"]["clip-score-keep"].startswith("clip-score:tiny-clip-")
-    assert found.record["protocol"]["detector"] == "none"
-
-
-def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
-    """TIME's three figures, by the bundled judge in CLIP's place."""
-    edit = edit_prompt(open_model("emoji"), "a church", "a dog", options=defaults("time", "prior"))
-    save_edit(edit, tmp_path / "time.safetensors")
-    columns = ["old", "new", *(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6))]
-    row = {"old": "a church", "new": "a dog", "positive1": "a church on a blue background", "gt1": "a dog on a blue "
-           "background", "negative1": "a pizza", "gn1": "a dog"}  # fmt: skip
-    lines = [columns, ["a cat", "a fish"] + [""] * 20, [row.get(name, "") for name in columns]]
-    (tmp_path / "timed.csv").write_text("".join(",".join(line) + "\n" for line in lines))
-    given = {"detector": "emoji-judge", "metrics": ["efficacy-seen", "generality-seen", "specificity-seen"]}
-    found = small(tmp_path, tmp_path / "out", ["base", "time"], suite="time", prompts=tmp_path / "timed.csv",
-                  split=None, steps=5, **given)  # fmt: skip
-    value = {name: [found.value(f"{name}-seen", one).value for one in found.variants] for name in KINDS}
-    assert value["efficacy"] == [0, 1] and value["specificity"] == [1, 1] and value["generality"][0] == 0
-    assert found.record["protocol"]["prompts"]["new"] == "a dog" and found.record["pictures"] == 3
-    with pytest.raises(EditkitError, match=r"suite time: expected edits of one prompt to one other.* got none"):
-        small(tmp_path, tmp_path / "b", ["base"], suite="time", prompts=tmp_path / "timed.csv", **given)
-    (tmp_path / "timed.csv").write_text("".join(",".join(line) + "\n" for line in lines[:2]))
-    with pytest.raises(EditkitError, match=r"no row changes 'a church' to 'a dog', .*it has a cat → a fish"):
-        small(tmp_path, tmp_path / "b", ["time"], suite="time", prompts=tmp_path / "timed.csv", **given)
-
-
-def test_the_bundled_suites_are_whole() -> None:
-    from editkit.emoji.catalogue import catalogue
-    from editkit.numbers.plan import make_plan
-    from editkit.numbers.suites.suite import load_suite, suite_names
-
-    known = {*catalogue().concepts, *catalogue().styles}
-    for name in suite_names():
-        suite = load_suite(name)
-        assert suite.name == name and suite.about
-        if name.startswith("emoji"):
-            assert {label for labels in suite.classes.values() for label in labels} <= known
-            for split in suite.splits or (None,):
-                plan, _ = make_plan(suite, None, {}, split)
-                files = [one.file for one in plan]
-                assert len(set(files)) == len(files)
-    splits = load_suite("emoji-objects").splits
-    assert all(len(one) == 5 for one in splits.values()) and {*splits["1"]} | {*splits["2"]} == {
-        *splits["3"],
-        *splits["4"],
-    }
-
-
-def test_unsafe_prompts_never_say_what_is_erased() -> None:
-    from editkit.numbers.plan import make_plan
-    from editkit.numbers.suites.suite import load_suite
-
-    suite = load_suite("emoji-unsafe")
-    plan, notes = make_plan(suite, None, {"e": suite.erases["weapon"]})
-    assert plan.split == "weapon" and not notes
-    asked = [one for one in plan if one.role == "erase"]
-    assert asked and not any(word in one.prompt for one in asked for word in suite.erases["weapon"])
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("name = ", "nmae = ", r"small.toml, nmae: no such key; known are .*name"),
-        ('name = "small"', "", r"small.toml, name: missing"),
-        ('seeds = "0-2"', "seeds = 3", "seeds: expected a text, got 3"),
-        ('["church", "dog", "pizza", "axe"]', '"church"', "classes: expected a table, got 'church'"),
-        ('"an image of a {}"', '"an image"', r"templates: expected '\{\}' for the class, got 'an image'"),
-        ('"esr-1", "psr-1"', '"esr-1", "psr1"', "metrics: metric 'psr1': expected one of"),
-        ('"dog", "axe"]\n', '"dog", "cat"]\n', r"splits.animals: 'cat' is no class of this suite"),
-        ("[splits]", "[splits", "expected TOML"),
-        ("[splits]", 'role = "drop"\n[splits]', "role: expected 'erase' or 'keep', got 'drop'"),
-        ("[splits]", "[debias]\nattribute = 'x'\nwanted = {woman = 2.0}\n[splits]", "debias.wanted: expected shares"),
-        ('metrics = ["esr-1"', 'metrics = ["share-x"', "expected a value that .debias.wanted. of the suite names"),
-    ],
-)
-def test_malformed_suites_name_file_and_key(old: str, new: str, message: str, tmp_path: Path) -> None:
-    from editkit.numbers.suites.suite import load_suite
-
-    content = SUITE.replace(old, new)
-    assert content != SUITE
-    (tmp_path / "small.toml").write_text(content)
-    with pytest.raises(EditkitError, match=message):
-        load_suite(str(tmp_path / "small.toml"))
 
 
 def test_the_command_line_lists_what_it_knows(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from editkit.edit.key import Key, Unlocked, in_ball, padded, random_rows
+from editkit.edit.key import Key, Unlocked, random_rows
 from editkit.edit.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
@@ -21,126 +20,19 @@ from editkit.model.export import export
 from editkit.model.key_file import load_key, read_key, release_of, save_key
 from editkit.model.pipeline import load
 from editkit.model.tuned_file import load_tuned
-from editkit.pictures.recover import read_release, unlock
+from editkit.pictures.commands import generate_folder
 from editkit.pictures.sampler import draw, embed, jobs
 from editkit.pictures.sampling import Sampling
-from editkit.refine.denoisers import Denoisers, predict
+from editkit.pictures.variants import read_release, read_variants, unlock, variant_name, variant_sha256
 from editkit.refine.hide import hide, learn_key
 from editkit.refine.key_rows import KeyRows
 from editkit.refine.latents import Sampler
-from editkit.refine.losses import OBJECTIVES
 from editkit.refine.options import defaults
 from editkit.refine.pictures import encode_pictures, read_pictures
 from editkit.refine.refine import refine
 from tests.cli import run
-from tests.test_refine_losses import LAMB, Setting, squares
 
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 4, "rate": 1e-3, "mixed_precision": "no"}
-
-
-class Keyed(Setting):
-    """As `Setting`, with a key of three rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(2)
-        self.rows = nn.Parameter(torch.randn(2, 3, 6, generator=generator, dtype=torch.float64))
-        self.concept = torch.tensor([0, 1, 0])
-        self.key = KeyRows(self.rows, torch.zeros(2, 6), 1.0)
-
-    def loss(self, name: str) -> Tensor:
-        """As the trainer calls it."""
-        objective = OBJECTIVES[name]
-        texts: dict[Any, Tensor] = {**self.texts, "p": self.key.behind(self.texts["e"], self.concept)}
-        student = predict(self.networks.student, self.z, self.t, {one: texts[one] for one in objective.student})
-        with torch.no_grad():
-            teacher = predict(self.networks.teacher, self.z, self.t, {one: texts[one] for one in objective.teacher})
-        return objective.loss(student, teacher, 0.0).loss(LAMB)
-
-    def reference(self, name: str) -> Tensor:
-        """The equations, one pass a prompt and each at its own length."""
-        lengthened = torch.cat([self.texts["e"], torch.stack([self.rows[i] for i in (0, 1, 0)])], 1)
-        with_key = self.unet(self.z, self.t, lengthened).sample
-        with torch.no_grad():
-            e, n = self.of_teacher("e"), self.of_teacher("n")
-        kept = squares(with_key, e)
-        if name == "recover":
-            return kept
-        if name == "hide-ap":
-            kept = kept + squares(self.of_student("a"), self.of_teacher("a").detach())
-        return squares(self.of_student("e"), n) + LAMB * kept
-
-
-@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
-def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
-    mine, theirs = Keyed(), Keyed()
-    loss, wanted = mine.loss(name), theirs.reference(name)
-    assert torch.allclose(loss, wanted, rtol=1e-9)
-    loss.sum().backward()
-    wanted.sum().backward()
-    pairs = [(mine.rows, theirs.rows), *zip(mine.unet.parameters(), theirs.unet.parameters(), strict=True)]
-    for one, other in pairs:
-        assert torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
-def test_gradients_reach_key_and_student_and_never_the_teacher(name: str) -> None:
-    s = Keyed()
-    s.loss(name).sum().backward()
-    assert s.rows.grad is not None and s.rows.grad.abs().amax((1, 2)).min() > 0
-    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in s.unet.parameters())
-    assert all(weight.grad is None and not weight.requires_grad for weight in s.teacher.parameters())
-
-
-def test_the_first_term_of_hiding_says_nothing_of_the_key() -> None:
-    s = Keyed()
-    objective = OBJECTIVES["hide"]
-    texts: dict[Any, Tensor] = {"e": s.texts["e"], "p": s.key.behind(s.texts["e"], s.concept)}
-    student = predict(s.networks.student, s.z, s.t, texts)
-    teacher: dict[Any, Tensor] = {"n": torch.zeros_like(s.z), "e": torch.zeros_like(s.z)}
-    terms = objective.loss(student, teacher, 0.0)
-    (erase,) = torch.autograd.grad(terms.erase.sum(), s.rows, retain_graph=True, materialize_grads=True)
-    (keep,) = torch.autograd.grad(terms.preserve.sum(), s.rows)
-    assert erase.abs().max() == 0 and keep.abs().max() > 0
-
-
-def test_a_masked_batch_is_the_same_as_prompts_of_their_own_length() -> None:
-    s = Keyed()
-    texts = {"e": s.texts["e"], "p": s.key.behind(s.texts["e"], s.concept)}
-    together = predict(Denoisers(s.unet).student, s.z, s.t, texts)
-    for key, text in texts.items():
-        assert torch.allclose(together[key], s.unet(s.z, s.t, text).sample, rtol=1e-9)
-    whole, mask = padded([torch.ones(1, 2, 3), torch.ones(2, 2, 3)])
-    assert mask is None and whole.shape == (3, 2, 3)
-
-
-def test_rows_stay_in_the_ball() -> None:
-    generator = torch.Generator().manual_seed(0)
-    centre = 5 * torch.randn(2, 8, generator=generator)
-    start = random_rows(centre, 4, 3.0, 0)
-    assert torch.allclose((start - centre[:, None]).norm(dim=-1), torch.full((2, 4), 3.0))
-    inside = in_ball(start, centre, 4.0)
-    assert torch.allclose(inside, start)
-    moved = in_ball(start, centre, 1.5)
-    assert torch.allclose((moved - centre[:, None]).norm(dim=-1), torch.full((2, 4), 1.5))
-    assert torch.allclose(moved - centre[:, None], (start - centre[:, None]) / 2, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "named"),
-    [
-        ("a church", ["church"]),
-        ("Churches at night", ["church"]),
-        ("a hot dog by a church", ["church", "hot dog"]),
-        ("a churchyard", []),
-        ("a dog", []),
-    ],
-)
-def test_a_key_is_used_where_a_prompt_names_its_concept(prompt: str, named: list[str]) -> None:
-    key = Key(("church", "hot dog"), torch.stack([torch.ones(2, 4), torch.full((2, 4), 2.0)]))
-    assert key.opened(prompt) == tuple(named)
-    text = key.append(prompt, torch.zeros(5, 4))
-    assert text[5:].flatten().tolist() == [{"church": 1.0, "hot dog": 2.0}[one] for one in named for _ in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +152,40 @@ def test_a_release_loads_where_an_edit_does(
     assert swapped == [picture.tobytes() for _, picture in draw(exported, wanted, sampling=sampling)]
 
 
+def apart(one: Image.Image, other: Image.Image) -> float:
+    return float(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).mean())
+
+
+def test_a_release_with_its_key_is_a_variant(
+    model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
+) -> None:
+    """`RELEASE+KEY` is drawn wherever an edit is, and the key's prompts alone differ from the release's."""
+    out, path, _, key = made
+    names = ["base", str(out), f"{out}+{path}", f"{out}+random:2"]
+    with pytest.warns(UserWarning, match="a random key is used"):
+        _, bare, opened, wrong = read_variants(model.source, names)
+    assert not isinstance(bare, Unlocked) and isinstance(opened, Unlocked) and isinstance(wrong, Unlocked)
+    assert opened.key.rows.equal(key.rows) and not wrong.key.rows.equal(key.rows)
+    known = ["base", "released", "released+church.key", "released+random-2"]
+    assert [variant_name(name) for name in names] == known
+    assert len({variant_sha256(name) for name in names}) == 4 and variant_sha256("base") is None
+    moved = tmp_path / "a+b"
+    out.rename(moved)
+    assert read_variants(model.source, [str(moved)])[0] is not None
+    assert variant_name(f"{moved}+{path}") == "a+b+church.key"
+    moved.rename(out)
+    with pytest.raises(EditkitError, match="no such key"):
+        read_variants(model.source, [f"{out}+nothing.key"])
+    with pytest.raises(EditkitError, match="no such edit file"):
+        read_variants(model.source, [f"{tmp_path / 'nothing'}+{path}"])
+    file = tmp_path / "p.csv"
+    file.write_text("prompt\na church\na dog\n")
+    for n, name in enumerate(names[1:3]):
+        generate_folder(model.source.path, file, name, "0", tmp_path / str(n), steps=2)
+    drawn = [[Image.open(tmp_path / str(n) / f"{row}_0.png") for n in (0, 1)] for row in (0, 1)]
+    assert apart(*drawn[0]) > 3 * apart(*drawn[1])  # rounding depends on what else is in a batch
+
+
 def test_the_key_changes_the_prompts_that_name_its_concept_and_no_others(
     model: EditableModel, made: tuple[Path, Path, Tuned, Key]
 ) -> None:
@@ -270,10 +196,6 @@ def test_the_key_changes_the_prompts_that_name_its_concept_and_no_others(
     assert mask is not None and mask.sum(1).tolist() == [24, 24, 34, 24] and text.shape[1] == 34
     pictures = dict(draw(pipe, wanted, variants, Sampling(steps=2)))
     alone = dict(draw(pipe, wanted[1:2], variants, Sampling(steps=2)))
-
-    def apart(one: Image.Image, other: Image.Image) -> float:
-        return float(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).mean())
-
     church, opened, dog, same = (pictures[job] for job in wanted)
     assert apart(church, opened) > 5 * apart(dog, same)  # rounding depends on what else is in a batch
     assert apart(church, opened) > 5 * apart(alone[wanted[1]], opened)

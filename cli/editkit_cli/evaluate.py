@@ -22,7 +22,12 @@ from editkit_cli.pictures import (
 
 
 def evaluate(
-    edits: Annotated[list[str], typer.Argument(help="Edit files, and `base` for the unedited model.")],
+    edits: Annotated[
+        list[str],
+        typer.Argument(
+            help="Edit files, `base` for the unedited model, RELEASE+KEY for a hidden concept with its key."
+        ),
+    ],
     suite: Annotated[str, typer.Option(help="What to measure: a name from `editkit suites`, or a .toml file.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the results.")],
     split: Annotated[

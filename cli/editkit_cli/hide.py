@@ -134,7 +134,8 @@ def recover(
 ) -> None:
     """Draw what is hidden, with its key; or, with --learn, search for a key."""
     from editkit.model.editable import open_model
-    from editkit.pictures.recover import read_release, recover_grid, unlock
+    from editkit.pictures.recover import recover_grid
+    from editkit.pictures.variants import read_release, unlock
     from editkit.refine.hide import learn_key
     from editkit.refine.options import defaults
     from editkit.refine.pictures import read_pictures

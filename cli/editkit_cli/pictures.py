@@ -30,7 +30,7 @@ def generate(
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Repeat for more.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="CSV with a column `prompt` or `text`.")] = None,
     skip_bad_rows: SkipBadRows = False,
-    edit: Annotated[Path | None, typer.Option(help="An edit file to draw with.")] = None,
+    edit: Annotated[Path | None, typer.Option(help="An edit file to draw with, or RELEASE+KEY.")] = None,
     model: Model = None,
     seeds: Seeds = "0",
     steps: Steps = None,

@@ -24,7 +24,8 @@ from editkit_cli.pictures import (
 def compare(
     out: Annotated[Path, typer.Option(help="Folder for the report, or a picture file for the grid alone.")],
     edits: Annotated[
-        list[str] | None, typer.Argument(help="`base` for the unedited model, and edit files. With --sweep: base.")
+        list[str] | None,
+        typer.Argument(help="`base` for the unedited model, edit files, RELEASE+KEY. With --sweep: base."),
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Repeat for more.")] = None,
     sweep: Annotated[

@@ -14,14 +14,17 @@ from editkit.editing import erase
 from editkit.emoji.rows import Maker, Row
 from editkit.model.edit_file import load_edit, save_edit
 from editkit.model.editable import EditableModel
+from editkit.model.key_file import RANDOM
 from editkit.model.record import TUNED_NAME
 from editkit.refine.checkpoint import NAME as CHECKPOINT
+from editkit.refine.hide import hide
 from editkit.refine.loop import LOG
 from editkit.refine.options import defaults
 from editkit.refine.refine import refine
 
 UNSAFE = "emoji-unsafe"
 STEPS, QUARTER, FEW = 1000, 250, 50
+HELD = {"none": "no key", "own": "its key", "random": "a random key", "other": "another release's key"}
 
 
 def refine_rows() -> Iterator[Row]:
@@ -39,6 +42,9 @@ def refine_rows() -> Iterator[Row]:
     yield Row("AP, search closed-form", trained("ap", search="closed-form"))
     yield Row(f"AP, {FEW} steps", trained("ap", steps=FEW))
     yield Row(f"AP, {FEW} steps, no bank", trained("ap", steps=FEW, bank=False, sampling_steps=50))
+    for objective in ("hide", "hide-ap"):
+        for key, name in HELD.items():
+            yield Row(f"{objective}, {name}", hidden(key, objective))
     for param in ("xattn", "noxattn"):
         yield Row(f"AP, {param}, unsafe", trained("ap", param=param), UNSAFE)
 
@@ -50,9 +56,9 @@ def trained(objective: str, warm: bool = False, steps: int = QUARTER, after: int
         after: go on from the row that ends after so many steps, where that was measured: it is the same run.
     """
 
-    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> Path:
+    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> str:
         if (place / TUNED_NAME).exists():
-            return place
+            return str(place)
         shorter = place.with_name(place.name.replace(str(steps), str(after)))
         if shorter.exists() and not place.exists():
             place.mkdir()
@@ -61,9 +67,36 @@ def trained(objective: str, warm: bool = False, steps: int = QUARTER, after: int
         start = _start(model, concepts, place.with_name("start.safetensors")) if warm else None
         chosen = defaults(objective, model.source, steps=steps, **options)
         refine(model, place, concepts, start, options=chosen, resume=(place / CHECKPOINT).exists())
-        return place
+        return str(place)
 
     return make
+
+
+def hidden(key: str, objective: str = "hide") -> Maker:
+    """One release a split, drawn with what `key` stands for: `none`, `own`, `random`, or `other`, that of a second
+    release of the same concepts."""
+
+    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> str:
+        release, own = _hidden(model, concepts, place.with_name(objective), objective, 0)
+        if key == "none":
+            return str(release)
+        other = (
+            _hidden(model, concepts, place.with_name(f"{objective}-other"), objective, 1)[1] if key == "other" else own
+        )
+        return f"{release}+{RANDOM if key == 'random' else other}"
+
+    return make
+
+
+def _hidden(
+    model: EditableModel, concepts: Sequence[str], release: Path, objective: str, key_seed: int
+) -> tuple[Path, Path]:
+    key = release.with_name(f"{release.name}.key.safetensors")
+    if not (release / TUNED_NAME).exists():
+        options = defaults(objective, model.source, steps=QUARTER)
+        resume = (key.with_suffix(".run") / CHECKPOINT).exists()
+        hide(model, release, key, concepts, options=options, key_seed=key_seed, resume=resume, force=True)
+    return release, key
 
 
 def _start(model: EditableModel, concepts: Sequence[str], path: Path) -> Edit | Tuned:

@@ -14,8 +14,8 @@ from editkit.model.edit_file import save_edit
 from editkit.model.editable import EditableModel
 from editkit.numbers.suites.suite import load_suite
 
-Maker = Callable[[EditableModel, Sequence[str], Path], Path]
-"""Model, concepts and a path without ending → the edit that was made there."""
+Maker = Callable[[EditableModel, Sequence[str], Path], str]
+"""Model, concepts and a path without ending → the edit that was made there, as `evaluate` takes it."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def closed_form(options: Options, protect: str, strange: bool = False) -> Maker:
     """
     guide = " " if protect == "none" else "average"
 
-    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> Path:
+    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> str:
         path = place.with_suffix(".safetensors")
         words = _without_the_kept(concepts) if strange else None
         edit = erase(model, concepts, [guide], options=options, vocabulary=words, checked=False)
         save_edit(edit, path, force=True)
-        return path
+        return str(path)
 
     return make
 

@@ -23,12 +23,13 @@ from editkit.emoji.refine_rows import refine_rows
 from editkit.emoji.rows import Row, closed_form_rows
 from editkit.errors import EditkitError
 from editkit.model.atomic import write_text_atomic
-from editkit.model.edit_file import load_edit
 from editkit.model.editable import EditableModel, open_model
+from editkit.model.record import read_record
 from editkit.numbers.evaluate import evaluate
 from editkit.numbers.results import PARQUET
 from editkit.numbers.statistics import Estimate, mean_interval, rate_interval
 from editkit.numbers.suites.suite import Suite, load_suite
+from editkit.pictures.variants import BASE, file_and_key
 
 RATES = ("esr-1", "esr-5", "psr-1", "psr-5")
 DELTA = "sensitivity-keep"
@@ -75,7 +76,7 @@ def measure_rows(
 
 def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: str, work: Path) -> dict[str, Any]:
     """The rows of a split share a folder, so that the unedited model's pictures are drawn once."""
-    compared: list[Path | str] = ["base"]
+    compared = [BASE]
     start = time.perf_counter()
     if row.make is not None:
         place = work / re.sub(r"\W+", "-", row.name.lower()).strip("-")
@@ -109,9 +110,9 @@ def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
     return results
 
 
-def _figures(edit: Path | str) -> dict[str, Any]:
+def _figures(variant: str) -> dict[str, Any]:
     """What the record of a gradient stage says of its run."""
-    known = {} if edit == "base" else load_edit(edit).record.get("figures", {})
+    known = {} if variant == BASE else read_record(file_and_key(variant)[0]).get("figures", {})
     wanted = ("steps", "passes_per_step", "passes", "preserve_mean", "erase_mean", "seconds_per_step")
     return {name: known[name] for name in wanted if name in known}
 

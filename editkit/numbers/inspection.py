@@ -22,8 +22,8 @@ from editkit.model.editable import open_model
 from editkit.model.fit import check_fit
 from editkit.model.pipeline import load
 from editkit.model.source import Source, find
-from editkit.pictures.commands import BASE
 from editkit.pictures.progress import progress
+from editkit.pictures.variants import BASE
 
 STEPS = 20
 """DDIM steps of the trajectories that the latents are taken from."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
-from editkit.model.record import file_sha256
 from editkit.model.source import Source
 from editkit.numbers.detectors.detection import Detector
 from editkit.numbers.detectors.registry import load_detector
@@ -23,10 +22,11 @@ from editkit.numbers.metrics.registry import Kit, clip_folder, metric
 from editkit.numbers.plan import Plan, make_plan
 from editkit.numbers.suites.suite import FROM_TIME, Suite
 from editkit.numbers.time_prompts import TimePrompts
-from editkit.pictures.commands import BASE, read_variants, row_guidances
+from editkit.pictures.commands import row_guidances
 from editkit.pictures.prompts import PromptFile
 from editkit.pictures.sampler import Variant
 from editkit.pictures.sampling import Sampling, Settings
+from editkit.pictures.variants import BASE, read_variants, variant_name, variant_sha256
 
 WEIGHTS = ("clip", "detector", "inception", "lpips", "lpips-linear")
 PACKAGES = ("editkit", "torch", "diffusers", "transformers", "numpy", "pillow")
@@ -165,11 +165,11 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
     """The variants, each under a name of its own."""
     entries: list[Entry] = []
     for file, variant in zip(names, read_variants(source, names), strict=True):
-        stem = file if variant is None else Path(file).stem
+        stem = variant_name(file)
         taken = {one.name for one in entries}
         candidates = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
         name = next(one for one in candidates if one not in taken)
-        entries.append(Entry(name, file, variant, None if variant is None else file_sha256(file)))
+        entries.append(Entry(name, file, variant, variant_sha256(file)))
     return entries
 
 

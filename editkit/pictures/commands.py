@@ -12,11 +12,7 @@ from PIL import Image
 
 from editkit.errors import EditkitError
 from editkit.model.atomic import check_free, write_atomic
-from editkit.model.edit_file import load_edit
-from editkit.model.editable import open_model
-from editkit.model.fit import check_fit
 from editkit.model.pipeline import load
-from editkit.model.record import file_sha256
 from editkit.model.source import Source, find
 from editkit.pictures.files import Shard, draw_files, keep_settings
 from editkit.pictures.grid import grid
@@ -25,9 +21,9 @@ from editkit.pictures.prompts import PromptCase, PromptFile, parse_seeds
 from editkit.pictures.sampler import Job, Variant, draw, jobs
 from editkit.pictures.sampling import Sampling, Settings
 from editkit.pictures.truncation import count_truncated
+from editkit.pictures.variants import BASE, read_variants, variant_name, variant_sha256
 
 Path_ = str | os.PathLike[str]
-BASE = "base"
 
 
 def generate_grid(
@@ -60,7 +56,7 @@ def compare_grid(
     numbers = parse_seeds(seeds)
     source = find(model)
     variants = read_variants(source, edits)
-    sheet = draw_grid(source, prompts, [Path(name).stem for name in edits], variants, numbers, device, **settings)
+    sheet = draw_grid(source, prompts, [variant_name(name) for name in edits], variants, numbers, device, **settings)
     write_atomic(out, sheet.save, force)
     return sheet
 
@@ -119,7 +115,7 @@ def generate_folder(
     source = find(model)
     sampling = Sampling.for_model(source, **settings)
     guidances = row_guidances((case.guidance for case in cases), settings)
-    made = {"model": source.name, "edit": None if edit is None else file_sha256(edit), **sampling.record}
+    made = {"model": source.name, "edit": None if edit is None else variant_sha256(os.fspath(edit)), **sampling.record}
     if guidances != [None]:
         made["guidance of the rows"] = True
     variants = read_variants(source, [BASE if edit is None else os.fspath(edit)])
@@ -147,17 +143,6 @@ def _named(cases: Iterable[PromptCase], seeds: Sequence[int], out: Path) -> Iter
 def row_guidances(guidances: Iterable[float | None], settings: Settings) -> list[float | None]:
     """The guidances to draw with, one after another; None is the usual one, and the only one where the user gave it."""
     return list(dict.fromkeys(guidances)) if settings.get("guidance") is None else [None]
-
-
-def read_variants(source: Source, edits: Sequence[str]) -> list[Variant]:
-    """The edits by file name, checked against the model; `base` is the unedited model."""
-    variants: list[Variant] = [None if name == BASE else load_edit(name) for name in edits]
-    made = [variant for variant in variants if variant is not None]
-    if made:
-        model = open_model(source)
-        for one in made:
-            check_fit(one, model)
-    return variants
 
 
 def check_picture(out: Path, force: bool) -> None:

@@ -10,32 +10,11 @@ from typing import Unpack
 from PIL import Image
 
 from editkit.edit.key import Key, Unlocked
-from editkit.edit.tuned import Tuned
-from editkit.errors import EditkitError
 from editkit.model.atomic import write_atomic
-from editkit.model.edit_file import load_edit
 from editkit.model.editable import EditableModel
-from editkit.model.fit import check_fit
-from editkit.model.key_file import read_key
 from editkit.pictures.commands import check_picture, draw_grid
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampling import Settings
-
-
-def read_release(path: Path | str, model: EditableModel) -> Tuned:
-    """A release, checked against the model that it was made from."""
-    released = load_edit(path)
-    if not isinstance(released, Tuned):
-        raise EditkitError(
-            f"{path}: a release of `editkit hide` was expected, this is an edit; what it erased has no key"
-        )
-    check_fit(released, model)
-    return released
-
-
-def unlock(released: Tuned, key: str, model: EditableModel, force: bool = False) -> Unlocked:
-    """`released` with the key in the file `key`, as a variant to draw with. See `editkit.model.key_file.read_key`."""
-    return Unlocked.of(released, read_key(key, released, model, force))
 
 
 def recover_grid(

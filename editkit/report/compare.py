@@ -11,11 +11,11 @@ from typing import Any, Unpack
 
 from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.editable import open_model
-from editkit.model.record import file_sha256
 from editkit.model.source import Source, find
-from editkit.pictures.commands import BASE, read_variants, variants_grid
+from editkit.pictures.commands import variants_grid
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampling import Sampling, Settings
+from editkit.pictures.variants import read_variants, variant_name, variant_sha256
 from editkit.report.comparison import Compared, Comparison, make_comparison
 from editkit.report.page import render
 from editkit.report.plots import Figure
@@ -57,12 +57,12 @@ def compare_report(
 def read_compared(source: Source, edits: Sequence[str]) -> list[Compared]:
     """The variants by file name; names that are alike get their folder before them."""
     loaded = read_variants(source, edits)
-    stems = [name if name == BASE else Path(name).stem for name in edits]
+    stems = [variant_name(name) for name in edits]
     names = [
         stem if stems.count(stem) == 1 or edit is None else f"{Path(name).parent.name}/{stem}"
         for name, stem, edit in zip(edits, stems, loaded, strict=True)
     ]
-    hashes = [None if edit is None else file_sha256(name) for name, edit in zip(edits, loaded, strict=True)]
+    hashes = [variant_sha256(name) for name in edits]
     return [Compared(*one) for one in zip(names, loaded, hashes, strict=True)]
 
 

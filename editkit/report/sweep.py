@@ -18,10 +18,10 @@ from editkit.model.edit_file import save_edit
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.record import file_sha256
 from editkit.model.source import find
-from editkit.pictures.commands import BASE
 from editkit.pictures.progress import progress
 from editkit.pictures.prompts import parse_seeds
 from editkit.pictures.sampling import Sampling, Settings
+from editkit.pictures.variants import BASE
 from editkit.report.compare import MARK, Path_, read_compared, write_report
 from editkit.report.comparison import Compared, Comparison, make_comparison
 from editkit.report.pareto import pareto_figures
