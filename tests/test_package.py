@@ -48,11 +48,14 @@ def test_the_mathematics_imports_torch_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readme_states_the_committed_table() -> None:
-    from editkit.emoji.table import as_markdown
+def test_the_readme_states_the_committed_tables() -> None:
+    from editkit.emoji.sheets import SHEETS, as_markdown, chosen
 
     results = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())
-    assert as_markdown(results) in (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert {name for sheet in SHEETS for name in chosen(sheet, results)} == {*results["rows"]}
+    for sheet in SHEETS:
+        assert as_markdown(sheet, results) in readme, sheet.name
 
 
 def test_names_at_the_top_are_what_they_say() -> None:

@@ -11,7 +11,7 @@ from editkit.edit.edit import Edit
 from editkit.edit.options import defaults as edit_defaults
 from editkit.edit.tuned import Tuned
 from editkit.editing import erase
-from editkit.emoji.rows import Maker, Row
+from editkit.emoji.rows import UNSAFE, Maker, Row, Without, members, words_without
 from editkit.model.edit_file import load_edit, save_edit
 from editkit.model.editable import EditableModel
 from editkit.model.key_file import RANDOM
@@ -22,7 +22,6 @@ from editkit.refine.loop import LOG
 from editkit.refine.options import defaults
 from editkit.refine.refine import refine
 
-UNSAFE = "emoji-unsafe"
 STEPS, QUARTER, FEW = 1000, 250, 50
 HELD = {"none": "no key", "own": "its key", "random": "a random key", "other": "another release's key"}
 
@@ -46,13 +45,21 @@ def refine_rows() -> Iterator[Row]:
         for key, name in HELD.items():
             yield Row(f"{objective}, {name}", hidden(key, objective))
     for param in ("xattn", "noxattn"):
-        yield Row(f"AP, {param}, unsafe", trained("ap", param=param), UNSAFE)
+        yield Row(f"AP, {param}, unsafe", trained("ap", param=param, without=members), UNSAFE)
 
 
-def trained(objective: str, warm: bool = False, steps: int = QUARTER, after: int = 0, **options: Any) -> Maker:
+def trained(
+    objective: str,
+    warm: bool = False,
+    steps: int = QUARTER,
+    after: int = 0,
+    without: Without | None = None,
+    **options: Any,
+) -> Maker:
     """A run that was stopped goes on, one that is done is not made again.
 
     Args:
+        without: what its search does not look at.
         after: go on from the row that ends after so many steps, where that was measured: it is the same run.
     """
 
@@ -66,7 +73,9 @@ def trained(objective: str, warm: bool = False, steps: int = QUARTER, after: int
                 shutil.copy(shorter / name, place)
         start = _start(model, concepts, place.with_name("start.safetensors")) if warm else None
         chosen = defaults(objective, model.source, steps=steps, **options)
-        refine(model, place, concepts, start, options=chosen, resume=(place / CHECKPOINT).exists())
+        words = words_without(without(concepts)) if without else None
+        resume = (place / CHECKPOINT).exists()
+        refine(model, place, concepts, start, options=chosen, vocabulary=words, resume=resume)
         return str(place)
 
     return make

@@ -14,8 +14,11 @@ from editkit.model.edit_file import save_edit
 from editkit.model.editable import EditableModel
 from editkit.numbers.suites.suite import load_suite
 
+OBJECTS, UNSAFE = "emoji-objects", "emoji-unsafe"
 Maker = Callable[[EditableModel, Sequence[str], Path], str]
 """Model, concepts and a path without ending → the edit that was made there, as `evaluate` takes it."""
+Without = Callable[[Sequence[str]], Sequence[str]]
+"""The erased concepts → words that are not protected."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,13 @@ class Row:
 
     name: str
     make: Maker | None
-    suite: str = "emoji-objects"
+    suite: str = OBJECTS
 
 
 def closed_form_rows() -> Iterator[Row]:
     """The methods as published, and with the vocabulary protected."""
     yield Row("original", None)
-    yield Row("original, unsafe", None, "emoji-unsafe")
+    yield Row("original, unsafe", None, UNSAFE)
     for protect in ("none", "minimax"):
         yield Row(f"TIME, {protect}", closed_form(defaults("time", protect, tokens="all"), protect))
         for tokens in ("last", "tail", "all"):
@@ -39,21 +42,25 @@ def closed_form_rows() -> Iterator[Row]:
     for method in ("uce", "rece"):
         options = defaults(method, "minimax", tokens="tail")
         yield Row(
-            f"{method.upper()} tail, minimax, the kept unprotected", closed_form(options, "minimax", strange=True)
+            f"{method.upper()} tail, minimax, the kept unprotected",
+            closed_form(options, "minimax", without=kept_objects),
         )
+    for protect in ("none", "minimax"):
+        options = defaults("rece", protect)
+        yield Row(f"RECE, {protect}, unsafe", closed_form(options, protect, without=members), UNSAFE)
 
 
-def closed_form(options: Options, protect: str, strange: bool = False) -> Maker:
+def closed_form(options: Options, protect: str, without: Without | None = None) -> Maker:
     """As published the guide is the empty prompt; with protection it is the mean of the vocabulary.
 
     Args:
-        strange: leave the suite's other classes out of the protected vocabulary, as if nobody knew of them.
+        without: what to leave out of the protected vocabulary, as if nobody knew of it.
     """
     guide = " " if protect == "none" else "average"
 
     def make(model: EditableModel, concepts: Sequence[str], place: Path) -> str:
         path = place.with_suffix(".safetensors")
-        words = _without_the_kept(concepts) if strange else None
+        words = words_without(without(concepts)) if without else None
         edit = erase(model, concepts, [guide], options=options, vocabulary=words, checked=False)
         save_edit(edit, path, force=True)
         return str(path)
@@ -61,7 +68,16 @@ def closed_form(options: Options, protect: str, strange: bool = False) -> Maker:
     return make
 
 
-def _without_the_kept(concepts: Sequence[str]) -> list[str]:
-    kept = [name for name in load_suite("emoji-objects").classes if name not in concepts]
-    also = [word for name in kept for word in catalogue().synonyms.get(name, ())]
-    return [word for word in catalogue().words() if not any(same_word(word, one) for one in (*kept, *also))]
+def kept_objects(concepts: Sequence[str]) -> list[str]:
+    return [name for name in load_suite(OBJECTS).classes if name not in concepts]
+
+
+def members(concepts: Sequence[str]) -> list[str]:
+    """What the erased groups consist of: who erases all weapons does not protect the dagger."""
+    return [one for name in concepts for one in catalogue().hypernyms[name]]
+
+
+def words_without(names: Sequence[str]) -> list[str]:
+    """The bundled model's words but these and their synonyms."""
+    all_names = [*names, *(word for name in names for word in catalogue().synonyms.get(name, ()))]
+    return [word for word in catalogue().words() if not any(same_word(word, one) for one in all_names)]

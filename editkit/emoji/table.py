@@ -12,27 +12,23 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from editkit.emoji.refine_rows import refine_rows
 from editkit.emoji.rows import Row, closed_form_rows
+from editkit.emoji.sheets import DELTA, RATES, SHEETS, as_table
 from editkit.errors import EditkitError
 from editkit.model.atomic import write_text_atomic
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.record import read_record
 from editkit.numbers.evaluate import evaluate
 from editkit.numbers.results import PARQUET
-from editkit.numbers.statistics import Estimate, mean_interval, rate_interval
 from editkit.numbers.suites.suite import Suite, load_suite
 from editkit.pictures.variants import BASE, file_and_key
-
-RATES = ("esr-1", "esr-5", "psr-1", "psr-5")
-DELTA = "sensitivity-keep"
 
 
 def main() -> None:
@@ -51,7 +47,8 @@ def main() -> None:
             measured = time_again(chosen, given.out, Path(temporary))
         else:
             measured = measure_rows(chosen, given.splits, given.seeds, given.out, given.work or Path(temporary))
-    Console().print(as_table(measured))
+    for sheet in SHEETS:
+        Console().print(as_table(sheet, measured))
 
 
 def measure_rows(
@@ -81,8 +78,8 @@ def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: st
     if row.make is not None:
         place = work / re.sub(r"\W+", "-", row.name.lower()).strip("-")
         work.mkdir(parents=True, exist_ok=True)
-        concepts = [concept for label in suite.splits[split] for concept in suite.concepts_of(label)]
-        compared.append(row.make(model, concepts, place))
+        concepts = dict.fromkeys(concept for label in suite.splits[split] for concept in suite.concepts_of(label))
+        compared.append(row.make(model, list(concepts), place))
     seconds = time.perf_counter() - start
     name = model.source.name
     made = evaluate(
@@ -135,51 +132,6 @@ def _outcomes(folder: Path, variant: str) -> dict[str, dict[str, Any]]:
 
 def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def rate_of(splits: Mapping[str, Any], metric: str) -> Estimate:
-    """A success rate over all splits. A seed is a cluster: its noise is that of every class and split."""
-    digits = [one for split in splits.values() for one in split[metric].values()]
-    return rate_interval(
-        [digit == "1" for one in digits for digit in one], [seed for one in digits for seed in range(len(one))]
-    )
-
-
-COLUMNS = ("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "δ of the kept", "cost", "splits")
-
-
-def as_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """One row an edit: per cent with 95 % intervals, over the splits that were measured."""
-    for name, splits in results["rows"].items():
-        rates = [rate_of(splits, metric) for metric in RATES]
-        deltas = [value for split in splits.values() for value in split[DELTA].values()]
-        delta = f"{mean_interval(deltas).value:.3f}" if deltas else ""
-        yield name, *(percent(rate) for rate in rates), delta, _cost(splits), ", ".join(splits)
-
-
-def _cost(splits: Mapping[str, Any]) -> str:
-    """Seconds of a closed form, steps of a gradient stage."""
-    steps = next(iter(splits.values()))["figures"].get("steps")
-    seconds = statistics.mean(split["seconds"] for split in splits.values())
-    return f"{steps} steps" if steps else f"{seconds:.1f} s" if seconds else ""
-
-
-def percent(rate: Estimate) -> str:
-    """ "98.5 (96.6 to 99.4)"."""
-    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
-
-
-def as_table(results: Mapping[str, Any]) -> Table:
-    table = Table(*COLUMNS)
-    for row in as_rows(results):
-        table.add_row(*row)
-    return table
-
-
-def as_markdown(results: Mapping[str, Any]) -> str:
-    """The table of the README."""
-    lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *as_rows(results)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""The tables of the README, from the outcomes in `results.json` alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from editkit.numbers.statistics import Estimate, mean_interval, rate_interval
+
+Splits = Mapping[str, Any]
+"""Split → what was measured there, of one edit."""
+RATES = ("esr-1", "esr-5", "psr-1", "psr-5")
+DELTA = "sensitivity-keep"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table.
+
+    Attributes:
+        rows: the rows whose names begin or end so; none: those of no other sheet.
+        also: rows of another sheet that these are compared with.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+SHEETS = (
+    Sheet("edits", ("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "δ of the kept", "cost", "splits")),
+    Sheet("search", ("run", "preservation term", "passes a step", "ESR-1", "PSR-1", "δ of the kept", "splits"),
+          ("AP, search", "AP, 50 steps"), ("AP, cold, 250 steps",)),
+    Sheet("hide", ("drawn with", "ESR-1", "ESR-5", "PSR-1", "δ of the kept", "splits"), ("hide",)),
+    Sheet("unsafe", ("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "δ of the kept", "cost"), (", unsafe",)),
+)  # fmt: skip
+
+
+def chosen(sheet: Sheet, results: Mapping[str, Any]) -> dict[str, Splits]:
+    """The rows of a sheet, in the order in which they were measured."""
+    others = tuple(row for one in SHEETS for row in one.rows)
+    rows: Mapping[str, Splits] = results["rows"]
+    if not sheet.rows:
+        return {name: splits for name, splits in rows.items() if not _is_one_of(name, others)}
+    return {name: splits for name, splits in rows.items() if name in sheet.also or _is_one_of(name, sheet.rows)}
+
+
+def _is_one_of(name: str, marks: Sequence[str]) -> bool:
+    return name.startswith(tuple(marks)) or name.endswith(tuple(marks))
+
+
+def as_rows(sheet: Sheet, results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """One row an edit: per cent with 95 % intervals, over the splits that were measured."""
+    for name, splits in chosen(sheet, results).items():
+        yield name, *(CELLS[column](splits) for column in sheet.columns[1:])
+
+
+def as_table(sheet: Sheet, results: Mapping[str, Any]) -> Table:
+    table = Table(*sheet.columns)
+    for row in as_rows(sheet, results):
+        table.add_row(*row)
+    return table
+
+
+def as_markdown(sheet: Sheet, results: Mapping[str, Any]) -> str:
+    lines = [sheet.columns, ("---", *["---:"] * (len(sheet.columns) - 1)), *as_rows(sheet, results)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rate_of(splits: Splits, metric: str) -> Estimate:
+    """A success rate over all splits. A seed is a cluster: its noise is that of every class and split."""
+    digits = [one for split in splits.values() for one in split[metric].values()]
+    return rate_interval(
+        [digit == "1" for one in digits for digit in one], [seed for one in digits for seed in range(len(one))]
+    )
+
+
+def percent(rate: Estimate) -> str:
+    """ "98.5 (96.6 to 99.4)"."""
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
+
+
+def _delta(splits: Splits) -> str:
+    deltas = [value for split in splits.values() for value in split[DELTA].values()]
+    return f"{mean_interval(deltas).value:.3f}" if deltas else ""
+
+
+def _cost(splits: Splits) -> str:
+    """Seconds of a closed form, steps of a gradient stage."""
+    steps = next(iter(splits.values()))["figures"].get("steps")
+    seconds = statistics.mean(split["seconds"] for split in splits.values())
+    return f"{steps} steps" if steps else f"{seconds:.1f} s" if seconds else ""
+
+
+def _figure(name: str) -> Callable[[Splits], str]:
+    return lambda splits: f"{statistics.mean(split['figures'][name] for split in splits.values()):.1f}"
+
+
+CELLS: Mapping[str, Callable[[Splits], str]] = {
+    **{metric.upper(): lambda splits, metric=metric: percent(rate_of(splits, metric)) for metric in RATES},
+    "δ of the kept": _delta,
+    "cost": _cost,
+    "splits": ", ".join,
+    "preservation term": _figure("preserve_mean"),
+    "passes a step": _figure("passes_per_step"),
+}
+"""Column → what stands in it."""
