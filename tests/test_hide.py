@@ -176,6 +176,8 @@ def test_a_release_with_its_key_is_a_variant(
     moved.rename(out)
     with pytest.raises(EditkitError, match="no such key"):
         read_variants(model.source, [f"{out}+nothing.key"])
+    with pytest.raises(EditkitError, match="expected a key file or `random` after the"):
+        read_variants(model.source, [f"{out}+"])
     with pytest.raises(EditkitError, match="no such edit file"):
         read_variants(model.source, [f"{tmp_path / 'nothing'}+{path}"])
     file = tmp_path / "p.csv"

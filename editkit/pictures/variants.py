@@ -36,6 +36,8 @@ def read_variants(source: Source, names: Sequence[str]) -> list[Variant]:
 
 def _variant(name: str, model: EditableModel) -> Variant:
     file, key = file_and_key(name)
+    if key == "":
+        raise EditkitError(f"{name}: expected a key file or `random` after the +, got nothing")
     if key is not None:
         return unlock(read_release(file, model), key, model, force=True)
     edit = load_edit(file)
