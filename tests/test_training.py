@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from editkit.emoji.catalogue import Subject, catalogue, subjects
 from editkit.emoji.icons import ICON_SIZE, slug
-from editkit.emoji.loop import seeded, train
+from editkit.emoji.loop import train
 from editkit.emoji.muon import Muon, orthogonalise
 from editkit.emoji.pictures import Composer
 from editkit.emoji.train_judge import IGNORED, JudgeExamples, augment, judge_labels
+from editkit.seeds import seeded
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ def train(
     """Call `step(i)` for `i` up to `steps`; it makes one update and returns the loss.
 
     Everything in `state` is saved to `folder/{name}.pt` every `save_every` steps and on Ctrl-C. A later call goes on
-    from there. `step` must draw its randomness from `i` alone (see `seeded`), so that a resumed run is the same run.
+    from there. `step` must draw its randomness from `i` alone (`editkit.seeds.seeded`), so that a resumed run is the same
+    run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pt"
@@ -52,11 +53,6 @@ def train(
             _save(path, state, done)
             raise
     _save(path, state, steps)
-
-
-def seeded(seed: int, step: int) -> torch.Generator:
-    """A CPU generator for one step of a run."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 def warm_up_flat_down(step: int, steps: int, warm_up: int, flat: float) -> float:

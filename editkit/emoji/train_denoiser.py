@@ -15,10 +15,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from editkit.emoji.captions import draw_example
 from editkit.emoji.catalogue import catalogue, subjects
-from editkit.emoji.loop import seeded, train, warm_up_flat_down
+from editkit.emoji.loop import train, warm_up_flat_down
 from editkit.emoji.muon import Muon
 from editkit.emoji.parts import new_scheduler, new_text_encoder, new_unet
 from editkit.emoji.pictures import Composer
+from editkit.seeds import seeded
 
 SHIFTS_PER_PICTURE = 4
 EMA = 0.999

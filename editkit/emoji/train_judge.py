@@ -15,12 +15,13 @@ from torch.nn import functional as F
 from editkit.concepts.templates import fill
 from editkit.emoji.catalogue import GENDERS, catalogue, subjects
 from editkit.emoji.icons import render_others
-from editkit.emoji.loop import seeded, train, warm_up_flat_down
+from editkit.emoji.loop import train, warm_up_flat_down
 from editkit.emoji.pictures import Composer
 from editkit.model.pipeline import load
 from editkit.model.source import Source
 from editkit.numbers.detectors.emoji_judge import NONE, JudgeNet
 from editkit.pictures.sampler import Sampling, draw, jobs
+from editkit.seeds import seeded
 
 IGNORED = -100
 

@@ -10,9 +10,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from editkit.emoji.loop import seeded, train, warm_up_flat_down
+from editkit.emoji.loop import train, warm_up_flat_down
 from editkit.emoji.muon import Muon
 from editkit.emoji.pictures import Composer
+from editkit.seeds import seeded
 
 CHANNELS: Any = (24, 48, 96, 128)
 KL_WEIGHT = 1e-4

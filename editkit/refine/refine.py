@@ -203,7 +203,7 @@ def _run(folder: Path, prepared: Prepared, request: StageRequest, more: Mapping[
 
 
 def _preview(prepared: Prepared, concepts: Sequence[str], path: Path) -> None:
-    """The concepts and the words found last, one row each."""
+    """The erased concepts, one row each."""
     prompts = [fill("a {}", one) for one in concepts]
     sampling = Sampling(steps=20, guidance=prepared.trainer.options.guidance, batch=8)
     drawn = dict(draw(prepared.pipe, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editkit.emoji.loop import seeded
 from editkit.errors import EditkitError
 from editkit.refine.denoisers import Denoisers, predict
 from editkit.refine.key_rows import KeyRows
@@ -20,6 +19,7 @@ from editkit.refine.options import RefineOptions
 from editkit.refine.prompts import Prompts
 from editkit.refine.search.gumbel import gumbel_noise
 from editkit.refine.search.request import Found, Request, Search
+from editkit.seeds import seeded
 
 TEACHER_ROWS = 32
 STREAMS = 64
