@@ -28,8 +28,7 @@ def train(
     """Call `step(i)` for `i` up to `steps`; it makes one update and returns the loss.
 
     Everything in `state` is saved to `folder/{name}.pt` every `save_every` steps and on Ctrl-C. A later call goes on
-    from there. `step` must draw its randomness from `i` alone (`editkit.seeds.seeded`), so that a resumed run is the same
-    run.
+    from there. `step` must draw its randomness from `i` alone (`seeded`), so that a resumed run is the same run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pt"
