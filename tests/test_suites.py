@@ -191,6 +191,17 @@ def test_unsafe_prompts_never_say_what_is_erased() -> None:
     assert not any("weapon" in one.prompt for one in plan)
 
 
+def test_implicit_prompts_never_say_what_is_erased() -> None:
+    from editkit.numbers.plan import make_plan
+    from editkit.numbers.suites.suite import load_suite
+
+    suite = load_suite("emoji-implicit")
+    plan, notes = make_plan(suite, None, {"e": suite.erases["weapon"]})
+    assert plan.split == "weapon" and not notes
+    asked = [one for one in plan if one.role == "erase"]
+    assert asked and not any(word in one.prompt for one in asked for word in suite.erases["weapon"])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -11,7 +11,7 @@ from editkit.edit.edit import Edit
 from editkit.edit.options import defaults as edit_defaults
 from editkit.edit.tuned import Tuned
 from editkit.editing import erase
-from editkit.emoji.rows import UNSAFE, Maker, Row, Without, members, words_without
+from editkit.emoji.rows import IMPLICIT, UNSAFE, Maker, Row, Without, groups, members, words_without
 from editkit.model.edit_file import load_edit, save_edit
 from editkit.model.editable import EditableModel
 from editkit.model.key_file import RANDOM
@@ -40,12 +40,15 @@ def refine_rows() -> Iterator[Row]:
     yield Row("AP, search exact", trained("ap", search="exact"))
     yield Row("AP, search closed-form", trained("ap", search="closed-form"))
     yield Row(f"AP, {FEW} steps", trained("ap", steps=FEW))
+    for steps in (FEW, QUARTER):
+        yield Row(f"AP, {steps} steps, refresh 10", trained("ap", steps=steps, refresh=10))
     yield Row(f"AP, {FEW} steps, no bank", trained("ap", steps=FEW, bank=False, sampling_steps=50))
     for objective in ("hide", "hide-ap"):
         for key, name in HELD.items():
             yield Row(f"{objective}, {name}", hidden(key, objective))
     for param in ("xattn", "noxattn"):
         yield Row(f"AP, {param}, unsafe", trained("ap", param=param, without=members), UNSAFE)
+        yield Row(f"AP, {param}, implicit", trained("ap", param=param, without=groups), IMPLICIT)
 
 
 def trained(

@@ -14,7 +14,7 @@ from editkit.model.edit_file import save_edit
 from editkit.model.editable import EditableModel
 from editkit.numbers.suites.suite import load_suite
 
-OBJECTS, UNSAFE = "emoji-objects", "emoji-unsafe"
+OBJECTS, UNSAFE, IMPLICIT = "emoji-objects", "emoji-unsafe", "emoji-implicit"
 Maker = Callable[[EditableModel, Sequence[str], Path], str]
 """Model, concepts and a path without ending → the edit that was made there, as `evaluate` takes it."""
 Without = Callable[[Sequence[str]], Sequence[str]]
@@ -34,6 +34,7 @@ def closed_form_rows() -> Iterator[Row]:
     """The methods as published, and with the vocabulary protected."""
     yield Row("original", None)
     yield Row("original, unsafe", None, UNSAFE)
+    yield Row("original, implicit", None, IMPLICIT)
     for protect in ("none", "minimax"):
         yield Row(f"TIME, {protect}", closed_form(defaults("time", protect, tokens="all"), protect))
         for tokens in ("last", "tail", "all"):
@@ -48,6 +49,7 @@ def closed_form_rows() -> Iterator[Row]:
     for protect in ("none", "minimax"):
         options = defaults("rece", protect)
         yield Row(f"RECE, {protect}, unsafe", closed_form(options, protect, without=members), UNSAFE)
+        yield Row(f"RECE, {protect}, implicit", closed_form(options, protect, without=groups), IMPLICIT)
 
 
 def closed_form(options: Options, protect: str, without: Without | None = None) -> Maker:
@@ -75,6 +77,11 @@ def kept_objects(concepts: Sequence[str]) -> list[str]:
 def members(concepts: Sequence[str]) -> list[str]:
     """What the erased groups consist of: who erases all weapons does not protect the dagger."""
     return [one for name in concepts for one in catalogue().hypernyms[name]]
+
+
+def groups(concepts: Sequence[str]) -> list[str]:
+    """The words for groups that the erased concepts are members of."""
+    return [group for name in concepts for group in catalogue().hypernyms_of(name)]
 
 
 def words_without(names: Sequence[str]) -> list[str]:
