@@ -269,8 +269,20 @@ def test_a_bank_needs_a_tenth_of_the_passes(model: EditableModel, tmp_path: Path
     assert sum(passes[1].values()) > 10 * sum(passes[0].values())
 
 
+def test_a_bank_is_drawn_anew_when_it_was_used_once(model: EditableModel, tmp_path: Path) -> None:
+    """Two concepts of four points each: 8 points, 6 a step with the two inner steps of the search, 2 without."""
+    cases: list[tuple[dict[str, Any], int]] = [
+        ({}, 2), ({"objective": "esd"}, 1), ({"refresh": 1}, 4), ({"refresh": 9}, 1),
+    ]  # fmt: skip
+    for options, banks in cases:
+        out = tmp_path / "-".join(f"{name}{value}" for name, value in options.items())
+        passes = run(model, out / "run", sampling_steps=4, **options).record["figures"]["passes"]
+        assert passes["latents"] == banks * 2 * 3 * 2, options
+
+
 def test_options_are_checked() -> None:
     for given, said in (
+        ({"refresh": 0}, "--refresh: expected at least 1, got 0"),
         ({"objective": "sgd"}, "--objective: must be one of naive, esd, ca, ap, age, but got 'sgd'"),
         ({"search": "random"}, "--search: must be one of gumbel, exact, closed-form, but got 'random'"),
         ({"steps": 0}, "--steps: expected at least 1, got 0"),

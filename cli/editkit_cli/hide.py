@@ -9,7 +9,7 @@ import typer
 
 from editkit_cli.edits import Force, Json, Model
 from editkit_cli.pictures import Device, Guidance, Seeds
-from editkit_cli.refine import Plan
+from editkit_cli.refine import Plan, Refresh
 
 Tokens = Annotated[int | None, typer.Option(help="Rows of the key for each concept. Default: 10.")]
 Rho = Annotated[
@@ -46,7 +46,7 @@ def hide(
     rho: Rho = None,
     key_rate: KeyRate = None,
     key_seed: KeySeed = None,
-    refresh: Annotated[int | None, typer.Option(help="Steps until the latents are drawn anew.")] = None,
+    refresh: Refresh = None,
     mixed_precision: Annotated[str | None, typer.Option(help="`no`, `bf16` or `fp16`. Default: what is fast.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Parts that a batch is cut into, to save memory.")] = None,
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Save memory.")] = False,

@@ -10,6 +10,10 @@ import typer
 from editkit_cli.edits import Force, Json, Model
 from editkit_cli.pictures import Device
 
+Refresh = Annotated[
+    int | None,
+    typer.Option(help="Outer steps until the bank is drawn anew. Default: when all of it was used once, about."),
+]
 Plan = Annotated[
     bool, typer.Option("--plan", help="Print the planned memory and stop; with --device cuda, no GPU is needed.")
 ]
@@ -56,7 +60,7 @@ def refine(
     hard: Annotated[bool | None, typer.Option("--hard/--soft", help="gumbel: one word, or a mixture of all.")] = None,
     search_every: Annotated[int | None, typer.Option(help="exact, closed-form: outer steps between searches.")] = None,
     no_bank: Annotated[bool, typer.Option("--no-bank", help="A fresh trajectory for every point.")] = False,
-    refresh: Annotated[int | None, typer.Option(help="Outer steps until the bank is drawn anew.")] = None,
+    refresh: Refresh = None,
     trajectories: Annotated[int | None, typer.Option(help="Trajectories of each concept in the bank.")] = None,
     sampling_steps: Annotated[int | None, typer.Option(help="DDIM steps of a trajectory.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance of a trajectory. Default: 3.")] = None,

@@ -23,6 +23,8 @@ from editkit.refine.options import defaults
 from editkit.refine.refine import refine
 
 STEPS, QUARTER, FEW = 1000, 250, 50
+REFRESH = 100
+"""Steps until a row's bank is drawn anew, where it does not say another number."""
 HELD = {"none": "no key", "own": "its key", "random": "a random key", "other": "another release's key"}
 
 
@@ -39,9 +41,8 @@ def refine_rows() -> Iterator[Row]:
     yield Row("naive", trained("naive"))
     yield Row("AP, search exact", trained("ap", search="exact"))
     yield Row("AP, search closed-form", trained("ap", search="closed-form"))
-    yield Row(f"AP, {FEW} steps", trained("ap", steps=FEW))
-    for steps in (FEW, QUARTER):
-        yield Row(f"AP, {steps} steps, refresh 10", trained("ap", steps=steps, refresh=10))
+    for steps, refresh in ((FEW, REFRESH), (FEW, 10), (QUARTER, 10)):
+        yield Row(f"AP, {steps} steps, refresh {refresh}", trained("ap", steps=steps, refresh=refresh))
     yield Row(f"AP, {FEW} steps, no bank", trained("ap", steps=FEW, bank=False, sampling_steps=50))
     for objective in ("hide", "hide-ap"):
         for key, name in HELD.items():
@@ -75,7 +76,7 @@ def trained(
             for name in (CHECKPOINT, LOG):
                 shutil.copy(shorter / name, place)
         start = _start(model, concepts, place.with_name("start.safetensors")) if warm else None
-        chosen = defaults(objective, model.source, steps=steps, **options)
+        chosen = defaults(objective, model.source, **{"steps": steps, "refresh": REFRESH, **options})
         words = words_without(without(concepts)) if without else None
         resume = (place / CHECKPOINT).exists()
         refine(model, place, concepts, start, options=chosen, vocabulary=words, resume=resume)
@@ -105,7 +106,7 @@ def _hidden(
 ) -> tuple[Path, Path]:
     key = release.with_name(f"{release.name}.key.safetensors")
     if not (release / TUNED_NAME).exists():
-        options = defaults(objective, model.source, steps=QUARTER)
+        options = defaults(objective, model.source, steps=QUARTER, refresh=REFRESH)
         resume = (key.with_suffix(".run") / CHECKPOINT).exists()
         hide(model, release, key, concepts, options=options, key_seed=key_seed, resume=resume, force=True)
     return release, key

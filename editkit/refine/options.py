@@ -35,7 +35,8 @@ class RefineOptions:
             step.
         search_every, probe: of `exact` and `closed-form`: outer steps between two searches, and points of each.
         bank: draw points from a bank of whole trajectories; else a fresh trajectory for every point.
-        refresh: outer steps until the bank is drawn anew by the current student.
+        refresh: outer steps until the bank is drawn anew by the current student. None: when as many points were drawn
+            from it as it holds. Older latents show what the student does no longer draw, and teach less.
         trajectories: of every concept in the bank.
         sampling_steps, guidance: of the trajectories.
         accumulate: parts that a batch is cut into.
@@ -62,7 +63,7 @@ class RefineOptions:
     search_every: int = 20
     probe: int = 2
     bank: bool = True
-    refresh: int = 200
+    refresh: int | None = None
     trajectories: int = 1
     sampling_steps: int = 50
     guidance: float = 3.0
@@ -84,9 +85,9 @@ class RefineOptions:
         if self.mixed_precision is not None:
             _one_of("--mixed-precision", self.mixed_precision, PRECISIONS)
         Parameters.parse(self.param)
-        for name in ("steps", "batch", "k", "search_every", "probe", "refresh", "trajectories", "sampling_steps"):
+        for name in ("steps", "batch", "k", "search_every", "probe", "trajectories", "sampling_steps"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("accumulate", "save_every", "key_tokens"):
+        for name in ("accumulate", "save_every", "key_tokens", *(() if self.refresh is None else ("refresh",))):
             _at_least(name, getattr(self, name), 1)
         for name in ("search_steps", "preview_every", "seed"):
             _at_least(name, getattr(self, name), 0)
@@ -103,6 +104,12 @@ class RefineOptions:
         return OBJECTIVES[self.objective]
 
     @property
+    def draws(self) -> int:
+        """Points of the bank that a step reads, for its loss and for the inner steps of its search."""
+        inner = self.search_steps if self.loss.search_reads and self.search == "gumbel" else 0
+        return self.batch * (1 + inner)
+
+    @property
     def same_run(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that it goes on with."""
         mine = asdict(self)
@@ -117,7 +124,7 @@ AUTHORS_SEARCH = {
 CONCEPT_ABLATION = {"rate": 8e-6, "batch": 4, "steps": 400, "param": "kv"}
 """2e-6 a picture of the batch, 100 to 400 steps, keys and values."""
 
-BUNDLED = {"batch": 4, "rate": 2e-4, "sampling_steps": 20, "refresh": 100}
+BUNDLED = {"batch": 4, "rate": 2e-4, "sampling_steps": 20}
 """The bundled model has a sixtieth of the parameters: it takes larger steps."""
 BUNDLED_RATES = {"esd": 2e-5, "naive": 2e-5, "ca": 5e-5}
 """Objectives that preserve little or nothing: of 2e-4, 1e-4, 5e-5 and 2e-5 the one that keeps most (PSR-1) where it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -138,9 +139,7 @@ class Trainer:
     def _draw_latents(self, i: int) -> None:
         """Draw the bank anew where it is due. Noised pictures never change: the teacher drew them."""
         options = self.options
-        old = i - self.drawn >= options.refresh or not options.bank
-        due = self.drawn < 0 or (old and self.clean is None)
-        if not due:
+        if self.drawn >= 0 and not self._latents_are_old(i):
             return
         self.drawn, self._probes = i, {}
         seed = self._generator(i, BANK)
@@ -159,6 +158,13 @@ class Trainer:
                 for whose in options.loss.latents
             ]
             self.bank = self._with_targets(joined(drawn))
+
+    def _latents_are_old(self, i: int) -> bool:
+        if self.clean is not None:
+            return False
+        if self.bank is None:
+            return True
+        return i - self.drawn >= (self.options.refresh or math.ceil(len(self.bank) / self.options.draws))
 
     def _prompts_of_bank(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`trajectories` prompts of every concept, the templates in turn from a random one on."""
