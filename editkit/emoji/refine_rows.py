@@ -34,6 +34,7 @@ def refine_rows() -> Iterator[Row]:
     for name, warm in (("AP, cold", False), ("AP, warm", True)):
         yield Row(f"{name}, {QUARTER} steps", trained("ap", warm))
         yield Row(f"{name}, {STEPS} steps", trained("ap", warm, STEPS, after=QUARTER))
+        yield Row(f"{name}, {QUARTER} steps, refresh 10", trained("ap", warm, refresh=10))
     yield Row("AGE", trained("age"))
     yield Row("ESD-x", trained("esd", param="xattn"))
     yield Row("ESD-u", trained("esd", param="noxattn"))
@@ -41,8 +42,8 @@ def refine_rows() -> Iterator[Row]:
     yield Row("naive", trained("naive"))
     yield Row("AP, search exact", trained("ap", search="exact"))
     yield Row("AP, search closed-form", trained("ap", search="closed-form"))
-    for steps, refresh in ((FEW, REFRESH), (FEW, 10), (QUARTER, 10)):
-        yield Row(f"AP, {steps} steps, refresh {refresh}", trained("ap", steps=steps, refresh=refresh))
+    for refresh in (REFRESH, 10):
+        yield Row(f"AP, {FEW} steps, refresh {refresh}", trained("ap", steps=FEW, refresh=refresh))
     yield Row(f"AP, {FEW} steps, no bank", trained("ap", steps=FEW, bank=False, sampling_steps=50))
     for objective in ("hide", "hide-ap"):
         for key, name in HELD.items():

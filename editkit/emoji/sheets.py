@@ -35,7 +35,7 @@ class Sheet:
 SHEETS = (
     Sheet("edits", ("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "δ of the kept", "cost", "splits")),
     Sheet("search", ("run", "preservation term", "passes a step", "ESR-1", "PSR-1", "δ of the kept", "splits"),
-          ("AP, search", "AP, 50 steps", "AP, 250 steps"), ("AP, cold, 250 steps",)),
+          ("AP, search", "AP, 50 steps"), ("AP, cold, 250 steps",)),
     Sheet("hide", ("drawn with", "ESR-1", "ESR-5", "PSR-1", "δ of the kept", "splits"), ("hide",)),
     Sheet("unsafe", ("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "δ of the kept", "cost"), (", unsafe", ", implicit")),
 )  # fmt: skip
