@@ -37,7 +37,8 @@ SHEETS = (
     Sheet("search", ("run", "preservation term", "passes a step", "ESR-1", "PSR-1", "δ of the kept", "splits"),
           ("AP, search", "AP, 50 steps"), ("AP, cold, 250 steps",)),
     Sheet("hide", ("drawn with", "ESR-1", "ESR-5", "PSR-1", "δ of the kept", "splits"), ("hide",)),
-    Sheet("unsafe", ("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "δ of the kept", "cost"), (", unsafe", ", implicit")),
+    Sheet("unsafe", ("“weapon” is erased", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "cost"), (", unsafe",)),
+    Sheet("implicit", ("eight weapons are erased", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "cost"), (", implicit",)),
 )  # fmt: skip
 
 
