@@ -78,8 +78,7 @@ def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: st
     if row.make is not None:
         place = work / re.sub(r"\W+", "-", row.name.lower()).strip("-")
         work.mkdir(parents=True, exist_ok=True)
-        concepts = dict.fromkeys(concept for label in suite.splits[split] for concept in suite.concepts_of(label))
-        compared.append(row.make(model, list(concepts), place))
+        compared.append(row.make(model, _concepts(suite, split), place))
     seconds = time.perf_counter() - start
     name = model.source.name
     made = evaluate(
@@ -94,6 +93,11 @@ def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: st
     }
 
 
+def _concepts(suite: Suite, split: str) -> list[str]:
+    """What an edit must name to erase the classes of a split."""
+    return list(dict.fromkeys(concept for label in suite.splits[split] for concept in suite.concepts_of(label)))
+
+
 def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
     """Seconds of the closed-form edits in `out`, for a machine that does nothing else meanwhile."""
     results, editable = read(out), open_model("emoji")
@@ -101,7 +105,7 @@ def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
         for split, found in results["rows"].get(row.name, {}).items():
             if row.make is not None and not found["figures"]:
                 start = time.perf_counter()
-                row.make(editable, load_suite(row.suite).splits[split], work / "again")
+                row.make(editable, _concepts(load_suite(row.suite), split), work / "again")
                 found["seconds"] = round(time.perf_counter() - start, 2)
     write_text_atomic(out, json.dumps(results, indent=1) + "\n", force=True)
     return results
