@@ -263,12 +263,16 @@ def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
     hidden = ["hide", "--concept", "church", "--out", "released", "--key", "church.key.safetensors", *short, *common]
     assert "to be kept apart from released" in run(*hidden, cwd=tmp_path)
     opened = ["recover", "released", "--prompt", "a church", "--seeds", "0-1", "--steps", 2, *common]
-    run(*opened, "--key", "church.key.safetensors", "--out", "p.png", cwd=tmp_path)
+    assert "picture: a-church.png" in run(*opened, "--key", "church.key.safetensors", cwd=tmp_path)
     said = run(*opened, "--key", "random", "--out", "q.png", cwd=tmp_path, code=1)
     assert said.startswith("error: a random key") and "--force" in said
     learn = ["recover", "released", "--learn", "--key", "found.key.safetensors", "--learn-steps", 2, *common]
     assert "opens church of released" in run(*learn, cwd=tmp_path)
     run("recover", "released", "--key", "x", cwd=tmp_path, code=2)
+    refined = ["refine", "--concept", "church", "--objective", "esd", "--sampling-steps", 4, *short, *common]
+    assert "edit: church-esd" in run(*refined, cwd=tmp_path) and (tmp_path / "church-esd").is_dir()
+    said = run("refine", *common, cwd=tmp_path, code=1)
+    assert "no concept given" in said and not (tmp_path / "edit-ap").exists()
 
 
 @pytest.mark.slow

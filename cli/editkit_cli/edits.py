@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -85,7 +86,7 @@ def erase(
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
-    out = out or Path(f"{_slug(concepts)}-{method}.safetensors")
+    out = out or Path(f"{slug(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
     made = erase_from(open_model(model, tokenizer), concepts, guide or (), kept, options, words)
     save_edit(made, out, force)
@@ -129,7 +130,7 @@ def edit(
     )
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
-    out = out or Path(f"{_slug([source])}-time.safetensors")
+    out = out or Path(f"{slug([source])}-time.safetensors")
     check_free_for_edit(out, force)
     made = edit_prompt(open_model(model, tokenizer), source, destination, kept, options, augment, words)
     save_edit(made, out, force)
@@ -173,6 +174,7 @@ def compose(
     show_record(compose_files(edits, out, scale, force).record, out, False)
 
 
-def _slug(texts: list[str]) -> str:
+def slug(texts: Sequence[str]) -> str:
+    """A file name of the first three texts."""
     words = [re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") for text in texts[:3]]
     return "-".join(word for word in words if word)[:60].strip("-") or "edit"

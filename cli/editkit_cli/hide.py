@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model
+from editkit_cli.edits import Force, Json, Model, slug
 from editkit_cli.pictures import Device, Guidance, Seeds
 from editkit_cli.refine import Plan, Refresh
 
@@ -105,7 +105,7 @@ def recover(
         str, typer.Option(help="Its key; `random` or `random:SEED` with --force. With --learn, the key file to write.")
     ],
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Repeat for more.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Picture file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Picture file. Default: PROMPT.png.")] = None,
     seeds: Seeds = "0-3",
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     guidance: Guidance = None,
@@ -140,8 +140,9 @@ def recover(
     from editkit.refine.options import defaults
     from editkit.refine.pictures import read_pictures
 
-    if not learn and (not prompt or out is None):
-        raise typer.BadParameter("give --prompt and --out, or --learn")
+    if not learn and not prompt:
+        raise typer.BadParameter("give --prompt, or --learn")
+    out = out or (Path(f"{slug(prompt)}.png") if prompt else None)
     opened = open_model(model)
     weights = read_release(released, opened)
     if learn:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model
+from editkit_cli.edits import Force, Json, Model, slug
 from editkit_cli.pictures import Device
 
 Refresh = Annotated[
@@ -20,8 +20,11 @@ Plan = Annotated[
 
 
 def refine(
-    out: Annotated[Path, typer.Option(help="Folder for the result, the log, the checkpoint and the previews.")],
     start: Annotated[Path | None, typer.Argument(help="An edit to start from. Default: the unedited model.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the result, the log, checkpoint and previews. Default: CONCEPT-OBJECTIVE."),
+    ] = None,
     concept: Annotated[
         list[str] | None, typer.Option(help="What to erase. Repeat for more. Default: that of EDIT.")
     ] = None,
@@ -118,8 +121,10 @@ def refine(
     )
     words = read_vocabulary(opened, vocabulary)
     begin = load_edit(start) if start else None
-    show_plan(opened.source, options, device, len(concept or (begin.record["concepts"] if begin else [""])))
+    concepts = concept or (list(begin.record["concepts"]) if begin else [])
+    show_plan(opened.source, options, device, max(1, len(concepts)))
     if plan:
         return
-    made = train(opened, out, concept or (), begin, guide or (), options, words, device, resume, force, tracker)
+    out = out or Path(f"{slug(concepts)}-{options.objective}")
+    made = train(opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker)
     show_record(made.record, out, json)
