@@ -115,10 +115,11 @@ def generate_folder(
     source = find(model)
     sampling = Sampling.for_model(source, **settings)
     guidances = row_guidances((case.guidance for case in cases), settings)
-    made = {"model": source.name, "edit": None if edit is None else variant_sha256(os.fspath(edit)), **sampling.record}
+    name = BASE if edit is None else os.fspath(edit)
+    variants = read_variants(source, [name])  # first: what is no edit has no hash either
+    made = {"model": source.name, "edit": variant_sha256(name), **sampling.record}
     if guidances != [None]:
         made["guidance of the rows"] = True
-    variants = read_variants(source, [BASE if edit is None else os.fspath(edit)])
     if shard.is_first:
         keep_settings(out, made)
     pipe = load(source, device or shard.device())
