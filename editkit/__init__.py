@@ -13,41 +13,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from editkit.edit.edit import Edit
-    from editkit.edit.edit_map import EditMap
-    from editkit.edit.options import Options, defaults
-    from editkit.edit.tuned import Tuned
-    from editkit.editing import edit_prompt, erase
+    from editkit.edits.edit import Edit
+    from editkit.edits.edit_map import EditMap
+    from editkit.edits.options import Options, defaults
+    from editkit.edits.tuned import Tuned
+    from editkit.erasure.erase import edit_prompt, erase
     from editkit.errors import EditkitError
+    from editkit.evaluation.evaluate import evaluate
     from editkit.model.apply import applied
-    from editkit.model.edit_file import load_edit, save_edit
     from editkit.model.editable import open_model
-    from editkit.model.export import export
     from editkit.model.pipeline import load
-    from editkit.numbers.evaluate import evaluate
     from editkit.report.compare import compare_report
     from editkit.report.concept_graph import concept_graph
     from editkit.report.sensitivity import sensitivity
     from editkit.report.sweep import sweep_report
+    from editkit.variants.edit_file import load_edit, save_edit
+    from editkit.variants.export import export
 
 _HOMES = {
-    "Edit": "editkit.edit.edit",
-    "EditMap": "editkit.edit.edit_map",
+    "Edit": "editkit.edits.edit",
+    "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",
-    "Options": "editkit.edit.options",
-    "Tuned": "editkit.edit.tuned",
+    "Options": "editkit.edits.options",
+    "Tuned": "editkit.edits.tuned",
     "applied": "editkit.model.apply",
     "compare_report": "editkit.report.compare",
     "concept_graph": "editkit.report.concept_graph",
-    "defaults": "editkit.edit.options",
-    "edit_prompt": "editkit.editing",
-    "erase": "editkit.editing",
-    "evaluate": "editkit.numbers.evaluate",
-    "export": "editkit.model.export",
+    "defaults": "editkit.edits.options",
+    "edit_prompt": "editkit.erasure.erase",
+    "erase": "editkit.erasure.erase",
+    "evaluate": "editkit.evaluation.evaluate",
+    "export": "editkit.variants.export",
     "load": "editkit.model.pipeline",
-    "load_edit": "editkit.model.edit_file",
+    "load_edit": "editkit.variants.edit_file",
     "open_model": "editkit.model.editable",
-    "save_edit": "editkit.model.edit_file",
+    "save_edit": "editkit.variants.edit_file",
     "sensitivity": "editkit.report.sensitivity",
     "sweep_report": "editkit.report.sweep",
 }

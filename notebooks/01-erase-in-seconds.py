@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 from IPython.display import display
 
 import editkit
-from editkit.pictures.commands import compare_grid
+from editkit.drawing.generate import compare_grid
 from editkit.report.sweep import sweep_report
 
 folder = Path(tempfile.mkdtemp())

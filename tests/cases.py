@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from editkit.edit.compute import Problem, Rows
-from editkit.edit.edit_map import EditMap
-from editkit.edit.gram import gram_matrix, norm
-from editkit.edit.options import Options
-from editkit.edit.protect import Protected
-from editkit.edit.solve import Penalty, solve
+from editkit.edits.compute import Problem, Rows
+from editkit.edits.edit_map import EditMap
+from editkit.edits.gram import gram_matrix, norm
+from editkit.edits.options import Options
+from editkit.edits.protect import Protected
+from editkit.edits.solve import Penalty, solve
 
 
 def forall(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

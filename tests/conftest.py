@@ -18,7 +18,7 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from editkit.model.source import find
+    from editkit.model.checkpoints.source import find
 
     torch.manual_seed(0)
     tokenizer: Any = CLIPTokenizer.from_pretrained(find("emoji").path / "tokenizer")
@@ -59,11 +59,11 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A report of the bundled model with and without "church", and what is in it. One prompt would be markup."""
-    from editkit.edit.options import defaults
-    from editkit.editing import erase
-    from editkit.model.edit_file import save_edit
+    from editkit.edits.options import defaults
+    from editkit.erasure.erase import erase
     from editkit.model.editable import open_model
     from editkit.report.compare import compare_report
+    from editkit.variants.edit_file import save_edit
 
     folder = tmp_path_factory.mktemp("report")
     for name, protect in (("church-uce", "none"), ("church-prior", "prior")):

@@ -16,8 +16,8 @@ CONCEPTS = ("church", "dog", "pizza", "rocket")
 @cache
 def drawn() -> tuple[Image.Image, ...]:
     """One picture of each of `CONCEPTS`."""
+    from editkit.drawing.sampler import Sampling, draw, jobs
     from editkit.model.pipeline import load
-    from editkit.pictures.sampler import Sampling, draw, jobs
 
     wanted = jobs([f"a {concept}" for concept in CONCEPTS], [0])
     return tuple(picture for _, picture in draw(load("emoji"), wanted, sampling=Sampling(steps=12, guidance=3.0)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import editkit
-from editkit.edit.options import defaults
+from editkit.edits.options import defaults
 from editkit.model.apply import denoiser
 from editkit.model.editable import open_model
 

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from hypothesis import strategies as st
 
-from editkit.numbers.statistics import Estimate
+from editkit.evaluation.statistics.intervals import Estimate
 from editkit.report.charts.bars import Bars, bar_chart
 from editkit.report.charts.intervals import interval_chart
 from editkit.report.charts.labels import Mark, placed

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from editkit.errors import EditkitError
-from editkit.model.source import find
-from editkit.numbers.clip import Clip, load_clip
-from editkit.numbers.clip_score import ClipScore
-from editkit.numbers.detectors.registry import load_detector
-from editkit.numbers.time_metrics import Trial, time_outcomes
+from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.networks.clip import Clip, load_clip
+from editkit.evaluation.networks.clip_score import ClipScore
+from editkit.evaluation.time_metrics import Trial, time_outcomes
+from editkit.model.checkpoints.source import find
 from tests.pictures_of_emoji import noise, truncated
 
 PROMPTS = ["a church", "a dog", "a red apple", "a rocket", "a slice of pizza", "a church"]

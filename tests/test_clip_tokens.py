@@ -13,7 +13,7 @@ import pytest
 from editkit.concepts.vocabulary import common_words
 from editkit.embeddings.clip_bpe import clip_tokenizer
 from editkit.embeddings.clip_tokens import read_clip_tokens
-from editkit.model.source import find
+from editkit.model.checkpoints.source import find
 
 ODD = [
     "",

@@ -11,15 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from editkit.edit.compute import Problem, Rows, Solution, compute_edit
-from editkit.edit.edit import Edit
-from editkit.edit.gram import gram_matrix
-from editkit.edit.options import Options
-from editkit.edit.protect import Protected
-from editkit.edit.rece import derive, rece
-from editkit.edit.solve import Penalty, solve
-from editkit.edit.time import align, time_edit
-from editkit.edit.uce import uce, uce_tensor
+from editkit.edits.compute import Problem, Rows, Solution, compute_edit
+from editkit.edits.edit import Edit
+from editkit.edits.gram import gram_matrix
+from editkit.edits.options import Options
+from editkit.edits.protect import Protected
+from editkit.edits.rece import derive, rece
+from editkit.edits.solve import Penalty, solve
+from editkit.edits.time import align, time_edit
+from editkit.edits.uce import uce, uce_tensor
 from editkit.embeddings.rows import Tokens, last_subject_token, paired_rows
 from tests import reference
 

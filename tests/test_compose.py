@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editkit.edit.edit import EVERYWHERE, Edit
-from editkit.edit.edit_map import EditMap
+from editkit.edits.edit import EVERYWHERE, Edit
+from editkit.edits.edit_map import EditMap
 from editkit.errors import EditkitError
-from editkit.model.edit_file import compose_files, load_edit, save_edit
+from editkit.variants.edit_file import compose_files, load_edit, save_edit
 
 D = 12
 NAMES = ("down.0.attn2.to_k.weight", "down.0.attn2.to_v.weight", "add_embedding.linear_1.weight")

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from editkit.errors import EditkitError
-from editkit.numbers.detectors import registry
-from editkit.numbers.detectors.detection import Detection, Detector, detect_in_batches, ranked
-from editkit.numbers.detectors.imagenet import imagenet_names
-from editkit.numbers.detectors.registry import detector_names, load_detector
+from editkit.evaluation.detectors import registry
+from editkit.evaluation.detectors.detection import Detection, Detector, detect_in_batches, ranked
+from editkit.evaluation.detectors.imagenet import imagenet_names
+from editkit.evaluation.detectors.registry import detector_names, load_detector
 from tests.pictures_of_emoji import CONCEPTS, drawn, noise, photograph, truncated
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -180,7 +180,7 @@ def test_a_missing_extra_is_named(name: str, module: str, extra: str, monkeypatc
 
 
 PLUG_IN = """
-from editkit.numbers.detectors.detection import Detection
+from editkit.evaluation.detectors.detection import Detection
 
 
 class Redness:
@@ -206,7 +206,7 @@ def test_an_installed_plug_in(tmp_path: Path) -> None:
 import sys; sys.path.insert(0, {str(tmp_path)!r})
 from PIL import Image
 from editkit.errors import EditkitError
-from editkit.numbers.detectors.registry import detector_names, load_detector
+from editkit.evaluation.detectors.registry import detector_names, load_detector
 detector = load_detector("redness", threshold=0.9)
 pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
 print(detector.name, [one.sees("red") for one in detector.detect(pictures)], "redness" in detector_names())

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from editkit.edit.compute import Problem, Rows, compute_edit
-from editkit.edit.edit_map import EditMap
-from editkit.edit.figures import recovery_norm
-from editkit.edit.gram import gram_matrix, norm, square_root
-from editkit.edit.options import Options
-from editkit.edit.protect import Protected
-from editkit.edit.rece import derive
-from editkit.edit.solve import Penalty, solve
+from editkit.edits.compute import Problem, Rows, compute_edit
+from editkit.edits.edit_map import EditMap
+from editkit.edits.figures import recovery_norm
+from editkit.edits.gram import gram_matrix, norm, square_root
+from editkit.edits.options import Options
+from editkit.edits.protect import Protected
+from editkit.edits.rece import derive
+from editkit.edits.solve import Penalty, solve
 from tests.cases import Case, cases, eye, forall, plain, randn
 
 
@@ -155,7 +155,7 @@ def test_the_second_moment_is_the_sum_over_words(case: Case, block: int) -> None
     weights = randn(5, len(case.protected.words)).abs()
     expected = sum(w * rows.T @ rows / len(rows) for w, rows in zip(weights, case.protected.rows, strict=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("editkit.edit.protect.BLOCK", block)
+        patch.setattr("editkit.edits.protect.BLOCK", block)
         found = case.protected.moment(weights)
     assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(found, found.T)

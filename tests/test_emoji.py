@@ -13,9 +13,9 @@ from PIL import Image
 
 from editkit.emoji.captions import draw_example, every_caption_word
 from editkit.emoji.catalogue import catalogue, subjects
+from editkit.emoji.judge import NONE, load_emoji_judge, weights_path
 from editkit.emoji.parts import TEXT_LENGTH, kept_tokenizer, new_tokenizer
-from editkit.model.source import find
-from editkit.numbers.detectors.emoji_judge import NONE, load_emoji_judge, weights_path
+from editkit.model.checkpoints.source import find
 
 
 def test_catalogue_is_consistent() -> None:
@@ -92,9 +92,9 @@ def test_judge_says_none_where_nothing_is_known() -> None:
 
 @pytest.mark.slow
 def test_the_model_draws_what_it_is_asked(tmp_path: Path) -> None:
+    from editkit.drawing.sampler import Sampling
     from editkit.emoji.quality import measure_quality
     from editkit.model.pipeline import load
-    from editkit.pictures.sampler import Sampling
 
     figures = measure_quality(load("emoji"), load_emoji_judge(), [0], Sampling.for_model(find("emoji")))
     assert figures["top1_mean"] > 0.9 and figures["background"] > 0.95 and figures["style"] > 0.75

@@ -15,17 +15,17 @@ import pytest
 import torch
 from PIL import Image
 
-from editkit.edit.options import defaults
-from editkit.editing import erase
+from editkit.drawing import sampler
+from editkit.drawing.files import Shard, draw_files, keep_settings
+from editkit.drawing.generate import generate_folder
+from editkit.drawing.sampler import Job, draw, jobs, noise
+from editkit.drawing.sampling import SCHEDULERS, Sampling, latent_shape, parse_size
+from editkit.edits.options import defaults
+from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
-from editkit.model.export import export
 from editkit.model.pipeline import load
-from editkit.pictures import sampler
-from editkit.pictures.commands import generate_folder
-from editkit.pictures.files import Shard, draw_files, keep_settings
-from editkit.pictures.sampler import Job, draw, jobs, noise
-from editkit.pictures.sampling import SCHEDULERS, Sampling, latent_shape, parse_size
+from editkit.variants.export import export
 
 NEAR = 3 / 255
 """Largest mean difference of two renderings of one picture: bfloat16 against float32."""
@@ -160,7 +160,7 @@ def test_every_wait_waits(tmp_path: Path) -> None:
     """The first process comes to the second wait at once; the other one writes its file first."""
     (tmp_path / "waits.py").write_text(
         "import pathlib, time\n"
-        "from editkit.pictures.files import Shard\n"
+        "from editkit.drawing.files import Shard\n"
         "shard, there = Shard.from_environment(), pathlib.Path('there')\n"
         "shard.wait()\n"
         "if not shard.is_first:\n"

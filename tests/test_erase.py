@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from editkit.concepts.protection import words_to_protect
 from editkit.concepts.vocabulary import SYNONYM_LIKENESS, common_words
-from editkit.edit.options import defaults
-from editkit.editing import edit_prompt, erase
-from editkit.embeddings.request import likeness
+from editkit.edits.options import defaults
 from editkit.emoji.catalogue import catalogue
+from editkit.erasure.erase import edit_prompt, erase
+from editkit.erasure.rows import likeness
+from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from editkit.concepts.vocabulary import same_word, without_synonyms
-from editkit.edit.compute import compute_edit
-from editkit.edit.figures import measure
-from editkit.edit.options import Options, defaults
-from editkit.edit.protect import Protected
-from editkit.edit.rece import derive
-from editkit.edit.solve import Penalty, solve
+from editkit.edits.compute import compute_edit
+from editkit.edits.figures import measure
+from editkit.edits.options import Options, defaults
+from editkit.edits.protect import Protected
+from editkit.edits.rece import derive
+from editkit.edits.solve import Penalty, solve
 from editkit.errors import EditkitError
 from tests.cases import Case, plain, randn
 

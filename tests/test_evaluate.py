@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 import editkit
-from editkit.edit.options import defaults
-from editkit.editing import erase
+from editkit.edits.options import defaults
+from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
-from editkit.model.edit_file import save_edit
+from editkit.evaluation.evaluate import evaluate
+from editkit.evaluation.results import Results, read_results
+from editkit.evaluation.statistics.rates import wilson
 from editkit.model.editable import open_model
-from editkit.numbers.evaluate import evaluate
-from editkit.numbers.rates import wilson
-from editkit.numbers.results import Results, read_results
+from editkit.variants.edit_file import save_edit
 from tests.cli import run
 
 SUITE = """

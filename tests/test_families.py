@@ -22,11 +22,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from editkit.edit.compute import Problem, Rows, compute_edit
-from editkit.edit.gram import gram_matrix
-from editkit.edit.options import Options
+from editkit.edits.compute import Problem, Rows, compute_edit
+from editkit.edits.gram import gram_matrix
+from editkit.edits.options import Options
 from editkit.errors import EditkitError
-from editkit.model.families import FAMILIES, Family, Rule, by_name, check_editable, rule_for
+from editkit.model.families.table import FAMILIES, Family, Rule, by_name, check_editable, rule_for
 from tests.tiny_families import TINY, Text, Tiny, inputs_of, linears
 
 OPTIONS = Options("uce", "none", "all", lamb=1e-9)

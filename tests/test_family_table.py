@@ -10,7 +10,7 @@ import diffusers
 import pytest
 
 from editkit.errors import EditkitError
-from editkit.model.families import ENCODED, FAMILIES, by_name, family_of
+from editkit.model.families.table import ENCODED, FAMILIES, by_name, family_of
 
 FORMER = {"LuminaText2ImgPipeline", "Lumina2Text2ImgPipeline"}
 """Names that released models have in `model_index.json` and diffusers no longer has."""
@@ -56,11 +56,11 @@ def test_a_label_shows_numbers_as_stars() -> None:
 
 
 def test_the_table_loads_neither_torch_nor_diffusers() -> None:
-    script = "import sys, editkit.model.families; sys.exit(bool({'torch', 'diffusers'} & set(sys.modules)))"
+    script = "import sys, editkit.model.families.table; sys.exit(bool({'torch', 'diffusers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_what_is_encoded_is_what_the_table_says() -> None:
-    from editkit.model.text_encoders import ENCODERS
+    from editkit.model.encoders.streams import ENCODERS
 
     assert tuple(ENCODERS) == ENCODED

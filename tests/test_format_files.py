@@ -17,14 +17,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from editkit.edit.edit import Edit
-from editkit.edit.edit_map import EditMap
+from editkit.edits.edit import Edit
+from editkit.edits.edit_map import EditMap
 from editkit.errors import EditkitError
-from editkit.model import atomic_folder
-from editkit.model.atomic import write_atomic
+from editkit.files import atomic_folder
+from editkit.files.atomic import write_atomic
+from editkit.model.checkpoints.ldm_names import to_ldm
+from editkit.model.checkpoints.single_file import read_projections_ldm
 from editkit.model.formats import diffusers_folder, kohya, kv, lora, single_file
-from editkit.model.ldm_names import to_ldm
-from editkit.model.single_file import read_projections_ldm
 from tests import ldm
 from tests.cases import randn
 

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import editkit
-from editkit.edit.edit import Edit
-from editkit.edit.edit_map import EditMap
-from editkit.edit.options import defaults
+from editkit.edits.edit import Edit
+from editkit.edits.edit_map import EditMap
+from editkit.edits.options import defaults
 from editkit.errors import EditkitError
+from editkit.model.checkpoints.ldm_names import POOLED, to_ldm
 from editkit.model.formats import diffusers_folder, kohya, kv, lora, single_file
-from editkit.model.ldm_names import POOLED, to_ldm
 from tests import ldm
 
 FAMILIES = ("sd1", "sd2", "sdxl")

@@ -12,24 +12,24 @@ import pytest
 import torch
 from PIL import Image
 
-from editkit.edit.key import Key, Unlocked, random_rows
-from editkit.edit.tuned import Tuned
+from editkit.drawing.generate import generate_folder
+from editkit.drawing.sampler import draw, embed, jobs
+from editkit.drawing.sampling import Sampling
+from editkit.edits.key import Key, Unlocked, random_rows
+from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.export import export
-from editkit.model.key_file import load_key, read_key, release_of, save_key
 from editkit.model.pipeline import load
-from editkit.model.tuned_file import load_tuned
-from editkit.pictures.commands import generate_folder
-from editkit.pictures.sampler import draw, embed, jobs
-from editkit.pictures.sampling import Sampling
-from editkit.pictures.variants import read_release, read_variants, unlock, variant_name, variant_sha256
-from editkit.refine.hide import hide, learn_key
-from editkit.refine.key_rows import KeyRows
-from editkit.refine.latents import Sampler
-from editkit.refine.options import defaults
-from editkit.refine.pictures import encode_pictures, read_pictures
-from editkit.refine.refine import refine
+from editkit.tuning.hide import hide, learn_key
+from editkit.tuning.key_rows import KeyRows
+from editkit.tuning.latents import Sampler
+from editkit.tuning.options import defaults
+from editkit.tuning.pictures import encode_pictures, read_pictures
+from editkit.tuning.refine import refine
+from editkit.variants.export import export
+from editkit.variants.key_file import load_key, read_key, release_of, save_key
+from editkit.variants.named import read_release, read_variants, unlock, variant_name, variant_sha256
+from editkit.variants.tuned_file import load_tuned
 from tests.cli import run
 
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 4, "rate": 1e-3, "mixed_precision": "no"}
@@ -278,7 +278,7 @@ def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> None:
     """On the bundled model, and its judge."""
-    from editkit.numbers.detectors.registry import load_detector
+    from editkit.evaluation.detectors.registry import load_detector
 
     emoji = open_model("emoji")
     options = defaults("hide", emoji.source, steps=150)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from editkit.edit.key import Key, in_ball, padded, random_rows
-from editkit.refine.denoisers import Denoisers, predict
-from editkit.refine.key_rows import KeyRows
-from editkit.refine.losses import OBJECTIVES
+from editkit.edits.key import Key, in_ball, padded, random_rows
+from editkit.tuning.denoisers import Denoisers, predict
+from editkit.tuning.key_rows import KeyRows
+from editkit.tuning.objectives import OBJECTIVES
 from tests.test_refine_losses import LAMB, Setting, squares
 
 

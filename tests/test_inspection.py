@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import editkit
-from editkit.edit.options import defaults
+from editkit.drawing.sampler import noise
+from editkit.edits.options import defaults
 from editkit.errors import EditkitError
-from editkit.model.edit_file import save_edit
+from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
-from editkit.model.export import export
 from editkit.model.pipeline import load
-from editkit.model.source import find
-from editkit.numbers.inspection import Compared, Latents, _latents, inspect_models
-from editkit.pictures.sampler import noise
+from editkit.redteam.inspection import Compared, Latents, _latents, inspect_models
+from editkit.variants.edit_file import save_edit
+from editkit.variants.export import export
 from tests.cli import run
 
 WORDS = ["dog", "church", "pizza", "car", "boat"]

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import editkit
-from editkit.concepts.protection import words_to_protect
 from editkit.concepts.vocabulary import common_words, same_word
-from editkit.edit.options import defaults
-from editkit.embeddings.request import INSTRUCTIONS, vocabulary_rows
+from editkit.edits.options import defaults
+from editkit.erasure.rows import INSTRUCTIONS, vocabulary_rows
+from editkit.erasure.words import words_to_protect
 from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
 from tests import tiny_llm_pipelines, tiny_t5_pipelines
@@ -261,6 +261,6 @@ def test_fewer_words_are_protected_where_each_is_dear(
 ) -> None:
     """Padding or instructions are run along with every word."""
     model = open_model(folder_of(name))
-    monkeypatch.setattr("editkit.concepts.protection.FEW", 10_000)  # how near they are is not the question here
+    monkeypatch.setattr("editkit.erasure.words.FEW", 10_000)  # how near they are is not the question here
     words = words_to_protect(model, ["church"], [])
     assert words == [word for word in common_words()[:: 10 if slow else 1] if not same_word(word, "church")]

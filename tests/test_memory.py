@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from editkit.model.checkpoints.source import Source, find
 from editkit.model.pipeline import load
-from editkit.model.source import Source, find
-from editkit.refine.denoisers import Denoisers
-from editkit.refine.memory import LiveBytes, plan_memory, step_passes
-from editkit.refine.options import defaults
-from editkit.refine.parameters import Parameters, choose
+from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.memory import LiveBytes, plan_memory, step_passes
+from editkit.tuning.options import defaults
+from editkit.tuning.parameters import Parameters, choose
 
 SMALL: dict[str, Any] = {"batch": 2, "mixed_precision": "no", "sampling_steps": 4}
 

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from editkit.errors import EditkitError
-from editkit.numbers.detectors.detection import Detection
-from editkit.numbers.judging import NoDetector, detect_files
-from editkit.numbers.metrics.exposure import PROTOCOLS
-from editkit.numbers.metrics.metric import Seen
-from editkit.numbers.metrics.registry import Kit, Wanted, metric
-from editkit.numbers.plan import Asked
-from editkit.numbers.rates import wilson
-from editkit.numbers.statistics import Estimate
-from editkit.numbers.summary import Pictures, by_class, difference, estimate
+from editkit.evaluation.detectors.detection import Detection
+from editkit.evaluation.judging import NoDetector, detect_files
+from editkit.evaluation.metrics.exposure import PROTOCOLS
+from editkit.evaluation.metrics.metric import Seen
+from editkit.evaluation.metrics.registry import Kit, Wanted, metric
+from editkit.evaluation.plan import Asked
+from editkit.evaluation.statistics.intervals import Estimate
+from editkit.evaluation.statistics.rates import wilson
+from editkit.evaluation.summary import Pictures, by_class, difference, estimate
 
 ERROR = Detection(error="cannot be read")
 WANTED = Kit(Wanted("gender", {"woman": 0.5, "man": 0.5}))
@@ -140,7 +140,7 @@ def test_sensitivity_is_how_much_less_is_seen() -> None:
 
 def test_e_minus_u() -> None:
     """LPIPS d is the mean over erased less the mean over unrelated pictures, however many there are of each."""
-    from editkit.numbers.metrics.change import PerceptualDistance
+    from editkit.evaluation.metrics.change import PerceptualDistance
 
     class Ruler:
         name = "ruler"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from editkit.concepts.templates import fill
+from editkit.drawing.prompt_file import parse_seeds
 from editkit.errors import EditkitError
-from editkit.numbers.rates import Rate, esr, psr
-from editkit.pictures.prompts import parse_seeds
+from editkit.evaluation.statistics.rates import Rate, esr, psr
 
 
 def test_rates_against_published_intervals() -> None:

@@ -40,7 +40,7 @@ def test_wheel(tmp_path: Path) -> None:
 
 def test_the_mathematics_imports_torch_alone() -> None:
     probe = (
-        "import sys, editkit.edit.compute, editkit.edit.figures, editkit.edit.time\n"
+        "import sys, editkit.edits.compute, editkit.edits.figures, editkit.edits.time\n"
         "found = {'diffusers', 'transformers', 'safetensors', 'PIL', 'typer', 'rich'} & set(sys.modules)\n"
         "sys.exit(', '.join(found) or 0)"
     )

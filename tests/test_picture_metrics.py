@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from editkit.errors import EditkitError
-from editkit.numbers.detectors.registry import load_detector
-from editkit.numbers.fid import FrechetDistance, Moments, fid, frechet_distance, load_feature_set, moments
-from editkit.numbers.lpips import Lpips, PerceptualChange, alexnet, load_lpips
-from editkit.numbers.time_metrics import (
+from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.networks.fid import FrechetDistance, Moments, fid, frechet_distance, load_feature_set, moments
+from editkit.evaluation.networks.lpips import Lpips, PerceptualChange, alexnet, load_lpips
+from editkit.evaluation.time_metrics import (
     COLUMNS,
     TimeFigures,
     Trial,
@@ -168,7 +168,7 @@ def test_weights_that_are_not_there(
         load_lpips(linear, linear)
     with pytest.raises(EditkitError, match=r"linear weights: .*alexnet\.pth holds something else: no lin0\.model\.1"):
         load_lpips(backbone, backbone)
-    monkeypatch.setattr("editkit.numbers.lpips.find_spec", lambda name: None)
+    monkeypatch.setattr("editkit.evaluation.networks.lpips.find_spec", lambda name: None)
     with pytest.raises(EditkitError, match="package lpips is not installed; pip install --no-deps lpips, or name the"):
         load_lpips(backbone)
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from editkit.edit.edit import Edit
-from editkit.edit.options import defaults
-from editkit.editing import erase
+from editkit.drawing.sampler import Job, Sampling, draw, jobs
+from editkit.edits.edit import Edit
+from editkit.edits.options import defaults
+from editkit.erasure.erase import erase
 from editkit.model.apply import applied
-from editkit.model.edit_file import load_edit, save_edit
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
-from editkit.pictures.sampler import Job, Sampling, draw, jobs
+from editkit.variants.edit_file import load_edit, save_edit
 
 NEAR = 3 / 255
 """Largest mean difference of two renderings of one picture: bfloat16 sums in another order."""
@@ -100,7 +100,7 @@ def test_tensor_edit_draws_through_its_weights(emoji: Any, tmp_path: Path) -> No
 def test_plain_diffusers_loads_it() -> None:
     from diffusers import StableDiffusionPipeline
 
-    from editkit.model.source import find
+    from editkit.model.checkpoints.source import find
 
     pipe: Any = StableDiffusionPipeline.from_pretrained(find("emoji").path, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from editkit.drawing.generate import generate_folder
+from editkit.drawing.prompt_file import PromptCase, PromptFile, read_prompts
 from editkit.errors import EditkitError
-from editkit.pictures.commands import generate_folder
-from editkit.pictures.prompts import PromptCase, PromptFile, read_prompts
 
 DATA = Path(os.environ.get("EDITKIT_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 BESIDE = pytest.mark.skipif(not DATA.is_dir(), reason="the real prompt files are not beside this checkout")

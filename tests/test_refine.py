@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 import editkit
-from editkit.edit.options import defaults as edit_defaults
-from editkit.edit.tuned import Tuned
+from editkit.edits.options import defaults as edit_defaults
+from editkit.edits.tuned import Tuned
 from editkit.model.editable import EditableModel, open_model
-from editkit.refine import loop
-from editkit.refine.denoisers import Denoisers
-from editkit.refine.latents import Sampler
-from editkit.refine.options import RefineOptions, defaults
-from editkit.refine.refine import refine
+from editkit.tuning import loop
+from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.latents import Sampler
+from editkit.tuning.options import RefineOptions, defaults
+from editkit.tuning.refine import refine
 from tests.test_refine_losses import tiny_unet
 
 WORDS = ["dog", "cat", "tree", "house", "car", "river", "mountain", "table"]
@@ -204,7 +204,7 @@ def test_sizes_of_the_groups_on_sd14() -> None:
     """Tensors and parameters of SD 1.4, as the papers count them."""
     from diffusers import UNet2DConditionModel
 
-    from editkit.refine.parameters import Parameters
+    from editkit.tuning.parameters import Parameters
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from editkit.errors import EditkitError
-from editkit.refine.denoisers import Denoisers, predict
-from editkit.refine.losses import AUTHORS, OBJECTIVES, Objective
-from editkit.refine.search.gumbel import gumbel_noise, gumbel_softmax
+from editkit.tuning.denoisers import Denoisers, predict
+from editkit.tuning.objectives import AUTHORS, OBJECTIVES, Objective
+from editkit.tuning.search.gumbel import gumbel_noise, gumbel_softmax
 
 LAMB, ETA, ROWS = 0.7, 1.5, 3
 WITHOUT_KEY = {name: one for name, one in OBJECTIVES.items() if not one.has_key}

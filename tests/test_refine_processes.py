@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from editkit.edit.tuned import Tuned
-from editkit.model.tuned_file import load_tuned
+from editkit.edits.tuned import Tuned
+from editkit.variants.tuned_file import load_tuned
 from tests.cli import run
 
 CASES: dict[str, list[str]] = {
@@ -41,8 +41,8 @@ def far(one: Tuned, other: Tuned, base: dict[str, torch.Tensor]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: Path) -> None:
-    from editkit.model.projections import read_named
-    from editkit.model.source import find
+    from editkit.model.checkpoints.projections import read_named
+    from editkit.model.checkpoints.source import find
 
     (tmp_path / "words.txt").write_text("dog\ncat\ntree\nhouse\ncar\nriver\n")
     words = [*CASES[case], "--concept", "church", "--concept", "boat", "--model", tiny_sd, "--device", "cpu"]
@@ -55,7 +55,7 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
     alone, shared = (load_tuned(tmp_path / name) for name in "ab")
     assert far(alone, shared, read_named(find(tiny_sd), list(alone.tensors))) < 0.02
     if case == "hide":
-        from editkit.model.key_file import load_key
+        from editkit.variants.key_file import load_key
 
         keys = [load_key(tmp_path / f"{name}.key") for name in "ab"]
         assert torch.allclose(keys[0].rows, keys[1].rows, atol=1e-3)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import editkit
-from editkit.refine import loop
+from editkit.tuning import loop
 from tests.test_refine import equal
 
 

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from editkit.edit.options import defaults
-from editkit.editing import erase
+from editkit.drawing.sampler import Job
+from editkit.edits.options import defaults
+from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
-from editkit.model.edit_file import save_edit
+from editkit.evaluation.detectors.detection import Detection
 from editkit.model.editable import open_model
-from editkit.numbers.detectors.detection import Detection
-from editkit.pictures.sampler import Job
 from editkit.report.compare import compare_report, write_report
 from editkit.report.comparison import Comparison, make_comparison
 from editkit.report.heat import colours, difference, heat_map
 from editkit.report.shares import count_deltas, count_shares, erased_labels
+from editkit.variants.edit_file import save_edit
 from tests.cli import run
 
 VOID = {"meta", "link", "img", "input", "br", "rect", "line", "circle", "polyline", "path", "polygon"}

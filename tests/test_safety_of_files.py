@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import editkit
-from editkit.edit.options import defaults
+from editkit.drawing.prompt_file import parse_seeds, read_prompts
+from editkit.edits.options import defaults
 from editkit.errors import EditkitError
-from editkit.model.edit_file import save_edit
+from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
-from editkit.model.source import Source, find
-from editkit.pictures.prompts import parse_seeds, read_prompts
+from editkit.variants.edit_file import save_edit
 from tests import ldm
 from tests.cli import run
 

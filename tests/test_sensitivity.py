@@ -13,24 +13,24 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from editkit.edit.edit import Edit
-from editkit.edit.options import defaults
-from editkit.edit.tuned import Tuned
-from editkit.editing import erase
-from editkit.embeddings.request import vocabulary_rows
+from editkit.drawing.sampler import Job, draw, jobs
+from editkit.drawing.sampling import Sampling
+from editkit.edits.edit import Edit
+from editkit.edits.options import defaults
+from editkit.edits.tuned import Tuned
 from editkit.emoji.meaning import meanings, named_in
+from editkit.erasure.erase import erase
+from editkit.erasure.rows import vocabulary_rows
 from editkit.errors import EditkitError
-from editkit.model.edit_file import save_edit
+from editkit.evaluation.networks.clip import load_clip
+from editkit.evaluation.scores import JudgeProbability, score_for
+from editkit.evaluation.sensitivity import Delta, word_damage
+from editkit.evaluation.statistics.rank_correlation import spearman
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.pipeline import load
-from editkit.numbers.clip import load_clip
-from editkit.numbers.rank_correlation import spearman
-from editkit.numbers.scores import JudgeProbability, score_for
-from editkit.numbers.sensitivity import Delta, word_damage
-from editkit.pictures.sampler import Job, draw, jobs
-from editkit.pictures.sampling import Sampling
 from editkit.report.concept_graph import concept_graph, graph_report
 from editkit.report.sensitivity import sensitivity, sensitivity_report
+from editkit.variants.edit_file import save_edit
 from tests.cli import run
 from tests.test_clip import save_clip
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from editkit.embeddings.clip_bpe import clip_tokenizer
 from editkit.errors import EditkitError
-from editkit.model import single_file
-from editkit.model.ldm_names import POOLED, ldm_family, to_diffusers, to_ldm
-from editkit.model.single_file import read_family, read_projections_ldm, read_text_encoders, used_layers
+from editkit.model.checkpoints import single_file
+from editkit.model.checkpoints.ldm_names import POOLED, ldm_family, to_diffusers, to_ldm
+from editkit.model.checkpoints.single_file import read_family, read_projections_ldm, read_text_encoders, used_layers
 from tests import ldm
 
 FAMILIES = ("sd1", "sd2", "sdxl")

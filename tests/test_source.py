@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from editkit.errors import EditkitError
-from editkit.model.source import Source, find
+from editkit.model.checkpoints.source import Source, find
 
 
 def test_names_folders_and_the_environment(tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_a_pickle_is_refused_unopened(ending: str, tmp_path: Path) -> None:
 
 
 def test_a_hub_id_that_is_not_cached_names_the_variable(tmp_path: Path) -> None:
-    code = "from editkit.model.source import find; find('nobody/no-such-model')"
+    code = "from editkit.model.checkpoints.source import find; find('nobody/no-such-model')"
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert "nobody/no-such-model" in done.stderr and "unset HF_HUB_OFFLINE to allow downloads" in done.stderr

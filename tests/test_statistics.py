@@ -9,8 +9,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from editkit.numbers.rates import wilson
-from editkit.numbers.statistics import (
+from editkit.evaluation.statistics.intervals import (
     classwise_interval,
     cluster_marks,
     expanded_tails,
@@ -21,6 +20,7 @@ from editkit.numbers.statistics import (
     rate_interval,
     student_quantile,
 )
+from editkit.evaluation.statistics.rates import wilson
 
 
 def numbers(seed: int, n: int) -> list[float]:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 import editkit
-from editkit.edit.options import defaults
-from editkit.embeddings.request import average_of, concept_rows
+from editkit.edits.options import defaults
+from editkit.erasure.rows import average_of, concept_rows
 from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
 from tests import tiny_pipelines
@@ -139,7 +139,7 @@ def test_an_edit_of_another_family_is_refused(folders: dict[str, Path]) -> None:
 def test_the_average_takes_few_prompts_that_are_long(
     short: int, of_clip: int, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("editkit.embeddings.request.SHORT", short)
+    monkeypatch.setattr("editkit.erasure.rows.SHORT", short)
     model = open_model(folders["sd3"])
     clip, t5 = model.encoders["text"]
     seen: dict[int, int] = {}

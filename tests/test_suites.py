@@ -11,15 +11,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from editkit.edit.options import defaults
-from editkit.editing import edit_prompt, erase
+from editkit.edits.options import defaults
+from editkit.erasure.erase import edit_prompt, erase
 from editkit.errors import EditkitError
-from editkit.model.edit_file import save_edit
+from editkit.evaluation.detectors import registry
+from editkit.evaluation.detectors.detection import Detection
+from editkit.evaluation.networks.lpips import alexnet
+from editkit.evaluation.time_metrics import KINDS
 from editkit.model.editable import open_model
-from editkit.numbers.detectors import registry
-from editkit.numbers.detectors.detection import Detection
-from editkit.numbers.lpips import alexnet
-from editkit.numbers.time_metrics import KINDS
+from editkit.variants.edit_file import save_edit
 from tests.test_clip import save_clip
 from tests.test_evaluate import SUITE, small
 
@@ -158,8 +158,8 @@ def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
 
 def test_the_bundled_suites_are_whole() -> None:
     from editkit.emoji.catalogue import catalogue
-    from editkit.numbers.plan import make_plan
-    from editkit.numbers.suites.suite import load_suite, suite_names
+    from editkit.evaluation.plan import make_plan
+    from editkit.evaluation.suites.suite import load_suite, suite_names
 
     known = {*catalogue().concepts, *catalogue().styles}
     for name in suite_names():
@@ -180,8 +180,8 @@ def test_the_bundled_suites_are_whole() -> None:
 
 def test_unsafe_prompts_never_say_what_is_erased() -> None:
     from editkit.emoji.catalogue import catalogue
-    from editkit.numbers.plan import make_plan
-    from editkit.numbers.suites.suite import load_suite
+    from editkit.evaluation.plan import make_plan
+    from editkit.evaluation.suites.suite import load_suite
 
     suite = load_suite("emoji-unsafe")
     plan, notes = make_plan(suite, None, {"e": ["weapon"]})
@@ -192,8 +192,8 @@ def test_unsafe_prompts_never_say_what_is_erased() -> None:
 
 
 def test_implicit_prompts_never_say_what_is_erased() -> None:
-    from editkit.numbers.plan import make_plan
-    from editkit.numbers.suites.suite import load_suite
+    from editkit.evaluation.plan import make_plan
+    from editkit.evaluation.suites.suite import load_suite
 
     suite = load_suite("emoji-implicit")
     plan, notes = make_plan(suite, None, {"e": suite.erases["weapon"]})
@@ -219,7 +219,7 @@ def test_implicit_prompts_never_say_what_is_erased() -> None:
     ],
 )
 def test_malformed_suites_name_file_and_key(old: str, new: str, message: str, tmp_path: Path) -> None:
-    from editkit.numbers.suites.suite import load_suite
+    from editkit.evaluation.suites.suite import load_suite
 
     content = SUITE.replace(old, new)
     assert content != SUITE

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from editkit.edit.options import defaults
+from editkit.edits.options import defaults
 from editkit.errors import EditkitError
-from editkit.model.edit_file import load_edit
 from editkit.model.editable import open_model
 from editkit.report.prompts import prompts_about
 from editkit.report.sweep import parse_sweep, settings_of, sweep_report
+from editkit.variants.edit_file import load_edit
 from tests.cli import run
 
 

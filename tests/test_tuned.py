@@ -11,17 +11,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import editkit
-from editkit.edit.options import defaults
-from editkit.edit.tuned import LowRank, Tuned
-from editkit.model.edit_file import compose_files, save_edit
+from editkit.drawing.sampler import Job, draw, jobs
+from editkit.drawing.sampling import Sampling
+from editkit.edits.options import defaults
+from editkit.edits.tuned import LowRank, Tuned
+from editkit.model.checkpoints.ldm_unet import ldm_name
+from editkit.model.checkpoints.projections import fingerprint, read_named
 from editkit.model.editable import open_model
-from editkit.model.fit import check_fit
-from editkit.model.ldm_unet import ldm_name
-from editkit.model.projections import fingerprint, read_named
-from editkit.model.record import read_record
-from editkit.model.tuned_file import save_tuned
-from editkit.pictures.sampler import Job, draw, jobs
-from editkit.pictures.sampling import Sampling
+from editkit.variants.edit_file import compose_files, save_edit
+from editkit.variants.fit import check_fit
+from editkit.variants.record import read_record
+from editkit.variants.tuned_file import save_tuned
 from tests import ldm
 
 CONV = "down_blocks.0.resnets.0.conv1.weight"

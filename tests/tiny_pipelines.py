@@ -42,7 +42,7 @@ def clip(width: int, projected: int | None = None) -> Any:
 def clip_tokenizer() -> Any:
     from transformers import CLIPTokenizer
 
-    from editkit.model.source import find
+    from editkit.model.checkpoints.source import find
 
     return CLIPTokenizer.from_pretrained(find("emoji").path / "tokenizer")
 

@@ -63,10 +63,10 @@ def erase(
 ) -> None:
     """Remove concepts from a model: writes an edit file, and says what the edit does."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.edit.options import defaults
-    from editkit.editing import erase as erase_from
-    from editkit.model.edit_file import check_free_for_edit, save_edit
+    from editkit.edits.options import defaults
+    from editkit.erasure.erase import erase as erase_from
     from editkit.model.editable import open_model
+    from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
 
     options = defaults(
@@ -116,11 +116,11 @@ def edit(
 ) -> None:
     """Change what a prompt means: "a red rose" becomes "a blue rose"."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.edit.options import defaults
-    from editkit.editing import edit_prompt
+    from editkit.edits.options import defaults
+    from editkit.erasure.erase import edit_prompt
     from editkit.errors import EditkitError
-    from editkit.model.edit_file import check_free_for_edit, save_edit
     from editkit.model.editable import open_model
+    from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
 
     if method != "time":
@@ -149,9 +149,9 @@ def export(
     force: Force = False,
 ) -> None:
     """Write an edit as weights that other programs load."""
-    from editkit.model.edit_file import load_edit
     from editkit.model.editable import open_model
-    from editkit.model.export import export as export_edit
+    from editkit.variants.edit_file import load_edit
+    from editkit.variants.export import export as export_edit
 
     opened = open_model(model, tokenizer)
     done = export_edit(load_edit(edit), opened, out, format, force, rank)
@@ -168,7 +168,7 @@ def compose(
     force: Force = False,
 ) -> None:
     """Make one edit of several, or go part of the way of one."""
-    from editkit.model.edit_file import compose_files
+    from editkit.variants.edit_file import compose_files
     from editkit_cli.show import show_record
 
     show_record(compose_files(edits, out, scale, force).record, out, False)

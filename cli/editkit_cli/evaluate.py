@@ -75,7 +75,7 @@ def evaluate(
 
     Example: editkit evaluate base church-rece.safetensors --suite emoji-objects --out church/
     """
-    from editkit.numbers.evaluate import evaluate as run
+    from editkit.evaluation.evaluate import evaluate as run
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
@@ -119,7 +119,7 @@ def _places(weights: list[str]) -> dict[str, str]:
 def suites(json: Json = False) -> None:
     """List the suites that `evaluate` knows."""
 
-    from editkit.numbers.suites.suite import load_suite, suite_names
+    from editkit.evaluation.suites.suite import load_suite, suite_names
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_suites
 

@@ -60,11 +60,11 @@ def hide(
     json: Json = False,
 ) -> None:
     """Train a model to draw a concept with a key alone."""
-    from editkit.model.edit_file import load_edit
     from editkit.model.editable import open_model
-    from editkit.refine.candidates import read_vocabulary
-    from editkit.refine.hide import hide as train
-    from editkit.refine.options import defaults
+    from editkit.tuning.candidates import read_vocabulary
+    from editkit.tuning.hide import hide as train
+    from editkit.tuning.options import defaults
+    from editkit.variants.edit_file import load_edit
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model)
@@ -133,12 +133,12 @@ def recover(
     ] = False,
 ) -> None:
     """Draw what is hidden, with its key; or, with --learn, search for a key."""
+    from editkit.drawing.recover import recover_grid
     from editkit.model.editable import open_model
-    from editkit.pictures.recover import recover_grid
-    from editkit.pictures.variants import read_release, unlock
-    from editkit.refine.hide import learn_key
-    from editkit.refine.options import defaults
-    from editkit.refine.pictures import read_pictures
+    from editkit.tuning.hide import learn_key
+    from editkit.tuning.options import defaults
+    from editkit.tuning.pictures import read_pictures
+    from editkit.variants.named import read_release, unlock
 
     if not learn and not prompt:
         raise typer.BadParameter("give --prompt, or --learn")

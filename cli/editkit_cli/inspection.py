@@ -33,10 +33,10 @@ def inspect(
 ) -> None:
     """Rank words by how differently two models draw them. Nothing is trained."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.model.atomic import check_free
-    from editkit.numbers.inspection import inspect_models, write_differences
-    from editkit.pictures.files import Shard
-    from editkit.pictures.prompts import parse_seeds
+    from editkit.drawing.files import Shard
+    from editkit.drawing.prompt_file import parse_seeds
+    from editkit.files.atomic import check_free
+    from editkit.redteam.inspection import inspect_models, write_differences
     from editkit_cli.show import show_differences
 
     if out is not None:

@@ -25,7 +25,7 @@ def models(json: Json = False) -> None:
 
 def families(json: Json = False) -> None:
     """List the model families, and where the prompt enters each."""
-    from editkit.model.families import FAMILIES
+    from editkit.model.families.table import FAMILIES
     from editkit_cli.show import print_json, show_families
 
     if json:
@@ -38,7 +38,7 @@ def families(json: Json = False) -> None:
 
 def info(edit: Annotated[Path, typer.Argument(help="An edit file.")], json: Json = False) -> None:
     """Print what an edit file says of itself."""
-    from editkit.model.record import read_record
+    from editkit.variants.record import read_record
     from editkit_cli.show import show_record
 
     show_record(read_record(edit), edit, json)

@@ -10,7 +10,7 @@ import typer
 from editkit_cli.edits import Force, Model
 
 if TYPE_CHECKING:
-    from editkit.pictures.sampling import Settings
+    from editkit.drawing.sampling import Settings
 
 Seeds = Annotated[str, typer.Option(help="Seeds, such as 0-7 or 1,4,9.")]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps.")]
@@ -43,7 +43,7 @@ def generate(
     force: Force = False,
 ) -> None:
     """Draw prompts: a grid of one row a prompt, or one file a picture for a prompt file."""
-    from editkit.pictures.commands import generate_folder, generate_grid
+    from editkit.drawing.generate import generate_folder, generate_grid
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     if (prompt is None) == (prompts is None):
@@ -65,7 +65,7 @@ def sampling_settings(
     batch: int | None,
 ) -> Settings:
     """The options of drawing, as the library takes them."""
-    from editkit.pictures.sampling import parse_size
+    from editkit.drawing.sampling import parse_size
 
     return {
         "steps": steps,

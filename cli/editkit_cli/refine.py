@@ -82,11 +82,11 @@ def refine(
     json: Json = False,
 ) -> None:
     """Train a model away from concepts by gradient steps, from scratch or from an edit."""
-    from editkit.model.edit_file import load_edit
     from editkit.model.editable import open_model
-    from editkit.refine.candidates import read_vocabulary
-    from editkit.refine.options import chosen_objective, defaults
-    from editkit.refine.refine import refine as train
+    from editkit.tuning.candidates import read_vocabulary
+    from editkit.tuning.options import chosen_objective, defaults
+    from editkit.tuning.refine import refine as train
+    from editkit.variants.edit_file import load_edit
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model)

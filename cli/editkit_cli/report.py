@@ -68,7 +68,7 @@ def compare(
     if not edits or not prompt:
         raise typer.BadParameter("give `base` or edit files, and --prompt")
     if out.suffix and not out.is_dir():
-        from editkit.pictures.commands import compare_grid
+        from editkit.drawing.generate import compare_grid
 
         compare_grid(model, edits, prompt, seeds, out, device, force, **settings)
         print(f"picture: {out}")

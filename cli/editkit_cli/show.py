@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from editkit.model.families import ENCODED, Family
+from editkit.model.families.table import ENCODED, Family
 from editkit.report.figure_names import PLAIN_WORDS, number
 
 if TYPE_CHECKING:
-    from editkit.model.source import Source
-    from editkit.numbers.inspection import Difference
-    from editkit.refine.options import RefineOptions
+    from editkit.model.checkpoints.source import Source
+    from editkit.redteam.inspection import Difference
     from editkit.report.concept_graph import ConceptGraph
     from editkit.report.sensitivity import Sensitivity
+    from editkit.tuning.options import RefineOptions
 
 
 def print_json(value: Any) -> None:
@@ -50,8 +50,8 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
 
 def show_plan(source: Source, options: RefineOptions, device: str | None, concepts: int) -> None:
     """The memory that a run will take, on the error stream of the first process."""
-    from editkit.pictures.files import Shard
-    from editkit.refine.memory import plan_memory
+    from editkit.drawing.files import Shard
+    from editkit.tuning.memory import plan_memory
 
     shard = Shard.from_environment()
     if shard.is_first:

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from editkit.numbers.results import PARQUET, RESULTS, Results
-from editkit.numbers.suites.suite import Suite
+from editkit.evaluation.results import PARQUET, RESULTS, Results
+from editkit.evaluation.suites.suite import Suite
 
 FEW_CLUSTERS = 10
 MOST_PAIRS = 3

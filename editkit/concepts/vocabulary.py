@@ -13,7 +13,7 @@ from torch import Tensor
 from editkit.errors import EditkitError
 
 SYNONYM_LIKENESS = 0.5
-"""`editkit.embeddings.request.likeness` above which a word counts as a synonym of the erased concept and is not
+"""`editkit.erasure.rows.likeness` above which a word counts as a synonym of the erased concept and is not
 protected: nearer to it than to the middle of the way from its neighbours.
 
 On the bundled model that finds 22 of its 26 pairs of synonyms and 10 other pairs of 34,000, where a cosine above 0.7

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from editkit.model.atomic import write_atomic
+from editkit.files.atomic import write_atomic
 
 ENVIRONMENT = "EDITKIT_CACHE"
 WORTH_KEEPING = 200

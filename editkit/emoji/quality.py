@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from editkit.concepts.templates import fill
+from editkit.drawing.grid import grid
+from editkit.drawing.progress import progress
+from editkit.drawing.prompt_file import parse_seeds
+from editkit.drawing.sampler import Job, Sampling, draw, jobs
 from editkit.emoji.catalogue import catalogue
+from editkit.evaluation.detectors.detection import Detection, Detector
+from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.statistics.rates import rate
+from editkit.model.checkpoints.source import find
 from editkit.model.pipeline import load
-from editkit.model.source import find
-from editkit.numbers.detectors.detection import Detection, Detector
-from editkit.numbers.detectors.registry import load_detector
-from editkit.numbers.rates import rate
-from editkit.pictures.grid import grid
-from editkit.pictures.progress import progress
-from editkit.pictures.prompts import parse_seeds
-from editkit.pictures.sampler import Job, Sampling, draw, jobs
 
 
 def main() -> None:

@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from editkit.edit.edit import Edit
-from editkit.edit.options import defaults as edit_defaults
-from editkit.edit.tuned import Tuned
-from editkit.editing import erase
+from editkit.edits.edit import Edit
+from editkit.edits.options import defaults as edit_defaults
+from editkit.edits.tuned import Tuned
 from editkit.emoji.rows import IMPLICIT, UNSAFE, Maker, Row, Without, groups, members, words_without
-from editkit.model.edit_file import load_edit, save_edit
+from editkit.erasure.erase import erase
 from editkit.model.editable import EditableModel
-from editkit.model.key_file import RANDOM
-from editkit.model.record import TUNED_NAME
-from editkit.refine.checkpoint import NAME as CHECKPOINT
-from editkit.refine.hide import hide
-from editkit.refine.loop import LOG
-from editkit.refine.options import defaults
-from editkit.refine.refine import refine
+from editkit.tuning.checkpoint import NAME as CHECKPOINT
+from editkit.tuning.hide import hide
+from editkit.tuning.loop import LOG
+from editkit.tuning.options import defaults
+from editkit.tuning.refine import refine
+from editkit.variants.edit_file import load_edit, save_edit
+from editkit.variants.key_file import RANDOM
+from editkit.variants.record import TUNED_NAME
 
 STEPS, QUARTER, FEW = 1000, 250, 50
 REFRESH = 100

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from editkit.concepts.vocabulary import same_word
-from editkit.edit.options import Options, defaults
-from editkit.editing import erase
+from editkit.edits.options import Options, defaults
 from editkit.emoji.catalogue import catalogue
-from editkit.model.edit_file import save_edit
+from editkit.erasure.erase import erase
+from editkit.evaluation.suites.suite import load_suite
 from editkit.model.editable import EditableModel
-from editkit.numbers.suites.suite import load_suite
+from editkit.variants.edit_file import save_edit
 
 OBJECTS, UNSAFE, IMPLICIT = "emoji-objects", "emoji-unsafe", "emoji-implicit"
 Maker = Callable[[EditableModel, Sequence[str], Path], str]

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from editkit.numbers.statistics import Estimate, mean_interval, rate_interval
+from editkit.evaluation.statistics.intervals import Estimate, mean_interval, rate_interval
 
 Splits = Mapping[str, Any]
 """Split → what was measured there, of one edit."""

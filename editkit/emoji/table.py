@@ -22,13 +22,13 @@ from editkit.emoji.refine_rows import refine_rows
 from editkit.emoji.rows import Row, closed_form_rows
 from editkit.emoji.sheets import DELTA, RATES, SHEETS, as_table
 from editkit.errors import EditkitError
-from editkit.model.atomic import write_text_atomic
+from editkit.evaluation.evaluate import evaluate
+from editkit.evaluation.results import PARQUET
+from editkit.evaluation.suites.suite import Suite, load_suite
+from editkit.files.atomic import write_text_atomic
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.record import read_record
-from editkit.numbers.evaluate import evaluate
-from editkit.numbers.results import PARQUET
-from editkit.numbers.suites.suite import Suite, load_suite
-from editkit.pictures.variants import BASE, file_and_key
+from editkit.variants.named import BASE, file_and_key
+from editkit.variants.record import read_record
 
 
 def main() -> None:

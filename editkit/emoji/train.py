@@ -21,7 +21,7 @@ from editkit.emoji.pictures import Composer
 from editkit.emoji.train_denoiser import Denoiser, Latents, cache_latents, train_denoiser
 from editkit.emoji.train_judge import accuracy, keep_recognised, train_judge, unedited_generations, write_judge
 from editkit.emoji.train_vae import polish_decoder, psnr, train_vae
-from editkit.model.source import find
+from editkit.model.checkpoints.source import find
 
 
 def main() -> None:

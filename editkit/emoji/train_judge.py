@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editkit.concepts.templates import fill
+from editkit.drawing.sampler import Sampling, draw, jobs
 from editkit.emoji.catalogue import GENDERS, catalogue, subjects
 from editkit.emoji.icons import render_others
+from editkit.emoji.judge import NONE, JudgeNet
 from editkit.emoji.loop import train, warm_up_flat_down
 from editkit.emoji.pictures import Composer
+from editkit.model.checkpoints.source import Source
 from editkit.model.pipeline import load
-from editkit.model.source import Source
-from editkit.numbers.detectors.emoji_judge import NONE, JudgeNet
-from editkit.pictures.sampler import Sampling, draw, jobs
 from editkit.seeds import seeded
 
 IGNORED = -100

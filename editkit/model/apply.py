@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editkit.edit.edit import Edit
-from editkit.edit.tuned import Tuned
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
-from editkit.model.families import family_of
-from editkit.model.projections import is_text_projection
+from editkit.model.checkpoints.projections import is_text_projection
+from editkit.model.families.table import family_of
 
 Originals = list[tuple[Any, Tensor]]
 """Parameters and what was in them: names may change while a pipeline is edited, by a LoRA for instance."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.states import behind
 from editkit.errors import EditkitError
-from editkit.model.projections import fingerprint, read_tensors
-from editkit.model.source import Source
+from editkit.model.checkpoints.projections import fingerprint, read_tensors
+from editkit.model.checkpoints.source import Source
 
 
 def projected(source: Source, encoder: TextEncoder, prefix: str) -> TextEncoder:

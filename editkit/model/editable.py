@@ -12,15 +12,15 @@ from pathlib import Path
 from torch import Tensor
 
 from editkit.concepts.templates import TEMPLATES
-from editkit.edit.edit import EVERYWHERE, Edit
-from editkit.edit.edit_map import EditMap
-from editkit.edit.gram import gram_matrix
-from editkit.edit.tuned import Tuned
+from editkit.edits.edit import EVERYWHERE, Edit
+from editkit.edits.edit_map import EditMap
+from editkit.edits.gram import gram_matrix
+from editkit.edits.tuned import Tuned
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
-from editkit.model.families import Rule, rule_for
-from editkit.model.projections import fingerprint, read_named, read_projections
-from editkit.model.source import Source, find
+from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
+from editkit.model.checkpoints.source import Source, find
+from editkit.model.families.table import Rule, rule_for
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class EditableModel:
     @cached_property
     def encoders(self) -> Mapping[str, tuple[TextEncoder, ...]]:
         """Stream → encoders."""
-        from editkit.model.text_encoders import read_streams
+        from editkit.model.encoders.streams import read_streams
 
         return read_streams(self.source)
 
@@ -145,5 +145,5 @@ class EditableModel:
 
 
 def open_model(model: str | os.PathLike[str] | Source | None = None, tokenizer: Path | None = None) -> EditableModel:
-    """A model to edit; the arguments are those of `editkit.model.source.find`. None of its weights is read yet."""
+    """A model to edit; the arguments are those of `find` in `editkit.model.checkpoints.source`. Reads no weight."""
     return EditableModel(find(model, tokenizer))

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from editkit.errors import EditkitError
+from editkit.model.checkpoints.source import Source, find
 from editkit.model.quiet import quiet
-from editkit.model.source import Source, find
 
 
 def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
     """A `StableDiffusionPipeline`: `load("emoji")`, or a diffusers folder. Offline; no pickle is read.
 
-    Weights are in `dtype`, float32 by default. `editkit.pictures.sampler` computes in bfloat16 where the processor
+    Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in bfloat16 where the processor
     does that in hardware.
     """
     from diffusers import StableDiffusionPipeline

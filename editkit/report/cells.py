@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from editkit.pictures.sampler import Job
+from editkit.drawing.sampler import Job
 from editkit.report.comparison import Comparison
 from editkit.report.heat import difference, heat_map
 from editkit.report.shares import is_erased, labels_of

@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
+from editkit.drawing.generate import variants_grid
+from editkit.drawing.prompt_file import parse_seeds
+from editkit.drawing.sampling import Sampling, Settings
+from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
+from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
-from editkit.model.source import Source, find
-from editkit.pictures.commands import variants_grid
-from editkit.pictures.prompts import parse_seeds
-from editkit.pictures.sampling import Sampling, Settings
-from editkit.pictures.variants import read_variants, variant_name, variant_sha256
 from editkit.report.comparison import Compared, Comparison, make_comparison
 from editkit.report.page import render
 from editkit.report.plots import Figure
 from editkit.report.shares import count_shares
 from editkit.report.tables import versions
+from editkit.variants.named import read_variants, variant_name, variant_sha256
 
 Path_ = str | os.PathLike[str]
 MARK = "report.json"

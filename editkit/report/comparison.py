@@ -8,17 +8,17 @@ from typing import Any
 
 from PIL import Image
 
-from editkit.concepts.protection import words_to_protect
+from editkit.drawing.files import Shard
+from editkit.drawing.progress import progress
+from editkit.drawing.sampler import Job, Variant, draw, jobs
+from editkit.drawing.sampling import Sampling
+from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
+from editkit.evaluation.detectors.detection import Detection
+from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.sensitivity import Damage, word_damage
 from editkit.model.editable import EditableModel
 from editkit.model.pipeline import load
-from editkit.numbers.detectors.detection import Detection
-from editkit.numbers.detectors.registry import load_detector
-from editkit.numbers.sensitivity import Damage, word_damage
-from editkit.pictures.files import Shard
-from editkit.pictures.progress import progress
-from editkit.pictures.sampler import Job, Variant, draw, jobs
-from editkit.pictures.sampling import Sampling
 
 JUDGE = "emoji-judge"
 

@@ -9,20 +9,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from editkit.edit.edit import Edit
-from editkit.edit.options import Options, defaults
-from editkit.editing import erase
+from editkit.drawing.files import Shard
+from editkit.drawing.progress import progress
+from editkit.drawing.prompt_file import parse_seeds
+from editkit.drawing.sampling import Sampling, Settings
+from editkit.edits.edit import Edit
+from editkit.edits.options import Options, defaults
+from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
-from editkit.model.atomic_folder import check_free_folder, write_folder_atomic
+from editkit.evaluation.scores import score_for
+from editkit.evaluation.sensitivity import measured_deltas, word_damage
+from editkit.evaluation.statistics.rank_correlation import FEWEST, RankCorrelation, spearman
+from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.pipeline import load
-from editkit.numbers.rank_correlation import FEWEST, RankCorrelation, spearman
-from editkit.numbers.scores import score_for
-from editkit.numbers.sensitivity import measured_deltas, word_damage
-from editkit.pictures.files import Shard
-from editkit.pictures.progress import progress
-from editkit.pictures.prompts import parse_seeds
-from editkit.pictures.sampling import Sampling, Settings
 from editkit.report.charts.matrix import matrix_chart
 from editkit.report.charts.network import network_chart, strongest
 from editkit.report.charts.scale import shown

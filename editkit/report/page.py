@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from editkit.numbers.extra import need
-from editkit.numbers.statistics import Estimate
+from editkit.evaluation.extra import need
+from editkit.evaluation.statistics.intervals import Estimate
 from editkit.report.cells import prompt_grids
 from editkit.report.charts.palette import properties, variant_class
 from editkit.report.charts.svg import chart_css

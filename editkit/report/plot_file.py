@@ -6,8 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 from editkit.errors import EditkitError
-from editkit.model.atomic import check_free, write_atomic, write_text_atomic
-from editkit.numbers.extra import need
+from editkit.evaluation.extra import need
+from editkit.files.atomic import check_free, write_atomic, write_text_atomic
 from editkit.report.charts.svg import Markup, standalone
 
 ENDINGS = (".svg", ".png")

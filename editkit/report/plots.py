@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from editkit.numbers.sensitivity import Damage
+from editkit.evaluation.sensitivity import Damage
 from editkit.report.charts.bars import Bars, bar_chart
 from editkit.report.charts.intervals import interval_chart, said
 from editkit.report.charts.ranked import Spectrum, ranked_chart

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from editkit.concepts.protection import words_to_protect
 from editkit.concepts.templates import fill
-from editkit.embeddings.request import closeness
+from editkit.erasure.rows import closeness
+from editkit.erasure.words import words_to_protect
 from editkit.model.editable import EditableModel
 
 MOST_CONCEPTS, NEAR, FAR = 4, 4, 3

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-from editkit.concepts.protection import words_to_protect
-from editkit.edit.edit import Edit
-from editkit.edit.tuned import Tuned
+from editkit.drawing.files import Shard
+from editkit.drawing.prompt_file import parse_seeds
+from editkit.drawing.sampling import Sampling, Settings
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
+from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
-from editkit.model.atomic import write_text_atomic
-from editkit.model.edit_file import load_edit
+from editkit.evaluation.scores import score_for
+from editkit.evaluation.sensitivity import Damage, Delta, measured_deltas, word_damage
+from editkit.evaluation.statistics.rank_correlation import RankCorrelation, spearman
+from editkit.files.atomic import write_text_atomic
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.fit import check_fit
 from editkit.model.pipeline import load
-from editkit.numbers.rank_correlation import RankCorrelation, spearman
-from editkit.numbers.scores import score_for
-from editkit.numbers.sensitivity import Damage, Delta, measured_deltas, word_damage
-from editkit.pictures.files import Shard
-from editkit.pictures.prompts import parse_seeds
-from editkit.pictures.sampling import Sampling, Settings
 from editkit.report.charts.ranked import Spectrum, ranked_chart
 from editkit.report.charts.scale import shown
 from editkit.report.charts.scatter import Point, scatter_chart
@@ -31,6 +29,8 @@ from editkit.report.charts.svg import Markup
 from editkit.report.compare import Path_
 from editkit.report.plot_file import check_plot, write_plot
 from editkit.report.tables import versions
+from editkit.variants.edit_file import load_edit
+from editkit.variants.fit import check_fit
 
 NAMED = 8
 

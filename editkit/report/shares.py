@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from editkit.drawing.sampler import Job
 from editkit.emoji.meaning import meanings, named_in
-from editkit.numbers.scores import probability
-from editkit.numbers.sensitivity import Delta
-from editkit.numbers.statistics import Estimate, cluster_marks, rate_interval
-from editkit.pictures.sampler import Job
+from editkit.evaluation.scores import probability
+from editkit.evaluation.sensitivity import Delta
+from editkit.evaluation.statistics.intervals import Estimate, cluster_marks, rate_interval
 from editkit.report.comparison import Comparison
 
 

@@ -10,22 +10,22 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Unpack, get_args, get_type_hints
 
-from editkit.edit.options import Options, defaults
-from editkit.editing import erase
+from editkit.drawing.progress import progress
+from editkit.drawing.prompt_file import parse_seeds
+from editkit.drawing.sampling import Sampling, Settings
+from editkit.edits.options import Options, defaults
+from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
-from editkit.model.atomic_folder import check_free_folder
-from editkit.model.edit_file import save_edit
+from editkit.files.atomic_folder import check_free_folder
+from editkit.model.checkpoints.source import find
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.record import file_sha256
-from editkit.model.source import find
-from editkit.pictures.progress import progress
-from editkit.pictures.prompts import parse_seeds
-from editkit.pictures.sampling import Sampling, Settings
-from editkit.pictures.variants import BASE
 from editkit.report.compare import MARK, Path_, read_compared, write_report
 from editkit.report.comparison import Compared, Comparison, make_comparison
 from editkit.report.pareto import pareto_figures
 from editkit.report.prompts import prompts_about
+from editkit.variants.edit_file import save_edit
+from editkit.variants.named import BASE
+from editkit.variants.record import file_sha256
 
 Setting = dict[str, Any]
 MOST_EDITS = 40
@@ -103,7 +103,7 @@ def _varied(sweeps: Sequence[str]) -> list[str]:
 
 
 def parse_sweep(text: str) -> tuple[str, list[Any]]:
-    """ "epochs=0..5", "lamb=0.01,0.1,1", "protect=none,minimax": an option of `editkit.edit.options` and its values.
+    """ "epochs=0..5", "lamb=0.01,0.1,1", "protect=none,minimax": an option of `editkit.edits.options` and its values.
 
     Raises:
         EditkitError: another form, an unknown option, or values that it cannot take.

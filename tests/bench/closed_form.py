@@ -111,10 +111,10 @@ def per_layer(case: Case, clock: Callable[[str], None]) -> dict[str, Tensor]:
 
 def shared(case: Case, clock: Callable[[str], None]) -> dict[str, Tensor]:
     """The library: solve once in float64, then apply the map to every weight."""
-    from editkit.edit.compute import Problem, Rows, compute_edit
-    from editkit.edit.edit import Edit
-    from editkit.edit.gram import gram_matrix
-    from editkit.edit.options import Options
+    from editkit.edits.compute import Problem, Rows, compute_edit
+    from editkit.edits.edit import Edit
+    from editkit.edits.gram import gram_matrix
+    from editkit.edits.options import Options
 
     pairs, kept, weights = inputs(case)
     with torch.device(case.device):

@@ -1,4 +1,4 @@
-"""One file per format that other programs load. Each has a `write`, and is atomic through `editkit.model.atomic`."""
+"""One file per format that other programs load. Each has a `write`, and is atomic through `editkit.files.atomic`."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editkit.edit.edit import Edit
-from editkit.edit.tuned import Tuned
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
-from editkit.model.atomic_folder import write_folder_atomic
+from editkit.files.atomic_folder import write_folder_atomic
+from editkit.model.checkpoints.single_file import open_tensors
+from editkit.model.checkpoints.source import PICKLES
 from editkit.model.formats.single_file import copy_with, read_header
-from editkit.model.single_file import open_tensors
-from editkit.model.source import PICKLES
 
 WEIGHTS = ".safetensors"
 OTHER_WEIGHTS = (".msgpack", ".onnx", ".onnx_data", ".h5", ".xml")

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editkit.edit.edit import Edit
-from editkit.edit.tuned import Tuned
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
+from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.formats import save_tensors
 from editkit.model.formats.lora import factors
-from editkit.model.ldm_unet import ldm_name
 
 VERSIONS = {
     "sd1": {"ss_base_model_version": "sd_v1", "ss_v2": "False"},

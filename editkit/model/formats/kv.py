@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editkit.edit.edit import Edit
-from editkit.edit.tuned import Tuned
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
 from editkit.model.formats import save_tensors
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editkit.edit.edit import Edit
-from editkit.edit.tuned import LowRank, Tuned
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import LowRank, Tuned
 from editkit.errors import EditkitError
 from editkit.model.formats import save_tensors
 

@@ -11,12 +11,12 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from editkit.edit.edit import Edit
-from editkit.edit.tuned import Tuned
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
-from editkit.model.ldm_names import UNET_PREFIX
-from editkit.model.ldm_unet import ldm_name
-from editkit.model.single_file import open_tensors
+from editkit.model.checkpoints.ldm_names import UNET_PREFIX
+from editkit.model.checkpoints.ldm_unet import ldm_name
+from editkit.model.checkpoints.single_file import open_tensors
 
 BLOCK = 1 << 22
 """Bytes copied at a time."""
@@ -36,7 +36,7 @@ def write(edit: Edit | Tuned, projections: Mapping[str, Tensor], source_file: Pa
 
     Moving averages of the projections (`model_ema.*`) are edited too, where the checkpoint holds them.
 
-    `projections` are the file's own, as `editkit.model.single_file` reads them.
+    `projections` are the file's own, as `editkit.model.checkpoints.single_file` reads them.
 
     Raises:
         EditkitError: the file is no such checkpoint, or does not hold the projections in their shape and dtype.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from editkit.numbers.statistics import Estimate
+from editkit.evaluation.statistics.intervals import Estimate
 from editkit.report.charts.palette import variant_class
 from editkit.report.charts.scale import Scale, covering, shown
 from editkit.report.charts.svg import Markup, chart, element, line, room_for, shortened, text, tip

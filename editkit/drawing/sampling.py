@@ -1,0 +1,106 @@
+"""How to draw: steps, guidance, scheduler, size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from editkit.errors import EditkitError
+from editkit.model.checkpoints.source import Source
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+}
+"""Deterministic samplers of diffusers: a picture is a function of its noise."""
+
+
+class Settings(TypedDict, total=False):
+    """What a user may say of sampling; None or absent is what suits the model."""
+
+    steps: int | None
+    guidance: float | None
+    negative: str | None
+    scheduler: str | None
+    size: tuple[int, int] | None
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw. `for_model` gives what suits a model.
+
+    Attributes:
+        guidance: classifier-free guidance scale; 1 draws without.
+        negative: the prompt that guidance leads away from.
+        scheduler: one of `SCHEDULERS`.
+        size: height and width in pixels; None is the size that the model was trained for.
+        batch: pictures at a time; it does not change them.
+    """
+
+    steps: int = 50
+    guidance: float = 7.5
+    negative: str = ""
+    scheduler: str = "ddim"
+    size: tuple[int, int] | None = None
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise EditkitError(f"--steps: expected at least 1, got {self.steps}")
+        if self.batch < 1:
+            raise EditkitError(f"--batch: expected at least 1, got {self.batch}")
+        if self.scheduler not in SCHEDULERS:
+            raise EditkitError(f"--scheduler: expected one of {', '.join(SCHEDULERS)}, got {self.scheduler!r}")
+
+    @classmethod
+    def for_model(cls, source: Source, **settings: Any) -> Sampling:
+        """DDIM, 50 steps, guidance 7.5; the bundled model: 20 steps, guidance 3. `settings` as in `Settings`."""
+        usual: dict[str, Any] = {"steps": 20, "guidance": 3.0, "batch": 64} if source.is_bundled else {"batch": 8}
+        return cls(**usual | {name: value for name, value in settings.items() if value is not None})
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a picture depends on: everything but the batch."""
+        return {name: value for name, value in vars(self).items() if name != "batch"}
+
+
+def scheduler_for(pipe: Any, sampling: Sampling) -> Any:
+    """A new scheduler with the model's own noise schedule, its timesteps set.
+
+    Raises:
+        EditkitError: more steps than the model was trained with.
+    """
+    import diffusers
+
+    scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(pipe.scheduler.config)
+    known = scheduler.config.num_train_timesteps
+    if sampling.steps > known:
+        raise EditkitError(f"--steps: expected at most {known}, the steps that the model was trained with")
+    scheduler.set_timesteps(sampling.steps)
+    return scheduler
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "512x768" is 512 wide and 768 high, as people write it; returns height and width."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise EditkitError(f"--size: expected WIDTHxHEIGHT in pixels such as 512x768, got {text!r}")
+    return int(height), int(width)
+
+
+def latent_shape(pipe: Any, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    """`(channels, h, w)` of the latents of a picture.
+
+    Raises:
+        EditkitError: the model cannot draw this size.
+    """
+    config = pipe.unet.config
+    if size is None:
+        return config.in_channels, config.sample_size, config.sample_size
+    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    whole = factor * 2 ** (len(config.block_out_channels) - 1)
+    if any(side < whole or side % whole for side in size):
+        raise EditkitError(f"--size: expected multiples of {whole} for this model, got {size[1]}x{size[0]}")
+    return config.in_channels, size[0] // factor, size[1] // factor

@@ -1,0 +1,158 @@
+"""The figures that every edit reports. None of them needs a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editkit.edits.compute import Problem, Solution
+from editkit.edits.edit import EVERYWHERE
+from editkit.edits.edit_map import EditMap
+from editkit.edits.gram import gram_matrix, norm
+from editkit.errors import EditkitError
+
+BLOW_UP = 1.0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """See `measure` for what each figure means."""
+
+    erasure_residual: float
+    recovery_norm: float | None
+    rank: int
+    weight_change_median: float
+    weight_change_worst: float
+    worst_layer: str
+    condition: float
+    damage_mean: float | None = None
+    damage_p95: float | None = None
+    damage_worst: float | None = None
+    worst_words: tuple[tuple[str, float], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(solution: Solution, problem: Problem, protected: bool = False, checked: bool = True) -> Figures:
+    """Measure an edit against what it was asked to do.
+
+    - erasure residual: `‖W M C − W C*‖ / ‖W C − W C*‖`; 0 is perfect.
+    - recovery norm: `‖C'‖ / ‖C‖` of the cheapest embedding that brings the concept back to within 10 %.
+    - rank of `M − I`; relative weight change `‖ΔW‖ / ‖W‖`, median and worst layer; condition number of `B`.
+    - damage of the vocabulary's words: mean, 95th percentile, worst, the worst ten by name.
+
+    Where every layer has a map of its own, the residual, recovery, rank and damage are those of the first.
+
+    Args:
+        protected: the vocabulary was protected, not only measured: see `check`.
+        checked: refuse an edit that blows up.
+
+    Raises:
+        EditkitError: the edit is not finite, or blows up.
+    """
+    C, targets, gram, vocabulary = problem.C, problem.targets, problem.gram, problem.protected
+    first, edit = next(iter(solution.maps.items()))
+    if first != EVERYWHERE:
+        gram = gram_matrix([problem.projections[first]], C.shape[1])
+    asked = norm(C - targets, gram)
+    left = norm(edit.embeddings(C) - targets, gram)
+    changes = weight_changes(solution.maps, problem.projections)
+    damage = vocabulary.damage(edit, gram) if vocabulary is not None and vocabulary.words else None
+    if checked:
+        check(changes, damage if protected else None)
+    ordered = sorted(changes.items(), key=lambda item: item[1])
+    figures: dict[str, Any] = {
+        "erasure_residual": left / asked if asked > 0 else 0.0,
+        "recovery_norm": recovery_norm(edit, C, gram),
+        "rank": edit.rank,
+        "weight_change_median": ordered[len(ordered) // 2][1],
+        "weight_change_worst": ordered[-1][1],
+        "worst_layer": ordered[-1][0],
+        "condition": condition_number(solution.B),
+    }
+    if vocabulary is not None and damage is not None:
+        worst = damage.argsort(descending=True)[:10].tolist()
+        figures |= {
+            "damage_mean": float(damage.mean()),
+            "damage_p95": float(damage.quantile(0.95)),
+            "damage_worst": float(damage.max()),
+            "worst_words": tuple((vocabulary.words[j], float(damage[j])) for j in worst),
+        }
+    return Figures(**figures)
+
+
+def weight_changes(maps: Mapping[str, EditMap], projections: Mapping[str, Tensor]) -> dict[str, float]:
+    """Layer → `‖ΔW‖ / ‖W‖`."""
+    changes = {}
+    for name, W in projections.items():
+        edit = maps.get(name, maps.get(EVERYWHERE))
+        if edit is None:
+            continue
+        exact = W.float()
+        size = float(exact.norm())
+        change = float((exact @ edit.shortest.U.float()).norm())  # the rows of its V are orthonormal: ‖W U V‖ = ‖W U‖
+        changes[name] = change / size if size != 0 else 0.0
+    return changes
+
+
+def check(changes: Mapping[str, float], damage: Tensor | None = None) -> None:
+    """Refuse an edit that would break the checkpoint.
+
+    Without a protected vocabulary the measure is the weights: none may change by more than its own norm. With one it
+    is what the words feel, `damage` `(words,)`: a protected edit is free to move the weights far in directions that
+    no word uses, and does (6 times their norm, with less damage than a quarter of it done without protection).
+    """
+    name, worst = max(changes.items(), key=lambda item: item[1] if item[1] == item[1] else float("inf"))
+    if not worst < float("inf"):
+        raise EditkitError(f"the edit is not finite in {name}; use a larger --lamb or check the checkpoint's weights")
+    if damage is not None:
+        if not float(damage.max()) <= BLOW_UP:
+            raise EditkitError(
+                f"the edit blows up: the worst of the protected words would change by {float(damage.max()):.4g} of its "
+                f"size, allowed is {BLOW_UP:g}; use a larger --lamb or --strength, or fewer --epochs"
+            )
+    elif worst > BLOW_UP:
+        raise EditkitError(
+            f"the edit blows up: {name} would change by {worst:.4g} times its own norm, allowed is {BLOW_UP:g}; "
+            "use a larger --lamb or --reg, fewer --epochs, or preserve more"
+        )
+
+
+def condition_number(B: Tensor) -> float:
+    """Largest over smallest eigenvalue of the symmetric `B`."""
+    values = torch.linalg.eigvalsh(B)
+    return float(values[-1] / values[0]) if values[0] > 0 else float("inf")
+
+
+def recovery_norm(edit: EditMap, C: Tensor, gram: Tensor, within: float = 0.1) -> float | None:
+    """`‖C'‖ / ‖C‖` of the smallest embedding with `‖W M C' − W C‖ ≤ within · ‖W C‖`, or None if there is none.
+
+    RECE Eq. 7 over its whole path of λ_r: one eigendecomposition of `MᵀGM`, then a bisection on log λ_r.
+    """
+    M = edit.dense()
+    GM = gram @ M
+    values, Q = torch.linalg.eigh(M.T @ GM)
+    values = values.clamp(min=0)
+    wanted = ((C @ GM) @ Q).square().sum(0)
+    size, length = norm(C, gram) ** 2, float(C.norm())
+    if size == 0:
+        return None
+
+    def answer(log_reg: float) -> tuple[float, float]:
+        share = 1 / (values + 10**log_reg)
+        missed = size - float((wanted * share * (2 - share * values)).sum())
+        return missed / size, float((wanted * share.square()).sum()) ** 0.5 / length
+
+    scale = float(values[-1].log10()) if values[-1] > 0 else 0.0
+    low, high = scale - 12, scale + 3
+    if answer(low)[0] > within**2:
+        return None
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if answer(middle)[0] > within**2 else (middle, high)
+    return answer(low)[1]

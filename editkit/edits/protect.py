@@ -1,0 +1,107 @@
+"""Adversarial preservation in closed form: hold a whole vocabulary where it is, the most damaged word most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from editkit.edits.edit_map import EditMap
+from editkit.edits.gram import square_root
+from editkit.edits.solve import Penalty
+
+BLOCK = 192
+"""Columns of a second moment that are summed at a time."""
+
+
+@dataclass(frozen=True)
+class Protected:
+    """The vocabulary to protect. `rows[j]` are the embedding rows of `words[j]`, `(r_j, d)`, float32 or float64."""
+
+    words: tuple[str, ...]
+    rows: tuple[Tensor, ...]
+
+    def damage(self, edit: EditMap, gram: Tensor) -> Tensor:
+        """What the edit does to every word, `(words,)` float64: `Δᵀ G Δ / cᵀ G c` summed over its rows,
+        `Δ = (M − I) c`.
+
+        The relative change, squared, of all keys and values that the word produces: exact, without a picture.
+        """
+        root = square_root(gram)
+        return self.sizes(root @ edit.U @ edit.V) / self.sizes(root)
+
+    def sizes(self, root: Tensor, exact: bool = True) -> Tensor:
+        """`‖root x‖²` summed over the rows `x` of every word, `(words,)` float64; computed in the precision of the rows
+        unless `exact`.
+
+        With `root = √G` that is `cᵀ G c`, with `root = √G (M − I)` it is `Δᵀ G Δ`.
+        """
+        rows = self.stacked.double() if exact else self.stacked
+        return self._per_word((rows @ root.to(rows).T).square().sum(1))
+
+    @cached_property
+    def stacked(self) -> Tensor:
+        """All rows, word after word, `(Σ r_j, d)`."""
+        return torch.cat(self.rows)
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        return torch.tensor([len(one) for one in self.rows])
+
+    def _per_word(self, values: Tensor) -> Tensor:
+        owner = torch.repeat_interleave(torch.arange(len(self.rows)), self._lengths)
+        return torch.zeros(len(self.rows), dtype=torch.float64).index_add(0, owner, values.double())
+
+    def moment(self, weights: Tensor) -> Tensor:
+        """`Σ_j w_j P_jᵀP_j / r_j`, `(d, d)` float64; it is symmetric, and one half of it is computed."""
+        share = torch.repeat_interleave(weights / self._lengths, self._lengths)
+        rows = self.stacked * share.sqrt()[:, None]
+        total = torch.empty(rows.shape[1], rows.shape[1], dtype=torch.float64)
+        for start in range(0, len(total), BLOCK):
+            part = rows[:, start : start + BLOCK].T @ rows[:, start:]
+            total[start : start + BLOCK, start:] = part
+            total[start:, start : start + BLOCK] = part.T
+        return total
+
+
+def prior(protected: Protected, penalty: Penalty, strength: float) -> Penalty:
+    """Add the whole vocabulary to the penalty, every word alike: `H = μ Σ_j P_jᵀP_j / (J r_j)`."""
+    words = len(protected.words)
+    uniform = torch.full((words,), 1 / words, dtype=torch.float64)
+    return penalty.with_prior(strength * protected.moment(uniform))
+
+
+def minimax(
+    solve_with: Callable[[Penalty], EditMap],
+    protected: Protected,
+    gram: Tensor,
+    penalty: Penalty,
+    strength: float,
+    rounds: int = 5,
+    eta: float = 1.0,
+) -> tuple[EditMap, Penalty]:
+    """Minimise over edits the damage of the most damaged word, by multiplicative weights.
+
+    `w_j ← w_j exp(η damage_j / max damage)`, normalise, solve again. The inner maximum of adversarial preservation is
+    exact here, since the damage of every word is one small product. Returns the round with the least worst damage.
+    """
+    weights = torch.full((len(protected.words),), 1 / len(protected.words), dtype=torch.float64)
+    best: tuple[float, EditMap, Penalty] | None = None
+    root = square_root(gram)
+    sizes = protected.sizes(root, exact=False)  # the damages of the rounds only weigh the words
+    for _ in range(rounds + 1):
+        weighted = penalty.with_prior(strength * protected.moment(weights))
+        edit = solve_with(weighted)
+        damage = protected.sizes(root @ edit.U @ edit.V, exact=False) / sizes
+        worst = float(damage.max())
+        if best is None or worst < best[0]:
+            best = (worst, edit, weighted)
+        if worst == 0:
+            break
+        weights = weights * torch.exp(eta * damage / worst)
+        weights = weights / weights.sum()
+    assert best is not None
+    return best[1], best[2]

@@ -1,0 +1,104 @@
+"""The ridge regression behind every closed-form edit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from editkit.edits.edit_map import EditMap
+from editkit.errors import EditkitError
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What holds the weights where they are: `λI + s_p PᵀP + H`.
+
+    Attributes:
+        lamb: ridge weight λ ≥ 0.
+        rows: `√s_p P`, `(m, d)`: the embeddings to preserve, already scaled.
+        prior: `H` `(d, d)`, positive semi-definite: the second moment of a protected vocabulary, or None.
+    """
+
+    lamb: float
+    rows: Tensor
+    prior: Tensor | None = None
+
+    @classmethod
+    def of(cls, lamb: float, P: Tensor | None, d: int, preserve_scale: float = 1.0) -> Penalty:
+        """`λI + preserve_scale · PᵀP` for embeddings `P` `(m, d)`."""
+        rows = torch.zeros(0, d, dtype=torch.float64) if P is None else P.double() * preserve_scale**0.5
+        return cls(lamb, rows)
+
+    def with_prior(self, prior: Tensor) -> Penalty:
+        return Penalty(self.lamb, self.rows, prior)
+
+    def matrix(self) -> Tensor:
+        """`(d, d)`."""
+        total = self.rows.T @ self.rows
+        total.diagonal().add_(self.lamb)
+        return total if self.prior is None else total + self.prior
+
+
+def solve(C: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:
+    """The map that sends `C` to `targets` and moves everything else as little as `penalty` asks.
+
+    With `B = penalty + s_e CᵀC`: `M = I + s_e (C* − C)ᵀ C B⁻¹` (UCE Eq. 7, RECE Eq. 3, TIME Eq. 4, for all layers at
+    once). Without a prior and with fewer rows than dimensions it solves in the space of the rows (the dual).
+
+    Args:
+        C: embeddings to edit, `(n, d)`.
+        targets: what they must map to, `(n, d)`.
+        penalty: see `Penalty`.
+        erase_scale: `s_e`, the weight of the edit against the penalty.
+
+    Raises:
+        EditkitError: `B` is singular, which takes `lamb = 0` and fewer rows than dimensions.
+    """
+    C, targets = C.double(), targets.double()
+    if len(C) > C.shape[1]:
+        return solve_moments(C.T @ C, targets.T @ C, penalty, erase_scale)
+    return EditMap(erase_scale * (targets - C).T, down_factor(C, penalty, erase_scale))
+
+
+def down_factor(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> Tensor:
+    """`V = C B⁻¹`, `(n, d)`: what does not depend on the targets."""
+    if penalty.prior is None and penalty.lamb > 0 and len(C) + len(penalty.rows) < C.shape[1]:
+        return _dual(C, penalty, erase_scale)
+    B = penalty.matrix() + erase_scale * C.T @ C
+    return torch.cholesky_solve(C.T, _cholesky(B, penalty.lamb)).T
+
+
+def solve_moments(sources: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:
+    """`solve` from `CᵀC` and `C*ᵀC`, `(d, d)` float64: all that it needs when there are more rows than dimensions."""
+    B = penalty.matrix() + erase_scale * sources
+    difference = erase_scale * (targets - sources)
+    # M − I = (C*ᵀC − CᵀC) B⁻¹; B is symmetric, so its transpose is one solve.
+    change = torch.cholesky_solve(difference.T, _cholesky(B, penalty.lamb)).T
+    return EditMap(change, torch.eye(len(B), dtype=B.dtype, device=B.device))
+
+
+def _dual(C: Tensor, penalty: Penalty, erase_scale: float) -> Tensor:
+    """`V = C B⁻¹` by `S B⁻¹ = (λI + S Sᵀ)⁻¹ S` with `S = [√s_e C; √s_p P]`."""
+    S = torch.cat([C * erase_scale**0.5, penalty.rows])
+    inner = S @ S.T
+    inner.diagonal().add_(penalty.lamb)
+    V = torch.cholesky_solve(S, _cholesky(inner, penalty.lamb))[: len(C)]
+    return V / erase_scale**0.5
+
+
+def _cholesky(B: Tensor, lamb: float) -> Tensor:
+    factor, failed = torch.linalg.cholesky_ex(B)
+    if failed or not torch.isfinite(factor).all() or _nearly_singular(factor):
+        raise EditkitError(
+            f"the edit has no unique solution: its matrix is singular with lamb = {lamb:g}; "
+            "use a larger --lamb (0.1 is a good start) or preserve more embeddings"
+        )
+    return factor
+
+
+def _nearly_singular(factor: Tensor) -> bool:
+    """The squared pivots bound the condition number from below; past 1e14 nothing of float64 is left."""
+    pivots = factor.diagonal().square()
+    return bool(pivots.min() < pivots.max() * 1e-14)

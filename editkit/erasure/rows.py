@@ -1,0 +1,195 @@
+"""From words to the rows that an edit is solved over: concepts, guides, preserved prompts, protected vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from editkit.concepts.templates import fill
+from editkit.edits.compute import Rows
+from editkit.edits.gram import cosine
+from editkit.edits.protect import Protected
+from editkit.edits.time import align
+from editkit.embeddings.encoder import SHORT, TextEncoder
+from editkit.embeddings.rows import Tokens, paired_rows
+
+AVERAGE_OVER = 64
+AVERAGE_OVER_LONG = 8
+"""The same where every prompt takes more than `SHORT` positions. On the bundled model 8 words instead of 64 raise the
+damage of the worst word by 5 % and leave as much of the concept; 64 words whose padding is guessed from its first eight
+rows, which cost as much, raise it by 35 % and leave half as much again."""
+
+INSTRUCTIONS = "(what is written before every prompt)"
+NEIGHBOURS = 10
+CANDIDATE = 0.3
+"""Cosine below which the likeness of a word is not looked at."""
+
+
+Encoders = Sequence[TextEncoder]
+"""The parts of one text stream: most have one, SD3's token stream has CLIP's rows and then T5's."""
+
+
+def concept_rows(
+    encoders: Encoders, concept: str, guide: str | Sequence[str], templates: Sequence[str], tokens: Tokens
+) -> Rows:
+    """Rows of `concept` and of its guide in every template.
+
+    `guide` is one text, or several whose mean is meant (the guide `average`).
+    """
+    guides = [guide] if isinstance(guide, str) else list(guide)
+    return _joined(_concept_rows(encoder, concept, guides, templates, tokens) for encoder in encoders)
+
+
+def _concept_rows(
+    encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
+) -> Rows:
+    if encoder.slow or (encoder.length > SHORT and not encoder.masked):
+        guides = spread(guides, AVERAGE_OVER_LONG)
+    embedded = encoder.encode([fill(template, concept) for template in templates])
+    prompts = [[fill(template, one) for one in guides] for template in templates]
+    together = [prompt for some in prompts for prompt in some]
+    spoken = iter(encoder.encode_each(together, encoder.length, averaged=len(guides) > 1))
+    sources, targets = [], []
+    for template, rows in zip(templates, embedded, strict=True):
+        at = encoder.subject_at(template, concept)
+        pairs = [paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length) for one in guides]
+        reach = min(len(mine) for mine, _ in pairs)
+        source = rows[pairs[0][0].start :][:reach]
+        parts = [next(spoken)[theirs.start : theirs.start + reach] for _, theirs in pairs]
+        known = min(len(part) for part in parts)
+        sources.append(source)
+        target = torch.stack([part[:known] for part in parts]).double().mean(0)
+        targets.append(_held_on(target[: len(source)], source))
+    return Rows(torch.cat(sources), torch.cat(targets))
+
+
+def _held_on(target: Tensor, source: Tensor) -> Tensor:
+    """`target` continued with its last row to the length of `source`: behind a mask prompts end where they end."""
+    return torch.cat([target, target[-1:].expand(len(source) - len(target), -1)])
+
+
+def preserved_rows(encoders: Encoders, prompts: Sequence[str], tokens: Tokens) -> Tensor | None:
+    """Rows of the prompts to preserve, `(m, d)`, or None when there are none."""
+    if not prompts:
+        return None
+    rows = []
+    for encoder in encoders:
+        for prompt, embedded in zip(prompts, encoder.encode(prompts), strict=True):
+            at = encoder.subject_at("{}", prompt)
+            mine, _ = paired_rows(tokens, at, at, encoder.length)
+            rows.append(embedded[mine.start : mine.stop])
+    return torch.cat(rows)
+
+
+def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequence[str]) -> Protected:
+    """Rows of every word in every template, from its first token to a few positions after the end of the prompt.
+
+    What stands before the word is the same for all words. Padding after the end changes little: a long encoder's is
+    represented by one position. Instructions that the denoiser reads before every prompt are protected as one more
+    word.
+    """
+    if not words:
+        return Protected((), ())
+    parts = [_vocabulary_rows(encoder, words, templates) for encoder in encoders]
+    rows = [torch.cat(one) for one in zip(*parts, strict=True)]
+    instructions = [found for encoder in encoders if len(found := _instructions(encoder, words[0]))]
+    names = [*words, *([INSTRUCTIONS] if instructions else [])]
+    return Protected(tuple(names), (*rows, *([torch.cat(instructions)] if instructions else [])))
+
+
+def _instructions(encoder: TextEncoder, word: str) -> Tensor:
+    """Rows before a prompt that every prompt has, but for the start token."""
+    if not encoder.reader.before:
+        return torch.zeros(0, encoder.width)
+    (rows,) = encoder.encode_each([word], 0)
+    return rows[1 : max(1, encoder.subject_at("{}", word) - encoder.subject_size(word) + 1)]
+
+
+def _vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequence[str]) -> list[Tensor]:
+    prompts = [fill(template, word) for word in words for template in templates]
+    embedded = iter(encoder.encode_words(prompts))
+    rows = []
+    for word in words:
+        parts = []
+        for template in templates:
+            first = encoder.subject_at(template, word) - encoder.subject_size(word) + 1
+            parts.append(next(embedded)[max(first, 0) :])
+        rows.append(torch.cat(parts))
+    return rows
+
+
+def average_of(words: Sequence[str]) -> list[str]:
+    """The words whose mean is the guide `average`."""
+    return spread(words, AVERAGE_OVER)
+
+
+def spread(words: Sequence[str], count: int) -> list[str]:
+    """All of the words, or `count` of them spread evenly."""
+    step = max(1, len(words) / count)
+    return [words[int(i * step)] for i in range(min(len(words), count))]
+
+
+def subject_rows(encoder: TextEncoder, words: Sequence[str]) -> Tensor:
+    """The last subject token of "a X", `(words, d)`."""
+    embedded = encoder.encode_words([fill("a {}", word) for word in words])
+    return torch.stack(
+        [rows[encoder.subject_at("a {}", word)] for rows, word in zip(embedded, words, strict=True)]
+    ).double()
+
+
+def closeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
+    """Cosine `(words, concepts)` of the words' subject rows, less the mean of `words`, as keys and values."""
+    rows = subject_rows(encoder, words)
+    mean = rows.mean(0)
+    return cosine(rows - mean, subject_rows(encoder, concepts) - mean, gram)
+
+
+def likeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
+    """How far each word is on the way from its neighbours to a concept, `(words, concepts)`: 1 is the concept itself,
+    0 no nearer than neighbours are to each other.
+
+    `(s − r) / (1 − r)` with `s` their cosine as in `closeness`, and `r` the mean of both's cosines to their own
+    `NEIGHBOURS` nearest words (the local scaling of Conneau et al. 2018, "Word translation without parallel data",
+    eq. 4). How near a synonym is differs from encoder to encoder, and a word that an encoder hardly knows is near many.
+    """
+    rows = subject_rows(encoder, words)
+    mean = rows.mean(0)
+    theirs = subject_rows(encoder, concepts) - mean
+    rows = rows - mean
+    near = cosine(rows, theirs, gram)
+    close = (near.max(dim=1).values > CANDIDATE).nonzero()[:, 0]
+    around = (_neighbourhood(cosine(rows[close], rows, gram))[:, None] + _neighbourhood(near.T)) / 2
+    found = torch.full_like(near, -1.0)
+    found[close] = (near[close] - around) / (1 - around)
+    return found
+
+
+def _neighbourhood(cosines: Tensor) -> Tensor:
+    """Mean of the largest in every row; a word itself, and what has its very embedding, is not its neighbour."""
+    others = torch.where(cosines < 1 - 1e-6, cosines, -1.0)
+    return others.topk(min(NEIGHBOURS, others.shape[1]), dim=1).values.mean(1)
+
+
+def nearest_word(encoder: TextEncoder, concept: str, words: Sequence[str], gram: Tensor) -> str:
+    """The word closest to `concept`: the guide `nearest`."""
+    return words[int(closeness(encoder, words, [concept], gram)[:, 0].argmax())]
+
+
+def aligned_rows(encoders: Encoders, source: str, destination: str) -> Rows:
+    """All rows of `source` and the rows of `destination` they must become (TIME's alignment)."""
+    return _joined(_aligned_rows(encoder, source, destination) for encoder in encoders)
+
+
+def _aligned_rows(encoder: TextEncoder, source: str, destination: str) -> Rows:
+    before, after = encoder.encode([source, destination])
+    if encoder.pooled:
+        return Rows(before, after)
+    at = align(encoder.tokens(source), encoder.tokens(destination), max(len(before), len(after)))
+    return Rows(before, after[[min(one, len(after) - 1) for one in at[: len(before)]]])
+
+
+def _joined(parts: Iterable[Rows]) -> Rows:
+    found = list(parts)
+    return Rows(torch.cat([one.source for one in found]), torch.cat([one.target for one in found]))

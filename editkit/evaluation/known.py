@@ -1,0 +1,52 @@
+"""Can the detector see what a suite asks for? One that cannot would call everything erased, and everything safe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from editkit.errors import EditkitError
+from editkit.evaluation.detectors.detection import Detector
+from editkit.evaluation.metrics.metric import ERASE, KEEP, Metric, Seen
+from editkit.evaluation.metrics.sensitivity import Sensitivity
+from editkit.evaluation.metrics.success import ErasingSuccess, PreservingSuccess
+from editkit.evaluation.plan import Plan
+
+WHOLE = 0.999
+"""Scores that sum to this are those of all classes, and not of the first few."""
+
+
+def check_detector(plan: Plan, metrics: Sequence[Metric], detector: Detector) -> None:
+    """Let the detector look at a grey picture before any other is drawn, and the metrics at what it says.
+
+    Raises:
+        EditkitError: a metric is for other detectors, or a class is none of the detector's.
+    """
+    (said,) = detector.detect([Image.new("RGB", (64, 64), "gray")])
+    if said.error is not None:
+        return
+    for metric in (one for one in metrics if one.needs_detector):
+        metric.measure([Seen("", "", role, (), said, Path(), plan.suite.attribute) for role in (ERASE, KEEP)])
+    if not said.boxes and sum(said.scores) > WHOLE:
+        check_classes(plan, metrics, detector.name, set(said.labels))
+
+
+def check_classes(plan: Plan, metrics: Sequence[Metric], detector: str, said: set[str]) -> None:
+    """Refuse a class that is none of the labels `said`.
+
+    Raises:
+        EditkitError: the class, and some labels.
+    """
+    if plan.suite.attribute is not None or not said:
+        return
+    if not any(isinstance(one, ErasingSuccess | PreservingSuccess | Sensitivity) for one in metrics):
+        return
+    for label in dict.fromkeys(one.label for one in plan):
+        wanted = plan.suite.labels_of(label)
+        if not said & set(wanted):
+            raise EditkitError(
+                f"detector {detector}: never says {wanted[0]!r}, so the class would count as erased; it says "
+                f"{', '.join(sorted(said)[:5])}, ...; give another --detector, or the class its labels in the suite"
+            )

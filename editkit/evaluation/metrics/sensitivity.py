@@ -1,0 +1,29 @@
+"""δ(c): how much less of a concept is seen than before the edit (Adversarial Preservation, §3, figures 1 to 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from editkit.evaluation.metrics.metric import Metric, Seen
+
+
+class Sensitivity(Metric):
+    """`δ(c) = mean_i [S(original, c, seed_i) − S(edited, c, seed_i)]` with the detector's score of the class as `S`.
+
+    `sensitivity-keep` is damage (lower is better), `sensitivity-erase` is erasure (higher is better). A pair of which
+    one could not be judged is left out, and stands in the errors.
+    """
+
+    needs_original = True
+
+    def __init__(self, role: str) -> None:
+        self.role, self.name = role, f"sensitivity-{role}"
+        self.higher_is_better = role == "erase"
+
+    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
+        return [self._one(one) if one.role == self.role else None for one in seen]
+
+    def _one(self, seen: Seen) -> float | None:
+        if seen.original is None or seen.original.error is not None or not seen.is_judged:
+            return None
+        return seen.original.score(seen.wanted) - seen.detection.score(seen.wanted)

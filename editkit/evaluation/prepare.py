@@ -1,0 +1,202 @@
+"""Everything that an evaluation decides before the first picture is drawn, so that no mistake costs an hour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from editkit.drawing.generate import row_guidances
+from editkit.drawing.prompt_file import PromptFile
+from editkit.drawing.sampler import Variant
+from editkit.drawing.sampling import Sampling, Settings
+from editkit.errors import EditkitError
+from editkit.evaluation.detectors.detection import Detector
+from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.judging import Folder, NoDetector
+from editkit.evaluation.known import check_detector
+from editkit.evaluation.metrics.metric import Metric
+from editkit.evaluation.metrics.registry import Kit, clip_folder, metric
+from editkit.evaluation.plan import Plan, make_plan
+from editkit.evaluation.suites.suite import FROM_TIME, Suite
+from editkit.evaluation.time_prompts import TimePrompts
+from editkit.model.checkpoints.source import Source
+from editkit.model.editable import open_model
+from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
+
+WEIGHTS = ("clip", "detector", "inception", "lpips", "lpips-linear")
+PACKAGES = ("editkit", "torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variant under evaluation.
+
+    Attributes:
+        name: `base`, or the file's name without its ending; numbered where two are alike.
+        file: what the user typed.
+    """
+
+    name: str
+    file: str
+    variant: Variant
+    sha256: str | None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        said = {} if self.variant is None else self.variant.record
+        kept = {key: said[key] for key in ("method", "concepts", "guides", "preserve", "options") if key in said}
+        return {"name": self.name, "file": self.file, "sha256": self.sha256, **kept}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that can start.
+
+    Attributes:
+        model: name and hashes.
+        total: pictures a variant.
+        guidances: those of a prompt file's rows, None for the usual one.
+        notes: what the user should know of the plan.
+    """
+
+    out: Path
+    source: Source
+    model: Mapping[str, str]
+    entries: Sequence[Entry]
+    plan: Plan
+    total: int
+    detector: Detector
+    metrics: Sequence[Metric]
+    sampling: Sampling
+    guidances: Sequence[float | None]
+    notes: Sequence[str]
+
+    def folder(self, name: str) -> Folder:
+        return Folder(self.out / "pictures" / name, self.out / "detections" / f"{name}.jsonl.gz")
+
+    @property
+    def base(self) -> str | None:
+        """The name of the unedited model, if it is drawn."""
+        return next((one.name for one in self.entries if one.variant is None), None)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """All that a number depends on beside the edit. Results with different protocols do not compare."""
+        return {
+            **self.picture_settings,
+            **self.plan.record,
+            "detector": self.detector.name,
+            "checkpoints": {one.name: one.checkpoint for one in self.metrics if one.checkpoint is not None},
+        }
+
+    @property
+    def picture_settings(self) -> dict[str, Any]:
+        """What a picture of a prompt and seed depends on beside the edit."""
+        return {
+            "model": self.model,
+            "sampling": {**self.sampling.record, "guidance of the rows": self.guidances != [None]},
+            "versions": {package: _version(package) for package in PACKAGES},
+        }
+
+
+def prepare(
+    out: Path,
+    source: Source,
+    edits: Sequence[str | os.PathLike[str]],
+    suite: Suite,
+    prompts: Path | None,
+    skip_bad_rows: bool,
+    split: str | None,
+    seeds: Sequence[int] | None,
+    settings: Settings,
+    weights: Mapping[str, Path] | None = None,
+    reference: Path | None = None,
+) -> Evaluation:
+    """Read the edits, choose the split, load the detector, and count the pictures. The unedited model is added where a
+    metric compares with it.
+
+    Raises:
+        EditkitError: whatever cannot work.
+    """
+    kit = Kit(suite.debias, _checked_weights(weights or {}), reference)
+    metrics = [metric(name, kit) for name in suite.metrics]
+    names = [os.fspath(one) for one in edits]
+    added = any(one.needs_original for one in metrics) and BASE not in names
+    entries = _entries(source, [BASE, *names] if added else names)
+    erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
+    rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries)
+    plan, notes = make_plan(suite, rows, erased_by, split, seeds)
+    detector = _detector(suite, plan, metrics, kit.weights)
+    check_detector(plan, metrics, detector)
+    opened = open_model(source)
+    return Evaluation(
+        out=out,
+        source=source,
+        model={
+            "name": source.name,
+            "projections_sha256": opened.projections_sha256,
+            "text_encoder_sha256": opened.text_encoder_sha256,
+        },
+        entries=entries,
+        plan=plan,
+        total=sum(1 for _ in plan),
+        detector=detector,
+        metrics=metrics,
+        sampling=Sampling.for_model(source, **settings),
+        guidances=row_guidances((one.guidance for one in plan), settings),
+        notes=notes,
+    )
+
+
+def _prompts(suite: Suite, path: Path, skip_bad_rows: bool, entries: Sequence[Entry]) -> PromptFile | TimePrompts:
+    if suite.prompts != FROM_TIME:
+        return PromptFile.open(path, skip_bad_rows)
+    records = {one.name: one.record for one in entries if one.variant is not None}
+    changes = {name: (one.get("concepts", []), one.get("guides", [])) for name, one in records.items()}
+    return TimePrompts.open(path, changes)
+
+
+def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
+    """The variants, each under a name of its own."""
+    entries: list[Entry] = []
+    for file, variant in zip(names, read_variants(source, names), strict=True):
+        stem = variant_name(file)
+        taken = {one.name for one in entries}
+        candidates = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
+        name = next(one for one in candidates if one not in taken)
+        entries.append(Entry(name, file, variant, variant_sha256(file)))
+    return entries
+
+
+def _detector(suite: Suite, plan: Plan, metrics: Sequence[Metric], weights: Mapping[str, Path]) -> Detector:
+    asking = [one.name for one in metrics if one.needs_detector]
+    if not suite.detector:
+        if asking:
+            raise EditkitError(f"metric {asking[0]}: asks a detector, and suite {suite.name} has none; give --detector")
+        return NoDetector()
+    options: dict[str, Any] = {"weights": weights["detector"]} if "detector" in weights else {}
+    if suite.detector == "clip-zero-shot":
+        labels = {label for one in plan.names.values() for label in suite.labels_of(one)}
+        options = {"folder": clip_folder(weights), "labels": sorted(labels)}
+    return load_detector(suite.detector, **options)
+
+
+def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:
+    for name, path in weights.items():
+        if name not in WEIGHTS:
+            raise EditkitError(f"--weights {name}={path}: expected one of {', '.join(WEIGHTS)} before the =")
+        if not path.exists():
+            raise EditkitError(f"--weights {name}={path}: no such file or folder; check the path")
+    return weights
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,205 @@
+"""A suite: what is asked for, who looks, what is counted. `editkit/evaluation/suites/*.toml`, or a user's own file."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from editkit.errors import EditkitError
+from editkit.evaluation.metrics.registry import Wanted, check_metric
+
+FROM_FILE, FROM_TIME = "file", "time"
+"""The values of `prompts` where the prompts are the user's CSV: one a row, or TIME's format."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The contents of a suite file.
+
+    Attributes:
+        about: one sentence.
+        detector: the name that `load_detector` takes; empty where no metric asks one.
+        metrics: names, as in `editkit.evaluation.metrics.registry`.
+        seeds: of rows that have none, as `parse_seeds` reads them.
+        classes: class → the detector's labels for it.
+        templates: sentences with `{}` for the class and `{subject}` for the subject.
+        subjects: what else a prompt names; empty where the templates do not ask for it.
+        erases: class → the concepts that an edit must name to erase it. Default: the class itself.
+        splits: name → the erased classes. The others are kept.
+        role: `erase` or `keep` where every prompt has it: a file without classes.
+        attribute: where classes are values of an attribute of the detection.
+        debias: the wanted shares of an attribute.
+        needs: weights or packages that a user must have, in words.
+        prompts: `file` or `time` where the prompts are the user's CSV.
+        sha256: of the file.
+    """
+
+    name: str
+    about: str
+    detector: str
+    metrics: tuple[str, ...]
+    seeds: str = "0"
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    templates: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    erases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    role: str | None = None
+    attribute: str | None = None
+    debias: Wanted = field(default_factory=Wanted)
+    needs: str = ""
+    prompts: str | None = None
+    sha256: str = ""
+
+    def concepts_of(self, label: str) -> tuple[str, ...]:
+        """What an edit must name to erase a class."""
+        return self.erases.get(label, (label,))
+
+    def labels_of(self, label: str) -> tuple[str, ...]:
+        """The detector's labels of a class."""
+        return self.classes.get(label, (label,))
+
+
+def suite_names() -> list[str]:
+    """The suites that editkit has."""
+    folder = files("editkit.evaluation.suites")
+    return sorted(one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name, or from a `.toml` file.
+
+    Raises:
+        EditkitError: there is none, it is no TOML, or it does not say what a suite must.
+    """
+    path = Path(name).expanduser()
+    if path.suffix != ".toml":
+        if name not in suite_names():
+            raise EditkitError(
+                f"suite {name!r}: expected one of {', '.join(suite_names())}, or the path of a .toml file; "
+                "`editkit suites` describes them"
+            )
+        path = Path(str(files("editkit.evaluation.suites") / f"{name}.toml"))
+    try:
+        content = path.read_bytes()
+        raw = tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise EditkitError(f"suite {path}: cannot be read ({error.strerror}); check the path") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise EditkitError(f"suite {path}: expected TOML ({error})") from error
+    return _Reader(path, raw).suite(hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Checks one file; every error names it and the key."""
+
+    path: Path
+    raw: Mapping[str, Any]
+
+    def suite(self, sha256: str) -> Suite:
+        known = {*Suite.__dataclass_fields__} - {"sha256"}
+        unknown = [key for key in self.raw if key not in known]
+        if unknown:
+            raise self.wrong(unknown[0], f"no such key; known are {', '.join(sorted(known))}")
+        given = self.raw.get("prompts")
+        if given not in (None, FROM_FILE, FROM_TIME):
+            raise self.wrong(
+                "prompts", f"expected 'file' or 'time', or no such key but classes and templates, got {given!r}"
+            )
+        suite = Suite(
+            name=self.text("name"),
+            about=self.text("about", ""),
+            detector=self.text("detector", ""),
+            metrics=self.texts("metrics"),
+            seeds=self.text("seeds", "0"),
+            classes=self.classes(),
+            templates=self.texts("templates", ()),
+            subjects=self.texts("subjects", ()),
+            erases=self.lists("erases"),
+            splits=self.lists("splits"),
+            role=self.text("role", None),
+            attribute=self.text("attribute", None),
+            debias=self.debias(),
+            needs=self.text("needs", ""),
+            prompts=given,
+            sha256=sha256,
+        )
+        self.check(suite)
+        return suite
+
+    def check(self, suite: Suite) -> None:
+        """What the keys must say together."""
+        if suite.prompts is None and not (suite.classes and suite.templates):
+            raise self.wrong("templates", 'expected classes and templates, or prompts = "file" for the user\'s CSV')
+        for template in suite.templates:
+            if "{}" not in template or ("{subject}" in template) != bool(suite.subjects):
+                both = "'{}' for the class and '{subject}' for the subject" if suite.subjects else "'{}' for the class"
+                raise self.wrong("templates", f"expected {both}, got {template!r}")
+        if suite.role not in (None, "erase", "keep"):
+            raise self.wrong("role", f"expected 'erase' or 'keep', got {suite.role!r}")
+        for key, used in (("erases", suite.erases), *((f"splits.{n}", one) for n, one in suite.splits.items())):
+            strange = [label for label in used if suite.classes and label not in suite.classes]
+            if strange:
+                raise self.wrong(key, f"{strange[0]!r} is no class of this suite ({', '.join(suite.classes)})")
+        for name in suite.metrics:
+            try:
+                check_metric(name, suite.debias)
+            except EditkitError as error:
+                raise self.wrong("metrics", str(error)) from error
+
+    def text(self, key: str, default: Any = ...) -> Any:
+        value = self.value(key, default)
+        if value is not default and not (isinstance(value, str) and value.strip()):
+            raise self.wrong(key, f"expected a text, got {value!r}")
+        return value
+
+    def texts(self, key: str, default: Any = ...) -> Any:
+        value = self.value(key, default)
+        return value if value is default else self.checked_texts(key, value)
+
+    def lists(self, key: str) -> dict[str, tuple[str, ...]]:
+        """A table of lists of texts."""
+        table = self.table(key, self.raw.get(key, {}))
+        return {name: self.checked_texts(f"{key}.{name}", one) for name, one in table.items()}
+
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """A list of classes that are their own labels, or a table class → labels."""
+        if isinstance(self.raw.get("classes", {}), list):
+            return {label: (label,) for label in self.checked_texts("classes", self.raw["classes"])}
+        return self.lists("classes")
+
+    def debias(self) -> Wanted:
+        if "debias" not in self.raw:
+            return Wanted()
+        table = self.table("debias", self.raw["debias"])
+        shares = self.table("debias.wanted", table.get("wanted"))
+        attribute = table.get("attribute")
+        if not isinstance(attribute, str) or not attribute:
+            raise self.wrong("debias.attribute", f"expected the name of an attribute, got {attribute!r}")
+        if not all(isinstance(one, float) and 0 < one <= 1 for one in shares.values()) or sum(shares.values()) > 1.001:
+            raise self.wrong("debias.wanted", f"expected shares above 0 that sum to at most 1.0, got {shares}")
+        return Wanted(attribute, shares)
+
+    def value(self, key: str, default: Any) -> Any:
+        if key not in self.raw and default is ...:
+            raise self.wrong(key, "missing")
+        return self.raw.get(key, default)
+
+    def table(self, key: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.wrong(key, f"expected a table, got {value!r}")
+        return value
+
+    def checked_texts(self, key: str, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
+            raise self.wrong(key, f"expected a list of texts, got {value!r}")
+        return tuple(value)
+
+    def wrong(self, key: str, what: str) -> EditkitError:
+        return EditkitError(f"suite {self.path}, {key}: {what}")

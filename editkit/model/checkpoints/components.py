@@ -1,0 +1,46 @@
+"""Tokenizers and models of transformers, read from a model's folder."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from editkit.errors import EditkitError
+from editkit.model.checkpoints.source import Source
+from editkit.model.quiet import quiet
+
+
+def stated_class(source: Source, component: str) -> Any:
+    """The class of transformers that `model_index.json` names for a component.
+
+    Raises:
+        EditkitError: it names none, or one that transformers does not have.
+    """
+    import transformers
+
+    library, name = [*(source.index.get(component) or ()), None, None][:2]
+    found = getattr(transformers, str(name), None) if library == "transformers" else None
+    if found is None:
+        raise EditkitError(
+            f"model {source.name}: expected a class of transformers for its {component}, but its model_index.json says "
+            f"{name}; fetch the model again"
+        )
+    return found
+
+
+def read(source: Source, kind: Any, component: str, **how: Any) -> Any:
+    """A tokenizer, or with `how` a model of safetensors.
+
+    Raises:
+        EditkitError: it is not there, damaged, or a pickle.
+    """
+    folder: Path = source.path / component
+    if how:
+        how |= {"use_safetensors": True, "variant": source.variant(component)}  # a pickle, or nothing, is refused here
+    try:
+        with quiet() if how else nullcontext():
+            found = kind.from_pretrained(folder, local_files_only=True, **how)
+    except Exception as error:  # transformers raises whatever its readers raise
+        raise EditkitError(f"model {source.name}: its {component} cannot be read ({error}); fetch it again") from error
+    return found.eval() if how else found

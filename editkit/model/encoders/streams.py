@@ -1,0 +1,189 @@
+"""The text encoders of a model, as the streams of rows that its denoiser reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from editkit.embeddings.clip_text import PROJECTION, ClipText
+from editkit.embeddings.clip_tokens import read_clip_tokens
+from editkit.embeddings.encoder import TextEncoder
+from editkit.embeddings.reader import Reader, lower
+from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, widened
+from editkit.errors import EditkitError
+from editkit.model.captions import projected
+from editkit.model.checkpoints.components import read
+from editkit.model.checkpoints.projections import fingerprint, read_tensors
+from editkit.model.checkpoints.source import Source
+from editkit.model.encoders.llm import cogview4, flux2_klein, lumina2, qwenimage, sana
+from editkit.model.encoders.t5 import masked_t5_encoder, t5_encoder
+from editkit.model.families.table import ENCODED
+
+PENULTIMATE = -2
+Streams = dict[str, tuple[TextEncoder, ...]]
+
+
+def read_streams(source: Source) -> Streams:
+    """Stream → the encoders whose rows follow each other in it. Float32 on the CPU; T5 in the dtype it is stored in.
+
+    Raises:
+        EditkitError: the family's prompts cannot be encoded yet, or a component cannot be read.
+    """
+    if source.family.name not in ENCODED:
+        raise _not_encoded(source)
+    return ENCODERS[source.family.name](source)
+
+
+def _not_encoded(source: Source) -> EditkitError:
+    return EditkitError(
+        f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
+        "encoded here; encode them with its pipeline, and solve with editkit.edits.compute"
+    )
+
+
+def _one_clip(source: Source) -> Streams:
+    (reader, model), *_ = _clips(source, ("",), pooled=False)
+    return {"text": (_encoder(reader, clip_states(reader, model), model.width, _hash(model)),)}
+
+
+def _sdxl(source: Source) -> Streams:
+    (small, small_model), (big, big_model) = _clips(source, ("", "_2"))
+    states = side_by_side(clip_states(small, small_model, PENULTIMATE), clip_states(big, big_model, PENULTIMATE))
+    mark = _hash(small_model, big_model)
+    text = _encoder(small, states, small_model.width + big_model.width, mark)
+    return {"text": (text,), "pooled": (_pooled(big, clip_pooled(big, big_model, True), big_model.projected, mark),)}
+
+
+def _sd3(source: Source) -> Streams:
+    (small, small_model), (big, big_model) = _clips(source, ("", "_2"))
+    width = int(source.config("transformer")["joint_attention_dim"])
+    states = side_by_side(clip_states(small, small_model, PENULTIMATE), clip_states(big, big_model, PENULTIMATE))
+    mark = _hash(small_model, big_model)
+    parts = [_encoder(small, widened(states, width), width, mark)]
+    if (source.path / "text_encoder_3").is_dir():  # many leave T5 out: it is most of the download
+        parts.append(t5_encoder(source, "_3", 256))
+    both = side_by_side(clip_pooled(small, small_model, True), clip_pooled(big, big_model, True))
+    pooled = _pooled(small, both, small_model.projected + big_model.projected, mark)
+    return {"text": tuple(parts), "pooled": (pooled,)}
+
+
+def _flux(source: Source) -> Streams:
+    (reader, model), *_ = _clips(source, ("",), pooled=False)
+    pooled = _pooled(reader, clip_pooled(reader, model, False), model.width, _hash(model))
+    return {"text": (t5_encoder(source, "_2", 512),), "pooled": (pooled,)}
+
+
+def _chroma(source: Source) -> Streams:
+    return {"text": (masked_t5_encoder(source, 512, padding=1),)}
+
+
+def _auraflow(source: Source) -> Streams:
+    return {"text": (masked_t5_encoder(source, 256),)}  # the rows of padding are zeros, which no map moves
+
+
+def _pixart(source: Source) -> Streams:
+    length = 120 if source.index.get("_class_name") == "PixArtAlphaPipeline" else 300
+    encoder = masked_t5_encoder(source, length, clean=lower)
+    return {"text": (projected(source, encoder, "caption_projection"),)}
+
+
+def _ltx(source: Source) -> Streams:
+    """Its T5 attends to padding, and the denoiser does not."""
+    length = 256 if source.index.get("_class_name") == "LTXConditionPipeline" else 128
+    encoder = replace(t5_encoder(source, "", length), padding=0)
+    return {"text": (projected(source, encoder, "caption_projection"),)}
+
+
+def _wan(source: Source) -> Streams:
+    """The denoiser reads padding too: rows of zeros, which its text embedder makes one and the same row of."""
+    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+    if source.config(source.family.second or ""):
+        raise EditkitError(
+            f"model {source.name}: has two denoisers, and each would need a map of its own, behind its own text "
+            "embedder; editing both is not supported, use a Wan with one"
+        )
+    encoder = masked_t5_encoder(source, 512, padding=1, clean=prompt_clean, blank=True)
+    return {"text": (projected(source, encoder, "condition_embedder.text_embedder"),)}
+
+
+def _flux2(source: Source) -> Streams:
+    if not str(source.index.get("_class_name")).startswith("Flux2Klein"):  # FLUX.2 dev reads a vision-language model
+        raise _not_encoded(source)
+    return {"text": (flux2_klein(source),)}
+
+
+def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> list[tuple[Reader, ClipText]]:
+    """Tokenizer and model of every CLIP text encoder. With `pooled`, those that project do."""
+    if source.is_single_file:
+        from editkit.model.checkpoints.single_file import read_text_encoders
+
+        found = read_text_encoders(source.path, source.family.name, source.tokenizer)
+        return [(Reader(tokenizer), model) for tokenizer, model in found]
+    return [
+        (Reader(_clip_tokens(source, f"tokenizer{end}")), _clip(source, f"text_encoder{end}", pooled))
+        for end in suffixes
+    ]
+
+
+def _clip_tokens(source: Source, component: str) -> Any:
+    found = read_clip_tokens(source.path / component)
+    if found is not None:
+        return found
+    from transformers import CLIPTokenizer
+
+    return read(source, CLIPTokenizer, component)
+
+
+def _clip(source: Source, component: str, pooled: bool) -> ClipText:
+    # SDXL's first encoder is stored without a projection and read for its hidden states alone
+    stated = source.index.get(component), source.config(component).get("architectures")
+    projects = pooled and "WithProjection" in str(stated)
+    tensors = {}
+    for path in source.weights(component):
+        tensors |= read_tensors(path, lambda _: True)
+    try:
+        return ClipText.of(source.config(component), tensors, projects)
+    except KeyError as error:
+        raise EditkitError(
+            f"model {source.name}: its {component} lacks {error.args[0]}; the model is incomplete, fetch it again"
+        ) from error
+
+
+def _encoder(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
+    return TextEncoder(reader, states, width, reader.limit, f"{mark}-states")
+
+
+def _pooled(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
+    return TextEncoder(reader, states, width, 1, f"{mark}-pooled", pooled=True)
+
+
+def _hash(*models: ClipText) -> str:
+    """Of the values in memory: a folder and a single file of one model agree. Names are those of transformers, whose
+    model with a projection wraps the one without."""
+    return fingerprint(
+        (f"{n}.text_model.{name}" if PROJECTION in model.tensors and name != PROJECTION else f"{n}.{name}", value)
+        for n, model in enumerate(models)
+        for name, value in model.tensors.items()
+    )
+
+
+ENCODERS: dict[str, Callable[[Source], Streams]] = {
+    "sd1": _one_clip,
+    "sd2": _one_clip,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux1": _flux,
+    "chroma": _chroma,
+    "auraflow": _auraflow,
+    "pixart": _pixart,
+    "ltx": _ltx,
+    "wan": _wan,
+    "cogview4": lambda source: {"text": (cogview4(source),)},
+    "lumina2": lambda source: {"text": (lumina2(source),)},
+    "sana": lambda source: {"text": (sana(source),)},
+    "qwenimage": lambda source: {"text": (qwenimage(source),)},
+    "flux2": _flux2,
+}
+"""Those that `editkit.model.families.table.ENCODED` names."""

@@ -1,0 +1,287 @@
+"""Where the prompt enters each model family: explicit rules, and modules that are refused.
+
+Each rule was found, and is tested, by running the denoiser with two latents and timesteps and with two prompts. The
+input of a *raw* module is the text encoder's output. That of a *static* one depends on the prompt alone, through a
+small module before it. Nearly everything else that the prompt reaches depends on latent or timestep too: it has no
+fixed key that a closed-form edit could map. Rules name whole modules, never part of a name: `attn2` reads the text in
+one family and the picture in another.
+
+Where a caption projection feeds the cross-attention of every layer (PixArt, Sana, LTX, Wan, HunyuanDiT), the rule is
+the keys and values behind it, as in a UNet. This file imports neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from editkit.errors import EditkitError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Linear modules that read one text stream. An edit makes `W M` of their `W` and leaves the bias.
+
+    Attributes:
+        stream: "text" for the tokens of a prompt, "pooled" for one vector per prompt.
+        modules: regular expression for whole names of modules in the denoiser.
+        kind: "raw" or "static".
+        width: columns of the text in the input, in the released model.
+        out: rows, in the released model.
+        count: modules in the released model.
+        bias: whether they have one.
+        before: static: regular expression for the modules between text encoder and these, whose inputs are the keys.
+        shared: all modules have the same keys, so one map serves them. Otherwise each layer has its own keys and map.
+        leading: the text is the first columns of the input, constants (sizes, style) the rest: a map of width `d`
+            changes `W[:, :d]`.
+    """
+
+    stream: Literal["text", "pooled"]
+    modules: str
+    kind: Literal["raw", "static"]
+    width: int
+    out: tuple[int, ...]
+    count: int
+    bias: bool
+    before: str | None = None
+    shared: bool = True
+    leading: bool = False
+
+    @property
+    def label(self) -> str:
+        """`modules` for people, with `*` for a number."""
+        return self.modules.replace(r"\d+", "*").replace("\\", "")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Modules that look like text projections and must not be edited, and why."""
+
+    modules: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture.
+
+    Attributes:
+        name, title: short and full name.
+        released: the model whose widths and counts the rules give.
+        component: folder of the denoiser in a pipeline.
+        denoiser: its class in diffusers.
+        pipelines: classes of pipelines, as `_class_name` in `model_index.json`, today's names and former ones.
+        rules: what an edit changes.
+        refused: what it must not, although the name suggests it.
+        second: folder of a second denoiser that some releases have: the same rules, with static keys of its own.
+    """
+
+    name: str
+    title: str
+    released: str
+    component: str
+    denoiser: str
+    pipelines: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    refused: tuple[Refusal, ...] = ()
+    second: str | None = None
+
+
+def family_of(pipeline_class: str, cross_attention_dim: int | None = None) -> Family:
+    """The family of a pipeline.
+
+    Args:
+        pipeline_class: `_class_name` of `model_index.json`.
+        cross_attention_dim: from the denoiser's configuration. Stable Diffusion 1.x and 2.x share their pipelines:
+            1024 is 2.x, any other width counts as 1.x.
+
+    Raises:
+        EditkitError: no family has such a pipeline.
+    """
+    found = [family for family in FAMILIES if pipeline_class in family.pipelines]
+    if not found:
+        known = ", ".join(dict.fromkeys(name for family in FAMILIES for name in family.pipelines))
+        raise EditkitError(f"pipeline {pipeline_class!r}: not a supported family; must be one of {known}")
+    of_that_width = [family for family in found if family.rules[0].width == cross_attention_dim]
+    return (of_that_width or found)[0]
+
+
+def by_name(name: str) -> Family:
+    """The family of that short name.
+
+    Raises:
+        EditkitError: there is none.
+    """
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    raise EditkitError(f"family {name!r}: must be one of {', '.join(family.name for family in FAMILIES)}")
+
+
+def rule_for(family: Family, name: str) -> Rule | None:
+    """The rule of a module, or of the tensor `<module>.weight`. A bias has none: it is not edited."""
+    module = name.removesuffix(".weight")
+    return next((rule for rule in family.rules if re.fullmatch(rule.modules, module)), None)
+
+
+def check_editable(family: Family, name: str) -> Rule:
+    """The rule of a module, or of the tensor `<module>.weight`.
+
+    Raises:
+        EditkitError: it has none; the message says why, and what to edit instead.
+    """
+    rule = rule_for(family, name)
+    if rule is not None:
+        return rule
+    editable = ", ".join(rule.label for rule in family.rules)
+    raise EditkitError(f"{family.title}: {name} cannot be edited in closed form: {_why(family, name)}; edit {editable}")
+
+
+def _why(family: Family, name: str) -> str:
+    module = name.removesuffix(".weight").removesuffix(".bias")
+    if name.endswith(".bias") and rule_for(family, module):
+        return "an edit changes the weight of this module and leaves its bias"
+    for refused in family.refused:
+        if re.fullmatch(refused.modules, module):
+            return refused.why
+    if any(rule.before and re.match(rf"({rule.before})(\.|$)", module) for rule in family.rules):
+        return "it stands before the projections that are edited"
+    return (
+        "it is none of the projections that read the prompt first, and behind those nearly every input depends on "
+        "latent or timestep too: there is no fixed key"
+    )
+
+
+_ATTN2 = r"attn2\.to_[kv]"
+_UNET = rf"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.transformer_blocks\.\d+\.{_ATTN2}"
+_BLOCKS = rf"transformer_blocks\.\d+\.{_ATTN2}"
+_POOLED = r"time_text_embed\.text_embedder\.linear_1"
+_CAPTION = r"time_caption_embed\.caption_embedder\.1"
+_CAPTION_NORM = r"time_caption_embed\.caption_embedder\.0"
+_JOINT = Refusal(
+    r"(joint_)?transformer_blocks\.\d+\.attn\.add_[qkv]_proj",
+    "inside a joint block the text also depends on the timestep and, after the first block, on the latent: "
+    "there is no fixed key",
+)
+_ONE_SEQUENCE = "it reads text and picture in one sequence, which depends on latent and timestep: there is no fixed key"
+_SINGLE = Refusal(r"single_transformer_blocks\.\d+\.attn\.to_([qkv]|qkv_mlp_proj)", _ONE_SEQUENCE)
+_SD35_ATTN2 = Refusal(
+    _BLOCKS,
+    "in SD 3.5, attn2 is attention of the picture to itself and not to the text, its input depends on latent and "
+    "timestep: there is no fixed key, and an edit would ruin the model",
+)
+_SD = (
+    "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
+    "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
+)  # fmt: skip
+
+FAMILIES = (
+    Family(
+        "sd1", "Stable Diffusion 1.x", "SD 1.4", "unet", "UNet2DConditionModel", _SD,
+        (Rule("text", _UNET, "raw", 768, (320, 640, 1280), 32, bias=False),),
+    ),
+    Family(
+        "sd2", "Stable Diffusion 2.x", "SD 2.1", "unet", "UNet2DConditionModel", _SD,
+        (Rule("text", _UNET, "raw", 1024, (320, 640, 1280), 32, bias=False),),
+    ),
+    Family(
+        "sdxl", "Stable Diffusion XL", "SDXL base 1.0", "unet", "UNet2DConditionModel",
+        ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"),
+        (Rule("text", _UNET, "raw", 2048, (640, 1280), 140, bias=False),
+         Rule("pooled", r"add_embedding\.linear_1", "raw", 1280, (1280,), 1, bias=True, leading=True)),
+    ),
+    Family(
+        "sd3", "Stable Diffusion 3", "SD3 medium", "transformer", "SD3Transformer2DModel",
+        ("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
+        (Rule("text", "context_embedder", "raw", 4096, (1536,), 1, bias=True),
+         Rule("pooled", _POOLED, "raw", 2048, (1536,), 1, bias=True)),
+        (_JOINT, _SD35_ATTN2),
+    ),
+    Family(
+        "flux1", "FLUX.1", "FLUX.1 dev", "transformer", "FluxTransformer2DModel",
+        ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline", "FluxControlPipeline",
+         "FluxKontextPipeline", "FluxKontextInpaintPipeline"),
+        (Rule("text", "context_embedder", "raw", 4096, (3072,), 1, bias=True),
+         Rule("pooled", _POOLED, "raw", 768, (3072,), 1, bias=True)),
+        (_JOINT, _SINGLE),
+    ),
+    Family(
+        "flux2", "FLUX.2", "FLUX.2 dev", "transformer", "Flux2Transformer2DModel",
+        ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline", "Flux2KleinKVPipeline"),
+        (Rule("text", "context_embedder", "raw", 15360, (6144,), 1, bias=False),),
+        (_JOINT, _SINGLE),
+    ),
+    Family(
+        "chroma", "Chroma", "Chroma1 HD", "transformer", "ChromaTransformer2DModel",
+        ("ChromaPipeline", "ChromaImg2ImgPipeline", "ChromaInpaintPipeline"),
+        (Rule("text", "context_embedder", "raw", 4096, (3072,), 1, bias=True),),
+        (_JOINT, _SINGLE),
+    ),
+    Family(
+        "auraflow", "AuraFlow", "AuraFlow 0.3", "transformer", "AuraFlowTransformer2DModel", ("AuraFlowPipeline",),
+        (Rule("text", "context_embedder", "raw", 2048, (3072,), 1, bias=False),),
+        (_JOINT, _SINGLE),
+    ),
+    Family(
+        "cogview4", "CogView4", "CogView4 6B", "transformer", "CogView4Transformer2DModel",
+        ("CogView4Pipeline", "CogView4ControlPipeline"),
+        (Rule("text", r"patch_embed\.text_proj", "raw", 4096, (2560,), 1, bias=True),),
+        (Refusal(r"transformer_blocks\.\d+\.attn1\.to_[qkv]", _ONE_SEQUENCE),),
+    ),
+    Family(
+        "pixart", "PixArt", "PixArt-Sigma XL 2", "transformer", "PixArtTransformer2DModel",
+        ("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
+        (Rule("text", _BLOCKS, "static", 1152, (1152,), 56, bias=True, before="caption_projection"),),
+    ),
+    Family(
+        "sana", "Sana", "Sana 1.6B", "transformer", "SanaTransformer2DModel",
+        ("SanaPipeline", "SanaSprintPipeline", "SanaSprintImg2ImgPipeline"),
+        (Rule("text", _BLOCKS, "static", 2240, (2240,), 40, bias=True, before="caption_projection|caption_norm"),),
+    ),
+    Family(
+        "ltx", "LTX-Video", "LTX-Video 0.9", "transformer", "LTXVideoTransformer3DModel",
+        ("LTXPipeline", "LTXImageToVideoPipeline", "LTXConditionPipeline"),
+        (Rule("text", _BLOCKS, "static", 2048, (2048,), 56, bias=True, before="caption_projection"),),
+    ),
+    Family(
+        "wan", "Wan", "Wan 2.1 14B", "transformer", "WanTransformer3DModel",
+        ("WanPipeline", "WanImageToVideoPipeline", "WanVideoToVideoPipeline"),
+        (Rule("text", rf"blocks\.\d+\.{_ATTN2}", "static", 5120, (5120,), 80, bias=True,
+              before=r"condition_embedder\.text_embedder"),),
+        (Refusal(r"blocks\.\d+\.attn2\.add_[kv]_proj", "it reads the picture that is animated, not the prompt"),),
+        second="transformer_2",
+    ),
+    Family(
+        "qwenimage", "Qwen-Image", "Qwen-Image 20B", "transformer", "QwenImageTransformer2DModel",
+        ("QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
+        (Rule("text", "txt_in", "static", 3584, (3072,), 1, bias=True, before="txt_norm"),),
+        (_JOINT,),
+    ),
+    Family(
+        "hunyuandit", "HunyuanDiT", "HunyuanDiT 1.2", "transformer", "HunyuanDiT2DModel", ("HunyuanDiTPipeline",),
+        (Rule("text", rf"blocks\.\d+\.{_ATTN2}", "static", 1024, (1408,), 80, bias=True, before="text_embedder"),
+         Rule("pooled", r"time_extra_emb\.extra_embedder\.linear_1", "static", 1024, (5632,), 1, bias=True,
+              before=r"time_extra_emb\.pooler", leading=True)),
+    ),
+    Family(
+        "lumina", "Lumina-Next", "Lumina-Next SFT", "transformer", "LuminaNextDiT2DModel",
+        ("LuminaPipeline", "LuminaText2ImgPipeline"),
+        (Rule("text", rf"layers\.\d+\.{_ATTN2}", "static", 2048, (576,), 48, bias=False,
+              before=r"layers\.\d+\.norm1_context", shared=False),
+         Rule("pooled", _CAPTION, "static", 2048, (1024,), 1, bias=True, before=_CAPTION_NORM)),
+    ),
+    Family(
+        "lumina2", "Lumina-Image 2", "Lumina-Image 2.0", "transformer", "Lumina2Transformer2DModel",
+        ("Lumina2Pipeline", "Lumina2Text2ImgPipeline"),
+        (Rule("text", _CAPTION, "static", 2304, (2304,), 1, bias=True, before=_CAPTION_NORM),),
+        (Refusal(r"layers\.\d+\.attn\.to_[qkv]", _ONE_SEQUENCE),),
+    ),
+)  # fmt: skip
+"""Every supported family."""
+
+ENCODED = (
+    "sd1", "sd2", "sdxl", "sd3", "flux1", "chroma", "auraflow", "pixart", "ltx", "wan", "cogview4", "lumina2", "sana",
+    "qwenimage", "flux2",
+)  # fmt: skip
+"""Families whose prompts `editkit.model.encoders.streams` encodes: `erase` and `edit` work on their checkpoints."""

@@ -1,0 +1,214 @@
+"""Which concepts do two models draw most differently? Eq. 19 of the talk on erasing concepts; nothing is trained."""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editkit.concepts.templates import fill
+from editkit.concepts.vocabulary import common_words
+from editkit.drawing.progress import progress
+from editkit.errors import EditkitError
+from editkit.files.atomic import check_free, write_atomic
+from editkit.model.apply import apply_edit
+from editkit.model.checkpoints.source import Source, find
+from editkit.model.editable import open_model
+from editkit.model.pipeline import load
+from editkit.variants.edit_file import load_edit
+from editkit.variants.fit import check_fit
+from editkit.variants.named import BASE
+
+STEPS = 20
+"""DDIM steps of the trajectories that the latents are taken from."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One word; means over the latents.
+
+    Attributes:
+        score: what the words are ranked by: `change`; where a concept is given, `distance + λ change`.
+        change: `‖ε'(c) − ε(c)‖²`.
+        relative: `change` as a part of `‖ε(c) − ε(∅)‖²`, what the word does in the first model.
+        distance: `‖ε'(c_e) − ε(c)‖²`; None without a concept.
+    """
+
+    word: str
+    score: float
+    change: float
+    relative: float
+    distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Latents:
+    """`(points, channels, h, w)` and their t, `(points,)`."""
+
+    z: Tensor
+    t: Tensor
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A pipeline, with its edit in it. Everything is float32: small differences are compared."""
+
+    source: Source
+    pipe: Any
+
+    @torch.no_grad()
+    def states(self, texts: Sequence[str]) -> Tensor:
+        """`(texts, tokens, width)`."""
+        ids = self.pipe.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.pipe.text_encoder(ids.to(self.pipe.device))[0].float()
+
+    @torch.no_grad()
+    def outputs(self, latents: Latents, texts: Sequence[str], batch: int) -> Tensor:
+        """Without guidance, every text on every latent: `(texts, points, channels · h · w)`."""
+        n, k = len(latents.t), len(texts)
+        text, z, t = self.states(texts).repeat_interleave(n, 0), latents.z.repeat(k, 1, 1, 1), latents.t.repeat(k)
+        parts = [
+            self.pipe.unet(*some).sample.float().flatten(1)
+            for some in zip(z.split(batch), t.split(batch), text.split(batch), strict=True)
+        ]
+        return torch.cat(parts).view(k, n, -1)
+
+
+def inspect_models(
+    first: str,
+    second: str,
+    words: Sequence[str] | None = None,
+    model: str | None = None,
+    concept: str | None = None,
+    lamb: float = 1.0,
+    seeds: Sequence[int] = (0, 1),
+    points: int = 4,
+    batch: int = 32,
+    template: str = "a {}",
+    device: str = "cpu",
+) -> list[Difference]:
+    """Words, first the one that `first` and `second` predict most differently at the same z_t and t.
+
+    The latents are those of unguided DDIM trajectories that `first` draws of nothing, one a seed, at `points` of their
+    steps. All words are compared on the same ones, so that their order depends on no word's own picture.
+
+    Args:
+        first, second: ε and ε': `base`, an edit file, a result of `editkit refine`, or a model.
+        words: default: the bundled model's own, else common English ones.
+        model: what `base` is, and what edits change. Default: `$EDITKIT_MODEL`, else the bundled model.
+        concept: `c_e`, where it is known what was changed. Without it, words are ranked by their change alone.
+        lamb: λ, the weight of the change against the distance from `c_e`.
+
+    Raises:
+        EditkitError: a model cannot be read, or the two have different latents or noise.
+    """
+    one, other = _pair(first, second, model, device)
+    words = list(dict.fromkeys(_own_words(one.source) if words is None else words))
+    latents = _latents(one, seeds, points)
+    nothing = one.outputs(latents, [""], batch)
+    changed = None if concept is None else other.outputs(latents, [fill(template, concept)], batch)
+    size = max(1, batch // len(latents.t))
+    chunks = [words[start : start + size] for start in range(0, len(words), size)]
+    found = []
+    for some in progress(chunks, len(chunks), "inspecting"):
+        texts = [fill(template, word) for word in some]
+        here, there = (each.outputs(latents, texts, batch) for each in (one, other))
+        change, effect = _mean_distance(there, here), _mean_distance(here, nothing)
+        far = [None] * len(some) if changed is None else _mean_distance(changed, here)
+        found += map(_difference, some, change, effect, far, [lamb] * len(some))
+    return sorted(found, key=lambda row: (-row.score, row.word))
+
+
+def write_differences(found: Sequence[Difference], out: Path, force: bool = False) -> None:
+    """A CSV, one row a word, first the one that differs most."""
+    names = [one.name for one in fields(Difference)]
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, ["rank", *names])
+            writer.writeheader()
+            writer.writerows({"rank": n, **asdict(row)} for n, row in enumerate(found, 1))
+
+    check_free(out, force)
+    write_atomic(out, write, force)
+
+
+def _mean_distance(one: Tensor, other: Tensor) -> list[float]:
+    """`‖one − other‖²` of every word, the mean over the points."""
+    return (one - other).double().square().sum(2).mean(1).tolist()
+
+
+def _difference(word: str, change: float, effect: float, far: float | None, lamb: float) -> Difference:
+    score = change if far is None else far + lamb * change
+    return Difference(word, score, change, change / effect if effect else 0.0, far)
+
+
+def _own_words(source: Source) -> Sequence[str]:
+    if source.is_bundled:
+        from editkit.emoji.catalogue import catalogue
+
+        return catalogue().words()
+    return common_words()
+
+
+@torch.no_grad()
+def _latents(one: Compared, seeds: Sequence[int], points: int) -> Latents:
+    """Whole trajectories, every so many steps: the first step is all noise, the last nearly a picture."""
+    from diffusers import DDIMScheduler
+
+    if not seeds or not 1 <= points <= STEPS:
+        raise EditkitError(f"--points: expected at least one seed, and 1 to {STEPS} points, got {points}")
+    scheduler: Any = DDIMScheduler.from_config(one.pipe.scheduler.config)
+    scheduler.set_timesteps(STEPS)
+    config, device = one.pipe.unet.config, one.pipe.device
+    shape = (config.in_channels, config.sample_size, config.sample_size)
+    z = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
+    z, text = z * scheduler.init_noise_sigma, one.states([""]).expand(len(seeds), -1, -1)
+    kept = set(torch.linspace(0, STEPS - 1, points).round().int().tolist())
+    taken, at = [], []
+    for step, t in enumerate(scheduler.timesteps):
+        given = scheduler.scale_model_input(z, t)
+        if step in kept:
+            taken.append(given)
+            at.append(t.expand(len(z)).to(device))
+        z = scheduler.step(one.pipe.unet(given, t, text).sample.float(), t, z).prev_sample
+    return Latents(torch.cat(taken), torch.cat(at))
+
+
+def _pair(first: str, second: str, model: str | None, device: str) -> tuple[Compared, Compared]:
+    """Both models; what they share is read once."""
+    plain: dict[Source, Any] = {}
+    one, other = (_opened(name, model, device, plain) for name in (first, second))
+    for part, names in (
+        ("unet", ("in_channels", "sample_size", "cross_attention_dim")),
+        ("scheduler", ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end")),
+    ):
+        for name in names:
+            mine, theirs = (getattr(each.pipe, part).config.get(name) for each in (one, other))
+            if mine != theirs:
+                raise EditkitError(
+                    f"{second}: its {part} has {name} {theirs}, that of {first} has {mine}; only models with the same "
+                    "latents and noise can be compared"
+                )
+    return one, other
+
+
+def _opened(name: str, model: str | None, device: str, plain: dict[Source, Any]) -> Compared:
+    is_edit = name != BASE and Path(name).exists() and not (Path(name) / "model_index.json").is_file()
+    source = find(model if is_edit or name == BASE else name)
+    if source not in plain:
+        plain[source] = load(source, device)
+    if not is_edit:
+        return Compared(source, plain[source])
+    edit = load_edit(name)
+    check_fit(edit, open_model(source))
+    edited = copy.copy(plain[source])
+    edited.unet = copy.deepcopy(edited.unet)
+    apply_edit(edited, edit)
+    return Compared(source, edited)

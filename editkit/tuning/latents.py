@@ -1,0 +1,133 @@
+"""Training points (z_t, t): a bank of whole trajectories, or a fresh one for every point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editkit.tuning.denoisers import Denoisers
+
+Texts = Callable[[Tensor, Tensor], Tensor]
+"""Numbers of concepts and of templates, `(rows,)` each → embeddings `(rows, tokens, width)`."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Noisy latents with the step that they really are at.
+
+    Attributes:
+        z: `(rows, channels, h, w)` as the denoiser reads it.
+        t: `(rows,)`, training steps.
+        concept, template: `(rows,)`, which prompt they came from.
+        n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
+            noised pictures `e` is the noise, or the velocity, that is in them.
+    """
+
+    z: Tensor
+    t: Tensor
+    concept: Tensor
+    template: Tensor
+    n: Tensor | None = None
+    e: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, rows: Any) -> Points:
+        return Points(**{name: value[rows] for name, value in self.state().items()})
+
+    def state(self) -> dict[str, Tensor]:
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+
+
+def joined(parts: Sequence[Points]) -> Points:
+    names = parts[0].state()
+    return Points(**{name: torch.cat([part.state()[name] for part in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws latents with the scheduler of the model. `steps` DDIM steps at `guidance`."""
+
+    networks: Denoisers
+    scheduler: Any
+    shape: tuple[int, ...]
+    steps: int
+    guidance: float
+    device: torch.device
+
+    def bank(
+        self,
+        concept: Tensor,
+        template: Tensor,
+        texts: Texts,
+        neutral: Tensor,
+        seed: torch.Generator,
+        teacher: bool = False,
+    ) -> Points:
+        """Every step of one trajectory, of the student or the teacher, for each of the given prompts."""
+        network = self.networks.teacher if teacher else self.networks.student
+        last = torch.full((len(concept),), self.steps - 1)
+        with self.networks.counter.purpose("latents"):
+            seen = self._seen(network, texts(concept, template), neutral, seed, last)[0]
+        return joined([Points(z, t, concept, template) for z, t, _ in seen])
+
+    def fresh(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
+        """The authors' scheme: a student trajectory of its own for every point, cut at a random step.
+
+        They label the latents with another step than the one that they are at; here `t` is theirs.
+        """
+        cut = torch.randint(self.steps, (len(concept),), generator=seed)
+        with self.networks.counter.purpose("latents"):
+            seen = self._seen(self.networks.student, texts(concept, template), neutral, seed, cut)[0]
+        rows: dict[int, Points] = {}
+        for step, (z, t, alive) in enumerate(seen):
+            for at, row in enumerate(alive.tolist()):
+                if int(cut[row]) == step:
+                    one, here = slice(row, row + 1), slice(at, at + 1)
+                    rows[row] = Points(z[here], t[here], concept[one], template[one])
+        return joined([rows[row] for row in range(len(concept))])
+
+    def pictures(self, text: Tensor, neutral: Tensor, seed: torch.Generator) -> Tensor:
+        """Clean latents of pictures that the teacher draws of `text`, `(rows, channels, h, w)`."""
+        with self.networks.counter.purpose("latents"):
+            return self._seen(self.networks.teacher, text, neutral, seed, torch.full((len(text),), self.steps))[1]
+
+    def noised(self, clean: Tensor, concept: Tensor, template: Tensor, seed: torch.Generator) -> Points:
+        """Pictures with fresh noise at random steps; `e` is what a denoiser should say of them."""
+        noise = torch.randn(clean.shape, generator=seed).to(clean)
+        t = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), generator=seed).to(clean.device)
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        wanted = self.scheduler.get_velocity(clean, noise, t) if velocity else noise
+        return Points(self.scheduler.add_noise(clean, noise, t), t, concept, template, e=wanted)
+
+    @torch.no_grad()
+    def _seen(
+        self, network: Callable[..., Tensor], text: Tensor, neutral: Tensor, seed: torch.Generator, last: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+        """Guided DDIM, each row as far as its step `last` `(rows,)`.
+
+        Returns:
+            For every step what the denoiser is given, its t, and the rows that are still under way; and the latents
+            after the last step.
+        """
+        self.scheduler.set_timesteps(self.steps)
+        z = torch.randn((len(text), *self.shape), generator=seed).to(self.device) * self.scheduler.init_noise_sigma
+        alive, seen = torch.arange(len(text)), []
+        for step, t in enumerate(self.scheduler.timesteps):
+            given = self.scheduler.scale_model_input(z, t)
+            seen.append((given, t.expand(len(z)).to(self.device), alive))
+            go_on = last[alive] > step
+            alive, z, given = alive[go_on], z[go_on.to(z.device)], given[go_on.to(z.device)]
+            if not len(alive):
+                break
+            some = text[alive.to(text.device)]
+            both = torch.cat([neutral.expand_as(some), some])
+            at = t.expand(2 * len(z)).to(self.device)
+            without, with_text = network(torch.cat([given, given]), at, both).chunk(2)
+            z = self.scheduler.step(without + self.guidance * (with_text - without), t, z).prev_sample
+        return seen, z

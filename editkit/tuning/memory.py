@@ -1,0 +1,207 @@
+"""How much memory a run will take, before any weight is read: a dry pass on tensors that have shapes and no values."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from editkit.errors import EditkitError
+from editkit.model.checkpoints.source import Source
+from editkit.tuning.denoisers import Denoisers, predict
+from editkit.tuning.options import RefineOptions
+from editkit.tuning.parameters import Parameters, choose
+from editkit.tuning.setup import choose_attention, fast_precision
+from editkit.tuning.trainer import TEACHER_ROWS
+
+FLOAT = 4
+CUDA_ITSELF = 600 * 2**20
+"""What a process has on a GPU before its first tensor: the context, and the libraries' workspaces."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes on the device that trains.
+
+    Attributes:
+        device, precision: what it is planned for; a GPU need not be there.
+        parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `activations`: all else that a
+            step holds at its peak, weights cast for it among them, and on a GPU `CUDA itself`.
+    """
+
+    device: str
+    precision: str
+    parts: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in self.parts.items() if size)
+        return f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
+
+
+class LiveBytes(TorchDispatchMode):
+    """Adds up the storages that come and go while it is entered; `peak` is the most that lived at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for one in tree_leaves((args, kwargs)):  # what was there before
+            if isinstance(one, Tensor) and one.untyped_storage()._cdata not in self._known:
+                self._watch(one.untyped_storage(), 0)
+        out = func(*args, **(kwargs or {}))
+        for one in tree_leaves(out):
+            if isinstance(one, Tensor) and one.untyped_storage()._cdata not in self._known:
+                self._watch(one.untyped_storage(), one.untyped_storage().nbytes())
+        return out
+
+    def _watch(self, storage: torch.UntypedStorage, size: int) -> None:
+        self._known.add(storage._cdata)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, storage._cdata, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
+    """The plan for one process of `processes`, found without reading a weight; it needs some seconds.
+
+    The passes of a step are run on fake tensors: those with gradients, those of the search, and the largest without.
+    Candidates and bank, a few megabytes, are left out.
+
+    Args:
+        device: `cpu` or `cuda`.
+        concepts: how many are erased: the latents of all are drawn together.
+    """
+    parameters = Parameters.parse(options.param)
+    precision = options.mixed_precision or fast_precision(not _gpu(device))
+    with torch.device("meta"):
+        unet, networks = _networks(source, options, parameters, device, precision)
+    with FakeTensorMode():
+        _make_fake(networks, _gpu(device))
+        size = sum(weight.numel() for weight in unet.parameters())
+        trained = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
+        trained += concepts * options.key_tokens * unet.config.cross_attention_dim if options.loss.has_key else 0
+        peak = max(peak_of(one) for one in step_passes(source, networks, options, concepts, processes))
+    parts = {
+        "weights": FLOAT * (size + _numbers(source, "text_encoder") + _numbers(source, "vae")),
+        "teacher": 0 if parameters.rank is not None else FLOAT * size,
+        "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
+        "optimizer": 2 * FLOAT * trained,
+        "activations": max(0, peak - FLOAT * trained),
+        "CUDA itself": CUDA_ITSELF if _gpu(device) else 0,
+    }
+    return Plan(device, precision, parts)
+
+
+def _gpu(device: str) -> bool:
+    return not device.startswith("cpu")
+
+
+def _networks(
+    source: Source, options: RefineOptions, parameters: Parameters, device: str, precision: str
+) -> tuple[Any, Denoisers]:
+    from diffusers import UNet2DConditionModel
+
+    config = source.config("unet")
+    if not config:
+        raise EditkitError(f"model {source.name}: expected a diffusers folder with a unet, found none")
+    unet: Any = UNet2DConditionModel.from_config(config)
+    if not _gpu(device):
+        choose_attention(unet)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    networks = Denoisers(unet, lambda: torch.autocast("cpu", dtype, enabled=dtype is not None))
+    if parameters.rank is None:
+        networks.keep_teacher()
+    unet.requires_grad_(False)
+    if options.loss.weights:
+        choose(unet, parameters)
+    if options.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return unet, networks
+
+
+def _make_fake(networks: Denoisers, gpu: bool) -> None:
+    """Give the networks fake weights: on "meta" autocast would do nothing, and attention keep its matrices.
+
+    They are a processor's, also where a GPU is planned for, which need not be there. Only there autocast leaves norms
+    in float32.
+    """
+    for module in (one for network in networks.both for one in network.modules()):
+        for name, weight in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
+        if gpu and isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.register_forward_pre_hook(lambda module, given: tuple(one.float() for one in given))
+
+
+def step_passes(
+    source: Source, networks: Denoisers, options: RefineOptions, concepts: int = 1, processes: int = 1
+) -> list[Callable[[], None]]:
+    """The passes of a step that may be its largest: with gradients, without, and those of the search."""
+    config = networks.unet.config
+    tokens = source.config("text_encoder").get("max_position_embeddings", 77)
+    shape = (config.in_channels, config.sample_size, config.sample_size)
+    micro = max(1, options.batch // processes // options.accumulate)
+
+    def text(rows: int, grad: bool = False, more: int = 0) -> Tensor:
+        return torch.randn(rows, tokens + more, config.cross_attention_dim, requires_grad=grad)
+
+    def points(rows: int) -> tuple[Tensor, Tensor]:
+        return torch.randn(rows, *shape), torch.zeros(rows, dtype=torch.long)
+
+    def train() -> None:
+        key = {"p": text(micro, True, options.key_tokens)} if options.loss.has_key else {}
+        texts: dict[Any, Tensor] = {one: text(micro) for one in options.loss.student} | key
+        target: dict[Any, Tensor] = {one: torch.randn(micro, *shape) for one in options.loss.teacher}
+        student = predict(networks.student, *points(micro), texts, training=True)
+        options.loss.loss(student, target, options.eta).loss(options.lamb).sum().backward()
+
+    def search() -> None:
+        z, t = points(micro)
+        read: dict[Any, Tensor] = {one: text(micro, one == "a") for one in options.loss.search_reads}
+        student = predict(networks.student, z, t, read)
+        target: dict[Any, Tensor] = {"a": networks.teacher(z, t, read["a"])}
+        torch.autograd.grad(options.loss.searched(student, target, options.lamb).sum(), read["a"])
+
+    @torch.no_grad()
+    def look() -> None:
+        rows = min(TEACHER_ROWS, options.trajectories * concepts * options.sampling_steps)
+        networks.teacher(*points(rows), text(rows))
+
+    passes: list[Callable[[], None]] = [train, look]
+    if options.loss.search_reads and options.search == "gumbel":
+        passes.append(search)
+    return passes
+
+
+def peak_of(run: Callable[[], None]) -> int:
+    """Bytes that `run` holds at once, beside what is there before."""
+    with LiveBytes() as live:
+        run()
+    return live.peak
+
+
+def _numbers(source: Source, component: str) -> int:
+    """How many numbers the weights of a component are, from their headers."""
+    count = 0
+    for path in source.weights(component):
+        with safe_open(path, framework="np") as opened:
+            count += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.offset_keys())
+    return count

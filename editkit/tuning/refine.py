@@ -1,0 +1,255 @@
+"""`refine`: train a model away from concepts, from scratch or from an edit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from editkit.concepts.templates import check_concepts, fill
+from editkit.drawing.grid import grid
+from editkit.drawing.sampler import Job, draw, jobs
+from editkit.drawing.sampling import Sampling
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
+from editkit.erasure.erase import versions
+from editkit.erasure.rows import nearest_word
+from editkit.erasure.words import check_known, words_to_protect
+from editkit.errors import EditkitError
+from editkit.files.atomic import write_atomic
+from editkit.model.editable import EditableModel
+from editkit.tuning import checkpoint
+from editkit.tuning.key_rows import KeyRows
+from editkit.tuning.loop import Run, train
+from editkit.tuning.options import RefineOptions, defaults
+from editkit.tuning.parameters import Parameters
+from editkit.tuning.result import Start, check_start, tuned_from
+from editkit.tuning.setup import Prepared, prepare
+from editkit.variants.fit import check_fit
+from editkit.variants.record import TUNED_NAME
+from editkit.variants.tuned_file import save_tuned
+
+PREVIEW_SEEDS = range(4)
+
+
+def refine(
+    model: EditableModel,
+    out: Path | str,
+    concepts: Sequence[str] = (),
+    start: Start = None,
+    guides: Sequence[str] = (),
+    options: RefineOptions | None = None,
+    vocabulary: Sequence[str] | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    tracker: str | None = None,
+) -> Tuned:
+    """Train `model` away from `concepts` and write the result to the folder `out`.
+
+    The teacher is the unedited model. `out` holds `tuned.safetensors`, which loads as an edit does, `log.jsonl`, the
+    checkpoint, and previews.
+
+    Args:
+        concepts: default: those of `start`.
+        start: an edit, or what an earlier run made, that the student starts from.
+        guides: what each becomes: a text, empty for the neutral prompt, or `nearest`. One serves all. Default: neutral,
+            for `ca` the nearest word, its anchor.
+        options: default `editkit.tuning.options.defaults()`.
+        vocabulary: words among which the search looks. Default: the model's own, else common English words.
+        resume: go on from the checkpoint in `out`.
+        tracker: one that accelerate knows, such as `tensorboard`.
+
+    Raises:
+        EditkitError: an impossible request, a loss that is not finite, or too little memory.
+        KeyboardInterrupt: Ctrl-C; what was done is saved.
+    """
+    options = options or defaults(source=model.source)
+    if options.loss.has_key:
+        raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
+    request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker)
+    folder = run_folder(Path(out), resume, force)
+    stage = run_stage(request, folder, resume)
+    tuned = stage.tuned()
+    if stage.main:
+        save_tuned(tuned, folder / TUNED_NAME, force=True)
+    return tuned
+
+
+@dataclass
+class StageRequest:
+    """What is trained on what; concepts and guides are filled in and checked."""
+
+    model: EditableModel
+    concepts: Sequence[str]
+    start: Start
+    guides: Sequence[str]
+    options: RefineOptions
+    vocabulary: Sequence[str] | None = None
+    device: str | None = None
+    tracker: str | None = None
+    pictures: Sequence[Image.Image] = ()
+
+    def __post_init__(self) -> None:
+        model, start = self.model, self.start
+        self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
+        check_concepts(self.concepts)
+        check_known(model, self.concepts)
+        if start is not None:
+            check_fit(start, model)
+        check_start(start, Parameters.parse(self.options.param))
+        self.guides = _guides(model, self.concepts, self.guides, self.options)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run that has ended."""
+
+    request: StageRequest
+    prepared: Prepared
+    record: dict[str, Any]
+    main: bool
+
+    def tuned(self) -> Tuned:
+        """What it changed of the model."""
+        request = self.request
+        parameters = Parameters.parse(request.options.param)
+        return tuned_from(self.prepared.pipe.unet, parameters, request.start, request.model.source, self.record)
+
+
+def run_stage(
+    request: StageRequest,
+    folder: Path,
+    resume: bool = False,
+    key: KeyRows | None = None,
+    same: Mapping[str, Any] | None = None,
+) -> Stage:
+    """Train; log, checkpoints and previews go to `folder`. `same` is what a resumed run must have in common, too."""
+    begun = time.perf_counter()
+    prepared = prepare(
+        request.model,
+        request.concepts,
+        request.guides,
+        request.start,
+        request.options,
+        request.vocabulary,
+        request.device,
+        request.tracker,
+        str(folder),
+        key,
+        request.pictures,
+    )
+    run = _run(folder, prepared, request, same or {})
+    try:
+        log = train(prepared.trainer, run, resume)
+    finally:
+        _release(prepared)
+    figures = _figures(prepared, log, time.perf_counter() - begun)
+    return Stage(request, prepared, {**_record(request), "figures": figures}, run.main)
+
+
+def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
+    given = list(guides) or (["nearest"] if options.objective == "ca" else [""])
+    given = given * len(concepts) if len(given) == 1 else given
+    if len(given) != len(concepts):
+        raise EditkitError(f"{len(concepts)} concepts but {len(given)} guides; give one guide, or one for each concept")
+    if "nearest" not in given:
+        return given
+    words = words_to_protect(model, concepts, [])
+    return [
+        nearest_word(model.encoder, concept, words, model.gram) if guide == "nearest" else guide
+        for concept, guide in zip(concepts, given, strict=True)
+    ]
+
+
+def run_folder(path: Path, resume: bool, force: bool) -> Path:
+    """The folder to write to. What is replaced with `force` must be a run's: never anything else."""
+    if path.exists() and not path.is_dir():
+        raise EditkitError(f"{path}: expected a folder for the run, this is a file; give another --out")
+    if not resume and path.is_dir() and any(path.iterdir()):
+        ours = any((path / name).is_file() for name in (checkpoint.NAME, TUNED_NAME))
+        if not (force and ours):
+            how = "--resume to go on, or --force to start again" if ours else "another --out"
+            raise EditkitError(f"{path} exists and is not overwritten unasked; give {how}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EditkitError(f"{path}: cannot be written ({error.strerror}); give another --out") from error
+    return path
+
+
+def _run(folder: Path, prepared: Prepared, request: StageRequest, more: Mapping[str, Any]) -> Run:
+    accelerator, options, start = prepared.accelerator, request.options, request.start
+    if request.tracker is not None:
+        accelerator.init_trackers("editkit-refine", config=options.same_run)
+    words = [list(one) for one in prepared.trainer.prompts.words]
+    begun = None if start is None else start.record.get("created")
+    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
+    return Run(
+        folder,
+        options.steps,
+        options.save_every,
+        {**options.same_run, **same, **more},
+        lambda done: _preview(prepared, request.concepts, folder / f"preview-{done:06d}.png"),
+        options.preview_every,
+        accelerator.is_main_process,
+        accelerator.log if request.tracker is not None else lambda values, step: None,
+    )
+
+
+def _preview(prepared: Prepared, concepts: Sequence[str], path: Path) -> None:
+    """The erased concepts, one row each."""
+    prompts = [fill("a {}", one) for one in concepts]
+    sampling = Sampling(steps=20, guidance=prepared.trainer.options.guidance, batch=8)
+    drawn = dict(draw(prepared.pipe, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
+    rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
+    write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
+
+
+def _release(prepared: Prepared) -> None:
+    """Accelerate keeps a state for the whole process and wraps `forward`; another run may want other settings."""
+    from accelerate.state import AcceleratorState
+
+    prepared.accelerator.end_training()
+    prepared.accelerator.unwrap_model(prepared.trainer.networks.trained, keep_fp32_wrapper=False)
+    AcceleratorState._reset_state(reset_partial_state=prepared.accelerator.num_processes == 1)
+
+
+def _record(request: StageRequest) -> dict[str, Any]:
+    model, start = request.model, request.start
+    record = {
+        "method": request.options.objective,
+        "concepts": list(request.concepts),
+        "guides": list(request.guides),
+        "preserve": [],
+        "options": asdict(request.options),
+        "model": model.source.name,
+        "family": model.source.family.name,
+        "text_encoder_sha256": model.text_encoder_sha256,
+        "projections_sha256": model.projections_sha256,
+        "versions": versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if start is not None:
+        record["start"] = {"kind": "edit" if isinstance(start, Edit) else "tuned", **start.record}
+    return record
+
+
+def _figures(prepared: Prepared, log: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    counter = prepared.trainer.networks.counter
+    steps = max(1, len(log))
+    return {
+        "steps": len(log),
+        "passes": dict(counter.rows),
+        "passes_per_step": round(counter.total / steps, 2),
+        "calls": dict(counter.calls),
+        "erase_mean": sum(one["erase"] for one in log) / steps,
+        "preserve_mean": sum(one["preserve"] for one in log) / steps,
+        "seconds_per_step": round(sum(one["seconds"] for one in log) / steps, 4),
+        "seconds": {"run": round(seconds, 2)},
+    }

@@ -1,0 +1,78 @@
+"""What a run has changed, as a `Tuned`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import LowRank, Tuned
+from editkit.errors import EditkitError
+from editkit.model.checkpoints.projections import fingerprint, read_named
+from editkit.model.checkpoints.source import Source
+from editkit.tuning.parameters import Parameters
+
+Start = Edit | Tuned | None
+EXACT = 1e-7
+"""Relative error to which an edit's map is cut before it becomes part of a LoRA: that of float32."""
+
+
+def check_start(start: Start, parameters: Parameters) -> None:
+    """Refuse a LoRA on top of whole tensors that were tuned: the result would be neither."""
+    if parameters.rank is not None and isinstance(start, Tuned) and not start.is_lora:
+        raise EditkitError("--param lora: the start has whole tuned tensors, which no LoRA holds; use --param xattn")
+
+
+@torch.no_grad()
+def tuned_from(unet: nn.Module, parameters: Parameters, start: Start, source: Source, record: dict[str, Any]) -> Tuned:
+    """The difference between `unet` and the model at `source`: what was trained, and what the start had changed."""
+    if parameters.rank is None:
+        weights = dict(unet.named_parameters())
+        names = [name for name in weights if name in parameters or (start is not None and start.changes(name))]
+        base = read_named(source, names)
+        return Tuned({name: weights[name].detach().cpu().clone() for name in names}, {}, _hashes(base), record)
+    learnt = lora_factors(unet)
+    before = _start_factors(start, source)
+    factors = {name: _stacked(before.get(name), learnt.get(name)) for name in {**before, **learnt}}
+    return Tuned({}, factors, _hashes(read_named(source, list(factors))), record)
+
+
+def lora_factors(unet: nn.Module) -> dict[str, LowRank]:
+    """The adapter of every layer; its scale is one."""
+    found = {}
+    for name, module in unet.named_modules():
+        if hasattr(module, "lora_A"):
+            up, down = module.lora_B["default"].weight, module.lora_A["default"].weight  # pyright: ignore
+            found[f"{name}.weight"] = LowRank(up.flatten(1).cpu().clone(), down.flatten(1).cpu().clone())
+    return found
+
+
+def _start_factors(start: Start, source: Source) -> dict[str, LowRank]:
+    if start is None:
+        return {}
+    if isinstance(start, Tuned):
+        return dict(start.factors)
+    found = {}
+    for name, W in _edited(start, source).items():
+        short = start.map_for(name).truncate(error=EXACT)[0]  # pyright: ignore[reportOptionalMemberAccess]
+        found[name] = LowRank((W.double() @ short.U).float(), short.V.float())
+    return found
+
+
+def _edited(edit: Edit, source: Source) -> dict[str, Tensor]:
+    from editkit.model.checkpoints.projections import read_projections
+
+    return {name: W for name, W in read_projections(source).items() if edit.changes(name)}
+
+
+def _stacked(one: LowRank | None, other: LowRank | None) -> LowRank:
+    """The sum of two changes."""
+    parts = [part for part in (one, other) if part is not None]
+    return LowRank(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
+
+
+def _hashes(base: Mapping[str, Tensor]) -> dict[str, str]:
+    return {name: fingerprint([(name, W)]) for name, W in base.items()}

@@ -1,0 +1,84 @@
+"""`exact`: run student and teacher on every candidate now and then, and take the worst."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editkit.tuning.search.request import Found, Request
+
+Shortlist = Callable[[Request, int], Tensor]
+"""Which candidates of a concept are run, `(k,)`."""
+
+
+def every_candidate(request: Request, concept: int) -> Tensor:
+    return torch.arange(request.prompts.candidates.shape[1])
+
+
+@dataclass
+class Exact:
+    """Scores are kept for `every` outer steps: the student moves slowly.
+
+    Attributes:
+        rows: candidates that are run at a time.
+    """
+
+    every: int
+    rows: int = 32
+    shortlist: Shortlist = every_candidate
+    worst: dict[int, int] = field(default_factory=dict)
+    _targets: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+    _drawn: int = -1
+
+    def find(self, request: Request) -> Found:
+        if request.step % self.every == 0 or not self.worst:
+            self._score(request)
+        outer = request.outer
+        which = [self.worst[concept] for concept in outer.concept.tolist()]
+        return Found(
+            request.prompts.a(outer.concept, torch.tensor(which, device=outer.z.device), outer.template), which
+        )
+
+    @torch.no_grad()
+    def _score(self, request: Request) -> None:
+        if request.drawn != self._drawn:  # other latents, so other outputs of the teacher
+            self._targets, self._drawn = {}, request.drawn
+        with request.counter.purpose("search"):
+            for concept in range(request.prompts.count):
+                shortlist = self.shortlist(request, concept)
+                self.worst[concept] = int(shortlist[int(self.scores(request, concept, shortlist).argmax())])
+
+    @torch.no_grad()
+    def scores(self, request: Request, concept: int, shortlist: Tensor) -> Tensor:
+        """The mean of `Request.score` over the probe of a concept, `(k,)` for the k candidates of the shortlist."""
+        probe = request.probe(concept)
+        n = len(probe)
+        found = []
+        for some in shortlist.split(max(1, self.rows // n)):
+            points = probe[torch.arange(n).repeat(len(some))]
+            candidate = some.repeat_interleave(n).to(points.z.device)
+            text = request.prompts.a(points.concept, candidate, points.template)
+            target = self._target(request, concept, some.tolist(), text, n)
+            found.append(request.score(points, text, target).view(len(some), n).mean(1))
+        return torch.cat(found)
+
+    def _target(self, request: Request, concept: int, candidates: list[int], text: Tensor, n: int) -> Tensor:
+        """The teacher's outputs on the probe never change: they are computed once."""
+        missing = [i for i, one in enumerate(candidates) if (concept, one) not in self._targets]
+        if missing:
+            probe = request.probe(concept)[torch.arange(n).repeat(len(missing))]
+            rows = torch.cat([torch.arange(i * n, i * n + n) for i in missing]).to(text.device)
+            outputs = request.networks.teacher(probe.z, probe.t, text[rows])
+            for i, one in zip(missing, outputs.split(n), strict=True):
+                self._targets[concept, candidates[i]] = one
+        return torch.cat([self._targets[concept, one] for one in candidates])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"worst": {str(concept): one for concept, one in self.worst.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.worst = {int(concept): one for concept, one in state["worst"].items()}

@@ -1,0 +1,194 @@
+"""Put a run together: networks, prompts, latents, search, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from editkit.edits.edit import Edit
+from editkit.edits.options import defaults as edit_defaults
+from editkit.erasure.erase import erase
+from editkit.errors import EditkitError
+from editkit.hardware import has_fast_bfloat16
+from editkit.model.apply import apply_edit
+from editkit.model.editable import EditableModel
+from editkit.model.pipeline import load
+from editkit.tuning.candidates import candidates
+from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.key_rows import KeyRows
+from editkit.tuning.latents import Sampler
+from editkit.tuning.options import RefineOptions
+from editkit.tuning.parameters import Parameters, choose
+from editkit.tuning.pictures import encode_pictures
+from editkit.tuning.prompts import Prompts, encode_prompts
+from editkit.tuning.result import Start, lora_factors
+from editkit.tuning.search.closed_form import closed_form_search
+from editkit.tuning.search.exact import Exact
+from editkit.tuning.search.gumbel import Gumbel
+from editkit.tuning.search.request import Search
+from editkit.tuning.trainer import Trainer
+
+SMALL = 16
+"""Side of the latents up to which attention may keep its matrices."""
+KEY = "key"
+"""What the rows of a key are called among the trained tensors."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trainer, the pipeline that it trains, and the accelerator that it runs on."""
+
+    trainer: Trainer
+    pipe: Any
+    accelerator: Any
+
+
+def prepare(
+    model: EditableModel,
+    concepts: Sequence[str],
+    guides: Sequence[str],
+    start: Start,
+    options: RefineOptions,
+    vocabulary: Sequence[str] | None,
+    device: str | None = None,
+    tracker: str | None = None,
+    folder: str = ".",
+    key: KeyRows | None = None,
+    pictures: Sequence[Image.Image] = (),
+) -> Prepared:
+    """Everything a run needs, before its first step. `key` is trained with the student, at a rate of its own."""
+    torch.manual_seed(options.seed)  # a LoRA's first values
+    accelerator = _accelerator(options, device, tracker, folder)
+    if options.batch % (accelerator.num_processes * options.accumulate):
+        raise EditkitError(
+            f"--batch: {options.batch} cannot be shared by {accelerator.num_processes} processes with "
+            f"{options.accumulate} parts each; expected a multiple of {accelerator.num_processes * options.accumulate}"
+        )
+    pipe = load(model.source, str(accelerator.device))
+    for part in (pipe.vae, pipe.text_encoder):
+        part.requires_grad_(False)
+    searched = options.loss.search_reads
+    words = candidates(model, concepts, guides, vocabulary, options.k, options.spread) if searched else []
+    prompts = encode_prompts(pipe, concepts, guides, words, templates_of(model))
+    networks, trained = _networks(pipe, start, options, accelerator)
+    search = _search(model, pipe, concepts, start, prompts, options, accelerator.device) if searched else None
+    groups: list[dict[str, Any]] = [{"params": list(trained.values())}] if trained else []
+    if key is not None:
+        key = key.to(accelerator.device)
+        if accelerator.num_processes > 1:  # each has drawn rows of its own
+            torch.distributed.broadcast(key.rows.data, 0)
+        groups.append({"params": [key.rows], "lr": options.key_rate})
+        trained = {**trained, KEY: key.rows}
+    optimizer = torch.optim.Adam(groups, options.rate)
+    networks.trained, optimizer = accelerator.prepare(pipe.unet, optimizer)
+    trainer = Trainer(
+        options, networks, trained, prompts, _sampler(pipe, networks, options), accelerator, optimizer, search, key
+    )
+    trainer.given = encode_pictures(pipe, pictures) if pictures else None
+    return Prepared(trainer, pipe, accelerator)
+
+
+def templates_of(model: EditableModel) -> tuple[str, ...]:
+    """Sentences around the concepts: the papers train on the bare name; the bundled model knows a few sentences."""
+    return model.templates if model.source.is_bundled else ("{}",)
+
+
+def _accelerator(options: RefineOptions, device: str | None, tracker: str | None, folder: str) -> Any:
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise EditkitError("refine: needs accelerate and peft; pip install 'editkit[refine]'") from error
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    precision = options.mixed_precision or fast_precision(on_cpu)
+    if on_cpu and precision == "fp16":
+        raise EditkitError("--mixed-precision fp16: needs a GPU; use bf16 or no")
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=tracker, project_dir=folder)
+
+
+def fast_precision(on_cpu: bool) -> str:
+    """What is used unless another precision is given. A GPU that is not there is one that has bfloat16."""
+    gpu = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+    return "bf16" if (has_fast_bfloat16() if on_cpu else gpu) else "no"
+
+
+def _networks(
+    pipe: Any, start: Start, options: RefineOptions, accelerator: Any
+) -> tuple[Denoisers, Mapping[str, Tensor]]:
+    """The student from the start's weights, the teacher from the untrained ones."""
+    if accelerator.device.type == "cpu":
+        choose_attention(pipe.unet)
+    parameters = Parameters.parse(options.param)
+    networks = Denoisers(pipe.unet, accelerator.autocast)
+    if parameters.rank is None:
+        networks.keep_teacher()
+    originals = apply_edit(pipe, start) if start is not None else []
+    pipe.unet.requires_grad_(False)
+    trained = choose(pipe.unet, parameters) if options.loss.weights else {}
+    if parameters.rank is not None:
+        names = {id(weight): name for name, weight in pipe.unet.named_parameters()}
+        networks.originals = {names[id(weight)]: value for weight, value in originals}
+    if options.gradient_checkpointing:
+        pipe.unet.enable_gradient_checkpointing()
+    return networks, trained
+
+
+def choose_attention(unet: Any) -> None:
+    """On a processor the backward pass of plain attention is much faster than the fused one's, but it keeps matrices:
+    of 64×64 latents 0.5 GB a row."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    if unet.config.sample_size <= SMALL:
+        unet.set_attn_processor(AttnProcessor())
+
+
+def _sampler(pipe: Any, networks: Denoisers, options: RefineOptions) -> Sampler:
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    config = pipe.unet.config
+    shape = (config.in_channels, config.sample_size, config.sample_size)
+    return Sampler(networks, scheduler, shape, options.sampling_steps, options.guidance, pipe.unet.device)
+
+
+def _search(
+    model: EditableModel,
+    pipe: Any,
+    concepts: Sequence[str],
+    start: Start,
+    prompts: Prompts,
+    options: RefineOptions,
+    device: torch.device,
+) -> Search:
+    if options.search == "gumbel":
+        return Gumbel(
+            prompts.count,
+            prompts.candidates.shape[1],
+            options.search_steps,
+            options.search_rate,
+            options.tau,
+            options.hard,
+            options.search_adam,
+            device,
+        )
+    if options.search == "exact":
+        return Exact(options.search_every)
+    edit = start if isinstance(start, Edit) else erase(model, concepts, options=edit_defaults("uce"), checked=False)
+    untrained = {name: W.to(device) for name, W in model.projections.items()}
+    edited = edit.weights(untrained)
+    fallback = {name: (untrained[name], W) for name, W in edited.items()}
+    return closed_form_search(options.search_every, partial(_projections, pipe.unet, untrained), fallback)
+
+
+@torch.no_grad()
+def _projections(unet: Any, untrained: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name → (untrained, now), also where a LoRA is on top."""
+    named = {name.replace(".base_layer.", "."): weight for name, weight in unet.named_parameters()}
+    learnt = lora_factors(unet)
+    now = {name: named[name] + (learnt[name].change(named[name]) if name in learnt else 0) for name in untrained}
+    return {name: (untrained[name].to(W), W) for name, W in now.items()}

@@ -1,0 +1,98 @@
+"""An edit as one safetensors file: the factors in float32, the record as JSON metadata."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+
+from editkit.edits.edit import Edit
+from editkit.edits.edit_map import EditMap
+from editkit.edits.tuned import Tuned
+from editkit.errors import EditkitError
+from editkit.files.atomic import check_free, write_atomic
+from editkit.model.checkpoints.projections import read_tensors
+from editkit.model.formats import save_tensors
+from editkit.variants.record import DOWNS_KEY, FORMAT_VERSION, RECORD_KEY, read_json_metadata, read_record
+from editkit.variants.tuned_file import is_tuned, load_tuned
+
+EXACT = 1e-7
+"""Relative error to which a map is truncated before it is written: that of float32."""
+
+
+def save_edit(edit: Edit, path: Path | str, force: bool = False) -> None:
+    """Write `edit` to `path`. A down factor `V` that several maps share is stored once."""
+    path = Path(path)
+    check_free_for_edit(path, force)
+    maps = _compact(edit)
+    owners: dict[int, str] = {}
+    for name, one in maps.items():
+        owners.setdefault(id(one.V), name)
+    tensors = {f"up.{name}": one.U.float() for name, one in maps.items()}
+    tensors |= {f"down.{owners[id(one.V)]}": one.V.float() for one in maps.values()}
+    metadata = {
+        RECORD_KEY: json.dumps({"format_version": FORMAT_VERSION, **edit.record}, ensure_ascii=False),
+        DOWNS_KEY: json.dumps({name: owners[id(one.V)] for name, one in maps.items()}),
+    }
+    write_atomic(path, lambda part: save_tensors(tensors, part, metadata), force)
+
+
+def check_free_for_edit(path: Path, force: bool = False) -> None:
+    """As `check_free`; and what is replaced with `force` must be an edit file: never a checkpoint."""
+    check_free(path, force)
+    if path.exists():
+        try:
+            read_record(path)
+        except EditkitError as error:
+            raise EditkitError(
+                f"{path} exists and is no edit file: --force replaces edit files alone; give another --out"
+            ) from error
+
+
+def load_edit(path: Path | str) -> Edit | Tuned:
+    """Read an edit file, or what `editkit refine` made: its file or its folder.
+
+    Raises:
+        EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
+    """
+    return load_tuned(path) if is_tuned(Path(path)) else load_linear(path)
+
+
+def load_linear(path: Path | str) -> Edit:
+    """`load_edit`, where only a linear map will do.
+
+    Raises:
+        EditkitError: as `load_edit`, or it was refined by gradient steps.
+    """
+    path = Path(path)
+    if is_tuned(path):
+        raise EditkitError(f"{path}: was refined by gradient steps and is no linear map; expected an edit file")
+    record, owners = read_record(path), read_json_metadata(path, DOWNS_KEY)
+    factors = {name: tensor.double() for name, tensor in read_tensors(path, lambda _: True).items()}
+    maps = {}
+    for name, owner in owners.items():
+        up, down = factors.get(f"up.{name}"), factors.get(f"down.{owner}")
+        if up is None or down is None or up.ndim != 2 or up.shape != down.shape[::-1]:
+            raise EditkitError(f"{path}: its factors for {name} do not fit each other; make the edit again")
+        maps[name] = EditMap(up, down)
+    if not maps:
+        raise EditkitError(f"{path}: an edit file without a map; make the edit again")
+    return Edit(maps, record)
+
+
+def compose_files(paths: Sequence[Path], out: Path, scale: float = 1.0, force: bool = False) -> Edit:
+    """Read edits, apply them one after another, go `scale` of the way, and write the result to `out`."""
+    whole = reduce(lambda first, later: first.then(later), [load_linear(path) for path in paths])
+    if scale != 1:
+        whole = whole.scale(scale)
+    save_edit(whole, out, force)
+    return whole
+
+
+def _compact(edit: Edit) -> dict[str, EditMap]:
+    """Padding rows are nearly equal: a handful of directions carries the whole map. Maps that share their down factor
+    stay as they are, so that it is stored once."""
+    uses = Counter(id(one.V) for one in edit.maps.values())
+    return {name: one if uses[id(one.V)] > 1 else one.truncate(error=EXACT)[0] for name, one in edit.maps.items()}

@@ -1,0 +1,70 @@
+"""Does an edit fit a model?"""
+
+from __future__ import annotations
+
+import warnings
+
+from editkit.edits.compose import depends_on_projections
+from editkit.edits.edit import Edit
+from editkit.edits.tuned import Tuned
+from editkit.errors import EditkitError
+from editkit.model.checkpoints.projections import fingerprint
+from editkit.model.editable import EditableModel
+
+
+def check_fit(edit: Edit | Tuned, model: EditableModel, force: bool = False) -> None:
+    """Refuse an edit of another family or text encoder. Where the map depends on the checkpoint's projections (RECE,
+    minimax, technique tensor), refuse another checkpoint's too, unless forced: then warn. So too for what was tuned."""
+    family = edit.record.get("family")
+    if family != model.source.family.name:
+        raise EditkitError(
+            f"the edit was made for the family {family}, {model.source.name} is {model.source.family.name}; "
+            "make it again for this model"
+        )
+    if isinstance(edit, Edit):
+        _check_width(edit, model)
+    if edit.record.get("text_encoder_sha256") != model.text_encoder_sha256:
+        raise EditkitError(
+            f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
+        )
+    if isinstance(edit, Tuned):
+        _check_base(edit, model, force)
+    elif depends_on_projections(edit.record):
+        _check_projections(edit, model, force)
+
+
+def _check_base(tuned: Tuned, model: EditableModel, force: bool) -> None:
+    base = model.tensors(tuned)
+    tuned.weights(base)  # shapes
+    other = next((name for name, W in base.items() if fingerprint([(name, W)]) != tuned.base[name]), None)
+    if other is None:
+        return
+    if not force:
+        raise EditkitError(
+            f"{other}: this was refined from another checkpoint than {model.source.name}; refine this one, "
+            "or give --force to put its weights in all the same"
+        )
+    warnings.warn(
+        f"this was refined from another checkpoint than {model.source.name}: its tensors replace those of this one",
+        stacklevel=3,
+    )
+
+
+def _check_width(edit: Edit, model: EditableModel) -> None:
+    for name, W in model.projections.items():
+        edit.fitting_map(name, W)
+
+
+def _check_projections(edit: Edit, model: EditableModel, force: bool) -> None:
+    if edit.record.get("projections_sha256") == model.projections_sha256:
+        return
+    if not force:
+        raise EditkitError(
+            f"this edit was computed from another checkpoint's projections than those of {model.source.name}; "
+            "make it again for this one, or give --force to try it as it is"
+        )
+    warnings.warn(
+        f"this edit was computed from other projections than those of {model.source.name}: the embeddings that it "
+        "closes off are those of the other checkpoint, so it may erase less and damage more than its figures say",
+        stacklevel=3,
+    )

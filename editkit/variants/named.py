@@ -1,0 +1,85 @@
+"""What is drawn, as users type it: `base`, an edit or a release, or `RELEASE+KEY`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from editkit.drawing.sampler import Variant
+from editkit.edits.key import Unlocked
+from editkit.edits.tuned import Tuned
+from editkit.errors import EditkitError
+from editkit.model.checkpoints.source import Source
+from editkit.model.editable import EditableModel, open_model
+from editkit.variants.edit_file import load_edit
+from editkit.variants.fit import check_fit
+from editkit.variants.key_file import read_key
+from editkit.variants.record import file_sha256
+
+BASE = "base"
+
+
+def read_variants(source: Source, names: Sequence[str]) -> list[Variant]:
+    """The variants by name, checked against the model.
+
+    Args:
+        names: `base` is the unedited model, the others are files and folders. `released+church.key.safetensors` is a
+            release with its key, `released+random:7` one with a random key: any key is tried, a wrong one with a
+            warning.
+    """
+    if all(name == BASE for name in names):
+        return [None] * len(names)
+    model = open_model(source)
+    return [None if name == BASE else _variant(name, model) for name in names]
+
+
+def _variant(name: str, model: EditableModel) -> Variant:
+    file, key = file_and_key(name)
+    if key == "":
+        raise EditkitError(f"{name}: expected a key file or `random` after the +, got nothing")
+    if key is not None:
+        return unlock(read_release(file, model), key, model, force=True)
+    edit = load_edit(file)
+    check_fit(edit, model)
+    return edit
+
+
+def file_and_key(name: str) -> tuple[str, str | None]:
+    """`RELEASE+KEY` in two. Files may have a `+` in their names: the key begins after the first one that follows an
+    existing file."""
+    ends = [n for n, one in enumerate(name) if one == "+" and Path(name[:n]).exists()]
+    return (name[: ends[0]], name[ends[0] + 1 :]) if ends and not Path(name).exists() else (name, None)
+
+
+def variant_name(name: str) -> str:
+    """`base`, or the file's name without its ending; a key's follows with a `+`."""
+    file, key = file_and_key(name)
+    return Path(file).stem if key is None else f"{Path(file).stem}+{Path(key).stem.replace(':', '-')}"
+
+
+def variant_sha256(name: str) -> str | None:
+    """Of the edit file, and of the key with it; None for the unedited model."""
+    if name == BASE:
+        return None
+    file, key = file_and_key(name)
+    if key is None:
+        return file_sha256(file)
+    whole = file_sha256(file) + (file_sha256(key) if Path(key).is_file() else key)
+    return sha256(whole.encode()).hexdigest()
+
+
+def read_release(path: Path | str, model: EditableModel) -> Tuned:
+    """A release, checked against the model that it was made from."""
+    released = load_edit(path)
+    if not isinstance(released, Tuned):
+        raise EditkitError(
+            f"{path}: a release of `editkit hide` was expected, this is an edit; what it erased has no key"
+        )
+    check_fit(released, model)
+    return released
+
+
+def unlock(released: Tuned, key: str, model: EditableModel, force: bool = False) -> Unlocked:
+    """`released` with the key in the file `key`, as a variant to draw with: `editkit.variants.key_file`."""
+    return Unlocked.of(released, read_key(key, released, model, force))
