@@ -26,7 +26,8 @@ from editkit.edits.compute import Problem, Rows, compute_edit
 from editkit.edits.gram import gram_matrix
 from editkit.edits.options import Options
 from editkit.errors import EditkitError
-from editkit.model.families.table import FAMILIES, Family, Rule, by_name, check_editable, rule_for
+from editkit.model.families.family import Family, Rule, check_editable, rule_for
+from editkit.model.families.table import FAMILIES, by_name
 from tests.tiny_families import TINY, Text, Tiny, inputs_of, linears
 
 OPTIONS = Options("uce", "none", "all", lamb=1e-9)

@@ -12,7 +12,8 @@ import torch
 from diffusers.models.embeddings import get_2d_rotary_pos_embed, get_2d_rotary_pos_embed_lumina
 from torch import Tensor, nn
 
-from editkit.model.families.table import Family, by_name
+from editkit.model.families.family import Family
+from editkit.model.families.table import by_name
 
 TOKENS = 4
 """Tokens of a prompt, from each text encoder where two are joined in one sequence."""

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from editkit.model.families.table import ENCODED, Family
+from editkit.model.families.family import Family
+from editkit.model.families.table import ENCODED
 from editkit.report.figure_names import PLAIN_WORDS, number
 
 if TYPE_CHECKING:

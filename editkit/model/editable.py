@@ -20,7 +20,7 @@ from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source, find
-from editkit.model.families.table import Rule, rule_for
+from editkit.model.families.family import Rule, rule_for
 
 
 @dataclass(frozen=True)

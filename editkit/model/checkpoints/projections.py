@@ -12,7 +12,7 @@ from torch import Tensor
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.single_file import open_tensors, read_named_ldm, read_projections_ldm
 from editkit.model.checkpoints.source import Source
-from editkit.model.families.table import Family, rule_for
+from editkit.model.families.family import Family, rule_for
 
 
 def is_text_projection(family: Family, name: str) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
-from editkit.model.families.table import Family, by_name, family_of
+from editkit.model.families.family import Family
+from editkit.model.families.table import by_name, family_of
 
 BUNDLED = "emoji"
 ENVIRONMENT = "EDITKIT_MODEL"
