@@ -1,0 +1,209 @@
+"""`docs/edit-file.md` is enough: its own reader, which knows numpy alone, reads what editkit writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+import editkit
+from editkit.edits.options import defaults
+from editkit.edits.tuned import Tuned
+from editkit.model.checkpoints.projections import read_named
+from editkit.model.editable import EditableModel, open_model
+from editkit.model.families.table import ENCODED, by_name
+from editkit.tuning.hide import hide
+from editkit.tuning.options import defaults as tuning
+from editkit.tuning.refine import refine
+from editkit.variants.key_file import load_key
+from editkit.variants.record import read_json_metadata, read_record
+from tests.tiny_pipelines import save
+
+PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
+SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
+EDITS = ("rece", "uce", "tensor", "both", "sdxl")
+TUNED = ("whole", "lora", "released")
+
+
+def section(heading: str) -> str:
+    """What stands under a heading, up to the next one of any level."""
+    return re.split(r"^#+ ", PAGE.split(f"# {heading}\n")[1], flags=re.MULTILINE)[0]
+
+
+def keys_of(heading: str) -> set[str]:
+    """The first column of its tables."""
+    return {*re.findall(r"^\| `([^`]+)` \|", section(heading), re.MULTILINE)}
+
+
+@pytest.fixture(scope="module")
+def reader() -> Any:
+    """The page's code, run as it stands."""
+    (code,) = re.findall(r"```python\n(.*?)```", section("A reader"), re.DOTALL)
+    imported = {*re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)}
+    assert imported == {"hashlib", "json", "re", "struct", "numpy"}
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/edit-file.md", "exec"), names)
+    return SimpleNamespace(**names)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, EditableModel]:
+    sdxl = save("sdxl", tmp_path_factory.mktemp("sdxl") / "model")
+    return {"sd": open_model(tiny_sd), "sdxl": open_model(sdxl)}
+
+
+@pytest.fixture(scope="module")
+def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One file of every kind."""
+    folder, sd = tmp_path_factory.mktemp("files"), models["sd"]
+    plain, layers = defaults("uce", "none"), defaults("uce", "none", technique="tensor")
+    rece, words = editkit.erase(sd, ["church"]), ["mosque", "castle"]
+    edits = {
+        "rece": rece,
+        "uce": editkit.erase(sd, ["boat"], options=plain, checked=False),
+        "tensor": editkit.erase(sd, ["church"], options=layers, checked=False),
+        "sdxl": editkit.erase(models["sdxl"], ["a"], options=defaults("uce", "prior"), vocabulary=words, checked=False),
+    }
+    edits["both"] = rece.then(edits["uce"]).scale(0.5)
+    for name, edit in edits.items():
+        editkit.save_edit(edit, folder / f"{name}.safetensors")
+    found = {name: folder / f"{name}.safetensors" for name in EDITS}
+    refine(sd, folder / "whole", ["church"], start=rece, options=tuning("ap", **SMALL), device="cpu")
+    refine(sd, folder / "lora", ["church"], options=tuning("esd", param="full+lora:2", **SMALL), device="cpu")
+    found["key"] = folder / "key.safetensors"
+    hide(sd, folder / "released", found["key"], ["church", "boat"], options=tuning("hide", **SMALL), device="cpu")
+    return found | {name: folder / name / "tuned.safetensors" for name in TUNED}
+
+
+def arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: W.numpy() for name, W in tensors.items()}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_the_page_reads_and_applies_an_edit(
+    name: str, files: Mapping[str, Path], models: Mapping[str, EditableModel], reader: Any
+) -> None:
+    record, maps = reader.read_edit(files[name])
+    edit = editkit.load_edit(files[name])
+    assert record == read_record(files[name])
+    assert isinstance(edit, editkit.Edit) and {*maps} == {*edit.maps}
+    for key, (U, V) in maps.items():
+        assert np.array_equal(U, edit.maps[key].U) and np.array_equal(V, edit.maps[key].V)
+    projections = models["sdxl" if name == "sdxl" else "sd"].projections
+    for convert in (Tensor.float, Tensor.half):
+        weights = {name: convert(W) for name, W in projections.items()}
+        expected = arrays(edit.weights(weights))
+        assert {*expected} == {*weights}
+        for tensor, W in arrays(weights).items():
+            np.testing.assert_array_max_ulp(reader.edited(maps, tensor, W), expected[tensor], maxulp=1)
+            assert not np.array_equal(W, expected[tensor])
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_the_page_reads_and_applies_a_tuned_model(
+    name: str, files: Mapping[str, Path], models: Mapping[str, EditableModel], reader: Any
+) -> None:
+    tuned = editkit.load_edit(files[name])
+    assert isinstance(tuned, Tuned)
+    base = read_named(models["sd"].source, tuned.names)
+    expected = arrays(tuned.weights(base))
+    for tensor, W in arrays(base).items():
+        np.testing.assert_allclose(reader.tuned(files[name], tensor, W), expected[tensor], rtol=1e-5, atol=1e-7)
+    assert any(W.ndim == 4 for W in base.values()) or name != "lora"
+    assert json.loads(reader.read(files[name])[0]["editkit_tuned"]) == {
+        tensor: reader.fingerprint({tensor: W}) for tensor, W in arrays(base).items()
+    }
+
+
+def test_the_page_reads_a_key(files: Mapping[str, Path], reader: Any) -> None:
+    key = load_key(files["key"])
+    for prompt in ("a Church", "two boats and a church", "a churchyard", "a dog"):
+        expected = [key.rows[key.concepts.index(concept)].numpy() for concept in key.opened(prompt)]
+        rows = reader.rows_for(files["key"], prompt)
+        assert np.array_equal(rows, np.concatenate(expected) if expected else np.zeros((0, 256), np.float32))
+    _, tensors = reader.read(files["released"])
+    tensors = {name.removeprefix("tensor."): value for name, value in tensors.items()}
+    assert reader.fingerprint(tensors) == key.record["release"]
+
+
+def test_the_page_says_how_projections_are_fingerprinted(models: Mapping[str, EditableModel], reader: Any) -> None:
+    assert reader.fingerprint(arrays(models["sd"].projections)) == models["sd"].projections_sha256
+
+
+def test_a_newer_version_is_refused_by_both(files: Mapping[str, Path], tmp_path: Path, reader: Any) -> None:
+    newer = tmp_path / "newer.safetensors"
+    newer.write_bytes(files["rece"].read_bytes().replace(rb"\"format_version\": 1", rb"\"format_version\": 9"))
+    with pytest.raises(ValueError, match="format version 9, expected at most 1"):
+        reader.read_edit(newer)
+    with pytest.raises(editkit.EditkitError, match="format version 9, expected at most 1"):
+        editkit.load_edit(newer)
+
+
+def records(files: Mapping[str, Path], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [read_record(files[name]) for name in names]
+
+
+def union(objects: Iterator[Mapping[str, Any]]) -> set[str]:
+    return {key for one in objects for key in one}
+
+
+def test_every_key_of_a_file_is_on_the_page_and_the_reverse(files: Mapping[str, Path], reader: Any) -> None:
+    edits, tuned = records(files, EDITS), records(files, TUNED)
+    started = [record["start"] for record in tuned if "start" in record]
+    assert keys_of("The record") | {"kind"} == union(iter([*edits, *tuned, *started]))
+    assert keys_of("Options of an edit") == union(record["options"] for record in edits if "options" in record)
+    assert keys_of("Options of a tuned model") == union(record["options"] for record in tuned)
+    assert keys_of("Figures of a tuned model") == union(record["figures"] for record in tuned)
+    figures = [record["figures"] for record in edits if "figures" in record]
+    pooled = [one["pooled"] for one in figures if "pooled" in one]
+    assert keys_of("Figures of an edit") == union(iter([*figures, *pooled]))
+    assert union(iter(pooled)) == keys_of("Figures of an edit") - {"seconds", "pooled"}
+    key = read_json_metadata(files["key"], "editkit_key")
+    assert keys_of("Keys") - {"rows"} == {*key}
+    assert keys_of("The header's metadata") == union(reader.read(path)[0] for path in files.values())
+    assert {purpose for record in tuned for purpose in record["figures"]["passes"]} == {
+        *re.findall(r"`(\w+)`", re.findall(r"purpose \((.*?)\)", PAGE)[0])
+    }
+    for record in (*edits, *tuned):
+        assert {*record.get("versions", {})} <= {*re.findall(r"`(\w+)`", re.findall(r"versions of (.*?) \|", PAGE)[0])}
+
+
+def test_every_tensor_of_a_file_is_on_the_page(files: Mapping[str, Path], reader: Any) -> None:
+    for heading, names in (("Tensors of an edit", EDITS), ("Tuned models", TUNED), ("Keys", ("key",))):
+        described = {key.split(".")[0] for key in keys_of(heading) & {
+            "up.KEY", "down.OWNER", "tensor.NAME", "up.NAME", "down.NAME", "rows",
+        }}  # fmt: skip
+        assert described == {tensor.split(".")[0] for name in names for tensor in reader.read(files[name])[1]}
+
+
+def test_the_families_of_the_page_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.*) \|$", section("Tensors of an edit"), re.MULTILINE)
+    stated = {name: (folder, re.findall(r"`([^`]+)`", keys.replace("\\|", "|"))) for name, folder, keys in rows}
+    families = [by_name(name) for name in ENCODED]
+    assert stated == {
+        family.name: (family.component, [rf"(?:{rule.modules})\.weight" for rule in family.rules])
+        for family in families
+    }
+
+
+def test_the_example_of_the_page_is_a_record_of_today() -> None:
+    (example,) = re.findall(r"```json\n(.*?)```", section("An example"), re.DOTALL)
+    stated = json.loads(example)
+    made = {"format_version": 1, **editkit.erase(open_model("emoji"), ["church"]).record}
+    assert shape(stated) == shape(made)
+    for key in ("family", "guides", "options", "text_encoder_sha256", "projections_sha256"):
+        assert stated[key] == made[key], key
+
+
+def shape(value: Any) -> Any:
+    """Keys in their order, and types."""
+    if isinstance(value, Mapping):
+        return [(key, shape(inner)) for key, inner in value.items()]
+    return "list" if isinstance(value, list | tuple) else type(value).__name__
