@@ -30,6 +30,7 @@ def test_wheel(tmp_path: Path) -> None:
     top = {name.split("/")[0] for name in names}
     assert {"editkit", "editkit_cli"} <= top and "cli" not in top and "tests" not in top and "runs" not in top
     for needed in (
+        "py.typed",
         "emoji/model/unet/diffusion_pytorch_model.safetensors",
         "emoji/judge.safetensors",
         "embeddings/clip_bpe/merges.txt.gz",
@@ -49,13 +50,16 @@ def test_the_mathematics_imports_torch_alone() -> None:
 
 
 def test_the_readme_states_the_committed_tables() -> None:
-    from editkit.emoji.sheets import SHEETS, as_markdown, chosen
+    from editkit.emoji.sheets import SELECTION, SHEETS, as_markdown, chosen
 
     results = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())
-    readme = (ROOT / "README.md").read_text()
+    readme, findings = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/findings.md"))
     assert {name for sheet in SHEETS for name in chosen(sheet, results)} == {*results["rows"]}
-    for sheet in SHEETS:
-        assert as_markdown(sheet, results) in readme, sheet.name
+    assert list(chosen(SELECTION, results)) == [name for name in results["rows"] if name in SELECTION.also]
+    assert {*SELECTION.also} == {*chosen(SELECTION, results)}
+    for text, sheet in ((readme, SELECTION), *((findings, sheet) for sheet in SHEETS)):
+        assert as_markdown(sheet, results) in text, as_markdown(sheet, results)
+    assert readme.count("| --- |") == 1 and len(readme.splitlines()) <= 150
 
 
 def test_names_at_the_top_are_what_they_say() -> None:

@@ -1,4 +1,4 @@
-"""The tables of the README, from the outcomes in `results.json` alone."""
+"""The tables of the README and of `docs/findings.md`, from the outcomes in `results.json` alone."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Sheet:
     """One table.
 
     Attributes:
-        rows: the rows whose names begin or end so; none: those of no other sheet.
-        also: rows of another sheet that these are compared with.
+        rows: the rows whose names begin or end so; none: those of no other sheet, unless `also` is given.
+        also: rows by their whole names, which belong to another sheet.
     """
 
     name: str
@@ -41,12 +41,19 @@ SHEETS = (
     Sheet("implicit", ("eight weapons are erased", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "cost"), (", implicit",)),
 )  # fmt: skip
 
+SELECTION = Sheet(
+    "selection", ("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5", "cost"),
+    also=("original", "UCE last, none", "RECE, none", "UCE tail, minimax", "RECE, minimax", "AP, warm, 250 steps",
+          "AGE", "ESD-x", "CA"),
+)  # fmt: skip
+"""What the README shows of the sheet `edits`."""
+
 
 def chosen(sheet: Sheet, results: Mapping[str, Any]) -> dict[str, Splits]:
     """The rows of a sheet, in the order in which they were measured."""
-    others = tuple(row for one in SHEETS for row in one.rows)
+    others = tuple(row for other in SHEETS for row in other.rows)
     rows: Mapping[str, Splits] = results["rows"]
-    if not sheet.rows:
+    if not sheet.rows and not sheet.also:
         return {name: splits for name, splits in rows.items() if not _is_one_of(name, others)}
     return {name: splits for name, splits in rows.items() if name in sheet.also or _is_one_of(name, sheet.rows)}
 
@@ -75,9 +82,10 @@ def as_markdown(sheet: Sheet, results: Mapping[str, Any]) -> str:
 
 def rate_of(splits: Splits, metric: str) -> Estimate:
     """A success rate over all splits. A seed is a cluster: its noise is that of every class and split."""
-    digits = [one for split in splits.values() for one in split[metric].values()]
+    outcomes = [digits for split in splits.values() for digits in split[metric].values()]
     return rate_interval(
-        [digit == "1" for one in digits for digit in one], [seed for one in digits for seed in range(len(one))]
+        [digit == "1" for digits in outcomes for digit in digits],
+        [seed for digits in outcomes for seed in range(len(digits))],
     )
 
 

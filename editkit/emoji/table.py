@@ -1,7 +1,7 @@
 """Measure edits of the bundled model, on the four splits of `emoji-objects` mostly: `python -m editkit.emoji.table`.
 
 Every row makes one edit a split, which `evaluate` draws and judges. What was seen in every picture is kept, so that
-the README's table and its intervals come from the committed file alone.
+the tables of the documentation and their intervals come from the committed file alone.
 """
 
 from __future__ import annotations
