@@ -10,11 +10,12 @@ INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench model table notebooks
+.PHONY: help demo test browser bench model table notebooks docs
 
 help:
 	@echo "make demo   remove a concept from the bundled model and draw before and after"
 	@echo "make test   lint, types and tests"
+	@echo "make docs   build the pages in docs/ into site/"
 	@echo "make bench  time the closed-form solve, and erasing from a checkpoint of SD 1.4's size"
 	@echo "make model  train the bundled model again"
 	@echo "make table  measure the methods on the bundled model"
@@ -40,6 +41,9 @@ browser:
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; \
 	} || echo "no chromium: the tests of the report in a browser are skipped"
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/bench/closed_form.py
@@ -70,3 +74,7 @@ $(VENV)/.installed-train: $(NEEDS) | $(BIN)/pip
 $(VENV)/.installed-dev: $(NEEDS) | $(BIN)/pip
 	$(INSTALL) -e ".[dev,train]"
 	touch $@ $(VENV)/.installed $(VENV)/.installed-train
+
+$(VENV)/.installed-docs: $(NEEDS) | $(BIN)/pip
+	$(INSTALL) -e ".[docs]"
+	touch $@ $(VENV)/.installed

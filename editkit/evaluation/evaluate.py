@@ -68,7 +68,8 @@ def evaluate(
         split: of the suite; without it, the one that the edits' concepts are.
         prompts: a prompt file, for suites that want one, or in place of the suite's prompts.
         seeds: such as "0-7", for every prompt; without them a row's own, else the suite's.
-        detector, metrics: in place of the suite's.
+        detector: who looks at the pictures, in place of the suite's.
+        metrics: what is counted, in place of the suite's.
         weights: `clip`, `detector`, `inception`, `lpips`, `lpips-linear` → where they are, if not in the usual place.
         reference: a folder of pictures that the Fréchet distance is from; without it, the unedited model's.
         against: another `results.json` to compare with.

@@ -1,0 +1,80 @@
+"""The pages: what they tell a reader to type is there, and nothing is left out of the reference."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import editkit
+from docs.hooks import ROOMS, command_lines, commands, name_lines
+from editkit_cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+names = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def typed_lines(page: Path) -> list[str]:
+    """What is typed in a shell: whole lines of blocks, and commands in a sentence or a table."""
+    shell = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [line for line in (*shell, *re.findall(r"`(editkit [a-z]+ [^`]*)`", text)) if line.startswith("editkit ")]
+
+
+@names
+def test_every_command_of_a_page_can_be_typed(page: Path) -> None:
+    known = commands()
+    for line in typed_lines(page):
+        words = shlex.split(line)
+        typed = next((" ".join(words[:n]) for n in (3, 2) if " ".join(words[:n]) in known), None)
+        assert typed is not None, f"{line}: no such command"
+        given = words[len(typed.split()) :]
+        known[typed].make_context(typed, given, resilient_parsing=not any(word.startswith("-") for word in given))
+
+
+@names
+def test_python_of_a_page_uses_public_names(page: Path) -> None:
+    for code in blocks(page, "python"):
+        compile(code, str(page), "exec")
+        assert {*re.findall(r"\beditkit\.(\w+)", code)} <= {*editkit.__all__}
+
+
+@names
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        path = target.partition("#")[0]
+        if path and "://" not in path:
+            assert (page.parent / path).exists(), target
+
+
+def test_every_command_has_a_section_with_all_its_options() -> None:
+    page = "\n".join(command_lines())
+    registered = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert {heading.split()[0] for heading in re.findall(r"^## editkit (.+)$", page, re.MULTILINE)} >= registered
+    for typed, command in commands().items():
+        section = page.split(f"\n## {typed}\n")[1].split("\n## ")[0]
+        assert command.help in section
+        for parameter in command.params:
+            assert re.search(rf"^\| `.*{re.escape(parameter.opts[-1])}\b", section, re.MULTILINE), parameter.name
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = "\n".join(name_lines())
+    assert sorted(re.findall(r"^::: editkit\.(\w+)$", page, re.MULTILINE)) == sorted(editkit.__all__)
+    assert all(heading in ROOMS.values() for heading in re.findall(r"^## (.+)$", page, re.MULTILINE))
+
+
+def test_all_places_state_the_same_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[([\d.]+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None and newest[1] == version
+    assert f"\nversion: {version}\n" in citation and f'\ndate-released: "{newest[2]}"\n' in citation
