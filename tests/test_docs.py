@@ -11,6 +11,9 @@ import pytest
 
 import editkit
 from docs.hooks import ROOMS, command_lines, commands, name_lines
+from editkit.evaluation.detectors.registry import BUILT_IN
+from editkit.evaluation.suites.suite import load_suite, suite_names
+from editkit.variants.export import FORMATS
 from editkit_cli.main import app
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +48,20 @@ def test_python_of_a_page_uses_public_names(page: Path) -> None:
     for code in blocks(page, "python"):
         compile(code, str(page), "exec")
         assert {*re.findall(r"\beditkit\.(\w+)", code)} <= {*editkit.__all__}
+
+
+def test_the_suite_of_the_page_is_one(tmp_path: Path) -> None:
+    (text,) = blocks(ROOT / "docs" / "how-to" / "evaluate.md", "toml")
+    (tmp_path / "mine.toml").write_text(text)
+    assert load_suite(str(tmp_path / "mine.toml")).name == "my-objects"
+
+
+def test_the_pages_name_every_suite_detector_and_format() -> None:
+    evaluate, export = ((ROOT / "docs" / "how-to" / f"{name}.md").read_text() for name in ("evaluate", "export"))
+    for name in (*suite_names(), *BUILT_IN):
+        assert f"`{name}`" in evaluate, name
+    for name in FORMATS:
+        assert f"| `{name}` |" in export, name
 
 
 @names

@@ -142,7 +142,7 @@ def export(
     out: Annotated[Path, typer.Option(help="File or, for `diffusers`, folder to write.")],
     model: Model = None,
     format: Annotated[
-        str, typer.Option(help="`kv`, `diffusers`, `single-file`, `lora` or `kohya`; the README says what loads where.")
+        str, typer.Option(help="`kv`, `diffusers`, `single-file`, `lora` (diffusers) or `kohya` (WebUI, ComfyUI).")
     ] = "kv",
     rank: Annotated[int | None, typer.Option(help="LoRA: directions to keep. Default: all, which is exact.")] = None,
     tokenizer: Tokenizer = None,
