@@ -57,6 +57,20 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def inverted_sd(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_sd` with the textual inversions `<cat-toy>` of three vectors, `<dog>` of two and `<pot>` of one."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe: Any = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
+    made = torch.Generator().manual_seed(1)
+    for token, vectors in (("<cat-toy>", 3), ("<dog>", 2), ("<pot>", 1)):
+        pipe.load_textual_inversion({token: torch.randn(vectors, 256, generator=made) * 0.02}, token=token)
+    folder = tmp_path_factory.mktemp("models") / "inverted-sd"
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A report of the bundled model with and without "church", and what is in it. One prompt would be markup."""
     from editkit.edits.options import defaults

@@ -17,6 +17,7 @@ from editkit.edits.key import Unlocked, padded
 from editkit.edits.tuned import Tuned
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied
+from editkit.model.prompts import prompt_states
 
 Variant = Edit | Tuned | None
 """None is the unedited model."""
@@ -100,8 +101,7 @@ def embed(
     A key lengthens the prompts that name what it opens, never the unconditional ones: then there is a mask, too.
     """
     texts = list(dict.fromkeys([job.prompt for job in part] + ([] if negative is None else [negative])))
-    ids = pipe.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    known = dict(zip(texts, pipe.text_encoder(ids.to(pipe.device))[0], strict=True))
+    known = dict(zip(texts, prompt_states(pipe, texts), strict=True))
     mapped: dict[tuple[str, int], Tensor] = {}
 
     def rows(text: str, number: int) -> Tensor:

@@ -7,15 +7,17 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from editkit.model.prompts import window, written
+
 BATCH = 1000
 
 
 def count_truncated(pipe: Any, prompts: Iterable[str]) -> int:
-    """How many different prompts the pipeline's tokenizer cuts; warns if there are any."""
-    tokenizer = pipe.tokenizer
-    most, waiting, count = tokenizer.model_max_length, iter(dict.fromkeys(prompts)), 0
+    """How many different prompts the pipeline cuts; warns if there are any."""
+    most, waiting, count = window(pipe), iter(dict.fromkeys(prompts)), 0
     while some := list(islice(waiting, BATCH)):
-        count += sum(len(ids) > most for ids in tokenizer(some, truncation=False, verbose=False).input_ids)
+        whole = pipe.tokenizer(written(pipe, some), truncation=False, verbose=False).input_ids
+        count += sum(len(ids) > most for ids in whole)
     if count:
         warnings.warn(
             f"prompts that are cut, since they are longer than the {most} tokens of the text encoder: {count}",

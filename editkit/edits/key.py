@@ -30,7 +30,9 @@ class Key:
 
     def opened(self, prompt: str) -> tuple[str, ...]:
         """The concepts that `prompt` names."""
-        return tuple(one for one in self.concepts if re.search(rf"\b{re.escape(one)}(e?s)?\b", prompt, re.IGNORECASE))
+        named = (rf"(?<!\w){re.escape(one)}(e?s)?(?!\w)" for one in self.concepts)  # `<cat>` has no \b around it
+        found = [re.search(name, prompt, re.IGNORECASE) for name in named]
+        return tuple(one for one, match in zip(self.concepts, found, strict=True) if match)
 
     def append(self, prompt: str, text: Tensor) -> Tensor:
         """`text` `(tokens, width)` of `prompt`, with the rows of every concept that it names behind it."""

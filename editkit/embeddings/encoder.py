@@ -11,7 +11,6 @@ from torch import Tensor
 from editkit.concepts.templates import fill
 from editkit.embeddings.cache import cached
 from editkit.embeddings.reader import Reader
-from editkit.embeddings.rows import last_subject_token
 from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
@@ -34,6 +33,8 @@ class TextEncoder:
             as a long one.
         padding: how many rows after the end of a prompt the denoiser reads at most. Behind a mask that is none.
         pooled: one row stands for the whole prompt.
+        beside: the tokenizers of encoders whose widths follow in the same rows. They differ from the first where only
+            one of them knows a textual inversion.
     """
 
     reader: Reader
@@ -44,6 +45,7 @@ class TextEncoder:
     whole: bool = False
     padding: int | None = None
     pooled: bool = False
+    beside: tuple[Reader, ...] = ()
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property
@@ -67,24 +69,45 @@ class TextEncoder:
         Raises:
             EditkitError: the prompt is longer than the encoder reads.
         """
-        ids = self.reader.kept(prompt)
-        limit = self.reader.limit if self.pooled else self.length
-        if len(ids) > limit:
-            raise EditkitError(
-                f"prompt {prompt[:40]!r}: {len(ids)} tokens, but this text encoder reads {limit}; shorten it"
-            )
-        return ids
+        self._check(prompt)
+        return self.reader.kept(prompt)
 
     def rows_in(self, prompt: str) -> int:
         """How many rows come before padding."""
-        return 1 if self.pooled else len(self.tokens(prompt))
+        return 1 if self.pooled else self._check(prompt)
 
     def subject_at(self, template: str, words: str) -> int:
         """Row of the last token of `words` in `fill(template, words)`."""
         if self.pooled:
             return 0
-        suffix = self.reader.part(template.split("{}", 1)[1])
-        return last_subject_token(self.tokens(fill(template, words)), suffix, self.reader.ends)
+        prompt = fill(template, words)
+        self._check(prompt)
+        return self.reader.subject_at(prompt, template.split("{}", 1)[1])
+
+    def subject_start(self, template: str, words: str) -> int:
+        """Row of the first vector where `words` end with a textual inversion of several, else `subject_at`.
+
+        Each of its vectors is the subject itself, unlike the first tokens of a word that was split.
+        """
+        if self.pooled:
+            return 0
+        prompt, suffix = fill(template, words), template.split("{}", 1)[1]
+        starts = [(reader.subject_start(prompt, suffix), reader.subject_at(prompt, suffix)) for reader in self._readers]
+        return min([self.subject_at(template, words), *(start for start, at in starts if start < at)])
+
+    def _check(self, prompt: str) -> int:
+        """How many tokens the prompt is, by the tokenizer that makes most of it."""
+        count = max(len(reader.kept(prompt)) for reader in self._readers)
+        limit = self.reader.limit if self.pooled else self.length
+        if count > limit:
+            raise EditkitError(
+                f"prompt {prompt[:40]!r}: {count} tokens, but this text encoder reads {limit}; shorten it"
+            )
+        return count
+
+    @property
+    def _readers(self) -> tuple[Reader, ...]:
+        return (self.reader, *self.beside)
 
     def subject_size(self, words: str) -> int:
         """How many rows `words` are, at least one."""
@@ -125,4 +148,5 @@ class TextEncoder:
     def _mark(self, prompts: Sequence[str], coarse: bool) -> str:
         """What rows on the disk go by: weights, precision, and the tokens that were read."""
         precision = "bfloat16" if coarse else "float32"
-        return f"{self.fingerprint}-{precision}-{hashlib.sha256(self.reader.mark(prompts).encode()).hexdigest()}"
+        tokens = "".join(reader.mark(prompts) for reader in self._readers)
+        return f"{self.fingerprint}-{precision}-{hashlib.sha256(tokens.encode()).hexdigest()}"

@@ -36,6 +36,8 @@ def concept_rows(
 ) -> Rows:
     """Rows of `concept` and of its guide in every template.
 
+    Where `concept` ends with a textual inversion, the rows of all its vectors are to become the guide's subject.
+
     `guide` is one text, or several whose mean is meant (the guide `average`).
     """
     guides = [guide] if isinstance(guide, str) else list(guide)
@@ -56,12 +58,14 @@ def _concept_rows(
         at = encoder.subject_at(template, concept)
         pairs = [paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length) for one in guides]
         reach = min(len(mine) for mine, _ in pairs)
-        source = rows[pairs[0][0].start :][:reach]
+        start = pairs[0][0].start
+        source = rows[start:][:reach]
         parts = [next(spoken)[theirs.start : theirs.start + reach] for _, theirs in pairs]
         known = min(len(part) for part in parts)
-        sources.append(source)
-        target = torch.stack([part[:known] for part in parts]).double().mean(0)
-        targets.append(_held_on(target[: len(source)], source))
+        target = _held_on(torch.stack([part[:known] for part in parts]).double().mean(0)[: len(source)], source)
+        before = rows[min(start, encoder.subject_start(template, concept)) : start]
+        sources.append(torch.cat([before, source]))
+        targets.append(torch.cat([target[:1].expand_as(before), target]))
     return Rows(torch.cat(sources), torch.cat(targets))
 
 
@@ -79,7 +83,7 @@ def preserved_rows(encoders: Encoders, prompts: Sequence[str], tokens: Tokens) -
         for prompt, embedded in zip(prompts, encoder.encode(prompts), strict=True):
             at = encoder.subject_at("{}", prompt)
             mine, _ = paired_rows(tokens, at, at, encoder.length)
-            rows.append(embedded[mine.start : mine.stop])
+            rows.append(embedded[min(mine.start, encoder.subject_start("{}", prompt)) : mine.stop])
     return torch.cat(rows)
 
 

@@ -21,6 +21,7 @@ from editkit.model.apply import apply_edit
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
+from editkit.model.prompts import prompt_states
 from editkit.variants.edit_file import load_edit
 from editkit.variants.fit import check_fit
 from editkit.variants.named import BASE
@@ -65,8 +66,7 @@ class Compared:
     @torch.no_grad()
     def states(self, texts: Sequence[str]) -> Tensor:
         """`(texts, tokens, width)`."""
-        ids = self.pipe.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.pipe.text_encoder(ids.to(self.pipe.device))[0].float()
+        return prompt_states(self.pipe, texts).float()
 
     @torch.no_grad()
     def outputs(self, latents: Latents, texts: Sequence[str], batch: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
+from editkit.model.prompts import prompt_states
 
 AT_A_TIME = 64
 
@@ -83,9 +84,5 @@ def encode_prompts(
 @torch.no_grad()
 def _states(pipe: Any, texts: Sequence[str]) -> Tensor:
     """`(texts, tokens, width)` float32, each as the pipeline itself embeds it."""
-    parts = []
-    for start in range(0, len(texts), AT_A_TIME):
-        some = list(texts[start : start + AT_A_TIME])
-        ids = pipe.tokenizer(some, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        parts.append(pipe.text_encoder(ids.to(pipe.device))[0].float())
-    return torch.cat(parts)
+    starts = range(0, len(texts), AT_A_TIME)
+    return torch.cat([prompt_states(pipe, texts[start : start + AT_A_TIME]).float() for start in starts])

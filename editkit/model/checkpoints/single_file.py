@@ -213,5 +213,4 @@ def _tokenizer(folder: Path | None, encoder: _Encoder, model: ClipText) -> Any:
             f"the tokenizer has {len(tokenizer):,} tokens, but the checkpoint's text encoder knows "
             f"{model.vocabulary:,}; give the folder of the tokenizer that it was trained with"
         )
-    tokenizer.model_max_length = model.positions
     return tokenizer

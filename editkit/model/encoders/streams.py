@@ -19,6 +19,7 @@ from editkit.model.checkpoints.source import Source
 from editkit.model.encoders.llm import cogview4, flux2_klein, lumina2, qwenimage, sana
 from editkit.model.encoders.t5 import masked_t5_encoder, t5_encoder
 from editkit.model.families.table import ENCODED
+from editkit.model.prompts import reader_of
 
 PENULTIMATE = -2
 Streams = dict[str, tuple[TextEncoder, ...]]
@@ -51,7 +52,7 @@ def _sdxl(source: Source) -> Streams:
     (small, small_model), (big, big_model) = _clips(source, ("", "_2"))
     states = side_by_side(clip_states(small, small_model, PENULTIMATE), clip_states(big, big_model, PENULTIMATE))
     mark = _hash(small_model, big_model)
-    text = _encoder(small, states, small_model.width + big_model.width, mark)
+    text = _encoder(small, states, small_model.width + big_model.width, mark, big)
     return {"text": (text,), "pooled": (_pooled(big, clip_pooled(big, big_model, True), big_model.projected, mark),)}
 
 
@@ -60,7 +61,7 @@ def _sd3(source: Source) -> Streams:
     width = int(source.config("transformer")["joint_attention_dim"])
     states = side_by_side(clip_states(small, small_model, PENULTIMATE), clip_states(big, big_model, PENULTIMATE))
     mark = _hash(small_model, big_model)
-    parts = [_encoder(small, widened(states, width), width, mark)]
+    parts = [_encoder(small, widened(states, width), width, mark, big)]
     if (source.path / "text_encoder_3").is_dir():  # many leave T5 out: it is most of the download
         parts.append(t5_encoder(source, "_3", 256))
     both = side_by_side(clip_pooled(small, small_model, True), clip_pooled(big, big_model, True))
@@ -120,11 +121,11 @@ def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> li
         from editkit.model.checkpoints.single_file import read_text_encoders
 
         found = read_text_encoders(source.path, source.family.name, source.tokenizer)
-        return [(Reader(tokenizer), model) for tokenizer, model in found]
-    return [
-        (Reader(_clip_tokens(source, f"tokenizer{end}")), _clip(source, f"text_encoder{end}", pooled))
-        for end in suffixes
-    ]
+    else:
+        found = [
+            (_clip_tokens(source, f"tokenizer{end}"), _clip(source, f"text_encoder{end}", pooled)) for end in suffixes
+        ]
+    return [(reader_of(source, tokenizer, model.positions), model) for tokenizer, model in found]
 
 
 def _clip_tokens(source: Source, component: str) -> Any:
@@ -151,8 +152,9 @@ def _clip(source: Source, component: str, pooled: bool) -> ClipText:
         ) from error
 
 
-def _encoder(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
-    return TextEncoder(reader, states, width, reader.limit, f"{mark}-states")
+def _encoder(reader: Reader, states: States, width: int, mark: str, *beside: Reader) -> TextEncoder:
+    length = min(each.limit for each in (reader, *beside))
+    return TextEncoder(reader, states, width, length, f"{mark}-states", beside=beside)
 
 
 def _pooled(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:

@@ -11,6 +11,7 @@ from editkit.embeddings.states import masked_states, padded_states
 from editkit.model.checkpoints.components import read, stated_class
 from editkit.model.checkpoints.projections import fingerprint
 from editkit.model.checkpoints.source import Source
+from editkit.model.prompts import reader_of
 
 
 def t5_encoder(source: Source, suffix: str, length: int) -> TextEncoder:
@@ -30,7 +31,7 @@ def masked_t5_encoder(
 
 
 def _t5(source: Source, suffix: str) -> tuple[Reader, Any, int, str]:
-    reader = Reader(read(source, stated_class(source, f"tokenizer{suffix}"), f"tokenizer{suffix}"))
+    reader = reader_of(source, read(source, stated_class(source, f"tokenizer{suffix}"), f"tokenizer{suffix}"))
     model = read(source, stated_class(source, f"text_encoder{suffix}"), f"text_encoder{suffix}", dtype="auto")
     mark = fingerprint((f"0.{name}", value) for name, value in model.state_dict().items())
     return reader, model, int(model.config.d_model), mark

@@ -1,0 +1,49 @@
+"""Prompts as a model's own pipeline reads them: which tokens, and how many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from editkit.embeddings.inversions import Inversions
+from editkit.embeddings.reader import Reader
+from editkit.model.checkpoints.source import Source
+
+
+def reader_of(source: Source, tokenizer: Any, positions: int | None = None) -> Reader:
+    """A tokenizer as the pipeline of `source` uses it; `positions` as `Reader` has them."""
+    known = Inversions.of(tokenizer)
+    return Reader(tokenizer, inversions=known if known.vectors and _expands(source) else None, positions=positions)
+
+
+def _expands(source: Source) -> bool:
+    """Whether the pipeline writes all vectors of a textual inversion: its class in diffusers says so. Asked only where
+    there is one, since importing diffusers takes seconds."""
+    import diffusers
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    usual = source.family.pipelines[0]
+    stated = usual if source.is_single_file else str(source.index.get("_class_name"))
+    return issubclass(getattr(diffusers, stated, getattr(diffusers, usual)), TextualInversionLoaderMixin)
+
+
+def window(pipe: Any) -> int:
+    """How many tokens of a prompt a loaded pipeline reads: its tokenizer's limit, or where the text encoder has fewer
+    positions, theirs."""
+    return Reader(pipe.tokenizer, positions=pipe.text_encoder.config.max_position_embeddings).limit
+
+
+def written(pipe: Any, prompts: Sequence[str]) -> list[str]:
+    """Prompts with all vectors of textual inversions, where the pipeline does that."""
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    return list(prompts) if convert is None else convert(list(prompts), pipe.tokenizer)
+
+
+def prompt_states(pipe: Any, prompts: Sequence[str]) -> Tensor:
+    """Final states of the text encoder, `(prompts, window, width)`, as `encode_prompt` of the pipeline gives them."""
+    ids = pipe.tokenizer(
+        written(pipe, prompts), padding="max_length", max_length=window(pipe), truncation=True, return_tensors="pt"
+    ).input_ids
+    return pipe.text_encoder(ids.to(pipe.device))[0]
