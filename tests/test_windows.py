@@ -19,7 +19,7 @@ from editkit.edits.options import defaults
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
-from editkit.model.prompts import prompt_states, window
+from editkit.model.prompts import prompt_states
 from editkit.tuning.candidates import read_vocabulary
 from tests import tiny_pipelines
 
@@ -56,9 +56,11 @@ def test_a_pipeline_draws_and_counts_by_the_window(stated: str, tiny_sd: Path, t
     pipe = load(with_limit(tiny_sd, tmp_path / "model", LIMITS[stated]))
     stock: Any = diffusers.StableDiffusionPipeline.from_pretrained(tiny_sd)
     stock.tokenizer.model_max_length = WINDOWS[stated]
-    assert window(pipe) == WINDOWS[stated]
     prompts = ["a church", LONG, ""]
-    assert torch.equal(prompt_states(pipe, prompts), stock.encode_prompt(prompts, "cpu", 1, False)[0])
+    expected = stock.encode_prompt(prompts, "cpu", 1, False)[0]
+    assert expected.shape[1] == WINDOWS[stated]
+    assert torch.equal(prompt_states(pipe, prompts), expected)
+    assert torch.equal(pipe.encode_prompt(prompts, "cpu", 1, False)[0], expected)
     assert len(list(draw(pipe, [Job(LONG, 0)], sampling=Sampling(steps=1)))) == 1
     with pytest.warns(UserWarning, match=f"longer than the {WINDOWS[stated]} tokens of the text encoder: 1"):
         assert count_truncated(pipe, prompts) == 1
@@ -88,3 +90,13 @@ def test_a_pooled_vector_is_that_of_a_prompt_cut_at_the_window(tmp_path: Path) -
 def test_the_tokenizer_says_which_words_it_knows(tiny_sd: Path) -> None:
     words = read_vocabulary(open_model(tiny_sd), "tokens")
     assert words is not None and "church" in words and len(words) == len(set(words)) > 100
+
+
+def test_a_token_that_the_encoder_does_not_know_is_named(inverted_sd: Path, tiny_sd: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_sd, folder)
+    shutil.copytree(inverted_sd / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    encoder = open_model(folder).encoder
+    assert len(encoder.encode(["a church"])) == 1
+    with pytest.raises(EditkitError, match="knows 1,406 tokens, but its tokenizer gives number 1,408; the two do not"):
+        encoder.encode(["<cat-toy>"])

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from editkit.model.prompts import window, written
+from editkit.model.prompts import written
 
 BATCH = 1000
 
 
 def count_truncated(pipe: Any, prompts: Iterable[str]) -> int:
     """How many different prompts the pipeline cuts; warns if there are any."""
-    most, waiting, count = window(pipe), iter(dict.fromkeys(prompts)), 0
+    most, waiting, count = pipe.tokenizer.model_max_length, iter(dict.fromkeys(prompts)), 0
     while some := list(islice(waiting, BATCH)):
         whole = pipe.tokenizer(written(pipe, some), truncation=False, verbose=False).input_ids
         count += sum(len(ids) > most for ids in whole)

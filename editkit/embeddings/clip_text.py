@@ -138,6 +138,12 @@ class ClipText:
         return list(ids).index(self.end) if self.end in ids else 0
 
     def _embed(self, packs: _Packs) -> Tensor:
+        last = int(packs.ids.max())
+        if last >= self.vocabulary:
+            raise EditkitError(
+                f"text encoder: knows {self.vocabulary:,} tokens, but its tokenizer gives number {last:,}; the two do "
+                "not belong together, save both from one pipeline"
+            )
         tokens, places = (self.tensors[f"embeddings.{name}_embedding.weight"] for name in ("token", "position"))
         return tokens[packs.ids].float() + places[packs.places].float()
 

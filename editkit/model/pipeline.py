@@ -9,6 +9,7 @@ import torch
 
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source, find
+from editkit.model.prompts import fit_windows
 from editkit.model.quiet import quiet
 
 
@@ -45,6 +46,7 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
             )
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded ({error}); is a file truncated?") from error
+    fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
     try:
         pipe.to(device)

@@ -29,10 +29,14 @@ def _expands(source: Source) -> bool:
     return issubclass(getattr(diffusers, stated, getattr(diffusers, usual)), TextualInversionLoaderMixin)
 
 
-def window(pipe: Any) -> int:
-    """How many tokens of a prompt a loaded pipeline reads: its tokenizer's limit, or where the text encoder has fewer
-    positions, theirs."""
-    return Reader(pipe.tokenizer, positions=pipe.text_encoder.config.max_position_embeddings).limit
+def fit_windows(pipe: Any) -> None:
+    """Let no tokenizer of a pipeline state more than its text encoder has positions for. A pipeline pads prompts to
+    what its tokenizer states, and fails where that is too much or nothing."""
+    for end in ("", "_2"):
+        tokenizer, encoder = (getattr(pipe, f"{part}{end}", None) for part in ("tokenizer", "text_encoder"))
+        positions = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if tokenizer is not None and positions is not None:
+            tokenizer.model_max_length = Reader(tokenizer, positions=positions).limit
 
 
 def written(pipe: Any, prompts: Sequence[str]) -> list[str]:
@@ -42,8 +46,7 @@ def written(pipe: Any, prompts: Sequence[str]) -> list[str]:
 
 
 def prompt_states(pipe: Any, prompts: Sequence[str]) -> Tensor:
-    """Final states of the text encoder, `(prompts, window, width)`, as `encode_prompt` of the pipeline gives them."""
-    ids = pipe.tokenizer(
-        written(pipe, prompts), padding="max_length", max_length=window(pipe), truncation=True, return_tensors="pt"
-    ).input_ids
+    """Final states of the text encoder, `(prompts, tokens, width)`, as `encode_prompt` of the pipeline gives them."""
+    how: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+    ids = pipe.tokenizer(written(pipe, prompts), **how).input_ids
     return pipe.text_encoder(ids.to(pipe.device))[0]
