@@ -41,12 +41,14 @@ def commands() -> dict[str, Any]:
     return dict(_opened("editkit", typer.main.get_command(app)))
 
 
-def _opened(typed: str, command: Any) -> Iterator[tuple[str, Any]]:
-    for name, inner in getattr(command, "commands", {}).items():
-        if hasattr(inner, "commands"):
-            yield from _opened(f"{typed} {name}", inner)
+def _opened(typed: str, group: Any) -> Iterator[tuple[str, Any]]:
+    context = group.make_context(typed, [], resilient_parsing=True)
+    for name in group.list_commands(context):
+        command = group.resolve_command(context, [name])[1]
+        if hasattr(command, "list_commands"):
+            yield from _opened(f"{typed} {name}", command)
         else:
-            yield f"{typed} {name}", inner
+            yield f"{typed} {name}", command
 
 
 def command_lines() -> Iterator[str]:
