@@ -14,6 +14,7 @@ from PIL import Image
 
 from editkit.drawing.sampler import Job
 from editkit.edits.options import defaults
+from editkit.emoji.profile import PROFILE
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
@@ -145,9 +146,9 @@ def test_shares_count_erased_and_kept_prompts_apart(report: tuple[Path, Comparis
 
 
 def test_an_edit_to_the_same_thing_erases_nothing() -> None:
-    assert erased_labels({"concepts": ["a red rose"], "guides": ["a blue rose"]}) == set()
-    assert erased_labels({"concepts": ["a rose"], "guides": ["a tulip"]}) == {"rose"}
-    assert "dagger" in erased_labels({"concepts": ["weapon"], "guides": ["average"]})
+    assert erased_labels({"concepts": ["a red rose"], "guides": ["a blue rose"]}, PROFILE) == set()
+    assert erased_labels({"concepts": ["a rose"], "guides": ["a tulip"]}, PROFILE) == {"rose"}
+    assert "dagger" in erased_labels({"concepts": ["weapon"], "guides": ["average"]}, PROFILE)
 
 
 def test_heat_maps() -> None:

@@ -18,7 +18,8 @@ from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.edits.options import defaults
 from editkit.edits.tuned import Tuned
-from editkit.emoji.meaning import meanings, named_in
+from editkit.emoji.judge import load_emoji_judge
+from editkit.emoji.profile import PROFILE
 from editkit.erasure.erase import erase
 from editkit.erasure.rows import vocabulary_rows
 from editkit.errors import EditkitError
@@ -57,7 +58,7 @@ def uce_file(uce: Edit, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damage_by_weights(model: EditableModel, edit: Edit, word: str) -> float:
     """`Σ ‖(W' − W) c‖² / Σ ‖W c‖²`, layer by layer, as the definition is written."""
     (stream,) = model.streams
-    (found,) = vocabulary_rows(stream.encoders, [word], model.vocabulary_templates).rows
+    (found,) = vocabulary_rows(stream.encoders, [word], model.profile.vocabulary_templates).rows
     rows = found.double()
     changed = edit.weights({name: W.double() for name, W in stream.inputs.items()})
     change = sum(float((rows @ (changed[name] - W.double()).T).square().sum()) for name, W in stream.inputs.items())
@@ -123,10 +124,11 @@ def test_spearman_needs_something_to_order() -> None:
 
 
 def test_what_words_mean() -> None:
-    assert named_in("A photo of a hot dog, in red") == "hot dog"
-    assert named_in("a dog on a blue background") == "dog" and named_in("a dogma") is None and named_in("") is None
-    assert set(meanings()["weapon"]) > {"dagger", "bomb"} and meanings()["church"] == ("church",)
-    judge = JudgeProbability()
+    assert PROFILE.named_in("A photo of a hot dog, in red") == "hot dog"
+    assert PROFILE.named_in("a dog on a blue background") == "dog"
+    assert PROFILE.named_in("a dogma") is None and PROFILE.named_in("") is None
+    assert set(PROFILE.meanings["weapon"]) > {"dagger", "bomb"} and PROFILE.meanings["church"] == ("church",)
+    judge = JudgeProbability(load_emoji_judge(), PROFILE)
     grey = [Image.new("RGB", (64, 64), "gray")] * 2
     of_group, of_all = judge.score(grey, ["weapon", "dagger"])
     assert 0 <= of_all < of_group <= 1 and not judge.knows("nudity")

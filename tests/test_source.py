@@ -14,10 +14,11 @@ from editkit.model.checkpoints.source import Source, find
 
 
 def test_names_folders_and_the_environment(tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find("emoji").is_bundled and find(None).is_bundled
+    assert find("emoji").profile.name == "emoji" and find(None) == find("emoji")
     monkeypatch.setenv("EDITKIT_MODEL", str(tiny_sd))
     assert find(None) == Source(str(tiny_sd), tiny_sd)
-    assert find("emoji").is_bundled and find(None).family.name == "sd1"
+    assert find("emoji").profile.name == "emoji" and find(None).profile.name == "default"
+    assert find(None).family.name == "sd1"
 
 
 @pytest.mark.parametrize("ending", [".ckpt", ".pt", ".bin", ".pth"])

@@ -49,6 +49,11 @@ def read_lines(text: str) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
+def single_words(texts: Iterable[str]) -> list[str]:
+    """Their words in lower case; "jack-o-lantern" has three."""
+    return [word for text in texts for word in text.lower().replace("-", " ").split()]
+
+
 def same_word(word: str, concept: str) -> bool:
     """Whether `word` is the concept, up to case and plural. "hot dog" is not a dog."""
     mine, theirs = (text.lower().split() for text in (word, concept))

@@ -10,6 +10,7 @@ from typing import Unpack
 
 from PIL import Image
 
+from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard, draw_files, keep_settings
 from editkit.drawing.grid import grid
 from editkit.drawing.progress import progress
@@ -34,11 +35,12 @@ def generate_grid(
     out: Path,
     device: str | None = None,
     force: bool = False,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Image.Image:
     """One row a prompt, one column a seed."""
     compared = [BASE if edit is None else os.fspath(edit)]
-    return compare_grid(model, compared, prompts, seeds, out, device, force, **settings)
+    return compare_grid(model, compared, prompts, seeds, out, device, force, profile, **settings)
 
 
 def compare_grid(
@@ -49,12 +51,13 @@ def compare_grid(
     out: Path,
     device: str | None = None,
     force: bool = False,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Image.Image:
     """One row a prompt and edit, one column a seed; a column shares its noise. `edits` are files, or `base`."""
     check_picture(out, force)
     numbers = parse_seeds(seeds)
-    source = find(model)
+    source = find(model, profile=profile)
     variants = read_variants(source, edits)
     sheet = draw_grid(source, prompts, [variant_name(name) for name in edits], variants, numbers, device, **settings)
     write_atomic(out, sheet.save, force)
@@ -97,6 +100,7 @@ def generate_folder(
     out: Path,
     device: str | None = None,
     skip_bad_rows: bool = False,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> tuple[int, int]:
     """`out/{case_number}_{seed}.png` for every row of a prompt file; returns how many were drawn and were there.
@@ -112,7 +116,7 @@ def generate_folder(
         raise EditkitError(f"{out}: expected a folder for the pictures, this is a file; give another --out")
     shard, numbers = Shard.from_environment(), parse_seeds(seeds)
     cases = PromptFile.open(prompts, skip_bad_rows)
-    source = find(model)
+    source = find(model, profile=profile)
     sampling = Sampling.for_model(source, **settings)
     guidances = row_guidances((case.guidance for case in cases), settings)
     name = BASE if edit is None else os.fspath(edit)

@@ -56,8 +56,18 @@ class Sampling:
 
     @classmethod
     def for_model(cls, source: Source, **settings: Any) -> Sampling:
-        """DDIM, 50 steps, guidance 7.5; the bundled model: 20 steps, guidance 3. `settings` as in `Settings`."""
-        usual: dict[str, Any] = {"steps": 20, "guidance": 3.0, "batch": 64} if source.is_bundled else {"batch": 8}
+        """What the model's profile says, else DDIM, 50 steps, guidance 7.5. `settings` as in `Settings`.
+
+        Raises:
+            EditkitError: a value that cannot be, and whose it is.
+        """
+        usual = dict(source.profile.sampling)
+        try:
+            if isinstance(usual.get("size"), str):
+                usual["size"] = parse_size(usual["size"])
+            cls(**usual)
+        except EditkitError as error:
+            raise EditkitError(f"profile {source.profile.name}, sampling: {error}") from error
         return cls(**usual | {name: value for name, value in settings.items() if value is not None})
 
     @property

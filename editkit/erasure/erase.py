@@ -46,7 +46,7 @@ def erase(
             serves all concepts. Default: `average` with a protected vocabulary, else `" "`.
         preserve: prompts that must stay as they are.
         options: default `editkit.edits.options.defaults()`.
-        vocabulary: words to protect. Default: the model's own captions, else common English words.
+        vocabulary: words to protect. Default: the words of the model's profile.
         checked: refuse an edit that blows up. False is for measuring what a method breaks.
 
     Raises:
@@ -59,11 +59,11 @@ def erase(
     _check_preserve(concepts, preserve)
     clock = Clock()
     with clock("words"):
-        wanted = options.protect != "none" or {*guides} & {"average", "nearest"} or model.source.is_bundled
+        wanted = options.protect != "none" or {*guides} & {"average", "nearest"} or model.profile.measures_damage
         words = words_to_protect(model, concepts, guides, vocabulary) if wanted else []
         texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
     with clock("embeddings"):
-        templates = model.templates if options.protect != "none" else EXPANSIONS[options.expand]
+        templates = model.profile.templates if options.protect != "none" else EXPANSIONS[options.expand]
         rows = [
             [
                 concept_rows(stream.encoders, concept, text, templates, options.tokens)
@@ -92,7 +92,7 @@ def edit_prompt(
     _check_preserve([source], preserve)
     clock = Clock()
     with clock("words"):
-        wanted = options.protect != "none" or model.source.is_bundled
+        wanted = options.protect != "none" or model.profile.measures_damage
         words = words_to_protect(model, [source], [destination], vocabulary) if wanted else []
     with clock("embeddings"):
         templates = TIME_AUGMENTATIONS if augment else ("{}",)
@@ -142,6 +142,7 @@ def _make(
             "options": asdict(options),
             "model": model.source.name,
             "family": model.source.family.name,
+            "profile": model.profile.record,
             "text_encoder_sha256": model.text_encoder_sha256,
             "projections_sha256": model.projections_sha256,
             "figures": figures[first] | {name: figures[name] for name in others} | {"seconds": clock.seconds},
@@ -163,8 +164,8 @@ def _solve_stream(
 ) -> tuple[Solution, Figures]:
     with clock("vocabulary"):
         # Unprotected edits too are told what they damage, where measuring that is cheap.
-        known = options.protect != "none" or model.source.is_bundled
-        vocabulary = vocabulary_rows(stream.encoders, words, model.vocabulary_templates) if known else None
+        known = options.protect != "none" or model.profile.measures_damage
+        vocabulary = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates) if known else None
         kept = preserved_rows(stream.encoders, preserve, options.tokens)
     with clock("gram matrix"):
         gram = stream.gram

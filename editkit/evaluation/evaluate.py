@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Unpack
 
+from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import SETTINGS, Shard, draw_files, keep_settings
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampler import Job
@@ -55,6 +56,7 @@ def evaluate(
     against: Path_ | None = None,
     device: str | None = None,
     force: bool = False,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Results | None:
     """Measure edits with a suite. Pictures, raw detections, `results.json` and `pictures.parquet` go to `out`.
@@ -68,12 +70,13 @@ def evaluate(
         split: of the suite; without it, the one that the edits' concepts are.
         prompts: a prompt file, for suites that want one, or in place of the suite's prompts.
         seeds: such as "0-7", for every prompt; without them a row's own, else the suite's.
-        detector: who looks at the pictures, in place of the suite's.
+        detector: who looks at the pictures, in place of the suite's. Without either: the judge of the model's profile.
         metrics: what is counted, in place of the suite's.
         weights: `clip`, `detector`, `inception`, `lpips`, `lpips-linear` → where they are, if not in the usual place.
         reference: a folder of pictures that the Fréchet distance is from; without it, the unedited model's.
         against: another `results.json` to compare with.
         force: replace earlier results in `out`, and compare even with a result that was made otherwise.
+        profile: in place of the model's own: see `find`.
 
     Returns:
         The results; None in every process but the first.
@@ -85,12 +88,14 @@ def evaluate(
     _check_place(out, force)
     other = None if against is None else read_results(Path(against))
     chosen = load_suite(suite)
-    chosen = replace(chosen, detector=detector or chosen.detector, metrics=tuple(metrics) or chosen.metrics)
+    source = find(model, profile=profile)
+    judge = "" if source.profile.judge is None else source.profile.judge.name
+    chosen = replace(chosen, detector=detector or chosen.detector or judge, metrics=tuple(metrics) or chosen.metrics)
     rows = None if prompts is None else Path(prompts)
     numbers = None if seeds is None else parse_seeds(seeds)
     places = {name: Path(path) for name, path in (weights or {}).items()}
     photographs = None if reference is None else Path(reference)
-    made = prepare(out, find(model), edits, chosen, rows, skip_bad_rows, split, numbers, settings, places, photographs)
+    made = prepare(out, source, edits, chosen, rows, skip_bad_rows, split, numbers, settings, places, photographs)
     if other is not None and not force:
         check_comparable(other, made.protocol)
     shard = Shard.from_environment()

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from editkit.concepts.profile import Profile
 from editkit.drawing.generate import row_guidances
 from editkit.drawing.prompt_file import PromptFile
 from editkit.drawing.sampler import Variant
@@ -49,7 +50,8 @@ class Entry:
     @property
     def record(self) -> dict[str, Any]:
         said = {} if self.variant is None else self.variant.record
-        kept = {key: said[key] for key in ("method", "concepts", "guides", "preserve", "options") if key in said}
+        keys = ("method", "concepts", "guides", "preserve", "options", "profile")
+        kept = {key: said[key] for key in keys if key in said}
         return {"name": self.name, "file": self.file, "sha256": self.sha256, **kept}
 
 
@@ -90,6 +92,7 @@ class Evaluation:
         return {
             **self.picture_settings,
             **self.plan.record,
+            "profile": self.source.profile.record,
             "detector": self.detector.name,
             "checkpoints": {one.name: one.checkpoint for one in self.metrics if one.checkpoint is not None},
         }
@@ -131,7 +134,7 @@ def prepare(
     erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
     rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries)
     plan, notes = make_plan(suite, rows, erased_by, split, seeds)
-    detector = _detector(suite, plan, metrics, kit.weights)
+    detector = _detector(suite, plan, metrics, kit.weights, source.profile)
     check_detector(plan, metrics, detector)
     opened = open_model(source)
     return Evaluation(
@@ -173,16 +176,22 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
     return entries
 
 
-def _detector(suite: Suite, plan: Plan, metrics: Sequence[Metric], weights: Mapping[str, Path]) -> Detector:
+def _detector(
+    suite: Suite, plan: Plan, metrics: Sequence[Metric], weights: Mapping[str, Path], profile: Profile
+) -> Detector:
+    """The suite's. Of the profile's judge, what the profile says of its options holds unless weights are given."""
     asking = [one.name for one in metrics if one.needs_detector]
     if not suite.detector:
         if asking:
             raise EditkitError(f"metric {asking[0]}: asks a detector, and suite {suite.name} has none; give --detector")
         return NoDetector()
-    options: dict[str, Any] = {"weights": weights["detector"]} if "detector" in weights else {}
+    judge = profile.judge
+    options = dict(judge.options) if judge is not None and judge.name == suite.detector else {}
+    options |= {"weights": weights["detector"]} if "detector" in weights else {}
     if suite.detector == "clip-zero-shot":
         labels = {label for one in plan.names.values() for label in suite.labels_of(one)}
-        options = {"folder": clip_folder(weights), "labels": sorted(labels)}
+        folder = clip_folder(weights) if "clip" in weights or "folder" not in options else options["folder"]
+        options |= {"folder": folder, "labels": sorted(labels)}
     return load_detector(suite.detector, **options)
 
 

@@ -134,6 +134,8 @@ def check_comparable(other: Results, protocol: Mapping[str, Any]) -> None:
         one
         for one in differing(other.record["protocol"], json.loads(json.dumps(protocol)))
         if not (one[0].startswith("checkpoints.") and None in one)  # a metric that only one of them has
+        if not (one[0] == "profile" and None in one)  # results did not always name it
+        if one[0] != "profile.name"
     ]
     if not unlike:
         return

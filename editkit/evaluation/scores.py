@@ -8,11 +8,11 @@ from typing import Protocol
 
 from PIL import Image
 
+from editkit.concepts.profile import Profile
 from editkit.concepts.templates import fill
-from editkit.emoji.meaning import meanings
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, Detector
-from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.detectors.registry import load_judge
 from editkit.evaluation.networks.clip import Clip, load_clip
 from editkit.model.checkpoints.source import Source
 
@@ -28,18 +28,19 @@ class Score(Protocol):
 
 
 def score_for(source: Source, clip: Path | None = None) -> Score:
-    """CLIP's similarity where a folder with CLIP is given, else the judge of the bundled model.
+    """CLIP's similarity where a folder with CLIP is given, else the judge of the model's profile.
 
     Raises:
-        EditkitError: another model, and no CLIP.
+        EditkitError: no CLIP, and a profile without a judge.
     """
     if clip is not None:
         return ClipSimilarity(load_clip(clip))
-    if source.is_bundled:
-        return JudgeProbability()
+    judge = load_judge(source.profile)
+    if judge is not None:
+        return JudgeProbability(judge, source.profile)
     raise EditkitError(
         f"model {source.name}: pictures of it are scored by CLIP; give --clip DIR, a download of "
-        "openai/clip-vit-large-patch14 for instance"
+        "openai/clip-vit-large-patch14 for instance, or a --profile with a judge"
     )
 
 
@@ -58,17 +59,16 @@ class ClipSimilarity:
 
 
 class JudgeProbability:
-    """The probability that the bundled model's judge gives to a word: of a hypernym, that of all its members together.
+    """The probability that a judge gives to a word: of a hypernym, that of all its members together.
 
-    Words that it has no label for are unknown to it.
+    Words that the profile has no label for are unknown to it.
     """
 
-    def __init__(self, judge: Detector | None = None) -> None:
-        self.judge = judge or load_detector("emoji-judge")
-        self.name = f"probability by {self.judge.name}"
+    def __init__(self, judge: Detector, profile: Profile) -> None:
+        self.judge, self.profile, self.name = judge, profile, f"probability by {judge.name}"
 
     def knows(self, word: str) -> bool:
-        return word.lower() in meanings()
+        return word.lower() in self.profile.meanings
 
     def score(self, pictures: Sequence[Image.Image], words: Sequence[str]) -> list[float]:
         """One number a picture, between 0 and 1.
@@ -77,7 +77,7 @@ class JudgeProbability:
             EditkitError: a picture could not be judged.
         """
         found = self.judge.detect(pictures)
-        return [probability(one, meanings()[word.lower()]) for one, word in zip(found, words, strict=True)]
+        return [probability(one, self.profile.meanings[word.lower()]) for one, word in zip(found, words, strict=True)]
 
 
 def probability(detection: Detection, labels: Sequence[str]) -> float:

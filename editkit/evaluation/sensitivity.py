@@ -65,7 +65,7 @@ def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequ
         raise EditkitError("no words to measure the damage of; give a --vocabulary with at least one")
     stream = model.streams[0]
     start = time.perf_counter()
-    rows = vocabulary_rows(stream.encoders, words, model.vocabulary_templates)
+    rows = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates)
     sizes = rows.sizes(square_root(stream.gram))
     encoded = time.perf_counter() - start
     found = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editkit.concepts.templates import TEMPLATES
+from editkit.concepts.profile import Profile, ProfileOrFile
 from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix
@@ -130,20 +130,19 @@ class EditableModel:
         return hashlib.sha256("\n".join(marks).encode()).hexdigest()
 
     @property
-    def templates(self) -> tuple[str, ...]:
-        """Sentences that a protected edit is solved over."""
-        if self.source.is_bundled:
-            from editkit.emoji.catalogue import TEMPLATES as taught
+    def profile(self) -> Profile:
+        """What the model brings along."""
+        return self.source.profile
 
-            return taught
-        return TEMPLATES
-
-    @property
-    def vocabulary_templates(self) -> tuple[str, ...]:
-        """Sentences that the vocabulary is protected in. Elsewhere there are ten times as many words, and one."""
-        return self.templates if self.source.is_bundled else ("a {}",)
+    def own_words(self) -> list[str]:
+        """The vocabulary that is meant where none is given."""
+        return self.profile.own_words(self.profile.words is None and self.encoder.slow)
 
 
-def open_model(model: str | os.PathLike[str] | Source | None = None, tokenizer: Path | None = None) -> EditableModel:
+def open_model(
+    model: str | os.PathLike[str] | Source | None = None,
+    tokenizer: Path | None = None,
+    profile: ProfileOrFile | None = None,
+) -> EditableModel:
     """A model to edit; the arguments are those of `find` in `editkit.model.checkpoints.source`. Reads no weight."""
-    return EditableModel(find(model, tokenizer))
+    return EditableModel(find(model, tokenizer, profile))

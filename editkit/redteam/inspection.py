@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editkit.concepts.profile import ProfileOrFile
 from editkit.concepts.templates import fill
-from editkit.concepts.vocabulary import common_words
 from editkit.drawing.progress import progress
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
@@ -92,6 +92,7 @@ def inspect_models(
     batch: int = 32,
     template: str = "a {}",
     device: str = "cpu",
+    profile: ProfileOrFile | None = None,
 ) -> list[Difference]:
     """Words, first the one that `first` and `second` predict most differently at the same z_t and t.
 
@@ -100,16 +101,17 @@ def inspect_models(
 
     Args:
         first, second: ε and ε': `base`, an edit file, a result of `editkit refine`, or a model.
-        words: default: the bundled model's own, else common English ones.
+        words: default: those of the first model's profile.
         model: what `base` is, and what edits change. Default: `$EDITKIT_MODEL`, else the bundled model.
         concept: `c_e`, where it is known what was changed. Without it, words are ranked by their change alone.
         lamb: λ, the weight of the change against the distance from `c_e`.
+        profile: of both models, in place of their own: see `find`.
 
     Raises:
         EditkitError: a model cannot be read, or the two have different latents or noise.
     """
-    one, other = _pair(first, second, model, device)
-    words = list(dict.fromkeys(_own_words(one.source) if words is None else words))
+    one, other = _pair(first, second, model, device, profile)
+    words = list(dict.fromkeys(open_model(one.source).own_words() if words is None else words))
     latents = _latents(one, seeds, points)
     nothing = one.outputs(latents, [""], batch)
     changed = None if concept is None else other.outputs(latents, [fill(template, concept)], batch)
@@ -149,14 +151,6 @@ def _difference(word: str, change: float, effect: float, far: float | None, lamb
     return Difference(word, score, change, change / effect if effect else 0.0, far)
 
 
-def _own_words(source: Source) -> Sequence[str]:
-    if source.is_bundled:
-        from editkit.emoji.catalogue import catalogue
-
-        return catalogue().words()
-    return common_words()
-
-
 @torch.no_grad()
 def _latents(one: Compared, seeds: Sequence[int], points: int) -> Latents:
     """Whole trajectories, every so many steps: the first step is all noise, the last nearly a picture."""
@@ -181,10 +175,12 @@ def _latents(one: Compared, seeds: Sequence[int], points: int) -> Latents:
     return Latents(torch.cat(taken), torch.cat(at))
 
 
-def _pair(first: str, second: str, model: str | None, device: str) -> tuple[Compared, Compared]:
+def _pair(
+    first: str, second: str, model: str | None, device: str, profile: ProfileOrFile | None
+) -> tuple[Compared, Compared]:
     """Both models; what they share is read once."""
     plain: dict[Source, Any] = {}
-    one, other = (_opened(name, model, device, plain) for name in (first, second))
+    one, other = (_opened(name, model, device, plain, profile) for name in (first, second))
     for part, names in (
         ("unet", ("in_channels", "sample_size", "cross_attention_dim")),
         ("scheduler", ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end")),
@@ -199,9 +195,11 @@ def _pair(first: str, second: str, model: str | None, device: str) -> tuple[Comp
     return one, other
 
 
-def _opened(name: str, model: str | None, device: str, plain: dict[Source, Any]) -> Compared:
+def _opened(
+    name: str, model: str | None, device: str, plain: dict[Source, Any], profile: ProfileOrFile | None
+) -> Compared:
     is_edit = name != BASE and Path(name).exists() and not (Path(name) / "model_index.json").is_file()
-    source = find(model if is_edit or name == BASE else name)
+    source = find(model if is_edit or name == BASE else name, profile=profile)
     if source not in plain:
         plain[source] = load(source, device)
     if not is_edit:

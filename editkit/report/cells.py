@@ -12,7 +12,7 @@ from PIL import Image
 from editkit.drawing.sampler import Job
 from editkit.report.comparison import Comparison
 from editkit.report.heat import difference, heat_map
-from editkit.report.shares import is_erased, labels_of
+from editkit.report.shares import is_erased
 
 LOSSLESS_UP_TO = 256
 """Pixels a side. Larger pictures would make a report of hundreds of megabytes; they are stored as WebP."""
@@ -95,7 +95,7 @@ def _verdict(comparison: Comparison, job: Job) -> Verdict | None:
         return None
     if detection.error is not None:
         return Verdict("not judged", 0, False, None)
-    labels = labels_of(job.prompt)
+    labels = comparison.model.profile.labels_of(job.prompt)
     found = bool(labels) and detection.sees(labels)
     edited = comparison.variants[job.variant].edit is not None
     good = found != is_erased(comparison, job.variant, job.prompt) if edited and labels else None
@@ -103,7 +103,7 @@ def _verdict(comparison: Comparison, job: Job) -> Verdict | None:
 
 
 def _topic(comparison: Comparison, prompt: str) -> str:
-    if not comparison.detections or not labels_of(prompt):
+    if not comparison.detections or not comparison.model.profile.labels_of(prompt):
         concepts = [concept for concept in comparison.erased() if concept.lower() in prompt.lower()]
         return "erased" if concepts else ""
     return "erased" if any(is_erased(comparison, n, prompt) for n in range(len(comparison.variants))) else "kept"

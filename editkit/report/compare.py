@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.generate import variants_grid
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
@@ -36,6 +37,7 @@ def compare_report(
     device: str | None = None,
     force: bool = False,
     vocabulary: Sequence[str] | None = None,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Comparison:
     """Write `out/index.html`, `out/grid.png` and `out/report.json`. `edits` are files, or `base`.
@@ -44,7 +46,7 @@ def compare_report(
         EditkitError: see `make_comparison`; or `out` is there already and `force` is not given.
     """
     check_free_folder(out, force, MARK)
-    numbers, source = parse_seeds(seeds), find(model)
+    numbers, source = parse_seeds(seeds), find(model, profile=profile)
     variants = read_compared(source, edits)
     sampling = Sampling.for_model(source, **settings)
     comparison = make_comparison(open_model(source), variants, prompts, numbers, sampling, device, vocabulary)
@@ -94,6 +96,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
     shares = count_shares(comparison) if comparison.detections else None
     return {
         "model": comparison.model.source.name,
+        "profile": comparison.model.profile.record,
         "prompts": list(comparison.prompts),
         "seeds": list(comparison.seeds),
         "sampling": comparison.sampling.record,

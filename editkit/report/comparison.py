@@ -15,12 +15,10 @@ from editkit.drawing.sampling import Sampling
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
-from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.detectors.registry import load_judge
 from editkit.evaluation.sensitivity import Damage, word_damage
 from editkit.model.editable import EditableModel
 from editkit.model.pipeline import load
-
-JUDGE = "emoji-judge"
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Comparison:
 
     Attributes:
         damage: one entry a variant; None for the unedited model.
-        detections: what the judge sees, for the bundled model; empty otherwise.
+        detections: what the judge of the model's profile sees; empty where it has none.
         named: the damage of the words that the prompts are about, variant by variant.
     """
 
@@ -90,15 +88,13 @@ def make_comparison(
     if not prompts:
         raise EditkitError("no prompt given; name at least one with --prompt")
     prompts = list(dict.fromkeys(prompts))
+    judge = load_judge(model.profile)
     damage, named = _damage(model, variants, prompts, vocabulary)
     pipe = load(model.source, device or Shard.from_environment().device())
     wanted = jobs(prompts, seeds, len(variants))
     drawn = draw(pipe, wanted, [one.edit for one in variants], sampling)
     pictures = dict(progress(drawn, len(wanted), "drawing"))
-    detections = {}
-    if model.source.is_bundled:
-        found = load_detector(JUDGE).detect(list(pictures.values()))
-        detections = dict(zip(pictures, found, strict=True))
+    detections = {} if judge is None else dict(zip(pictures, judge.detect(list(pictures.values())), strict=True))
     return Comparison(
         model, tuple(variants), tuple(prompts), tuple(seeds), sampling, pictures, damage, named, detections
     )
@@ -128,11 +124,10 @@ def subjects(model: EditableModel, prompts: Sequence[str], concepts: Sequence[st
 
 
 def subject_of(model: EditableModel, prompt: str, concepts: Sequence[str]) -> str | None:
-    """What a prompt is about: a word of the bundled model, an erased concept that it says, or a short prompt itself."""
-    if model.source.is_bundled:
-        from editkit.emoji.meaning import named_in
-
-        return named_in(prompt)
+    """What a prompt is about: a word of the model's profile; without such words, an erased concept that it says, or a
+    short prompt itself."""
+    if model.profile.words is not None:
+        return model.profile.named_in(prompt)
     said = next((concept for concept in concepts if concept.lower() in prompt.lower()), None)
     bare = prompt.removeprefix("a ").removeprefix("an ").removeprefix("the ").strip()
     return said or (bare if bare and len(bare.split()) <= 3 else None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
+from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
@@ -47,6 +48,7 @@ class ConceptGraph:
     options: Options
     damage: Matrix
     seconds: float
+    profile: Mapping[str, str]
     deltas: Matrix | None = None
     score: str | None = None
     seeds: tuple[int, ...] = ()
@@ -62,6 +64,7 @@ class ConceptGraph:
         return {
             "concepts": list(self.concepts),
             "options": asdict(self.options),
+            "profile": dict(self.profile),
             "damage": [list(row) for row in self.damage],
             "deltas": None if self.deltas is None else [list(row) for row in self.deltas],
             "score": self.score,
@@ -103,11 +106,8 @@ def concept_graph(
     edits = [erase(model, [one], options=options) for one in progress(concepts, len(concepts), "making the edits")]
     damage = tuple(one.values for one in word_damage(model, edits, concepts))
     seconds = time.perf_counter() - start
-    if not pictures:
-        return ConceptGraph(tuple(concepts), options, damage, seconds)
-    return _measured(
-        model, edits, ConceptGraph(tuple(concepts), options, damage, seconds), seeds, device, clip, settings
-    )
+    graph = ConceptGraph(tuple(concepts), options, damage, seconds, model.profile.record)
+    return _measured(model, edits, graph, seeds, device, clip, settings) if pictures else graph
 
 
 def graph_report(
@@ -122,6 +122,7 @@ def graph_report(
     clip: Path | None = None,
     force: bool = False,
     png: bool = False,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> ConceptGraph:
     """`concept_graph`, drawn into the folder `out`: `matrix.svg` and `graph.svg`, with `png` the same as PNG too, and
@@ -131,7 +132,9 @@ def graph_report(
     for ending in endings:
         check_plot(out / f"graph{ending}", force=True)
     numbers, options = parse_seeds(seeds), defaults(method, protect)
-    found = concept_graph(open_model(model), concepts, options, pictures, numbers, device, clip, **settings)
+    found = concept_graph(
+        open_model(model, profile=profile), concepts, options, pictures, numbers, device, clip, **settings
+    )
 
     def fill(folder: Path) -> None:
         text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"

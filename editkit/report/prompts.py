@@ -15,10 +15,9 @@ MOST_CONCEPTS, NEAR, FAR = 4, 4, 3
 def prompts_about(model: EditableModel, concepts: Sequence[str]) -> list[str]:
     """ "a X" for the concepts, for the words nearest to them, which an edit hurts first, and for a few of the rest."""
     words = words_to_protect(model, concepts, ())
-    if model.source.is_bundled:
-        from editkit.emoji.catalogue import catalogue
-
-        words = [word for word in words if word in catalogue().objects]
+    examples = model.profile.examples
+    if examples is not None:
+        words = [word for word in words if word in examples]
     near: list[str] = []
     if words:
         alike = closeness(model.encoder, words, concepts, model.gram).max(dim=1).values

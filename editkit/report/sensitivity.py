@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
@@ -46,6 +47,7 @@ class Sensitivity:
     """
 
     name: str
+    profile: Mapping[str, str]
     damage: Damage
     erased: Damage
     deltas: tuple[Delta, ...] = ()
@@ -66,6 +68,7 @@ class Sensitivity:
 
         return {
             "edit": self.name,
+            "profile": dict(self.profile),
             "words": [entry(*pair) for pair in self.damage.ranked()],
             "erased": [entry(*pair) for pair in self.erased.ranked()],
             "seconds": self.damage.seconds,
@@ -91,8 +94,8 @@ def sensitivity(
     """The closed-form damage of every word; with `pictures` also δ(c) (AP Sec. 3), and their rank correlation.
 
     Args:
-        vocabulary: default: the bundled model's own words, else common English ones. What the edit erases is left out.
-        clip: folder of a CLIP model, to score the pictures by; the bundled model's judge needs none.
+        vocabulary: default: the words of the model's profile. What the edit erases is left out.
+        clip: folder of a CLIP model, to score the pictures by, in place of the judge of the model's profile.
 
     Raises:
         EditkitError: the edit is not for this model, no word is left, or nothing can score the pictures.
@@ -104,7 +107,7 @@ def sensitivity(
         raise EditkitError("no word is left in the vocabulary besides the erased concepts; give a larger --vocabulary")
     (damage,), (erased,) = word_damage(model, [edit], words), word_damage(model, [edit], concepts)
     if not pictures:
-        return Sensitivity(name, damage, erased)
+        return Sensitivity(name, model.profile.record, damage, erased)
     score = score_for(model.source, clip)
     known = [word for word in words if score.knows(word)]
     if not known:
@@ -114,7 +117,7 @@ def sensitivity(
     (deltas,) = measured_deltas(pipe, score, [edit], known, seeds, sampling)
     closed = dict(zip(damage.words, damage.values, strict=True))
     correlation = spearman([closed[one.word] for one in deltas], [one.estimate.value for one in deltas])
-    return Sensitivity(name, damage, erased, tuple(deltas), score.name, tuple(seeds), correlation)
+    return Sensitivity(name, model.profile.record, damage, erased, tuple(deltas), score.name, tuple(seeds), correlation)
 
 
 def sensitivity_report(
@@ -127,12 +130,13 @@ def sensitivity_report(
     device: str | None = None,
     clip: Path | None = None,
     force: bool = False,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Sensitivity:
     """`sensitivity` of an edit file; writes the plot to `out` (.svg or .png) and the numbers beside it (.json)."""
     if out is not None:
         check_plot(out, force)
-    loaded, opened, numbers = load_edit(os.fspath(edit)), open_model(model), parse_seeds(seeds)
+    loaded, opened, numbers = load_edit(os.fspath(edit)), open_model(model, profile=profile), parse_seeds(seeds)
     found = sensitivity(opened, loaded, vocabulary, pictures, numbers, device, clip, Path(edit).stem, **settings)
     if out is not None:
         write_plot(out, plot(found), force)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from editkit.concepts.profile import Profile
 from editkit.drawing.sampler import Job
-from editkit.emoji.meaning import meanings, named_in
 from editkit.evaluation.scores import probability
 from editkit.evaluation.sensitivity import Delta
 from editkit.evaluation.statistics.intervals import Estimate, cluster_marks, rate_interval
@@ -35,26 +35,21 @@ def percent(one: Estimate) -> str:
     return f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}], {one.count} pictures"
 
 
-def erased_labels(record: Mapping[str, Any]) -> set[str]:
+def erased_labels(record: Mapping[str, Any], profile: Profile) -> set[str]:
     """The judge's labels that an edit is meant to remove. An edit to something of the same name, a red rose to a blue
     one, removes none."""
     found: set[str] = set()
     for concept, guide in zip(record.get("concepts", ()), record.get("guides", ()), strict=False):
-        word, becomes = named_in(concept), named_in(guide)
-        found |= set(meanings().get(word or "", ())) - set(meanings().get(becomes or "", ()))
+        found |= set(profile.labels_of(concept)) - set(profile.labels_of(guide))
     return found
-
-
-def labels_of(prompt: str) -> tuple[str, ...]:
-    """What the judge should see in a picture of `prompt`; empty where the prompt names nothing that it knows."""
-    return meanings().get(named_in(prompt) or "", ())
 
 
 def is_erased(comparison: Comparison, variant: int, prompt: str) -> bool:
     """Whether `prompt` names a concept that the variant is meant to remove; the unedited model is held against what
     any of the edits removes."""
     edits = comparison.variants if comparison.variants[variant].edit is None else [comparison.variants[variant]]
-    return any(set(labels_of(prompt)) & erased_labels(one.record) for one in edits)
+    profile = comparison.model.profile
+    return any(set(profile.labels_of(prompt)) & erased_labels(one.record, profile) for one in edits)
 
 
 def count_shares(comparison: Comparison) -> list[Shares]:
@@ -68,6 +63,7 @@ def count_shares(comparison: Comparison) -> list[Shares]:
 
 def _rate(comparison: Comparison, variant: int, k: int, erased: bool) -> Estimate:
     """ESR-k over the prompts of erased concepts, else PSR-k over the others."""
+    labels_of = comparison.model.profile.labels_of
     counted = [
         Job(prompt, seed, variant)
         for prompt in comparison.prompts
@@ -82,6 +78,7 @@ def _rate(comparison: Comparison, variant: int, k: int, erased: bool) -> Estimat
 
 def count_deltas(comparison: Comparison, against: int = 0) -> dict[int, list[Delta]]:
     """δ of every prompt that the judge knows: probability under variant `against` minus that under each other one."""
+    labels_of = comparison.model.profile.labels_of
     known = [prompt for prompt in comparison.prompts if labels_of(prompt)]
 
     def value(prompt: str, seed: int, n: int) -> float:

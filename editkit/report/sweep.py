@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Unpack, get_args, get_type_hints
 
+from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
@@ -46,6 +47,7 @@ def sweep_report(
     device: str | None = None,
     force: bool = False,
     vocabulary: Sequence[str] | None = None,
+    profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Comparison:
     """Erase `concepts` with every setting of `sweeps`, and report on the edits beside `edits`: `out/index.html` with
@@ -58,7 +60,7 @@ def sweep_report(
         EditkitError: a malformed sweep, or no setting gives an edit.
     """
     check_free_folder(out, force, MARK)
-    wanted, numbers, source = settings_of(sweeps, method, protect), parse_seeds(seeds), find(model)
+    wanted, numbers, source = settings_of(sweeps, method, protect), parse_seeds(seeds), find(model, profile=profile)
     opened = open_model(source)
     given = read_compared(source, edits)
     with tempfile.TemporaryDirectory() as folder:

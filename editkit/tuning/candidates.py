@@ -34,7 +34,7 @@ def candidates(
     """The k nearest words of every concept by cosine, nearest first; never an erased concept, its synonym or a guide.
 
     Args:
-        vocabulary: default: the bundled model's words, else common English ones.
+        vocabulary: default: the words of the model's profile.
         spread: of the `10 k` nearest, the word nearest to the centre of each of k clusters, as the authors' code does.
 
     Raises:

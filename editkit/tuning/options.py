@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from editkit.concepts.profile import Profile
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
 from editkit.tuning.objectives import AUTHORS, OBJECTIVES, Objective
@@ -124,21 +125,28 @@ AUTHORS_SEARCH = {
 CONCEPT_ABLATION = {"rate": 8e-6, "batch": 4, "steps": 400, "param": "kv"}
 """2e-6 a picture of the batch, 100 to 400 steps, keys and values."""
 
-BUNDLED = {"batch": 4, "rate": 2e-4, "sampling_steps": 20}
-"""The bundled model has a sixtieth of the parameters: it takes larger steps."""
-BUNDLED_RATES = {"esd": 2e-5, "naive": 2e-5, "ca": 5e-5}
-"""Objectives that preserve little or nothing: of 2e-4, 1e-4, 5e-5 and 2e-5 the one that keeps most (PSR-1) where it
-still erases (ESR-1 85), on split 1 of `emoji-objects`."""
-
 
 def defaults(objective: str = "ap", source: Source | None = None, recipe: str = "paper", **given: Any) -> RefineOptions:
-    """The papers' values for `objective`, then what the bundled model needs, then what is given (None: not given)."""
+    """The papers' values for `objective`, then what the model's profile says, then what is given (None: not given)."""
     usual: Mapping[str, Any] = CONCEPT_ABLATION if objective == "ca" else {}
-    rate = {"rate": BUNDLED_RATES[objective]} if objective in BUNDLED_RATES else {}
-    own: Mapping[str, Any] = {**BUNDLED, **rate} if source is not None and source.is_bundled else {}
+    own = {} if source is None else _of_profile(source.profile, objective)
     theirs: Mapping[str, Any] = AUTHORS_SEARCH if recipe == "authors" else {}
     chosen = {**usual, **own, **theirs, **{name: value for name, value in given.items() if value is not None}}
     return replace(RefineOptions(objective=objective, recipe=recipe), **chosen)
+
+
+def _of_profile(profile: Profile, objective: str) -> dict[str, Any]:
+    """Its options with the rate of the objective, checked: an error must name the profile."""
+    try:
+        for name in profile.refine.rates:
+            _one_of("rates", name, tuple(OBJECTIVES))
+        found = {**profile.refine.options}
+        if objective in profile.refine.rates:
+            found["rate"] = profile.refine.rates[objective]
+        RefineOptions(**found)
+    except EditkitError as error:
+        raise EditkitError(f"profile {profile.name}, refine: {error}") from error
+    return found
 
 
 def chosen_objective(objective: str | None, adversarial: bool) -> str:

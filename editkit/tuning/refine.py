@@ -61,7 +61,7 @@ def refine(
         guides: what each becomes: a text, empty for the neutral prompt, or `nearest`. One serves all. Default: neutral,
             for `ca` the nearest word, its anchor.
         options: default `editkit.tuning.options.defaults()`.
-        vocabulary: words among which the search looks. Default: the model's own, else common English words.
+        vocabulary: words among which the search looks. Default: those of the model's profile.
         resume: go on from the checkpoint in `out`.
         tracker: one that accelerate knows, such as `tensorboard`.
 
@@ -230,6 +230,7 @@ def _record(request: StageRequest) -> dict[str, Any]:
         "options": asdict(request.options),
         "model": model.source.name,
         "family": model.source.family.name,
+        "profile": model.profile.record,
         "text_encoder_sha256": model.text_encoder_sha256,
         "projections_sha256": model.projections_sha256,
         "versions": versions(),

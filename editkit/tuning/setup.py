@@ -75,7 +75,7 @@ def prepare(
         part.requires_grad_(False)
     searched = options.loss.search_reads
     words = candidates(model, concepts, guides, vocabulary, options.k, options.spread) if searched else []
-    prompts = encode_prompts(pipe, concepts, guides, words, templates_of(model))
+    prompts = encode_prompts(pipe, concepts, guides, words, model.profile.refine.templates)
     networks, trained = _networks(pipe, start, options, accelerator)
     search = _search(model, pipe, concepts, start, prompts, options, accelerator.device) if searched else None
     groups: list[dict[str, Any]] = [{"params": list(trained.values())}] if trained else []
@@ -92,11 +92,6 @@ def prepare(
     )
     trainer.given = encode_pictures(pipe, pictures) if pictures else None
     return Prepared(trainer, pipe, accelerator)
-
-
-def templates_of(model: EditableModel) -> tuple[str, ...]:
-    """Sentences around the concepts: the papers train on the bare name; the bundled model knows a few sentences."""
-    return model.templates if model.source.is_bundled else ("{}",)
 
 
 def _accelerator(options: RefineOptions, device: str | None, tracker: str | None, folder: str) -> Any:

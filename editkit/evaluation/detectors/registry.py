@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from editkit.concepts.profile import Profile
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
 
@@ -43,6 +44,20 @@ def load_detector(name: str, **options: Any) -> Detector:
         known = ", ".join(inspect.signature(make).parameters) or "none"
         raise EditkitError(f"detector {name!r}: {error}; its options: {known}") from error
     return make(**options)
+
+
+def load_judge(profile: Profile) -> Detector | None:
+    """The judge of a model's profile, if it has one.
+
+    Raises:
+        EditkitError: as `load_detector`, with the profile's name.
+    """
+    if profile.judge is None:
+        return None
+    try:
+        return load_detector(profile.judge.name, **profile.judge.options)
+    except EditkitError as error:
+        raise EditkitError(f"profile {profile.name}, judge: {error}") from error
 
 
 def _maker(name: str) -> Callable[..., Detector]:

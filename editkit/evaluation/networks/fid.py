@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -11,7 +12,10 @@ from PIL import Image
 
 from editkit.errors import EditkitError
 
-FEATURE_SETS = ("emoji-judge", "inception")
+FEATURE_SETS = {
+    "emoji-judge": "editkit.emoji.judge:load_emoji_judge",
+    "inception": "editkit.evaluation.networks.inception:load_inception",
+}
 
 
 class FeatureSet(Protocol):
@@ -119,15 +123,10 @@ def load_feature_set(name: str, **options: Any) -> FeatureSet:
     Raises:
         EditkitError: another name, or weights that are not on disk.
     """
-    if name == "emoji-judge":
-        from editkit.emoji.judge import load_emoji_judge
-
-        return load_emoji_judge(**options)
-    if name == "inception":
-        from editkit.evaluation.networks.inception import load_inception
-
-        return load_inception(**options)
-    raise EditkitError(f"features {name!r}: expected one of {', '.join(FEATURE_SETS)}")
+    if name not in FEATURE_SETS:
+        raise EditkitError(f"features {name!r}: expected one of {', '.join(FEATURE_SETS)}")
+    module, _, maker = FEATURE_SETS[name].partition(":")
+    return getattr(import_module(module), maker)(**options)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

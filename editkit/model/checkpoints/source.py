@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from editkit.concepts.profile import DEFAULT, Profile, ProfileOrFile, load_profile
+from editkit.concepts.profile_file import read_profile
 from editkit.errors import EditkitError
 from editkit.model.families.family import Family
 from editkit.model.families.table import by_name, family_of
 
 BUNDLED = "emoji"
+BUNDLED_PROFILE = "editkit.emoji.profile:PROFILE"
 ENVIRONMENT = "EDITKIT_MODEL"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -30,15 +33,18 @@ class Source:
     Attributes:
         name: what the user typed.
         tokenizer: for a single file, a folder with its tokenizer when that is not CLIP's.
+        brings: its profile, or where that is.
     """
 
     name: str
     path: Path
     tokenizer: Path | None = None
+    brings: Profile | str = field(default=DEFAULT, compare=False, repr=False)
 
-    @property
-    def is_bundled(self) -> bool:
-        return self.name == BUNDLED
+    @cached_property
+    def profile(self) -> Profile:
+        """What it brings along, read when it is first asked for."""
+        return load_profile(self.brings)
 
     @property
     def is_single_file(self) -> bool:
@@ -99,19 +105,37 @@ class Source:
         return parts[1] if len(parts) > 1 else None
 
 
-def find(model: str | os.PathLike[str] | Source | None = None, tokenizer: Path | None = None) -> Source:
+def find(
+    model: str | os.PathLike[str] | Source | None = None,
+    tokenizer: Path | None = None,
+    profile: ProfileOrFile | None = None,
+) -> Source:
     """The model of that name, folder, file or hub id; without one, `$EDITKIT_MODEL`, else the bundled model.
 
-    A single file holds no tokenizer: CLIP's is used, or that in the folder `tokenizer`.
+    Args:
+        tokenizer: a single file holds none: CLIP's is used, or that in this folder.
+        profile: a file as in `editkit.concepts.profile_file`, or a profile; what a file leaves out is as the model's
+            own profile has it.
 
     Raises:
-        EditkitError: there is no such model, it is a pickle, or a hub id that cannot be had.
+        EditkitError: there is no such model, it is a pickle, or a hub id that cannot be had; or the profile is faulty.
     """
+    if isinstance(profile, Profile):
+        return replace(_find(model, tokenizer), brings=profile)
+    if profile is None:
+        return _find(model, tokenizer)
+    path = Path(profile).expanduser()
+    read_profile(path)  # before a model is downloaded
+    source = _find(model, tokenizer)
+    return replace(source, brings=read_profile(path, source.profile))
+
+
+def _find(model: str | os.PathLike[str] | Source | None, tokenizer: Path | None) -> Source:
     if isinstance(model, Source):
         return model
     name = os.fspath(model) if model is not None else os.environ.get(ENVIRONMENT) or BUNDLED
     if name == BUNDLED:
-        return Source(name, Path(str(files("editkit.emoji") / "model")))
+        return Source(name, Path(str(files("editkit.emoji") / "model")), brings=BUNDLED_PROFILE)
     path = Path(name).expanduser()
     try:
         path.exists()

@@ -1,0 +1,252 @@
+"""A profile as a TOML file: `--profile FILE.toml`. What it leaves out is as the model's own profile has it, for most
+models the default.
+
+    words                 a list, or the path of a file with one word a line: what edits protect, searches look among
+                          and damage is told of
+    examples              those of `words` that example prompts may name (list or file)
+    knows                 every word that a prompt may hold (list or file); a concept with another word is refused
+    templates             sentences in which a concept is erased, `{}` in the place of the concept
+    vocabulary_templates  sentences in which the vocabulary is protected; each costs a run of all words
+    measures_damage       true: tell of unprotected edits, too, what they damage
+    [synonyms]            word = [others that are taught as the same]: they are not protected when it is erased
+    [hypernyms]           word = [the words that it stands for]
+    [judge]               name: a detector, who looks at pictures where neither suite nor user names one
+    [judge.options]       of the detector; `weights` and `folder` are paths
+    [judge.labels]        word = [what the judge calls it]
+    [sampling]            steps, guidance, negative, scheduler, size ("512x768"), batch
+    [refine]              templates, and options of `editkit refine` by their names in Python: batch, rate, ...
+    [refine.rates]        objective = learning rate
+
+Paths are relative to the file. `name` is what records call the profile, by default the file's name. Example:
+
+>>> from pathlib import Path
+>>> profile = parse_profile('''
+... name = "birds"
+... words = ["heron", "egret", "stork", "bird", "owl"]
+... templates = ["{}", "a photo of a {}"]
+... measures_damage = true
+...
+... [synonyms]
+... heron = ["egret"]
+...
+... [hypernyms]
+... bird = ["heron", "stork", "owl"]
+...
+... [judge]
+... name = "imagenet-lite"
+...
+... [judge.options]
+... batch = 16
+...
+... [judge.labels]
+... heron = ["little blue heron", "American egret"]
+...
+... [sampling]
+... steps = 30
+... guidance = 5.0
+... size = "512x512"
+...
+... [refine]
+... batch = 4
+... rate = 2e-5
+... templates = ["{}", "a {} by a lake"]
+...
+... [refine.rates]
+... esd = 1e-5
+... ''', Path("birds.toml"))
+>>> profile.name, profile.taught_as_same(["heron"]), profile.labels_of("an egret")
+('birds', ['heron', 'egret'], ('little blue heron', 'American egret'))
+>>> dict(profile.sampling)
+{'batch': 8, 'steps': 30, 'guidance': 5.0, 'size': '512x512'}
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from editkit.concepts.profile import DEFAULT, Judge, Profile, Refining
+from editkit.concepts.vocabulary import read_word_file, single_words
+from editkit.errors import EditkitError
+
+SAMPLING = {"steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int}
+REFINE = {
+    "param": str, "steps": int, "batch": int, "rate": float, "lamb": float, "eta": float, "search": str, "k": int,
+    "spread": bool, "search_steps": int, "search_rate": float, "tau": float, "hard": bool, "search_every": int,
+    "probe": int, "bank": bool, "refresh": int, "trajectories": int, "sampling_steps": int, "guidance": float,
+    "mixed_precision": str, "accumulate": int, "key_tokens": int, "rho": float, "key_rate": float,
+    "gradient_checkpointing": bool,
+}  # fmt: skip
+"""What a profile may say of `editkit.drawing.sampling.Settings` and `editkit.tuning.options.RefineOptions`."""
+TOP = (
+    "name", "words", "examples", "knows", "templates", "vocabulary_templates", "measures_damage", "synonyms",
+    "hypernyms", "judge", "sampling", "refine",
+)  # fmt: skip
+KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+PATHS = ("folder", "weights")
+"""Options of detectors that name files."""
+
+
+def read_profile(path: Path, base: Profile = DEFAULT) -> Profile:
+    """The profile in a file; what it leaves out is as in `base`.
+
+    Raises:
+        EditkitError: the file cannot be read, or a key is unknown or has a wrong value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EditkitError(f"profile {path}: cannot be read ({error}); check the path") from error
+    return parse_profile(text, path, base)
+
+
+def parse_profile(text: str, path: Path, base: Profile = DEFAULT) -> Profile:
+    """The same from the text of the file. `path` names it in errors, and is where its paths start.
+
+    Raises:
+        EditkitError: as `read_profile`.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise EditkitError(f"profile {path}: expected TOML ({error})") from error
+    return _Reader(path, raw).profile(base)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Checks one file; every error names it and the key."""
+
+    path: Path
+    raw: Mapping[str, Any]
+
+    def profile(self, base: Profile) -> Profile:
+        raw = self.raw
+        self.known("", raw, TOP)
+        said: dict[str, Any] = {"name": self.value("name", raw.get("name", self.path.stem), str)}
+        if "words" in raw:
+            said |= {"words": self.words("words"), "examples": None}
+        if "examples" in raw:
+            said["examples"] = self.examples(said.get("words", base.words))
+        if "knows" in raw:
+            said["knows"] = frozenset(single_words(self.words("knows")))
+            said["advice"] = f"the profile {self.path} lists what it knows"
+        for key in ("templates", "vocabulary_templates"):
+            if key in raw:
+                said[key] = self.templates(key, raw[key])
+        if "measures_damage" in raw:
+            said["measures_damage"] = self.value("measures_damage", raw["measures_damage"], bool)
+        for key in ("synonyms", "hypernyms"):
+            if key in raw:
+                said[key] = self.lists(key, raw[key])
+        if "judge" in raw:
+            said["judge"] = self.judge(self.table("judge", raw["judge"]))
+        if "sampling" in raw:
+            said["sampling"] = {**base.sampling, **self.sampling(self.table("sampling", raw["sampling"]))}
+        if "refine" in raw:
+            said["refine"] = self.refine(self.table("refine", raw["refine"]), base.refine)
+        return replace(base, **said)
+
+    def examples(self, words: tuple[str, ...] | None) -> tuple[str, ...]:
+        found = self.words("examples")
+        strange = next((word for word in found if words is not None and word not in words), None)
+        if strange is not None:
+            raise self.wrong("examples", f"expected some of the words, but {strange!r} is not among them")
+        return found
+
+    def judge(self, raw: Mapping[str, Any]) -> Judge:
+        self.known("judge", raw, ("name", "options", "labels"))
+        if "name" not in raw:
+            raise self.wrong("judge.name", "missing; name a detector")
+        options = self.table("judge.options", raw.get("options", {}))
+        return Judge(
+            self.value("judge.name", raw["name"], str),
+            {key: self.file(f"judge.options.{key}", one) if key in PATHS else one for key, one in options.items()},
+            self.lists("judge.labels", raw.get("labels", {})),
+        )
+
+    def sampling(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        found = self.typed("sampling", raw, SAMPLING)
+        if not re.fullmatch(r"\d+x\d+", found.get("size", "1x1").lower()):
+            raise self.wrong("sampling.size", f"expected WIDTHxHEIGHT such as '512x768', got {found['size']!r}")
+        return found
+
+    def refine(self, raw: Mapping[str, Any], base: Refining) -> Refining:
+        options = {key: one for key, one in raw.items() if key not in ("templates", "rates")}
+        rates = self.table("refine.rates", raw.get("rates", {}))
+        own = {} if "rate" in raw else dict(base.rates)
+        return Refining(
+            self.templates("refine.templates", raw["templates"]) if "templates" in raw else base.templates,
+            {**base.options, **self.typed("refine", options, REFINE, ("templates", "rates"))},
+            own | {key: self.value(f"refine.rates.{key}", one, float) for key, one in rates.items()},
+        )
+
+    def typed(
+        self, key: str, raw: Mapping[str, Any], kinds: Mapping[str, type], more: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        self.known(key, raw, (*kinds, *more))
+        return {name: self.value(f"{key}.{name}", one, kinds[name]) for name, one in raw.items()}
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """A list, or the lines of a file."""
+        value = self.raw[key]
+        if not isinstance(value, str):
+            return self.texts(key, value, " or the path of a file with one word a line")
+        path = self.file(key, value)
+        try:
+            return tuple(read_word_file(path))
+        except EditkitError as error:
+            raise self.wrong(key, str(error)) from error
+
+    def file(self, key: str, value: Any) -> Path:
+        path = self.path.parent / Path(self.value(key, value, str)).expanduser()
+        if not path.exists():
+            raise self.wrong(key, f"no such file: {path}; paths are relative to the profile")
+        return path
+
+    def templates(self, key: str, value: Any) -> tuple[str, ...]:
+        found = self.texts(key, value)
+        wrong = next((one for one in found if one.count("{}") != 1), None)
+        if wrong is not None:
+            raise self.wrong(key, f"expected one '{{}}' where the concept goes, got {wrong!r}")
+        return found
+
+    def lists(self, key: str, value: Any) -> dict[str, tuple[str, ...]]:
+        """A table of lists of texts."""
+        return {name: self.texts(f"{key}.{name}", one) for name, one in self.table(key, value).items()}
+
+    def texts(self, key: str, value: Any, more: str = "") -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
+            raise self.wrong(key, f"expected a list of texts{more}, got {value!r}")
+        return tuple(dict.fromkeys(value))
+
+    def value(self, key: str, value: Any, kind: type) -> Any:
+        """A float may be written as a whole number; nothing else stands for another kind."""
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind or (kind is float and not math.isfinite(value)):
+            raise self.wrong(key, f"expected {KINDS[kind]}, got {value!r}")
+        if kind is str and not value.strip() and key != "sampling.negative":
+            raise self.wrong(key, "expected a text, got none")
+        return value
+
+    def table(self, key: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.wrong(key, f"expected a table, got {value!r}")
+        return value
+
+    def known(self, key: str, given: Mapping[str, Any], names: tuple[str, ...]) -> None:
+        unknown = next((name for name in given if name not in names), None)
+        if unknown is not None:
+            near = get_close_matches(unknown, names, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise self.wrong(f"{key}.{unknown}".lstrip("."), f"no such key; {hint}known are {', '.join(names)}")
+
+    def wrong(self, key: str, what: str) -> EditkitError:
+        return EditkitError(f"profile {self.path}, {key}: {what}")
