@@ -16,6 +16,10 @@ Model = Annotated[
         "Default: $EDITKIT_MODEL, else emoji."
     ),
 ]
+Profile = Annotated[
+    Path | None,
+    typer.Option(help="TOML file of what the model brings along: its words, templates, judge, sampling, refining."),
+]
 Tokenizer = Annotated[
     Path | None, typer.Option(help="Folder of the tokenizer, for a single file whose tokenizer is not CLIP's.")
 ]
@@ -38,6 +42,7 @@ def erase(
     concepts_file: Annotated[Path | None, typer.Option(help="Concepts to erase, one a line.")] = None,
     method: Annotated[str, typer.Option(help="`time`, `uce` or `rece`.")] = "rece",
     model: Model = None,
+    profile: Profile = None,
     guide: Annotated[
         list[str] | None,
         typer.Option(help="What a concept becomes: a text, `average` or `nearest`. One for all, or one each."),
@@ -88,7 +93,7 @@ def erase(
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{slug(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
-    made = erase_from(open_model(model, tokenizer), concepts, guide or (), kept, options, words)
+    made = erase_from(open_model(model, tokenizer, profile), concepts, guide or (), kept, options, words)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 
@@ -98,6 +103,7 @@ def edit(
     destination: Annotated[str, typer.Argument(help="What it must mean.")],
     method: Annotated[str, typer.Option(help="`time`.")] = "time",
     model: Model = None,
+    profile: Profile = None,
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,
     vocabulary: Vocabulary = None,
@@ -132,7 +138,7 @@ def edit(
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{slug([source])}-time.safetensors")
     check_free_for_edit(out, force)
-    made = edit_prompt(open_model(model, tokenizer), source, destination, kept, options, augment, words)
+    made = edit_prompt(open_model(model, tokenizer, profile), source, destination, kept, options, augment, words)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Json, Model
+from editkit_cli.edits import Json, Model, Profile
 from editkit_cli.pictures import (
     Batch,
     Device,
@@ -55,6 +55,7 @@ def evaluate(
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Also print every class.")] = False,
     model: Model = None,
+    profile: Profile = None,
     steps: Steps = None,
     guidance: Guidance = None,
     scheduler: Scheduler = None,
@@ -96,6 +97,7 @@ def evaluate(
         against=against,
         device=device,
         force=force,
+        profile=profile,
         **settings,
     )
     if results is None:

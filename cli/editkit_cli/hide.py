@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model, slug
+from editkit_cli.edits import Force, Json, Model, Profile, slug
 from editkit_cli.pictures import Device, Guidance, Seeds
 from editkit_cli.refine import Plan, Refresh
 
@@ -54,6 +54,7 @@ def hide(
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
     plan: Plan = False,
     model: Model = None,
+    profile: Profile = None,
     device: Device = None,
     resume: Resume = False,
     force: Force = False,
@@ -67,7 +68,7 @@ def hide(
     from editkit.variants.edit_file import load_edit
     from editkit_cli.show import show_plan, show_record
 
-    opened = open_model(model)
+    opened = open_model(model, profile=profile)
     options = defaults(
         "hide-ap" if adversarial else "hide",
         opened.source,
@@ -126,6 +127,7 @@ def recover(
     key_seed: KeySeed = None,
     seed: Seed = None,
     model: Model = None,
+    profile: Profile = None,
     device: Device = None,
     resume: Resume = False,
     force: Annotated[
@@ -143,7 +145,7 @@ def recover(
     if not learn and not prompt:
         raise typer.BadParameter("give --prompt, or --learn")
     out = out or (Path(f"{slug(prompt)}.png") if prompt else None)
-    opened = open_model(model)
+    opened = open_model(model, profile=profile)
     weights = read_release(released, opened)
     if learn:
         options = defaults(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model
+from editkit_cli.edits import Force, Json, Model, Profile
 from editkit_cli.pictures import Device, Seeds
 
 
@@ -27,6 +27,7 @@ def inspect(
     top: Annotated[int, typer.Option(help="Words to print.")] = 20,
     out: Annotated[Path | None, typer.Option(help="CSV of all words.")] = None,
     model: Model = None,
+    profile: Profile = None,
     device: Device = None,
     force: Force = False,
     json: Json = False,
@@ -44,7 +45,9 @@ def inspect(
     words = read_word_file(vocabulary) if vocabulary else None
     numbers = parse_seeds(seeds)
     where = device or Shard.from_environment().device()
-    found = inspect_models(first, second, words, model, concept, lamb, numbers, points, batch, device=where)
+    found = inspect_models(
+        first, second, words, model, concept, lamb, numbers, points, batch, device=where, profile=profile
+    )
     show_differences(found, f"{first} and {second}", top, json)
     if out is not None:
         write_differences(found, out, force)

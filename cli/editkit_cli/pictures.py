@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Model
+from editkit_cli.edits import Force, Model, Profile
 
 if TYPE_CHECKING:
     from editkit.drawing.sampling import Settings
@@ -32,6 +32,7 @@ def generate(
     skip_bad_rows: SkipBadRows = False,
     edit: Annotated[Path | None, typer.Option(help="An edit file to draw with, or RELEASE+KEY.")] = None,
     model: Model = None,
+    profile: Profile = None,
     seeds: Seeds = "0",
     steps: Steps = None,
     guidance: Guidance = None,
@@ -49,10 +50,10 @@ def generate(
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     if prompts is not None:
-        count, skipped = generate_folder(model, prompts, edit, seeds, out, device, skip_bad_rows, **settings)
+        count, skipped = generate_folder(model, prompts, edit, seeds, out, device, skip_bad_rows, profile, **settings)
         print(f"{count} pictures written to {out}" + (f", {skipped} were there already" if skipped else ""))
         return
-    generate_grid(model, prompt or [], edit, seeds, out, device, force, **settings)
+    generate_grid(model, prompt or [], edit, seeds, out, device, force, profile, **settings)
     print(f"picture: {out}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model, slug
+from editkit_cli.edits import Force, Json, Model, Profile, slug
 from editkit_cli.pictures import Device
 
 Refresh = Annotated[
@@ -76,6 +76,7 @@ def refine(
     tracker: Annotated[str | None, typer.Option(help="One that accelerate knows, such as `tensorboard`.")] = None,
     plan: Plan = False,
     model: Model = None,
+    profile: Profile = None,
     device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     force: Force = False,
@@ -89,7 +90,7 @@ def refine(
     from editkit.variants.edit_file import load_edit
     from editkit_cli.show import show_plan, show_record
 
-    opened = open_model(model)
+    opened = open_model(model, profile=profile)
     options = defaults(
         chosen_objective(objective, adversarial),
         opened.source,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model, Preserve, Vocabulary
+from editkit_cli.edits import Force, Json, Model, Preserve, Profile, Vocabulary
 from editkit_cli.pictures import (
     Batch,
     Device,
@@ -39,6 +39,7 @@ def compare(
     preserve: Preserve = None,
     vocabulary: Vocabulary = None,
     model: Model = None,
+    profile: Profile = None,
     seeds: Seeds = "0-7",
     steps: Steps = None,
     guidance: Guidance = None,
@@ -59,7 +60,7 @@ def compare(
 
         sweep_report(
             model, concept or [], sweep, out, edits or ["base"], prompt or [], seeds, method, protect, guide or [],
-            preserve or [], device, force, words, **settings,
+            preserve or [], device, force, words, profile, **settings,
         )  # fmt: skip
         print(f"report: {out / 'index.html'}")
         return
@@ -70,12 +71,12 @@ def compare(
     if out.suffix and not out.is_dir():
         from editkit.drawing.generate import compare_grid
 
-        compare_grid(model, edits, prompt, seeds, out, device, force, **settings)
+        compare_grid(model, edits, prompt, seeds, out, device, force, profile, **settings)
         print(f"picture: {out}")
         return
     from editkit.report.compare import compare_report
 
-    compare_report(model, edits, prompt, seeds, out, device, force, words, **settings)
+    compare_report(model, edits, prompt, seeds, out, device, force, words, profile, **settings)
     print(f"report: {out / 'index.html'}")
 
 
@@ -94,6 +95,7 @@ def sensitivity(
         Path | None, typer.Option(help="Plot to write (.svg or .png); numbers go beside it (.json).")
     ] = None,
     model: Model = None,
+    profile: Profile = None,
     seeds: Seeds = "0-3",
     clip: Clip = None,
     steps: Steps = None,
@@ -116,7 +118,7 @@ def sensitivity(
         raise typer.BadParameter("give one edit file: `editkit sensitivity FILE`")
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     words = read_word_file(vocabulary) if vocabulary else None
-    found = sensitivity_report(model, chosen, words, pictures, seeds, out, device, clip, force, **settings)
+    found = sensitivity_report(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
     if json:
         print_json(found.as_dict())
     else:
@@ -134,6 +136,7 @@ def graph(
     pictures: Pictures = False,
     png: Annotated[bool, typer.Option("--png", help="Also write matrix.png and graph.png.")] = False,
     model: Model = None,
+    profile: Profile = None,
     seeds: Seeds = "0-3",
     clip: Clip = None,
     steps: Steps = None,
@@ -153,7 +156,9 @@ def graph(
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
-    found = graph_report(model, concepts, out, method, protect, pictures, seeds, device, clip, force, png, **settings)
+    found = graph_report(
+        model, concepts, out, method, protect, pictures, seeds, device, clip, force, png, profile, **settings
+    )
     if json:
         print_json(found.as_dict())
     else:
