@@ -212,6 +212,9 @@ def test_a_profiles_judge_looks_where_nobody_else_is_named(tiny_sd: Path, file: 
     protocol = made.record["protocol"]
     assert protocol["detector"] == "emoji-judge" and protocol["sampling"]["steps"] == 2
     assert protocol["profile"]["name"] == made.record["variants"][1]["profile"]["name"] == "buildings"
+    faulty = replace(read_profile(file), judge=Judge("emoji-judge", {"size": 3}))
+    with pytest.raises(EditkitError, match=r"profile buildings, judge: detector 'emoji-judge': .*'size'; its options"):
+        evaluate(edits, str(tmp_path / "mine.toml"), tmp_path / "b", model=tiny_sd, device="cpu", profile=faulty)
     score = score_for(find(tiny_sd, profile=file))
     assert score.knows("Tower") and score.knows("chapel") and not score.knows("zeppelin")
     (sheet,) = {tmp_path / "report"}
@@ -288,6 +291,10 @@ def test_a_profile_for_the_bundled_model_changes_what_it_says(tmp_path: Path) ->
         ("judge.options = {}", r"judge.name: missing; name a detector"),
         ("judge = { name = 'resnet50', option = {} }", r"judge.option: no such key; did you mean options\?"),
         ("judge = { name = 'resnet50', options = { weights = 'no.pt' } }", r"judge.options.weights: no such file"),
+        (
+            "judge = { name = 'resnet50', options.top = { a = 1 } }",
+            r"judge.options.top: expected a text, a number, true",
+        ),
         ("judge = { name = 'resnet50', labels = { dog = 'Labrador' } }", r"judge.labels.dog: expected a list of texts"),
         ("sampling.step = 3", r"sampling.step: no such key; did you mean steps\?"),
         ("sampling.steps = 3.5", r"sampling.steps: expected a whole number, got 3.5"),

@@ -167,9 +167,17 @@ class _Reader:
         options = self.table("judge.options", raw.get("options", {}))
         return Judge(
             self.value("judge.name", raw["name"], str),
-            {key: self.file(f"judge.options.{key}", one) if key in PATHS else one for key, one in options.items()},
+            {key: self.option(key, one) for key, one in options.items()},
             self.lists("judge.labels", raw.get("labels", {})),
         )
+
+    def option(self, key: str, value: Any) -> Any:
+        """Of a detector, which checks its name and value; here only that it can be."""
+        if key in PATHS:
+            return self.file(f"judge.options.{key}", value)
+        if any(type(one) not in KINDS for one in (value if isinstance(value, list) else [value])):
+            raise self.wrong(f"judge.options.{key}", f"expected a text, a number, true, false or a list, got {value!r}")
+        return value
 
     def sampling(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         found = self.typed("sampling", raw, SAMPLING)

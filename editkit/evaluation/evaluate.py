@@ -89,8 +89,7 @@ def evaluate(
     other = None if against is None else read_results(Path(against))
     chosen = load_suite(suite)
     source = find(model, profile=profile)
-    judge = "" if source.profile.judge is None else source.profile.judge.name
-    chosen = replace(chosen, detector=detector or chosen.detector or judge, metrics=tuple(metrics) or chosen.metrics)
+    chosen = replace(chosen, detector=detector or chosen.detector, metrics=tuple(metrics) or chosen.metrics)
     rows = None if prompts is None else Path(prompts)
     numbers = None if seeds is None else parse_seeds(seeds)
     places = {name: Path(path) for name, path in (weights or {}).items()}

@@ -17,7 +17,7 @@ from editkit.drawing.sampler import Variant
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.detectors.registry import load_detector
+from editkit.evaluation.detectors.registry import load_detector, load_judge
 from editkit.evaluation.judging import Folder, NoDetector
 from editkit.evaluation.known import check_detector
 from editkit.evaluation.metrics.metric import Metric
@@ -179,20 +179,23 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
 def _detector(
     suite: Suite, plan: Plan, metrics: Sequence[Metric], weights: Mapping[str, Path], profile: Profile
 ) -> Detector:
-    """The suite's. Of the profile's judge, what the profile says of its options holds unless weights are given."""
+    """The suite's, with the options of the profile's judge where it is that one. Without one, that judge, if any metric
+    asks."""
     asking = [one.name for one in metrics if one.needs_detector]
-    if not suite.detector:
+    judge = profile.judge
+    name = suite.detector or (judge.name if asking and judge is not None else "")
+    if not name:
         if asking:
             raise EditkitError(f"metric {asking[0]}: asks a detector, and suite {suite.name} has none; give --detector")
         return NoDetector()
-    judge = profile.judge
-    options = dict(judge.options) if judge is not None and judge.name == suite.detector else {}
-    options |= {"weights": weights["detector"]} if "detector" in weights else {}
-    if suite.detector == "clip-zero-shot":
-        labels = {label for one in plan.names.values() for label in suite.labels_of(one)}
-        folder = clip_folder(weights) if "clip" in weights or "folder" not in options else options["folder"]
-        options |= {"folder": folder, "labels": sorted(labels)}
-    return load_detector(suite.detector, **options)
+    own = judge.options if judge is not None and judge.name == name else None
+    options: dict[str, Any] = {"weights": weights["detector"]} if "detector" in weights else {}
+    if name == "clip-zero-shot":
+        options = {"labels": sorted({label for one in plan.names.values() for label in suite.labels_of(one)})}
+        if "clip" in weights or own is None or "folder" not in own:
+            options["folder"] = clip_folder(weights)
+    detector = None if own is None else load_judge(profile, **options)
+    return load_detector(name, **options) if detector is None else detector
 
 
 def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:

@@ -46,8 +46,8 @@ def load_detector(name: str, **options: Any) -> Detector:
     return make(**options)
 
 
-def load_judge(profile: Profile) -> Detector | None:
-    """The judge of a model's profile, if it has one.
+def load_judge(profile: Profile, **options: Any) -> Detector | None:
+    """The judge of a model's profile, if it has one. `options` go before those of the profile.
 
     Raises:
         EditkitError: as `load_detector`, with the profile's name.
@@ -55,7 +55,7 @@ def load_judge(profile: Profile) -> Detector | None:
     if profile.judge is None:
         return None
     try:
-        return load_detector(profile.judge.name, **profile.judge.options)
+        return load_detector(profile.judge.name, **{**profile.judge.options, **options})
     except EditkitError as error:
         raise EditkitError(f"profile {profile.name}, judge: {error}") from error
 
