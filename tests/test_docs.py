@@ -11,6 +11,7 @@ import pytest
 
 import editkit
 from docs.hooks import ROOMS, command_lines, commands, name_lines
+from editkit.concepts.profile_file import TOP, parse_profile
 from editkit.evaluation.detectors.registry import BUILT_IN
 from editkit.evaluation.suites.suite import load_suite, suite_names
 from editkit.variants.export import FORMATS
@@ -54,6 +55,13 @@ def test_the_suite_of_the_page_is_one(tmp_path: Path) -> None:
     (text,) = blocks(ROOT / "docs" / "how-to" / "evaluate.md", "toml")
     (tmp_path / "mine.toml").write_text(text)
     assert load_suite(str(tmp_path / "mine.toml")).name == "my-objects"
+
+
+def test_the_profile_of_the_page_is_one_and_its_keys_are_all(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "profiles.md"
+    (text,) = blocks(page, "toml")
+    assert parse_profile(text, tmp_path / "birds.toml").name == "birds"
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)) == sorted(TOP)
 
 
 def test_the_pages_name_every_suite_detector_and_format() -> None:
