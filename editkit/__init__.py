@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from editkit.edits.edit import Edit
     from editkit.edits.edit_map import EditMap
-    from editkit.edits.options import Options, defaults
+    from editkit.edits.method import Options
     from editkit.edits.tuned import Tuned
     from editkit.erasure.erase import edit_prompt, erase
     from editkit.errors import EditkitError
@@ -34,12 +34,11 @@ _HOMES = {
     "Edit": "editkit.edits.edit",
     "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",
-    "Options": "editkit.edits.options",
+    "Options": "editkit.edits.method",
     "Tuned": "editkit.edits.tuned",
     "applied": "editkit.model.apply",
     "compare_report": "editkit.report.compare",
     "concept_graph": "editkit.report.concept_graph",
-    "defaults": "editkit.edits.options",
     "edit_prompt": "editkit.erasure.erase",
     "erase": "editkit.erasure.erase",
     "evaluate": "editkit.evaluation.evaluate",
@@ -52,7 +51,7 @@ _HOMES = {
     "sweep_report": "editkit.report.sweep",
 }
 __all__ = [
-    "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "compare_report", "concept_graph", "defaults",
+    "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "compare_report", "concept_graph",
     "edit_prompt", "erase", "evaluate", "export", "load", "load_edit", "open_model", "save_edit", "sensitivity",
     "sweep_report",
 ]  # fmt: skip

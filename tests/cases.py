@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from editkit.edits.compute import Problem, Rows
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, norm
-from editkit.edits.options import Options
+from editkit.edits.method import Method, Options
+from editkit.edits.problem import Problem, Rows
 from editkit.edits.protect import Protected
 from editkit.edits.solve import Penalty, solve
 
@@ -65,5 +65,9 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(d, randn(seed + 1, n, d), randn(seed + 2, n, d), randn(seed + 3, m, d), weights, protected)
 
 
-def plain(method: str = "uce", protect: str = "none", **given: Any) -> Options:
-    return replace(Options(lamb=0.1), method=method, protect=protect, **given)
+def plain(method: str = "uce", protect: str = "none", **given: Any) -> Method:
+    """The plainest form of a method: every weight 1, λ 0.1, no epochs."""
+    plainest: dict[str, Any] = {"lamb": 0.1, "preserve_scale": 1.0, "strength": 1.0}
+    if method == "rece":
+        plainest |= {"epochs": 0, "joint": False}
+    return Options(method, protect=protect, **plainest | given)

@@ -73,7 +73,7 @@ def inverted_sd(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A report of the bundled model with and without "church", and what is in it. One prompt would be markup."""
-    from editkit.edits.options import defaults
+    from editkit.edits.method import Options
     from editkit.erasure.erase import erase
     from editkit.model.editable import open_model
     from editkit.report.compare import compare_report
@@ -81,7 +81,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
     folder = tmp_path_factory.mktemp("report")
     for name, protect in (("church-uce", "none"), ("church-prior", "prior")):
-        edit = erase(open_model("emoji"), ["church"], options=defaults("uce", protect))
+        edit = erase(open_model("emoji"), ["church"], options=Options("uce", protect=protect))
         save_edit(edit, folder / f"{name}.safetensors")
     edits = ["base", *(str(folder / f"{name}.safetensors") for name in ("church-uce", "church-prior"))]
     prompts = ["a church", 'a <b>dog</b> & "co" \'', "a mosque"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import editkit
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.model.apply import denoiser
 from editkit.model.editable import open_model
 
@@ -21,7 +21,7 @@ def pipe(tiny_sd: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def edit(tiny_sd: Path) -> editkit.Edit:
-    options = defaults("uce", "none", tokens="all", lamb=0.01)
+    options = Options("uce", protect="none", tokens="all", lamb=0.01)
     return editkit.erase(open_model(tiny_sd), ["church"], ["a dog"], options=options, checked=False)
 
 

@@ -11,17 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from editkit.edits.compute import Problem, Rows, Solution, compute_edit
 from editkit.edits.edit import Edit
 from editkit.edits.gram import gram_matrix
-from editkit.edits.options import Options
+from editkit.edits.problem import Problem, Rows, Solution
 from editkit.edits.protect import Protected
 from editkit.edits.rece import derive, rece
 from editkit.edits.solve import Penalty, solve
-from editkit.edits.time import align, time_edit
-from editkit.edits.uce import uce, uce_tensor
+from editkit.edits.time import align
+from editkit.edits.uce import uce_tensor
 from editkit.embeddings.rows import Tokens, last_subject_token, paired_rows
 from tests import reference
+from tests.cases import plain
 
 TOLERANCE = 1e-8
 LENGTH = 20
@@ -73,7 +73,7 @@ def test_uce_is_the_papers(
 ) -> None:
     case = make_case(d, concepts, tokens)
     P, scale = (None, 1.0) if preserve is None else (case.preserve, preserve)
-    options = Options(
+    options = plain(
         "uce",
         "none",
         lamb=lamb,
@@ -82,7 +82,7 @@ def test_uce_is_the_papers(
         technique=technique,  # pyright: ignore[reportArgumentType]
     )
     expected = reference.uce(case.weights, case.pairs, P, lamb, erase, scale, tensor=technique == "tensor")
-    assert_same_weights(weights_of(compute_edit(case.problem(P), options), case), expected)
+    assert_same_weights(weights_of(options.solve(case.problem(P)), case), expected)
 
 
 @pytest.mark.parametrize("d", [16, 64])
@@ -91,10 +91,8 @@ def test_time_is_the_papers(d: int, lamb: float) -> None:
     case = make_case(d, 1, "all")
     source, destination = case.pairs[0]
     expected = reference.time(case.weights, source, destination, lamb)
-    found = compute_edit(case.problem(None), Options("time", "none", "all", lamb=lamb))
+    found = plain("time", "none", lamb=lamb).solve(case.problem(None))
     assert_same_weights(weights_of(found, case), expected)
-    alone = time_edit(source, destination, Penalty.of(lamb, None, d))
-    assert_same_weights({name: alone.weight(W) for name, W in case.weights.items()}, expected)
 
 
 @pytest.mark.parametrize("d", [16, 64])
@@ -104,16 +102,16 @@ def test_time_is_the_papers(d: int, lamb: float) -> None:
 @pytest.mark.parametrize("reg", [0.1, 1e-3])
 def test_rece_is_algorithm_1(d: int, tokens: str, concepts: int, epochs: int, reg: float) -> None:
     case = make_case(d, concepts, tokens)
-    options = Options("rece", "none", lamb=0.1, preserve_scale=0.1, reg=reg, epochs=epochs)
+    options = plain("rece", "none", lamb=0.1, preserve_scale=0.1, reg=reg, epochs=epochs)
     expected = reference.rece(case.weights, case.pairs, case.preserve, 0.1, reg, epochs, preserve=0.1)
-    found = compute_edit(case.problem(case.preserve), options)
+    found = options.solve(case.problem(case.preserve))
     assert_same_weights(weights_of(found, case), expected)
 
 
 @pytest.mark.parametrize("outs", [(70,), (1, 80), (3, 5, 7, 64)])
 def test_rece_does_not_depend_on_the_shapes_of_the_layers(outs: tuple[int, ...]) -> None:
     case = make_case(64, 2, "tail", outs)
-    found = compute_edit(case.problem(None), Options("rece", "none", lamb=0.1, epochs=2))
+    found = plain("rece", "none", lamb=0.1, epochs=2).solve(case.problem(None))
     assert_same_weights(weights_of(found, case), reference.rece(case.weights, case.pairs, None, 0.1, 0.1, 2))
 
 
@@ -124,26 +122,19 @@ def test_a_protected_vocabulary_enters_as_means(epochs: int, joint: bool) -> Non
     words = reference.correlated_rows(6, 5, 16, seed=99)
     words[2] = words[2][:3]  # words may have different numbers of rows
     protected = Protected(tuple("abcdef"), tuple(words))
-    options = Options("rece", "prior", lamb=1e-2, epochs=epochs, strength=0.3, preserve_scale=0.5, joint=joint)
+    options = plain("rece", "prior", lamb=1e-2, epochs=epochs, strength=0.3, preserve_scale=0.5, joint=joint)
     scaled = [case.preserve * (0.5 / len(case.preserve)) ** 0.5]
     scaled += [rows * (0.3 / (6 * len(rows))) ** 0.5 for rows in words]
     erase = 1 / sum(len(source) for source, _ in case.pairs)
-    expected = reference.rece(
-        case.weights, case.pairs, torch.cat(scaled), 1e-2, options.reg, epochs, erase=erase, joint=joint
-    )
-    found = compute_edit(case.problem(case.preserve, protected), options)
+    expected = reference.rece(case.weights, case.pairs, torch.cat(scaled), 1e-2, 0.1, epochs, erase=erase, joint=joint)
+    found = options.solve(case.problem(case.preserve, protected))
     assert_same_weights(weights_of(found, case), expected)
 
 
-def test_the_functions_are_what_compute_edit_solves() -> None:
+def test_the_functions_are_what_the_methods_solve() -> None:
     case = make_case(16, 2, "tail")
     penalty = Penalty.of(0.1, case.preserve, 16, 0.7)
     C, targets = (torch.cat(side) for side in zip(*case.pairs, strict=True))
-    alone = uce(C, targets, penalty, 1.3)
-    assert_same_weights(
-        {name: alone.weight(W) for name, W in case.weights.items()},
-        reference.uce(case.weights, case.pairs, case.preserve, 0.1, 1.3, 0.7),
-    )
     maps = uce_tensor(case.pairs, penalty, {name: W.T @ W for name, W in case.weights.items()}, 1.3)
     assert_same_weights(
         {name: maps[name].weight(W) for name, W in case.weights.items()},
@@ -174,8 +165,8 @@ def test_b_is_the_papers_second_matrix() -> None:
             B = B + 2.0 * torch.outer(c, c)
     for p in case.preserve:
         B = B + 0.5 * torch.outer(p, p)
-    options = Options("uce", "none", lamb=0.1, erase_scale=2.0, preserve_scale=0.5)
-    torch.testing.assert_close(compute_edit(case.problem(case.preserve), options).B, B, rtol=1e-12, atol=1e-12)
+    options = plain("uce", "none", lamb=0.1, erase_scale=2.0, preserve_scale=0.5)
+    torch.testing.assert_close(options.solve(case.problem(case.preserve)).B, B, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -183,7 +174,7 @@ def test_low_precision_weights_are_rounded_once(dtype: torch.dtype) -> None:
     case = make_case(16, 1, "tail")
     low = {name: W.to(dtype) for name, W in case.weights.items()}
     exact = reference.uce({name: W.double() for name, W in low.items()}, case.pairs, case.preserve, 0.1)
-    solution = compute_edit(case.problem(case.preserve), Options("uce", "none", lamb=0.1))
+    solution = plain("uce", "none", lamb=0.1).solve(case.problem(case.preserve))
     for name, W in Edit(solution.maps).weights(low).items():
         assert W.dtype == dtype
         torch.testing.assert_close(W, exact[name].to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-9)
@@ -192,7 +183,7 @@ def test_low_precision_weights_are_rounded_once(dtype: torch.dtype) -> None:
 def test_float32_rows_are_solved_in_float64() -> None:
     case = make_case(64, 1, "all")
     single = Case(case.weights, [(C.float(), T.float()) for C, T in case.pairs], case.preserve.float())
-    found = compute_edit(single.problem(single.preserve), Options("rece", "none", lamb=0.1, epochs=2))
+    found = plain("rece", "none", lamb=0.1, epochs=2).solve(single.problem(single.preserve))
     widened = [(C.double(), T.double()) for C, T in single.pairs]
     expected = reference.rece(case.weights, widened, single.preserve.double(), 0.1, 0.1, 2)
     assert_same_weights(weights_of(found, case), expected)

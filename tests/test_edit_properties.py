@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from editkit.edits.compute import Problem, Rows, compute_edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import recovery_norm
 from editkit.edits.gram import gram_matrix, norm, square_root
-from editkit.edits.options import Options
+from editkit.edits.method import Method
+from editkit.edits.problem import Problem, Rows
 from editkit.edits.protect import Protected
 from editkit.edits.rece import derive
 from editkit.edits.solve import Penalty, solve
@@ -73,10 +73,10 @@ def test_rank_is_the_number_of_rows(case: Case) -> None:
 
 
 @pytest.mark.parametrize("options", [plain(), plain(technique="tensor"), plain("rece", epochs=3)])
-def test_factors_are_never_longer_than_the_width(options: Options) -> None:
+def test_factors_are_never_longer_than_the_width(options: Method) -> None:
     weights = {"k": randn(4, 9, 8)}
     problem = Problem((Rows(randn(1, 30, 8), randn(2, 30, 8)),), None, weights, gram_matrix(weights.values(), 8), None)
-    for edit in compute_edit(problem, options).maps.values():
+    for edit in options.solve(problem).maps.values():
         assert edit.U.shape[1] <= 8
 
 
@@ -176,13 +176,13 @@ def test_minimax_over_words_in_single_precision_is_the_same_edit(case: Case, met
     options = plain(method, "minimax", lamb=1e-3, epochs=1 if method == "rece" else 0)
     single = Protected(case.protected.words, tuple(rows.float() for rows in case.protected.rows))
     same = Protected(single.words, tuple(rows.double() for rows in single.rows))
-    mine, exact = (compute_edit(case.problem(one), options).maps["*"].dense() for one in (single, same))
+    mine, exact = (options.solve(case.problem(one)).maps["*"].dense() for one in (single, same))
     assert (mine - exact).norm() <= 1e-4 * (exact - eye(case.d)).norm()
 
 
 def damage_of(case: Case, method: str, protect: str, strength: float) -> Tensor:
     options = plain(method, protect, strength=strength, lamb=1e-3, epochs=1 if method == "rece" else 0)
-    return case.protected.damage(compute_edit(case.problem(case.protected), options).maps["*"], case.gram)
+    return case.protected.damage(options.solve(case.problem(case.protected)).maps["*"], case.gram)
 
 
 @forall(cases(), st.sampled_from(["uce", "rece"]), st.floats(0.01, 10))
@@ -251,7 +251,7 @@ def test_the_order_of_concepts_does_not_matter(case: Case, shuffle: Any, kind: s
         "minimax": plain("uce", "minimax"),
     }.get(kind, plain())
     one, other = (
-        compute_edit(Problem(tuple(order), case.P, case.weights, case.gram, case.protected), options).maps
+        options.solve(Problem(tuple(order), case.P, case.weights, case.gram, case.protected)).maps
         for order in (rows, shuffled)
     )
     assert set(one) == set(other)

@@ -20,7 +20,7 @@ from editkit.drawing.files import Shard, draw_files, keep_settings
 from editkit.drawing.generate import generate_folder
 from editkit.drawing.sampler import Job, draw, jobs, noise
 from editkit.drawing.sampling import SCHEDULERS, Sampling, latent_shape, parse_size
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
@@ -90,7 +90,7 @@ def test_draws_another_size(emoji: Any) -> None:
 def test_a_variant_is_the_exported_model(emoji: Any, technique: str, tmp_path: Path) -> None:
     """`replace` is one map and rides in the batch; `tensor` has its weights swapped in."""
     model = open_model("emoji")
-    edit = erase(model, ["church"], options=defaults("uce", "none", technique=technique))
+    edit = erase(model, ["church"], options=Options("uce", protect="none", technique=technique))
     assert edit.is_global == (technique == "replace")
     export(edit, model, tmp_path / "exported", "diffusers")
     sampling = Sampling(steps=8, guidance=3.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from editkit.concepts.vocabulary import SYNONYM_LIKENESS, common_words
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.emoji.catalogue import catalogue
 from editkit.erasure.erase import edit_prompt, erase
 from editkit.erasure.rows import likeness
@@ -40,7 +40,7 @@ def test_the_concept_moves_and_the_others_stay(emoji: EditableModel) -> None:
 def test_protection_lowers_the_damage(emoji: EditableModel) -> None:
     damage = {}
     for protect in ("none", "prior", "minimax"):
-        options = defaults("uce", protect, tokens="tail", lamb=1e-3)
+        options = Options("uce", protect=protect, tokens="tail", lamb=1e-3)
         guide = ["average"]
         damage[protect] = erase(emoji, ["church", "dog"], guide, options=options, checked=False).record["figures"]
     assert damage["prior"]["damage_mean"] < damage["none"]["damage_mean"]
@@ -84,7 +84,7 @@ def test_nearest_names_a_word_it_found(emoji: EditableModel) -> None:
 
 
 def test_preserved_prompts_move_less(emoji: EditableModel) -> None:
-    options = defaults("uce", "none", tokens="all", lamb=0.1)
+    options = Options("uce", protect="none", tokens="all", lamb=0.1)
     plain = erase(emoji, ["church"], [" "], options=options)
     kept = erase(emoji, ["church"], [" "], ["a mosque"], options)
     still, moved = (float((subject(emoji, "mosque", one) - subject(emoji, "mosque")).norm()) for one in (kept, plain))
@@ -103,7 +103,7 @@ def test_an_edit_is_deterministic(emoji: EditableModel) -> None:
 
 
 def test_many_concepts_with_a_guide_each(emoji: EditableModel) -> None:
-    made = erase(emoji, ["church", "dog"], ["castle", "cat"], options=defaults("uce", "none"))
+    made = erase(emoji, ["church", "dog"], ["castle", "cat"], options=Options("uce", protect="none"))
     for concept, guide in (("church", "castle"), ("dog", "cat")):
         at = subject(emoji, concept, made)
         assert (at - subject(emoji, guide)).norm() < (at - subject(emoji, concept)).norm()

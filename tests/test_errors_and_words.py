@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from editkit.concepts.vocabulary import same_word, without_synonyms
-from editkit.edits.compute import compute_edit
 from editkit.edits.figures import measure
-from editkit.edits.options import Options, defaults
+from editkit.edits.method import Options
 from editkit.edits.protect import Protected
-from editkit.edits.rece import derive
+from editkit.edits.rece import RECE, derive
 from editkit.edits.solve import Penalty, solve
+from editkit.edits.time import TIME
+from editkit.edits.uce import UCE
 from editkit.errors import EditkitError
 from tests.cases import Case, plain, randn
 
@@ -26,17 +27,17 @@ NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: compute_edit(SMALL.problem(), plain(lamb=0.0)), "singular with lamb = 0; use a larger --lamb"),
+        (lambda: plain(lamb=0.0).solve(SMALL.problem()), "singular with lamb = 0; use a larger --lamb"),
         (lambda: solve(TWINS, SMALL.T, Penalty.of(1e-20, None, 8)), "singular with lamb = 1e-20; use a larger --lamb"),
-        (lambda: compute_edit(SMALL.problem(SMALL.protected), plain(protect="prior")), "vocabulary"),
+        (lambda: plain(protect="prior").solve(SMALL.problem(SMALL.protected)), "vocabulary"),
         (lambda: measure_of(replace(SMALL, T=1e6 * SMALL.T)), "blows up: to_k would change by .* times"),
         (lambda: measure_of(replace(SMALL, T=float("inf") * SMALL.T)), "not finite in to_k"),
         (lambda: measure_of(replace(SMALL, weights={"to_k": NAN, "to_v": randn(4, 9, 8)})), "not finite in to_k"),
         (lambda: derive(SMALL.solved(), torch.zeros(8, 8, dtype=torch.float64), SMALL.C, 0.0), "--reg"),
-        (lambda: Options(method="esd"), "--method: must be one of time, uce, rece, but got 'esd'"),  # pyright: ignore
-        (lambda: defaults("leace"), "--method: must be one of time, uce, rece, but got 'leace'"),
-        (lambda: defaults("uce", "some"), "--protect: must be one of none, prior, minimax, but got 'some'"),
-        (lambda: defaults(tokens="first"), "--tokens: must be one of last, tail, all, but got 'first'"),
+        (lambda: Options(method="esd"), "method 'esd': known are rece, time, uce"),  # pyright: ignore
+        (lambda: Options("leace"), "method 'leace': did you mean rece"),
+        (lambda: Options("uce", protect="some"), "--protect: must be one of minimax, prior, none, but got 'some'"),
+        (lambda: Options(tokens="first"), "--tokens: must be one of last, tail, all, but got 'first'"),
         (lambda: plain(technique="cut"), "--technique: must be one of replace, tensor, but got 'cut'"),
         (lambda: Options(lamb=-1), "--lamb: expected a finite number of at least 0, got -1"),
         (lambda: Options(reg=float("nan")), "--reg: expected a finite number of at least 0, got nan"),
@@ -44,7 +45,9 @@ NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
         (lambda: Options(preserve_scale=-0.1), "--preserve-scale: expected a finite number of at least 0, got -0.1"),
         (lambda: Options(erase_scale=0), "--erase-scale: .*0"),
         (lambda: Options(epochs=1.5), "--epochs: .*1.5"),  # pyright: ignore[reportArgumentType]
-        (lambda: defaults("uce", "prior", technique="tensor"), "--technique tensor: .* --method uce --protect none"),
+        (lambda: Options("uce", protect="prior", technique="tensor"), "--technique tensor: .* --protect none"),
+        (lambda: Options("uce", epochs=2), "--epochs: method uce has no such option; .* its options: --protect, --tok"),
+        (lambda: Options(lambd=2), "--lambd: method rece has no such option; did you mean --lamb"),
     ],
 )
 def test_errors_name_the_cause_and_the_remedy(make: Callable[[], object], named: str) -> None:
@@ -53,13 +56,28 @@ def test_errors_name_the_cause_and_the_remedy(make: Callable[[], object], named:
 
 
 def measure_of(case: Case) -> object:
-    return measure(compute_edit(case.problem(), plain()), case.problem())
+    return measure(plain().solve(case.problem()), case.problem())
 
 
 def test_defaults_are_the_published_ones() -> None:
-    assert defaults("uce", "none") == Options("uce", "none", "last", lamb=0.5)
-    assert defaults("rece", "none") == Options("rece", "none", "all", lamb=0.1, preserve_scale=0.1, reg=0.1, epochs=3)
-    assert defaults("time", "none", lamb=7.0, reg=None) == Options("time", "none", "all", lamb=7.0)
+    shared = {
+        "protect": "none",
+        "erase_scale": 1.0,
+        "preserve_scale": 1.0,
+        "expand": "none",
+        "strength": 0.5,
+        "rounds": 5,
+    }
+    assert asdict(UCE("none")) == {**shared, "tokens": "last", "lamb": 0.5, "technique": "replace"}
+    rece = {"tokens": "all", "lamb": 0.1, "preserve_scale": 0.1, "reg": 0.1, "epochs": 3, "joint": False}
+    assert asdict(RECE("none")) == {**shared, **rece}
+    assert asdict(TIME("none", lamb=7.0)) == {**shared, "tokens": "all", "lamb": 7.0}
+
+
+def test_one_definition_is_the_default_in_every_way() -> None:
+    assert Options() == Options("rece") == RECE() == RECE(protect="minimax") == Options(lamb=None)
+    assert (Options().lamb, RECE().epochs, RECE().joint, RECE().tokens) == (1e-4, 1, True, "tail")
+    assert replace(RECE(), lamb=0.3) == RECE(lamb=0.3)
 
 
 SAME = "dog dogs|Dog dogs|church churches|box boxes|party parties|rose roses|horse horses|glass glasses|bus buses"

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import editkit
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.evaluation.evaluate import evaluate
@@ -49,7 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, concepts, method in (("weak", ["church", "pizza"], "time"), ("strong", ["church", "Pizza"], "rece"),
                                    ("other", ["dog"], "uce")):  # fmt: skip
         save_edit(
-            erase(model, concepts, options=defaults(method, "none"), checked=False), place / f"{name}.safetensors"
+            erase(model, concepts, options=Options(method, protect="none"), checked=False),
+            place / f"{name}.safetensors",
         )
     (place / "small.toml").write_text(SUITE)
     return place

@@ -22,15 +22,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from editkit.edits.compute import Problem, Rows, compute_edit
 from editkit.edits.gram import gram_matrix
-from editkit.edits.options import Options
+from editkit.edits.method import Options
+from editkit.edits.problem import Problem, Rows
 from editkit.errors import EditkitError
 from editkit.model.families.family import Family, Rule, check_editable, rule_for
 from editkit.model.families.table import FAMILIES, by_name
 from tests.tiny_families import TINY, Text, Tiny, inputs_of, linears
 
-OPTIONS = Options("uce", "none", "all", lamb=1e-9)
+OPTIONS = Options("uce", protect="none", tokens="all", lamb=1e-9)
 TOLERANCE = 1e-5
 """Distance of an edited output to what it should be, as a share of the distance between two prompts' outputs."""
 BY_NAME = {tiny.name: tiny for tiny in TINY}
@@ -134,7 +134,7 @@ def edit(tiny: Tiny, model: nn.Module, source: int, target: int, kept: int) -> N
             weights = {name: model.get_parameter(f"{name}.weight")[:, :width] for name in group}
             concept = (Rows(rows[source], rows[target]),)
             problem = Problem(concept, rows[kept], weights, gram_matrix(weights.values(), width), None)
-            (found,) = compute_edit(problem, OPTIONS).maps.values()
+            (found,) = OPTIONS.solve(problem).maps.values()
             for weight in weights.values():
                 weight.copy_(found.weight(weight))
 

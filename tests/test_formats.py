@@ -18,7 +18,7 @@ from torch import Tensor
 import editkit
 from editkit.edits.edit import Edit
 from editkit.edits.edit_map import EditMap
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.ldm_names import POOLED, to_ldm
 from editkit.model.formats import diffusers_folder, kohya, kv, lora, single_file
@@ -89,7 +89,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
 
 
 def case(family: str, folder: Path, file: Path | None) -> Case:
-    options = defaults("uce", "none", tokens="all", lamb=0.01)
+    options = Options("uce", protect="none", tokens="all", lamb=0.01)
     edit = editkit.erase(editkit.open_model(folder), ["church"], ["a dog"], options=options, checked=False)
     if file is not None:
         ldm.save_single_file(family, folder, file)

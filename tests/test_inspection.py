@@ -11,7 +11,7 @@ import torch
 
 import editkit
 from editkit.drawing.sampler import noise
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
@@ -27,7 +27,7 @@ WORDS = ["dog", "church", "pizza", "car", "boat"]
 @pytest.fixture(scope="module")
 def edit(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = editkit.erase(
-        open_model(tiny_sd), ["church"], [" "], options=defaults("uce", "none"), vocabulary=WORDS, checked=False
+        open_model(tiny_sd), ["church"], [" "], options=Options("uce", protect="none"), vocabulary=WORDS, checked=False
     )
     path = tmp_path_factory.mktemp("edits") / "church.safetensors"
     save_edit(made, path)

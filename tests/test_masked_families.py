@@ -19,7 +19,7 @@ from torch import Tensor
 
 import editkit
 from editkit.concepts.vocabulary import common_words, same_word
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.erasure.rows import INSTRUCTIONS, vocabulary_rows
 from editkit.erasure.words import words_to_protect
 from editkit.model.apply import denoiser
@@ -145,7 +145,7 @@ def picture(name: str, pipe: Any, prompt: str = "a church") -> Tensor:
 
 
 def unprotected(model: EditableModel) -> editkit.Edit:
-    options = defaults("uce", "none", tokens="all", lamb=1e-4)
+    options = Options("uce", protect="none", tokens="all", lamb=1e-4)
     return editkit.erase(model, ["a church"], ["a dog"], options=options, checked=False)
 
 

@@ -41,7 +41,7 @@ def test_wheel(tmp_path: Path) -> None:
 
 def test_the_mathematics_imports_torch_alone() -> None:
     probe = (
-        "import sys, editkit.edits.compute, editkit.edits.figures, editkit.edits.time\n"
+        "import sys, editkit.edits.method, editkit.edits.figures, editkit.edits.time\n"
         "found = {'diffusers', 'transformers', 'safetensors', 'PIL', 'typer', 'rich'} & set(sys.modules)\n"
         "sys.exit(', '.join(found) or 0)"
     )

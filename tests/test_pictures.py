@@ -12,7 +12,7 @@ from PIL import Image
 
 from editkit.drawing.sampler import Job, Sampling, draw, jobs
 from editkit.edits.edit import Edit
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.erasure.erase import erase
 from editkit.model.apply import applied
 from editkit.model.editable import open_model
@@ -87,7 +87,7 @@ def test_edit_file_keeps_the_map(church: Edit, tmp_path: Path) -> None:
 
 
 def test_tensor_edit_draws_through_its_weights(emoji: Any, tmp_path: Path) -> None:
-    options = defaults("uce", "none", technique="tensor")
+    options = Options("uce", protect="none", technique="tensor")
     made = erase(open_model("emoji"), ["church"], options=options)
     save_edit(made, tmp_path / "t.safetensors")
     mixed = pictures(emoji, jobs(["a church"], [0], 2), [None, load_edit(tmp_path / "t.safetensors")])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import editkit
-from editkit.edits.options import defaults as edit_defaults
+from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.model.editable import EditableModel, open_model
 from editkit.tuning import loop
@@ -34,7 +34,7 @@ def model(tiny_sd: Path) -> EditableModel:
 @pytest.fixture(scope="module")
 def edit(model: EditableModel) -> editkit.Edit:
     return editkit.erase(
-        model, ["church"], [" "], options=edit_defaults("uce", "none"), vocabulary=WORDS, checked=False
+        model, ["church"], [" "], options=Options("uce", protect="none"), vocabulary=WORDS, checked=False
     )
 
 

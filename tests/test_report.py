@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from editkit.drawing.sampler import Job
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.emoji.profile import PROFILE
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
@@ -174,7 +174,7 @@ def test_what_a_report_needs(report: tuple[Path, Comparison], tmp_path: Path) ->
 def test_a_model_without_a_judge(tiny_sd: Path, tmp_path: Path) -> None:
     """Pictures, damage and figures are shown; nothing is said of what a judge sees."""
     model = open_model(tiny_sd)
-    edit = erase(model, ["van gogh"], options=defaults("uce", "none"))
+    edit = erase(model, ["van gogh"], options=Options("uce", protect="none"))
     save_edit(edit, tmp_path / "e.safetensors")
     edits, words = ["base", str(tmp_path / "e.safetensors")], ["monet", "dog", "tree", "house"]
     made = compare_report(tiny_sd, edits, ["a van gogh", "a dog"], "0", tmp_path / "r", vocabulary=words, steps=2)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import editkit
 from editkit.drawing.prompt_file import parse_seeds, read_prompts
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
@@ -21,7 +21,7 @@ from tests.cli import run
 
 
 def made(folder: Path) -> editkit.Edit:
-    options = defaults("uce", "none", tokens="all", lamb=0.01)
+    options = Options("uce", protect="none", tokens="all", lamb=0.01)
     return editkit.erase(open_model(folder), ["church"], ["a dog"], options=options, checked=False)
 
 
@@ -41,7 +41,7 @@ def test_the_model_itself_is_not_exported_over(tiny_sd: Path, tmp_path: Path) ->
     checkpoint = tmp_path / "one.safetensors"
     ldm.save_single_file("sd1", ldm.save_folder("sd1", tmp_path / "sd1"), checkpoint)
     single = open_model(checkpoint, tmp_path / "sd1" / "tokenizer")
-    options = defaults("uce", "none", tokens="all", lamb=0.01)
+    options = Options("uce", protect="none", tokens="all", lamb=0.01)
     of_file = editkit.erase(single, ["church"], ["a dog"], options=options, checked=False)
     unet = next((folder / "unet").glob("*.safetensors"))
     for edit, model, out, format in (

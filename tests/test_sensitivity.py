@@ -16,7 +16,7 @@ from scipy import stats
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.emoji.judge import load_emoji_judge
 from editkit.emoji.profile import PROFILE
@@ -45,7 +45,7 @@ def model() -> EditableModel:
 
 @pytest.fixture(scope="module")
 def uce(model: EditableModel) -> Edit:
-    return erase(model, ["church"], options=defaults("uce", "none"))
+    return erase(model, ["church"], options=Options("uce", protect="none"))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def damage_by_weights(model: EditableModel, edit: Edit, word: str) -> float:
 @pytest.mark.parametrize("technique", ["replace", "tensor"])
 def test_damage_is_that_of_the_edited_weights(model: EditableModel, technique: str) -> None:
     """One map for all layers, and one each."""
-    edit = erase(model, ["church"], options=defaults("uce", "none", technique=technique))
+    edit = erase(model, ["church"], options=Options("uce", protect="none", technique=technique))
     assert edit.is_global == (technique == "replace")
     (found,) = word_damage(model, [edit], WORDS)
     assert found.values == pytest.approx([damage_by_weights(model, edit, word) for word in WORDS], rel=1e-5)
@@ -142,7 +142,7 @@ def test_other_models_are_scored_by_clip(tiny_sd: Path) -> None:
 def test_pictures_of_other_models_by_clip(tiny_sd: Path, tmp_path: Path) -> None:
     """δ is the mean difference of CLIP's cosines, seed by seed."""
     model, words = open_model(tiny_sd), ["dog", "tree", "house", "car"]
-    edit = erase(model, ["van gogh"], options=defaults("uce", "none"))
+    edit = erase(model, ["van gogh"], options=Options("uce", protect="none"))
     folder = save_clip(tmp_path / "clip", 3)
     found = sensitivity(model, edit, words, True, [0, 1], clip=folder, steps=2, guidance=3.0)
     assert [one.word for one in found.deltas] == words and str(found.score).startswith("similarity by clip-")
@@ -193,7 +193,7 @@ def test_unknown_words_are_left_out_of_what_is_measured(model: EditableModel, uc
 def test_concept_graph(model: EditableModel, tmp_path: Path) -> None:
     concepts = ["church", "house", "dog"]
     found = graph_report("emoji", concepts, tmp_path / "g", pictures=True, seeds="0-1", png=True, steps=6)
-    edits = [erase(model, [one], options=defaults("uce", "prior")) for one in concepts]
+    edits = [erase(model, [one], options=Options("uce", protect="prior")) for one in concepts]
     for i, edit in enumerate(edits):
         expected = [damage_by_weights(model, edit, one) for one in concepts]
         assert found.damage[i] == pytest.approx(expected, rel=1e-5), "the encoder's float32 rows"

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import editkit
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.erasure.rows import average_of, concept_rows
 from editkit.model.apply import denoiser
 from editkit.model.editable import EditableModel, open_model
@@ -46,7 +46,7 @@ def picture(pipe: Any, prompt: str = "a church") -> np.ndarray:
 
 
 def unprotected(model: EditableModel, **more: Any) -> editkit.Edit:
-    options = defaults("uce", "none", tokens="all", lamb=1e-3)
+    options = Options("uce", protect="none", tokens="all", lamb=1e-3)
     return editkit.erase(model, ["a church"], ["a dog"], options=options, checked=False, **more)
 
 
@@ -113,7 +113,7 @@ def test_sizes_and_crops_are_not_edited(folders: dict[str, Path]) -> None:
 def test_protection_lowers_the_damage_of_every_stream(family: str, protect: str, folders: dict[str, Path]) -> None:
     model = open_model(folders[family])
     words = ["dog", "mosque", "photo", "picture", "a dog in the picture"]
-    options = defaults("uce", protect, tokens="tail")
+    options = Options("uce", protect=protect, tokens="tail")
     edit = editkit.erase(model, ["church"], options=options, vocabulary=words, checked=False)
     for figures in (edit.record["figures"], edit.record["figures"]["pooled"]):
         assert figures["erasure_residual"] < 1 and 0 <= figures["damage_worst"] < 0.5

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.erasure.erase import edit_prompt, erase
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors import registry
@@ -28,7 +28,7 @@ from tests.test_evaluate import SUITE, small
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An edit that erases a church and a pizza."""
     place = tmp_path_factory.mktemp("suites")
-    edit = erase(open_model("emoji"), ["church", "pizza"], options=defaults("rece", "none"), checked=False)
+    edit = erase(open_model("emoji"), ["church", "pizza"], options=Options("rece", protect="none"), checked=False)
     save_edit(edit, place / "strong.safetensors")
     return place
 
@@ -136,7 +136,7 @@ def test_artists_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
 
 def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
     """TIME's three figures, by the bundled judge in CLIP's place."""
-    edit = edit_prompt(open_model("emoji"), "a church", "a dog", options=defaults("time", "prior"))
+    edit = edit_prompt(open_model("emoji"), "a church", "a dog", options=Options("time", protect="prior"))
     save_edit(edit, tmp_path / "time.safetensors")
     columns = ["old", "new", *(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6))]
     row = {"old": "a church", "new": "a dog", "positive1": "a church on a blue background", "gt1": "a dog on a blue "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
 from editkit.report.prompts import prompts_about
@@ -44,13 +44,13 @@ def test_sweeps(text: str, expected: Any) -> None:
         ("lambda=1,2", "no option 'lambda'; did you mean lamb. options: method, protect, tokens, lamb"),
         ("colour=1,2", "no option 'colour'; options: method"),
         ("lamb=0..1", r"lamb has no whole steps; list its values, as in lamb=0\.01,0\.1,1"),
-        ("lamb=0.1,low", "expected a number for lamb, got 'low'"),
-        ("lamb=0.1,,1", "expected a number for lamb, got ''"),
-        ("epochs=1.5,2", "expected a whole number for epochs, got '1.5'"),
+        ("lamb=0.1,low", "--sweep lamb: expected a number, got 'low'"),
+        ("lamb=0.1,,1", "--sweep lamb: expected a number, got ''"),
+        ("epochs=1.5,2", "--sweep epochs: expected a whole number, got '1.5'"),
         ("epochs=5..0", r"epochs=5\.\.0 runs backwards; write epochs=0\.\.5"),
         ("epochs=a..3", r"expected whole numbers as in epochs=0\.\.5, got 'a\.\.3'"),
-        ("protect=none,some", "protect must be one of none, prior, minimax, got 'some'"),
-        ("joint=maybe", "joint is true or false, got 'maybe'"),
+        ("protect=none,some", "--sweep protect: must be one of minimax, prior, none, but got 'some'"),
+        ("joint=maybe", "--sweep joint: expected true or false, got 'maybe'"),
     ],
 )
 def test_malformed_sweeps_are_named(text: str, message: str) -> None:
@@ -61,9 +61,9 @@ def test_malformed_sweeps_are_named(text: str, message: str) -> None:
 def test_combinations() -> None:
     found = settings_of(["epochs=0..1", "lamb=0.1,1", "reg=0.5"], "rece", "none")
     assert [name for name, _ in found] == [f"epochs={e}, lamb={la}" for e in (0, 1) for la in ("0.1", "1")]
-    assert found[1][1] == defaults("rece", "none", epochs=0, lamb=1.0, reg=0.5)
+    assert found[1][1] == Options("rece", protect="none", epochs=0, lamb=1.0, reg=0.5)
     by_method = settings_of(["method=uce,rece"])
-    assert [options for _, options in by_method] == [defaults("uce"), defaults("rece")], "each with its own defaults"
+    assert [options for _, options in by_method] == [Options("uce"), Options("rece")], "each with its own defaults"
     with pytest.raises(EditkitError, match="expected 2 to 40 combinations of values, got 1"):
         settings_of(["epochs=1"])
     with pytest.raises(EditkitError, match="expected 2 to 40 combinations of values, got 41"):

@@ -13,7 +13,7 @@ from torch import Tensor
 import editkit
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.edits.tuned import LowRank, Tuned
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.projections import fingerprint, read_named
@@ -89,7 +89,7 @@ def test_a_folder_without_a_result_is_no_edit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lora", [False, True])
 def test_pictures_are_those_of_the_tuned_weights(lora: bool, tiny_sd: Path) -> None:
     tuned = random_tuned(tiny_sd, lora)
-    edit = editkit.erase(open_model(tiny_sd), ["church"], [" "], options=defaults("uce", "none"), checked=False)
+    edit = editkit.erase(open_model(tiny_sd), ["church"], [" "], options=Options("uce", protect="none"), checked=False)
     pipe, sampling = editkit.load(tiny_sd), Sampling(steps=2, batch=2)
     before = weights(pipe)
     together = dict(draw(pipe, jobs(["a church", "a dog"], [0], 3), [None, tuned, edit], sampling))
@@ -183,7 +183,7 @@ def test_whole_tensors_are_no_lora(folder: Path, tmp_path: Path) -> None:
 
 def test_it_is_not_composed(folder: Path, tmp_path: Path) -> None:
     save_tuned(random_tuned(folder), tmp_path / "tuned.safetensors")
-    edit = editkit.erase(open_model(folder), ["church"], [" "], options=defaults("uce", "none"), checked=False)
+    edit = editkit.erase(open_model(folder), ["church"], [" "], options=Options("uce", protect="none"), checked=False)
     save_edit(edit, tmp_path / "edit.safetensors")
     with pytest.raises(editkit.EditkitError, match="no linear map; expected an edit file"):
         compose_files([tmp_path / "edit.safetensors", tmp_path / "tuned.safetensors"], tmp_path / "both.safetensors")

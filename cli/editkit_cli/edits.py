@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from editkit.plugins import GROUPS, load
+from editkit_cli.options import flags, group
 
 Model = Annotated[
     str | None,
@@ -26,21 +29,15 @@ Tokenizer = Annotated[
 Preserve = Annotated[list[str] | None, typer.Option(help="A prompt that must stay as it is. Repeat for more.")]
 PreserveFile = Annotated[Path | None, typer.Option(help="Prompts to preserve, one a line.")]
 Vocabulary = Annotated[Path | None, typer.Option(help="Words to protect, one a line. Default: the model's own words.")]
-Protect = Annotated[
-    str | None, typer.Option(help="`minimax` (default), `prior`, or `none`: the method as published, unprotected.")
-]
-Lamb = Annotated[float | None, typer.Option(help="Ridge weight λ.")]
-PreserveScale = Annotated[float | None, typer.Option(help="Weight of the preserved prompts.")]
-Strength = Annotated[float | None, typer.Option(help="Weight μ of the protected vocabulary.")]
-Rounds = Annotated[int | None, typer.Option(help="Rounds of minimax.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 
+@flags(group("methods"))
 def erase(
     concept: Annotated[list[str] | None, typer.Option(help="What to erase. Repeat for more.")] = None,
     concepts_file: Annotated[Path | None, typer.Option(help="Concepts to erase, one a line.")] = None,
-    method: Annotated[str, typer.Option(help="`time`, `uce` or `rece`.")] = "rece",
+    method: Annotated[str, typer.Option(help="See `editkit methods`.")] = GROUPS["methods"].default,
     model: Model = None,
     profile: Profile = None,
     guide: Annotated[
@@ -50,44 +47,21 @@ def erase(
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,
     vocabulary: Vocabulary = None,
-    protect: Protect = None,
-    tokens: Annotated[str | None, typer.Option(help="Rows of a prompt: `last`, `tail` or `all`.")] = None,
-    lamb: Lamb = None,
-    erase_scale: Annotated[float | None, typer.Option(help="Weight of the erased concepts.")] = None,
-    preserve_scale: PreserveScale = None,
-    reg: Annotated[float | None, typer.Option(help="RECE: λ_r of the derived embeddings.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="RECE: rounds of derive and erase.")] = None,
-    technique: Annotated[str | None, typer.Option(help="UCE: `replace` or `tensor`.")] = None,
-    expand: Annotated[str | None, typer.Option(help="Prompt expansions: `none`, `artist` or `object`.")] = None,
-    strength: Strength = None,
-    rounds: Rounds = None,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: CONCEPT-METHOD.safetensors.")] = None,
     tokenizer: Tokenizer = None,
     force: Force = False,
     json: Json = False,
+    **given: Any,
 ) -> None:
     """Remove concepts from a model: writes an edit file, and says what the edit does."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.edits.options import defaults
+    from editkit.edits.method import Options
     from editkit.erasure.erase import erase as erase_from
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
 
-    options = defaults(
-        method,
-        protect or "minimax",
-        tokens=tokens,
-        lamb=lamb,
-        erase_scale=erase_scale,
-        preserve_scale=preserve_scale,
-        reg=reg,
-        epochs=epochs,
-        technique=technique,
-        expand=expand,
-        strength=strength,
-        rounds=rounds,
-    )
+    options = Options(method, **given)
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
@@ -98,6 +72,7 @@ def erase(
     show_record(made.record, out, json)
 
 
+@flags(lambda: {"time": load("methods", "time")}, less=("tokens", "erase_scale", "expand"))
 def edit(
     source: Annotated[str, typer.Argument(help="The prompt to change.")],
     destination: Annotated[str, typer.Argument(help="What it must mean.")],
@@ -107,11 +82,6 @@ def edit(
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,
     vocabulary: Vocabulary = None,
-    protect: Protect = None,
-    lamb: Lamb = None,
-    preserve_scale: PreserveScale = None,
-    strength: Strength = None,
-    rounds: Rounds = None,
     augment: Annotated[
         bool, typer.Option("--augment", help="Also edit the prompt after 'A photo of' and so on.")
     ] = False,
@@ -119,10 +89,11 @@ def edit(
     tokenizer: Tokenizer = None,
     force: Force = False,
     json: Json = False,
+    **given: Any,
 ) -> None:
     """Change what a prompt means: "a red rose" becomes "a blue rose"."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.edits.options import defaults
+    from editkit.edits.method import Options
     from editkit.erasure.erase import edit_prompt
     from editkit.errors import EditkitError
     from editkit.model.editable import open_model
@@ -131,9 +102,7 @@ def edit(
 
     if method != "time":
         raise EditkitError(f"--method: `edit` changes a prompt with time, but got {method!r}; use `erase` for {method}")
-    options = defaults(
-        "time", protect or "minimax", lamb=lamb, preserve_scale=preserve_scale, strength=strength, rounds=rounds
-    )
+    options = Options(method, **given)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{slug([source])}-time.safetensors")

@@ -41,9 +41,11 @@ def scale(edit: Edit, strength: float) -> Edit:
 
 def depends_on_projections(record: Mapping[str, Any]) -> bool:
     """Whether an edit was computed from the checkpoint's projections and not from its text encoder alone."""
+    if "reads_projections" in record:
+        return record["reads_projections"]
     if record.get("parts"):
         return any(depends_on_projections(part) for part in record["parts"])
-    options = record.get("options", {})
+    options = record.get("options", {})  # version 0.1 did not write it down
     per_layer = options.get("technique") == "tensor"
     return options.get("method") == "rece" or options.get("protect") == "minimax" or per_layer
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editkit.edits.compute import Problem, Solution
 from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, norm
+from editkit.edits.problem import Problem, Solution
 from editkit.errors import EditkitError
 
 BLOW_UP = 1.0

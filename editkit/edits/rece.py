@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
+from editkit.edits.method import UNPROTECTED, Method
+from editkit.edits.problem import Problem
 from editkit.edits.solve import Penalty, solve, solve_moments
 from editkit.errors import EditkitError
+from editkit.options import option
+
+
+@dataclass(frozen=True)
+class RECE(Method):
+    """Erase as UCE does, then derive the embeddings that still bring the concept back, and erase those too."""
+
+    source: ClassVar[str] = "Gong et al. 2024, Eq. 8 and Algorithm 1"
+
+    preserve_scale: float = option(1.0, "Weight of the preserved prompts.", at_least=0, otherwise={UNPROTECTED: 0.1})
+    reg: float = option(0.1, "λ_r of the derived embeddings: larger derives smaller ones.", at_least=0)
+    epochs: int = option(1, "Rounds of derive and erase.", at_least=0, otherwise={UNPROTECTED: 3})
+    joint: bool = option(
+        True,
+        "Solve for all derived rows at once, against the original weights, instead of editing the edited ones.",
+        otherwise={UNPROTECTED: False},
+    )
+
+    @property
+    def reads_projections(self) -> bool:
+        return True
+
+    def map(self, problem: Problem, penalty: Penalty, erase_scale: float) -> EditMap:
+        C, targets = problem.C, problem.targets
+        return rece(C, targets, penalty, problem.gram, self.reg, self.epochs, erase_scale, self.joint)
 
 
 def derive(edit: EditMap, gram: Tensor, C: Tensor, reg: float) -> Tensor:

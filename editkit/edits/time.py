@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import ClassVar
 
-from torch import Tensor
-
-from editkit.edits.edit_map import EditMap
-from editkit.edits.solve import Penalty, solve
+from editkit.edits.method import Method
 
 
-def time_edit(source: Tensor, destination: Tensor, penalty: Penalty) -> EditMap:
-    """Send the rows of the source prompt to the aligned rows of the destination (TIME Eq. 4): `v* = W c*`."""
-    return solve(source, destination, penalty)
+@dataclass(frozen=True)
+class TIME(Method):
+    """Edit an implicit assumption: "roses" → "blue roses". The rows of a prompt go to those of another."""
+
+    source: ClassVar[str] = "Orgad et al. 2023, Eq. 4"
 
 
 def align(source: Sequence[int], destination: Sequence[int], length: int) -> list[int]:

@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
-from editkit.edits.solve import Penalty, down_factor, solve
+from editkit.edits.gram import gram_matrix
+from editkit.edits.method import TOKENS, UNPROTECTED, Method, Tokens
+from editkit.edits.problem import Problem
+from editkit.edits.solve import Penalty, down_factor
+from editkit.errors import EditkitError
+from editkit.options import option
 
 
-def uce(C: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:
-    """Send `C` to `targets` (UCE Eq. 7), technique "replace": `v* = W c*`. One map serves every layer."""
-    return solve(C, targets, penalty, erase_scale)
+@dataclass(frozen=True)
+class UCE(Method):
+    """Send a concept's rows to its guide's, and hold the preserved prompts."""
+
+    source: ClassVar[str] = "Gandikota et al. 2024, Eq. 7"
+
+    tokens: Tokens = option(
+        "tail",
+        "Rows of a prompt: the last subject token's, from there to the end, or all.",
+        choices=TOKENS,
+        otherwise={UNPROTECTED: "last"},
+    )
+    lamb: float = option(1e-4, "Ridge weight λ.", at_least=0, otherwise={UNPROTECTED: 0.5})
+    technique: str = option(
+        "replace",
+        "What a concept's keys and values become: the guide's, or the guide's less their component along its own.",
+        choices=("replace", "tensor"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.technique == "tensor" and self.is_protected:
+            raise EditkitError("--technique tensor: its targets depend on the layer; use --method uce --protect none")
+
+    @property
+    def reads_projections(self) -> bool:
+        return super().reads_projections or self.technique == "tensor"
+
+    def maps(self, problem: Problem, penalty: Penalty, erase_scale: float) -> tuple[Mapping[str, EditMap], Penalty]:
+        if self.technique == "replace":
+            return super().maps(problem, penalty, erase_scale)
+        d = problem.gram.shape[0]
+        grams = {name: gram_matrix([W], d) for name, W in problem.projections.items()}
+        pairs = [(rows.source, rows.target) for rows in problem.rows]
+        return uce_tensor(pairs, penalty, grams, erase_scale), penalty
 
 
 def uce_tensor(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-Tokens = Literal["last", "tail", "all"]
-TOKENS: tuple[Tokens, ...] = ("last", "tail", "all")
+from editkit.edits.method import Tokens
 
 
 def paired_rows(tokens: Tokens, concept_at: int, guide_at: int, length: int) -> tuple[range, range]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from editkit.edits.edit import Edit
-from editkit.edits.options import defaults as edit_defaults
+from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.emoji.rows import IMPLICIT, UNSAFE, Maker, Row, Without, groups, members, words_without
 from editkit.erasure.erase import erase
@@ -116,5 +116,5 @@ def _hidden(
 def _start(model: EditableModel, concepts: Sequence[str], path: Path) -> Edit | Tuned:
     """RECE with minimax, made once: a run goes on only from the very start that it had."""
     if not path.exists():
-        save_edit(erase(model, concepts, options=edit_defaults("rece")), path)
+        save_edit(erase(model, concepts, options=Options("rece")), path)
     return load_edit(path)

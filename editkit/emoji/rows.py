@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from editkit.concepts.vocabulary import same_word
-from editkit.edits.options import Options, defaults
+from editkit.edits.method import Method, Options
 from editkit.emoji.catalogue import catalogue
 from editkit.erasure.erase import erase
 from editkit.evaluation.suites.suite import load_suite
@@ -36,23 +36,23 @@ def closed_form_rows() -> Iterator[Row]:
     yield Row("original, unsafe", None, UNSAFE)
     yield Row("original, implicit", None, IMPLICIT)
     for protect in ("none", "minimax"):
-        yield Row(f"TIME, {protect}", closed_form(defaults("time", protect, tokens="all"), protect))
+        yield Row(f"TIME, {protect}", closed_form(Options("time", protect=protect, tokens="all"), protect))
         for tokens in ("last", "tail", "all"):
-            yield Row(f"UCE {tokens}, {protect}", closed_form(defaults("uce", protect, tokens=tokens), protect))
-        yield Row(f"RECE, {protect}", closed_form(defaults("rece", protect), protect))
+            yield Row(f"UCE {tokens}, {protect}", closed_form(Options("uce", protect=protect, tokens=tokens), protect))
+        yield Row(f"RECE, {protect}", closed_form(Options("rece", protect=protect), protect))
     for method in ("uce", "rece"):
-        options = defaults(method, "minimax", tokens="tail")
+        options = Options(method, protect="minimax", tokens="tail")
         yield Row(
             f"{method.upper()} tail, minimax, the kept unprotected",
             closed_form(options, "minimax", without=kept_objects),
         )
     for protect in ("none", "minimax"):
-        options = defaults("rece", protect)
+        options = Options("rece", protect=protect)
         yield Row(f"RECE, {protect}, unsafe", closed_form(options, protect, without=members), UNSAFE)
         yield Row(f"RECE, {protect}, implicit", closed_form(options, protect, without=groups), IMPLICIT)
 
 
-def closed_form(options: Options, protect: str, without: Without | None = None) -> Maker:
+def closed_form(options: Method, protect: str, without: Without | None = None) -> Maker:
     """As published the guide is the empty prompt; with protection it is the mean of the vocabulary.
 
     Args:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from editkit.concepts.templates import EXPANSIONS, TIME_AUGMENTATIONS, check_concepts, fill
-from editkit.edits.compute import Problem, Rows, Solution, compute_edit
 from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import Figures, measure
-from editkit.edits.options import PROTECTED_GUIDE, PUBLISHED_GUIDE, Options, defaults
+from editkit.edits.method import Method, Options
+from editkit.edits.problem import Problem, Rows, Solution
 from editkit.erasure.rows import (
     aligned_rows,
     average_of,
@@ -34,7 +33,7 @@ def erase(
     concepts: Sequence[str],
     guides: Sequence[str] = (),
     preserve: Sequence[str] = (),
-    options: Options | None = None,
+    options: Method | None = None,
     vocabulary: Sequence[str] | None = None,
     checked: bool = True,
 ) -> Edit:
@@ -45,25 +44,25 @@ def erase(
         guides: what each becomes: a text, `average` (the mean of the vocabulary) or `nearest` (its closest word). One
             serves all concepts. Default: `average` with a protected vocabulary, else `" "`.
         preserve: prompts that must stay as they are.
-        options: default `editkit.edits.options.defaults()`.
+        options: how to solve it; default: `Options()`.
         vocabulary: words to protect. Default: the words of the model's profile.
         checked: refuse an edit that blows up. False is for measuring what a method breaks.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
     """
-    options = options or defaults()
+    options = options or Options()
     check_concepts(concepts)
     check_known(model, concepts)
-    guides = _one_each(concepts, guides or [PUBLISHED_GUIDE if options.protect == "none" else PROTECTED_GUIDE])
+    guides = _one_each(concepts, guides or [options.guide])
     _check_preserve(concepts, preserve)
     clock = Clock()
     with clock("words"):
-        wanted = options.protect != "none" or {*guides} & {"average", "nearest"} or model.profile.measures_damage
+        wanted = options.is_protected or {*guides} & {"average", "nearest"} or model.profile.measures_damage
         words = words_to_protect(model, concepts, guides, vocabulary) if wanted else []
         texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
     with clock("embeddings"):
-        templates = model.profile.templates if options.protect != "none" else EXPANSIONS[options.expand]
+        templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
         rows = [
             [
                 concept_rows(stream.encoders, concept, text, templates, options.tokens)
@@ -81,18 +80,18 @@ def edit_prompt(
     source: str,
     destination: str,
     preserve: Sequence[str] = (),
-    options: Options | None = None,
+    options: Method | None = None,
     augment: bool = False,
     vocabulary: Sequence[str] | None = None,
 ) -> Edit:
     """Make `source` mean `destination`: "a red rose" → "a blue rose" (TIME). `augment` adds three prompt templates."""
-    options = options or defaults("time")
+    options = options or Options("time")
     check_concepts([source])
     check_known(model, [source, destination])
     _check_preserve([source], preserve)
     clock = Clock()
     with clock("words"):
-        wanted = options.protect != "none" or model.profile.measures_damage
+        wanted = options.is_protected or model.profile.measures_damage
         words = words_to_protect(model, [source], [destination], vocabulary) if wanted else []
     with clock("embeddings"):
         templates = TIME_AUGMENTATIONS if augment else ("{}",)
@@ -120,7 +119,7 @@ def _make(
     rows: Sequence[Sequence[Rows]],
     preserve: Sequence[str],
     words: Sequence[str],
-    options: Options,
+    options: Method,
     clock: Clock,
     record: dict[str, Any],
     checked: bool = True,
@@ -137,9 +136,10 @@ def _make(
     return Edit(
         maps,
         {
-            "method": options.method,
+            "method": options.name,
             **record,
-            "options": asdict(options),
+            "options": options.record,
+            "reads_projections": options.reads_projections,
             "model": model.source.name,
             "family": model.source.family.name,
             "profile": model.profile.record,
@@ -158,22 +158,22 @@ def _solve_stream(
     rows: Sequence[Rows],
     preserve: Sequence[str],
     words: Sequence[str],
-    options: Options,
+    options: Method,
     clock: Clock,
     checked: bool,
 ) -> tuple[Solution, Figures]:
     with clock("vocabulary"):
         # Unprotected edits too are told what they damage, where measuring that is cheap.
-        known = options.protect != "none" or model.profile.measures_damage
+        known = options.is_protected or model.profile.measures_damage
         vocabulary = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates) if known else None
         kept = preserved_rows(stream.encoders, preserve, options.tokens)
     with clock("gram matrix"):
         gram = stream.gram
     problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary)
     with clock("solve"):
-        solution = compute_edit(problem, options)
+        solution = options.solve(problem)
     with clock("figures"):
-        return solution, measure(solution, problem, options.protect != "none", checked)
+        return solution, measure(solution, problem, options.is_protected, checked)
 
 
 def _guide_texts(model: EditableModel, concept: str, guide: str, words: Sequence[str]) -> str | list[str]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
-from editkit.edits.compute import Rows
 from editkit.edits.gram import cosine
+from editkit.edits.problem import Rows
 from editkit.edits.protect import Protected
 from editkit.edits.time import align
 from editkit.embeddings.encoder import SHORT, TextEncoder

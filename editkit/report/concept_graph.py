@@ -15,7 +15,7 @@ from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.edit import Edit
-from editkit.edits.options import Options, defaults
+from editkit.edits.method import Method, Options
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.evaluation.scores import score_for
@@ -45,7 +45,7 @@ class ConceptGraph:
     """
 
     concepts: tuple[str, ...]
-    options: Options
+    options: Method
     damage: Matrix
     seconds: float
     profile: Mapping[str, str]
@@ -82,7 +82,7 @@ class ConceptGraph:
 def concept_graph(
     model: EditableModel,
     concepts: Sequence[str],
-    options: Options | None = None,
+    options: Method | None = None,
     pictures: bool = False,
     seeds: Sequence[int] = (0, 1, 2, 3),
     device: str | None = None,
@@ -101,7 +101,7 @@ def concept_graph(
     concepts = list(dict.fromkeys(one.strip() for one in concepts))
     if len(concepts) < 2:
         raise EditkitError(f"a concept graph needs at least two different concepts, got {len(concepts)}; name more")
-    options = options or defaults("uce", "prior")
+    options = options or Options("uce", protect="prior")
     start = time.perf_counter()
     edits = [erase(model, [one], options=options) for one in progress(concepts, len(concepts), "making the edits")]
     damage = tuple(one.values for one in word_damage(model, edits, concepts))
@@ -131,7 +131,7 @@ def graph_report(
     endings = ENDINGS if png else ENDINGS[:1]
     for ending in endings:
         check_plot(out / f"graph{ending}", force=True)
-    numbers, options = parse_seeds(seeds), defaults(method, protect)
+    numbers, options = parse_seeds(seeds), Options(method, protect=protect)
     found = concept_graph(
         open_model(model, profile=profile), concepts, options, pictures, numbers, device, clip, **settings
     )

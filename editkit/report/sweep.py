@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any, Unpack, get_args, get_type_hints
+from typing import Any, Unpack
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
-from editkit.edits.options import Options, defaults
+from editkit.edits.method import Method, Options
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.files.atomic_folder import check_free_folder
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import EditableModel, open_model
+from editkit.options import Option, options_of
+from editkit.plugins import GROUPS, load, names
 from editkit.report.compare import MARK, Path_, read_compared, write_report
 from editkit.report.comparison import Compared, Comparison, make_comparison
 from editkit.report.pareto import pareto_figures
@@ -40,8 +42,8 @@ def sweep_report(
     edits: Sequence[str] = (BASE,),
     prompts: Sequence[str] = (),
     seeds: str = "0-7",
-    method: str = "rece",
-    protect: str = "minimax",
+    method: str = GROUPS["methods"].default,
+    protect: str | None = None,
     guides: Sequence[str] = (),
     preserve: Sequence[str] = (),
     device: str | None = None,
@@ -71,14 +73,17 @@ def sweep_report(
         comparison = make_comparison(opened, variants, prompts, numbers, sampling, device, vocabulary)
         lead = pareto_figures(comparison, len(given), _varied(sweeps))
         command = ["editkit", "compare", *edits, *(w for one in concepts for w in ("--concept", one))]
-        command += ["--method", method, "--protect", protect, *(w for one in sweeps for w in ("--sweep", one))]
+        command += ["--method", method, *(("--protect", protect) if protect else ())]
+        command += [w for sweep in sweeps for w in ("--sweep", sweep)]
         command += [*(w for one in prompts for w in ("--prompt", one)), "--seeds", seeds]
         keep = lambda inside: shutil.copytree(folder, inside / "edits")  # noqa: E731
         write_report(comparison, out, command, force, lead, refused, keep)
     return comparison
 
 
-def settings_of(sweeps: Sequence[str], method: str = "rece", protect: str = "minimax") -> list[tuple[str, Options]]:
+def settings_of(
+    sweeps: Sequence[str], method: str = GROUPS["methods"].default, protect: str | None = None
+) -> list[tuple[str, Method]]:
     """Every combination of the values in `sweeps`, by name.
 
     Raises:
@@ -94,7 +99,7 @@ def settings_of(sweeps: Sequence[str], method: str = "rece", protect: str = "min
     varied = _varied(sweeps)
     found = []
     for one in combined:
-        options = defaults(**{"method": method, "protect": protect, **one})
+        options = Options(**{"method": method, "protect": protect, **one})
         found.append((", ".join(f"{name}={_shown(one[name])}" for name in varied), options))
     return found
 
@@ -105,7 +110,7 @@ def _varied(sweeps: Sequence[str]) -> list[str]:
 
 
 def parse_sweep(text: str) -> tuple[str, list[Any]]:
-    """ "epochs=0..5", "lamb=0.01,0.1,1", "protect=none,minimax": an option of `editkit.edits.options` and its values.
+    """ "epochs=0..5", "lamb=0.01,0.1,1", "protect=none,minimax": an option of a method and its values.
 
     Raises:
         EditkitError: another form, an unknown option, or values that it cannot take.
@@ -115,24 +120,28 @@ def parse_sweep(text: str) -> tuple[str, list[Any]]:
     if not equals or not values.strip():
         raise EditkitError(
             f"--sweep: expected OPTION=VALUES such as epochs=0..5 or lamb=0.01,0.1,1, got {text!r}; "
-            f"options: {', '.join(_kinds())}"
+            f"options: {', '.join(_sweepable())}"
         )
-    if name not in _kinds():
-        near = get_close_matches(name, _kinds(), 1)
+    known = _sweepable()
+    if name not in known:
+        near = get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise EditkitError(f"--sweep: no option {name!r}; {hint}options: {', '.join(_kinds())}")
-    listed = _range(name, values) if ".." in values else [one.strip() for one in values.split(",")]
-    return name, list(dict.fromkeys(_value(name, one) for one in listed))
+        raise EditkitError(f"--sweep: no option {name!r}; {hint}options: {', '.join(known)}")
+    listed = _range(known[name], values) if ".." in values else [value.strip() for value in values.split(",")]
+    return name, list(dict.fromkeys(known[name].parse(value, f"--sweep {name}") for value in listed))
 
 
-def _kinds() -> dict[str, Any]:
-    """Option → its type."""
-    return get_type_hints(Options)
+def _sweepable() -> dict[str, Option]:
+    """The method itself, and the options of every method, by name."""
+    methods = tuple(names("methods"))
+    method = Option("method", str, False, GROUPS["methods"].default, {}, "", methods, None, None, True)
+    return {"method": method} | {known.name: known for name in methods for known in options_of(load("methods", name))}
 
 
-def _range(name: str, values: str) -> list[str]:
+def _range(option: Option, values: str) -> list[str]:
+    name = option.name
     low, _, high = values.partition("..")
-    if _kinds()[name] is not int:
+    if option.kind is not int:
         raise EditkitError(f"--sweep: {name} has no whole steps; list its values, as in {name}=0.01,0.1,1")
     try:
         first, last = int(low), int(high)
@@ -143,30 +152,12 @@ def _range(name: str, values: str) -> list[str]:
     return [str(number) for number in range(first, min(last, first + MOST_EDITS) + 1)]
 
 
-def _value(name: str, text: str) -> Any:
-    kind = _kinds()[name]
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise EditkitError(f"--sweep: {name} is true or false, got {text!r}")
-        return text.lower() == "true"
-    if kind not in (int, float):
-        allowed = get_args(kind)
-        if allowed and text not in allowed:
-            raise EditkitError(f"--sweep: {name} must be one of {', '.join(allowed)}, got {text!r}")
-        return text
-    try:
-        return kind(text)
-    except ValueError as error:
-        what = "a whole number" if kind is int else "a number"
-        raise EditkitError(f"--sweep: expected {what} for {name}, got {text!r}") from error
-
-
 def _make(
     model: EditableModel,
     concepts: Sequence[str],
     guides: Sequence[str],
     preserve: Sequence[str],
-    wanted: Sequence[tuple[str, Options]],
+    wanted: Sequence[tuple[str, Method]],
     vocabulary: Sequence[str] | None,
     folder: Path,
 ) -> tuple[list[Compared], list[str]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from editkit.edits.edit import Edit
-from editkit.edits.options import defaults as edit_defaults
+from editkit.edits.method import Options
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
@@ -173,7 +173,7 @@ def _search(
         )
     if options.search == "exact":
         return Exact(options.search_every)
-    edit = start if isinstance(start, Edit) else erase(model, concepts, options=edit_defaults("uce"), checked=False)
+    edit = start if isinstance(start, Edit) else erase(model, concepts, options=Options("uce"), checked=False)
     untrained = {name: W.to(device) for name, W in model.projections.items()}
     edited = edit.weights(untrained)
     fallback = {name: (untrained[name], W) for name, W in edited.items()}

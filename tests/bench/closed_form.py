@@ -111,10 +111,10 @@ def per_layer(case: Case, clock: Callable[[str], None]) -> dict[str, Tensor]:
 
 def shared(case: Case, clock: Callable[[str], None]) -> dict[str, Tensor]:
     """The library: solve once in float64, then apply the map to every weight."""
-    from editkit.edits.compute import Problem, Rows, compute_edit
     from editkit.edits.edit import Edit
     from editkit.edits.gram import gram_matrix
-    from editkit.edits.options import Options
+    from editkit.edits.method import Options
+    from editkit.edits.problem import Problem, Rows
 
     pairs, kept, weights = inputs(case)
     with torch.device(case.device):
@@ -123,8 +123,10 @@ def shared(case: Case, clock: Callable[[str], None]) -> dict[str, Tensor]:
         gram = gram_matrix(weights.values(), WIDTH[case.model])
         clock("gram")
         problem = Problem(rows, kept.to(case.device), weights, gram, None)
-        options = Options("rece", "none", "all", LAMB, preserve_scale=PRESERVE, reg=REG, epochs=case.epochs)
-        solution = compute_edit(problem, options)
+        options = Options(
+            "rece", protect="none", tokens="all", lamb=LAMB, preserve_scale=PRESERVE, reg=REG, epochs=case.epochs
+        )
+        solution = options.solve(problem)
         clock("solve")
         edited = Edit(solution.maps).weights(weights)
         clock("apply")

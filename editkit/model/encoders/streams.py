@@ -39,7 +39,7 @@ def read_streams(source: Source) -> Streams:
 def _not_encoded(source: Source) -> EditkitError:
     return EditkitError(
         f"model {source.name}: {source.family.title} is known to `editkit families`, but its prompts cannot be "
-        "encoded here; encode them with its pipeline, and solve with editkit.edits.compute"
+        "encoded here; encode them with its pipeline, and solve with editkit.edits.method"
     )
 
 

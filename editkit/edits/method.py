@@ -1,0 +1,141 @@
+"""What every closed-form method has in common: its options, protection, and the ridge regression under it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from editkit.edits.edit import EVERYWHERE
+from editkit.edits.edit_map import EditMap
+from editkit.edits.problem import Problem, Solution
+from editkit.edits.protect import minimax, prior
+from editkit.edits.solve import Penalty, solve
+from editkit.errors import EditkitError
+from editkit.options import check_options, checked_names, option, settle
+from editkit.plugins import GROUPS, load
+
+Tokens = Literal["last", "tail", "all"]
+TOKENS: tuple[Tokens, ...] = ("last", "tail", "all")
+PROTECTIONS = ("minimax", "prior", "none")
+EXPANSIONS = ("none", "artist", "object")
+UNPROTECTED = "--protect none"
+"""The case whose defaults are those of the papers."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A closed-form method: options, and `solve`.
+
+    Unprotected, the sums are those of the papers, and so are the defaults. With a protected vocabulary the erased and
+    the preserved rows enter as means, so that `lamb` and `strength` mean the same for one concept and for a hundred;
+    the defaults are then what was measured on the bundled model.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str] = ""
+
+    protect: str = option(
+        "minimax",
+        "Hold a vocabulary where it is: the most damaged word most, every word alike (prior), or not: the method as "
+        "published (none).",
+        choices=PROTECTIONS,
+    )
+    tokens: Tokens = option(
+        "tail",
+        "Rows of a prompt: the last subject token's, from there to the end, or all.",
+        choices=TOKENS,
+        otherwise={UNPROTECTED: "all"},
+    )
+    lamb: float = option(1e-4, "Ridge weight λ.", at_least=0, otherwise={UNPROTECTED: 0.1})
+    erase_scale: float = option(1.0, "Weight of the erased concepts.", above=0)
+    preserve_scale: float = option(1.0, "Weight of the preserved prompts.", at_least=0)
+    expand: str = option("none", "Prompts that an unprotected edit is solved over.", choices=EXPANSIONS)
+    strength: float = option(0.5, "Weight μ of the protected vocabulary.", at_least=0)
+    rounds: int = option(5, "Rounds of minimax.", at_least=0)
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__dict__.get("name", cls.__name__.lower())
+
+    def __post_init__(self) -> None:
+        settle(self, f"--protect {self.protect}")
+        check_options(self)
+        if self.expand != "none" and self.is_protected:
+            raise EditkitError("--expand: a protected edit brings its own templates; use --protect none with it")
+
+    @property
+    def is_protected(self) -> bool:
+        return self.protect != "none"
+
+    @property
+    def guide(self) -> str:
+        """What a concept becomes where the user says nothing."""
+        return "average" if self.is_protected else " "
+
+    @property
+    def reads_projections(self) -> bool:
+        """Whether the map depends on the checkpoint's projections, and not on its text encoder alone."""
+        return self.protect == "minimax"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is written down of it."""
+        return {"method": self.name, **asdict(self)}
+
+    def map(self, problem: Problem, penalty: Penalty, erase_scale: float) -> EditMap:
+        """The map that erases the rows of `problem` under `penalty`: what a method is. Here that of TIME and UCE."""
+        return solve(problem.C, problem.targets, penalty, erase_scale)
+
+    def maps(self, problem: Problem, penalty: Penalty, erase_scale: float) -> tuple[Mapping[str, EditMap], Penalty]:
+        """The maps of all layers, and the penalty with what protection added. One map serves all layers."""
+        if not self.is_protected or problem.protected is None:
+            return {EVERYWHERE: self.map(problem, penalty, erase_scale)}, penalty
+        if self.protect == "prior":
+            penalty = prior(problem.protected, penalty, self.strength)
+            return {EVERYWHERE: self.map(problem, penalty, erase_scale)}, penalty
+
+        def solve_with(held: Penalty) -> EditMap:
+            return self.map(problem, held, erase_scale)
+
+        edit, held = minimax(solve_with, problem.protected, problem.gram, penalty, self.strength, self.rounds)
+        return {EVERYWHERE: edit}, held
+
+    def solve(self, problem: Problem) -> Solution:
+        """The maps of `problem`.
+
+        Raises:
+            EditkitError: the vocabulary to protect is empty, or the equations are singular.
+        """
+        C, d = problem.C, problem.gram.shape[0]
+        if self.is_protected and problem.protected is not None and not problem.protected.words:
+            raise EditkitError(
+                f"--protect {self.protect}: no word is left in the vocabulary; "
+                "give a larger --vocabulary, or use --protect none"
+            )
+        plain = not self.is_protected or problem.protected is None
+        erase_scale = self.erase_scale / (1 if plain else len(C))
+        share = 1 if plain or problem.preserve is None else len(problem.preserve)
+        penalty = Penalty.of(self.lamb, problem.preserve, d, self.preserve_scale / share)
+        maps, penalty = self.maps(problem, penalty, erase_scale)
+        return Solution(maps, penalty.matrix() + erase_scale * C.T @ C)
+
+
+def Options(method: str = GROUPS["methods"].default, **given: Any) -> Method:
+    """The options of a closed-form method by name; what is not given (or None) has its default.
+
+    Args:
+        method: a name of `editkit.methods()`.
+        given: its options.
+
+    Raises:
+        EditkitError: no method has that name, it has no such option, or the option cannot have that value.
+
+    >>> Options().name, Options().lamb, Options(protect="none").lamb
+    ('rece', 0.0001, 0.1)
+    >>> Options("uce", protect="none", lamb=0.3).lamb
+    0.3
+    """
+    kind = load("methods", method)
+    given = {name: value for name, value in given.items() if value is not None}
+    checked_names(kind, given, f"method {method}")
+    return kind(**given)

@@ -1,0 +1,232 @@
+"""The options of a component, each written once: its name, type, default, bounds and help.
+
+A component is a frozen dataclass whose fields are made by `option`. What the command line, `--sweep`, records and
+listings show of them is read from these fields.
+
+>>> from dataclasses import dataclass
+>>> @dataclass(frozen=True)
+... class Ridge(Checked):
+...     '''Ridge regression.'''
+...     lamb: float = option(0.1, "Ridge weight λ.", at_least=0)
+>>> Ridge().lamb
+0.1
+>>> Ridge(lamb=-1)
+Traceback (most recent call last):
+    ...
+editkit.errors.EditkitError: --lamb: expected a finite number of at least 0, got -1
+>>> [(known.name, known.kind, known.default) for known in options_of(Ridge)]
+[('lamb', <class 'float'>, 0.1)]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from editkit.errors import EditkitError
+
+
+@dataclass(frozen=True)
+class Usual:
+    """A default that depends on another option: `value`, or the entry of `otherwise` that the component chooses."""
+
+    value: Any
+    otherwise: Mapping[str, Any]
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    otherwise: Mapping[str, Any] | None = None,
+    shown: bool = True,
+) -> Any:
+    """A field of a component.
+
+    Args:
+        default: its value where nothing is given.
+        help: what it does, in a sentence.
+        choices: the words that it may be.
+        at_least, above: bounds of a number.
+        otherwise: other defaults by what must be typed for them (`--protect none`), for a component whose defaults
+            depend on another option; it settles them with `settle`.
+        shown: whether the command line has a flag for it.
+    """
+    about = {"help": help, "choices": choices, "at_least": at_least, "above": above, "shown": shown}
+    return field(default=Usual(default, otherwise) if otherwise else default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of one option.
+
+    Attributes:
+        kind: its type, without None.
+        optional: whether None, "what suits", is a value.
+        default: None where it must be given.
+        otherwise: its other defaults by name.
+    """
+
+    name: str
+    kind: Any
+    optional: bool
+    default: Any
+    otherwise: Mapping[str, Any]
+    help: str
+    choices: tuple[str, ...]
+    at_least: float | None
+    above: float | None
+    shown: bool
+
+    @property
+    def flag(self) -> str:
+        """As it is typed: `--erase-scale`."""
+        return flag(self.name)
+
+    @property
+    def described(self) -> str:
+        """A line of a listing: flag, type, default, help."""
+        kind = " | ".join(self.choices) or getattr(self.kind, "__name__", str(self.kind))
+        cases = "".join(f", {value} with {case}" for case, value in self.otherwise.items())
+        default = "" if self.default is None and not cases else f" = {self.default}{cases}"
+        return f"{self.flag} {kind}{default}{'  ' if self.help else ''}{self.help}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        kind = getattr(self.kind, "__name__", str(self.kind))
+        return {
+            "name": self.name, "type": kind, "default": self.default, "otherwise": dict(self.otherwise),
+            "help": self.help, "choices": list(self.choices), "at_least": self.at_least, "above": self.above,
+        }  # fmt: skip
+
+    def parse(self, text: str, what: str = "") -> Any:
+        """The value that `text` means. `what` names the option in an error; default: its flag.
+
+        Raises:
+            EditkitError: it is not of the option's type.
+        """
+        what = what or self.flag
+        if self.optional and text.lower() == "none":
+            return None
+        if self.kind is bool:
+            if text.lower() not in ("true", "false"):
+                raise EditkitError(f"{what}: expected true or false, got {text!r}")
+            return text.lower() == "true"
+        if self.choices and text not in self.choices:
+            raise EditkitError(f"{what}: must be one of {', '.join(self.choices)}, but got {text!r}")
+        if self.kind not in (int, float):
+            return text
+        try:
+            return self.kind(text)
+        except ValueError as error:
+            wanted = "a whole number" if self.kind is int else "a number"
+            raise EditkitError(f"{what}: expected {wanted}, got {text!r}") from error
+
+    def check(self, value: Any) -> None:
+        """Refuse a value that it cannot have.
+
+        Raises:
+            EditkitError: naming the flag, what was expected, and what came.
+        """
+        if value is None and self.optional:
+            return
+        if self.choices and value not in self.choices:
+            raise EditkitError(f"{self.flag}: must be one of {', '.join(self.choices)}, but got {value!r}")
+        if self.kind is bool and not isinstance(value, bool):
+            raise EditkitError(f"{self.flag}: expected true or false, got {value!r}")
+        if self.kind not in (int, float):
+            return
+        if not self._is_number(value):
+            what = "a finite number" if self.kind is float else "a whole number"
+            bound = "" if self.at_least is None else f" of at least {self.at_least:g}"
+            bound = bound if self.above is None else f" above {self.above:g}"
+            raise EditkitError(f"{self.flag}: expected {what}{bound}, got {value}")
+
+    def _is_number(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        if self.kind is int and value != int(value):
+            return False
+        return (self.at_least is None or value >= self.at_least) and (self.above is None or value > self.above)
+
+
+class Checked:
+    """A base for components: what they are given is checked against their options."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+def flag(name: str) -> str:
+    """The flag of an option's name: `erase_scale` → `--erase-scale`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def options_of(component: Any) -> tuple[Option, ...]:
+    """The options of a component's class, in order; none for what is no dataclass."""
+    kind = component if isinstance(component, type) else type(component)
+    if not is_dataclass(kind):
+        return ()
+    hints = get_type_hints(kind)
+    return tuple(_option(each, hints[each.name]) for each in fields(kind) if each.init)
+
+
+def _option(each: Any, hint: Any) -> Option:
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kind = next((kind for kind in kinds if kind is not NoneType), str)
+    kind = str if get_origin(kind) is Literal else kind
+    default = None if each.default is MISSING else each.default
+    usual = default if isinstance(default, Usual) else Usual(default, {})
+    about = each.metadata
+    return Option(
+        each.name,
+        kind,
+        NoneType in kinds,
+        usual.value,
+        usual.otherwise,
+        about.get("help", ""),
+        about.get("choices", ()),
+        about.get("at_least"),
+        about.get("above"),
+        about.get("shown", True),
+    )
+
+
+def settle(component: Any, case: str) -> None:
+    """Give every option that was left at a `Usual` default its value: the entry `case`, or the usual one."""
+    for each in fields(component):
+        value = getattr(component, each.name)
+        if isinstance(value, Usual):
+            object.__setattr__(component, each.name, value.otherwise.get(case, value.value))
+
+
+def check_options(component: Any) -> None:
+    """Refuse values that an option of `component` cannot have.
+
+    Raises:
+        EditkitError: see `Option.check`.
+    """
+    for known in options_of(component):
+        known.check(getattr(component, known.name))
+
+
+def checked_names(kind: Any, given: Mapping[str, Any], what: str) -> None:
+    """Refuse names in `given` that are no options of `kind`. `what` names the component in the error.
+
+    Raises:
+        EditkitError: with the nearest name and all of them.
+    """
+    names = [known.name for known in options_of(kind)]
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name, names, 1)
+            hint = f"did you mean {flag(near[0])}? " if near else ""
+            have = ", ".join(map(flag, names)) or "none"
+            raise EditkitError(f"{flag(name)}: {what} has no such option; {hint}its options: {have}")

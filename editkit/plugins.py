@@ -1,0 +1,171 @@
+"""What can be plugged in: components by group and name, editkit's own and those of other packages.
+
+A group is one kind of thing: methods, objectives, searches, attacks, detectors, metrics, formats, families,
+pipelines. A component is named by one line here, or by an entry point of the group `editkit.<group>` in another
+package; both say `module:attribute`. Nothing is imported before it is asked for.
+
+>>> "rece" in names("methods")
+True
+>>> load("methods", "rec")
+Traceback (most recent call last):
+    ...
+editkit.errors.EditkitError: method 'rec': did you mean rece? known are rece, time, uce
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from editkit.errors import EditkitError
+from editkit.options import Option, options_of
+
+
+@dataclass(frozen=True)
+class Group:
+    """One kind of component.
+
+    Attributes:
+        singular: what one of them is called in an error.
+        about: what they do.
+        own: name → `module:attribute`; or, for components that share a page, `module:attribute` of the mapping that
+            holds them.
+        default: the name of the one that is taken where the user names none.
+    """
+
+    singular: str
+    about: str
+    own: Mapping[str, str] | str
+    default: str = ""
+
+
+GROUPS: Mapping[str, Group] = {
+    "methods": Group(
+        "method",
+        "closed-form edits, for `erase` and `edit`",
+        {"rece": "editkit.edits.rece:RECE", "time": "editkit.edits.time:TIME", "uce": "editkit.edits.uce:UCE"},
+        default="rece",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Component:
+    """What a listing says of a component.
+
+    Attributes:
+        origin: the package that it comes from.
+        source: the paper and its equations, where there is one.
+    """
+
+    group: str
+    name: str
+    summary: str
+    source: str
+    origin: str
+    options: tuple[Option, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "options": [known.as_dict() for known in self.options]}
+
+
+def names(group: str) -> list[str]:
+    """Every name that `load` takes."""
+    return sorted({*_own(group), *_foreign(group)})
+
+
+def load(group: str, name: str) -> Any:
+    """The component: a class or function to be called with its options, or an object.
+
+    Raises:
+        EditkitError: no component has that name, two have, or its package cannot be imported.
+    """
+    one, own, foreign = GROUPS[group].singular, _own(group), _foreign(group).get(name, [])
+    if name in own:
+        if foreign:
+            raise EditkitError(f"{one} {name!r}: {foreign[0].value} takes the name of one that editkit has; rename it")
+        return _attribute(own[name]) if isinstance(own[name], str) else own[name]
+    if not foreign:
+        near = get_close_matches(name, names(group), 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise EditkitError(f"{one} {name!r}: {hint}known are {', '.join(names(group))}")
+    if len(foreign) > 1:
+        raise EditkitError(f"{one} {name!r}: more than one package has it: {', '.join(p.value for p in foreign)}")
+    try:
+        return foreign[0].load()
+    except (ImportError, AttributeError) as error:
+        raise EditkitError(f"{one} {name!r}: {foreign[0].value} cannot be imported: {error}") from error
+
+
+def make(group: str, name: str, **given: Any) -> Any:
+    """The component called with the options that are given.
+
+    Raises:
+        EditkitError: as `load`, or an option is unknown or cannot have its value.
+    """
+    kind = load(group, name)
+    try:
+        inspect.signature(kind).bind(**given)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(kind).parameters) or "none"
+        raise EditkitError(f"{GROUPS[group].singular} {name!r}: {error}; its options: {known}") from error
+    return kind(**given)
+
+
+def describe(group: str) -> list[Component]:
+    """Every component of a group, for a listing. Imports them; one that cannot be imported says why."""
+    return [_described(group, name) for name in names(group)]
+
+
+def _described(group: str, name: str) -> Component:
+    origin = "editkit" if name in _own(group) else ", ".join(_package(point) for point in _foreign(group)[name])
+    try:
+        component = load(group, name)
+    except (EditkitError, ImportError) as error:
+        return Component(group, name, f"cannot be loaded: {error}", "", origin, ())
+    text = getattr(component, "summary", None) or inspect.getdoc(component) or ""
+    summary = " ".join(text.split("\n\n")[0].split())
+    return Component(group, name, summary, getattr(component, "source", ""), origin, _options(component))
+
+
+def _options(component: Any) -> tuple[Option, ...]:
+    """Of a component class its fields, of a function its parameters, of an object none: it is made already."""
+    if isinstance(component, type) and options_of(component):
+        return options_of(component)
+    if not (isinstance(component, type) or inspect.isroutine(component)):
+        return ()
+    return tuple(
+        Option(each.name, each.annotation, each.default is None, None if each.default is each.empty else each.default,
+               {}, "", (), None, None, True)
+        for each in inspect.signature(component).parameters.values()
+        if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)
+    )  # fmt: skip
+
+
+def _own(group: str) -> Mapping[str, Any]:
+    own = GROUPS[group].own
+    return _attribute(own) if isinstance(own, str) else own
+
+
+def _attribute(where: str) -> Any:
+    module, _, attribute = where.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _foreign(group: str) -> dict[str, list[EntryPoint]]:
+    """Entry points by name; a package that is found twice on the path counts once."""
+    known: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"editkit.{group}"):
+        if point not in (same := known.setdefault(point.name, [])):
+            same.append(point)
+    return known
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value.partition(":")[0]
