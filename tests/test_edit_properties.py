@@ -173,7 +173,7 @@ def test_a_square_root_measures_what_the_projections_do(case: Case) -> None:
 @forall(cases(), st.sampled_from(["uce", "rece"]))
 def test_minimax_over_words_in_single_precision_is_the_same_edit(case: Case, method: str) -> None:
     """The rounds' damages only weigh the words, so they are computed in the precision of the words' rows."""
-    options = plain(method, "minimax", lamb=1e-3, epochs=1 if method == "rece" else 0)
+    options = plain(method, "minimax", lamb=1e-3, **({"epochs": 1} if method == "rece" else {}))
     single = Protected(case.protected.words, tuple(rows.float() for rows in case.protected.rows))
     same = Protected(single.words, tuple(rows.double() for rows in single.rows))
     mine, exact = (options.solve(case.problem(one)).maps["*"].dense() for one in (single, same))
@@ -181,7 +181,7 @@ def test_minimax_over_words_in_single_precision_is_the_same_edit(case: Case, met
 
 
 def damage_of(case: Case, method: str, protect: str, strength: float) -> Tensor:
-    options = plain(method, protect, strength=strength, lamb=1e-3, epochs=1 if method == "rece" else 0)
+    options = plain(method, protect, strength=strength, lamb=1e-3, **({"epochs": 1} if method == "rece" else {}))
     return case.protected.damage(options.solve(case.problem(case.protected)).maps["*"], case.gram)
 
 

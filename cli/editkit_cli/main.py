@@ -35,7 +35,8 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "graph": report.graph,
     "models": models.models,
     "info": models.info,
-    **{group: components.listing(group) for group in GROUPS},
+    **{group: components.listing(group) for group in GROUPS if group != "families"},
+    "families": models.families,
 }
 
 
