@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 import editkit
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.model.checkpoints.projections import read_named
 from editkit.model.editable import EditableModel, open_model
@@ -63,13 +63,15 @@ def models(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One file of every kind."""
     folder, sd = tmp_path_factory.mktemp("files"), models["sd"]
-    plain, layers = defaults("uce", "none"), defaults("uce", "none", technique="tensor")
+    plain, layers = Options("uce", protect="none"), Options("uce", protect="none", technique="tensor")
     rece, words = editkit.erase(sd, ["church"]), ["mosque", "castle"]
     edits = {
         "rece": rece,
         "uce": editkit.erase(sd, ["boat"], options=plain, checked=False),
         "tensor": editkit.erase(sd, ["church"], options=layers, checked=False),
-        "sdxl": editkit.erase(models["sdxl"], ["a"], options=defaults("uce", "prior"), vocabulary=words, checked=False),
+        "sdxl": editkit.erase(
+            models["sdxl"], ["a"], options=Options("uce", protect="prior"), vocabulary=words, checked=False
+        ),
     }
     edits["both"] = rece.then(edits["uce"]).scale(0.5)
     for name, edit in edits.items():

@@ -19,7 +19,7 @@ from editkit.drawing.sampling import Sampling
 from editkit.drawing.truncation import count_truncated
 from editkit.edits.gram import norm
 from editkit.edits.key import Key
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.erasure.rows import preserved_rows
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
@@ -91,7 +91,7 @@ def test_an_erased_inversion_is_gone_from_every_vector(
 ) -> None:
     """Row for row, on what the stock pipeline feeds: no vector keeps more than a hundredth of the way to the guide."""
     made = editkit.erase(
-        model, [concept], [" "], options=defaults("uce", "none", tokens=tokens, lamb=1e-3), checked=False
+        model, [concept], [" "], options=Options("uce", protect="none", tokens=tokens, lamb=1e-3), checked=False
     )
     rows, guide = stock(pipe, [concept])[0].double(), stock(pipe, [" "])[0].double()
     count = {"<cat-toy>": 3, "a <dog>": 2}[concept]
@@ -111,7 +111,7 @@ def test_all_vectors_of_a_preserved_inversion_are_kept(model: EditableModel) -> 
 
 
 def test_an_aligned_edit_moves_all_vectors(model: EditableModel, pipe: Any) -> None:
-    made = editkit.edit_prompt(model, "a <cat-toy>", "a <pot>", options=defaults("time", "none", lamb=1e-3))
+    made = editkit.edit_prompt(model, "a <cat-toy>", "a <pot>", options=Options("time", protect="none", lamb=1e-3))
     rows, target = stock(pipe, ["a <cat-toy>"])[0].double(), stock(pipe, ["a <pot>"])[0].double()[2:3]
     moved = made.map.embeddings(rows[2:5])
     assert all(norm(row[None] - target, model.gram) < norm(old[None] - target, model.gram) / 2
@@ -188,7 +188,7 @@ def test_each_tokenizer_of_sdxl_expands_what_it_knows(knows: tuple[int, ...], sd
         rows = model.encoders["pooled"][0].encode([prompt])[0]
         torch.testing.assert_close(rows, pooled.detach().double(), **CLOSE)
     made = editkit.erase(
-        model, ["<cat-toy>"], [" "], options=defaults("uce", "none", tokens="tail", lamb=1e-4), checked=False
+        model, ["<cat-toy>"], [" "], options=Options("uce", protect="none", tokens="tail", lamb=1e-4), checked=False
     )
     encoder, gram = model.encoders["text"][0], model.streams[0].gram
     edit = next(edit for group, edit in made.maps.items() if "attn2" in group)

@@ -24,7 +24,7 @@ from editkit.concepts.templates import TEMPLATES
 from editkit.concepts.vocabulary import common_words
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.edit import Edit
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.emoji import catalogue as taught
 from editkit.emoji.profile import PROFILE
 from editkit.erasure.erase import erase
@@ -143,7 +143,7 @@ def test_a_profile_file_alone_makes_the_bundled_models_edits(tmp_path: Path) -> 
     bundled, user = open_model("emoji"), open_model(find("emoji").path, profile=tmp_path / "same.toml")
     assert user.profile.sha256 == bundled.profile.sha256 and user.profile.name == "same"
     for method, protect in (("uce", "none"), ("uce", "prior"), ("rece", "minimax")):
-        options = defaults(method, protect, rounds=1)
+        options = Options(method, protect=protect, rounds=1)
         mine, theirs = (erase(model, ["church", "weapon"], options=options) for model in (user, bundled))
         assert_same_bits(mine, theirs)
         assert mine.record["figures"].keys() == theirs.record["figures"].keys()
@@ -173,18 +173,18 @@ def test_erase_uses_the_words_and_sentences_of_a_profile(tiny_sd: Path, file: Pa
     assert "mosque" not in words_to_protect(model, ["building"], ["average"])
     by_hand = replace(DEFAULT, templates=("{}", "a drawing of a {}"), vocabulary_templates=("one {}",))
     kept = [word for word in WORDS if word != "chapel"]
-    expected = erase(open_model(tiny_sd, profile=by_hand), ["church"], options=defaults("uce"), vocabulary=kept)
+    expected = erase(open_model(tiny_sd, profile=by_hand), ["church"], options=Options("uce"), vocabulary=kept)
     save_edit(expected, tmp_path / "expected.safetensors")
     made, again = load_edit(out), load_edit(tmp_path / "expected.safetensors")
     assert isinstance(made, Edit) and isinstance(again, Edit)
     assert_same_bits(made, again)
     assert made.record["profile"] == {"name": "buildings", "sha256": model.profile.sha256}
-    other = erase(open_model(tiny_sd), ["church"], options=defaults("uce"), vocabulary=kept)
+    other = erase(open_model(tiny_sd), ["church"], options=Options("uce"), vocabulary=kept)
     assert not torch.equal(expected.map.U, other.map.U), "the default sentences are others"
-    unprotected = erase(model, ["church"], options=defaults("uce", "none"))
+    unprotected = erase(model, ["church"], options=Options("uce", protect="none"))
     assert "worst_words" not in unprotected.record["figures"] or not unprotected.record["figures"]["worst_words"]
     told = open_model(tiny_sd, profile=replace(model.profile, measures_damage=True))
-    figures = erase(told, ["church"], options=defaults("uce", "none")).record["figures"]
+    figures = erase(told, ["church"], options=Options("uce", protect="none")).record["figures"]
     assert {word for word, _ in figures["worst_words"]} <= set(WORDS) and figures["worst_words"]
 
 
@@ -202,7 +202,7 @@ def test_generate_draws_as_a_profile_says_and_options_win(tiny_sd: Path, file: P
 def test_a_profiles_judge_looks_where_nobody_else_is_named(tiny_sd: Path, file: Path, tmp_path: Path) -> None:
     """In evaluations without a detector, in reports, and for δ; not for a suite that names its own."""
     (tmp_path / "mine.toml").write_text(SUITE)
-    edit = erase(open_model(tiny_sd, profile=file), ["church"], options=defaults("uce"))
+    edit = erase(open_model(tiny_sd, profile=file), ["church"], options=Options("uce"))
     save_edit(edit, tmp_path / "church.safetensors")
     edits = ["base", str(tmp_path / "church.safetensors")]
     with pytest.raises(EditkitError, match="asks a detector, and suite mine has none; give --detector"):
@@ -227,7 +227,9 @@ def test_a_profiles_judge_looks_where_nobody_else_is_named(tiny_sd: Path, file: 
 
 def test_results_of_different_profiles_are_not_compared_unasked(tiny_sd: Path, file: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(SUITE)
-    save_edit(erase(open_model(tiny_sd), ["church"], options=defaults("uce", "none")), tmp_path / "e.safetensors")
+    save_edit(
+        erase(open_model(tiny_sd), ["church"], options=Options("uce", protect="none")), tmp_path / "e.safetensors"
+    )
     given: dict[str, Any] = {"model": tiny_sd, "device": "cpu", "detector": "emoji-judge", "steps": 1, "guidance": 1.0}
     edits, suite = [tmp_path / "e.safetensors"], str(tmp_path / "mine.toml")
     renamed = replace(read_profile(file), name="renamed")

@@ -15,7 +15,7 @@ import editkit
 from editkit.drawing.sampler import Job, draw
 from editkit.drawing.sampling import Sampling
 from editkit.drawing.truncation import count_truncated
-from editkit.edits.options import defaults
+from editkit.edits.method import Options
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
@@ -42,7 +42,7 @@ def with_limit(folder: Path, out: Path, limit: int | None) -> Path:
 def test_an_edit_reads_the_window(stated: str, tiny_sd: Path, tmp_path: Path) -> None:
     model, as_saved = open_model(with_limit(tiny_sd, tmp_path / "model", LIMITS[stated])), open_model(tiny_sd)
     assert model.encoder.length == WINDOWS[stated]
-    options = defaults("uce", "none", tokens="last")
+    options = Options("uce", protect="none", tokens="last")
     edits = [editkit.erase(one, ["church"], [" "], options=options, checked=False) for one in (model, as_saved)]
     assert torch.equal(edits[0].map.U, edits[1].map.U) and torch.equal(edits[0].map.V, edits[1].map.V)
     with pytest.raises(EditkitError, match=f"42 tokens, but this text encoder reads {WINDOWS[stated]}; shorten it"):
