@@ -15,8 +15,8 @@ from typing import Any, get_type_hints
 
 import pytest
 import torch
-import typer.main
 
+from docs.hooks import commands
 from editkit.concepts import profile, profile_file
 from editkit.concepts.profile import DEFAULT, Judge, Profile
 from editkit.concepts.profile_file import REFINE, SAMPLING, read_profile
@@ -352,9 +352,8 @@ def test_a_files_keys_are_the_options_of_drawing_and_refining() -> None:
 
 def test_every_command_that_takes_a_model_takes_a_profile() -> None:
     """But for export, which writes weights and uses nothing of it."""
-    commands: Any = typer.main.get_command(app)
-    options = {name: {one.name for one in each.params} for name, each in commands.commands.items()}
-    assert {name for name, some in options.items() if "model" in some and "profile" not in some} == {"export"}
+    options = {typed: {known.name for known in command.params} for typed, command in commands().items()}
+    assert {typed for typed, some in options.items() if "model" in some and "profile" not in some} == {"editkit export"}
     assert len([name for name, some in options.items() if "profile" in some]) >= 11
 
 
