@@ -54,11 +54,11 @@ def test_tabs_and_plain_lines(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "the file is empty"),
-        ("prompt\n", "a header and no rows"),
-        ("prmpt,seed\na,1\n", r"expected a column 'prompt' or 'text', found prmpt, seed; rename 'prmpt'"),
-        ("description,seed\na,1\n", "expected a column 'prompt' or 'text', found description, seed"),
-        ("a cat,by night\n", "add a header line such as prompt,evaluation_seed"),
-        ("1,2\n", "add a header line"),
+        ("prompt\n", "expected at least one prompt, found none"),
+        ("prmpt,seed\na,1\n", "'prompt' or 'text', but the first line is 'prmpt,seed'; .*--columns prompt=prmpt"),
+        ("description,seed\na,1\n", "the first line is 'description,seed'; .*--columns prompt=NAME"),
+        ("a cat,by night\n", "the first line is 'a cat,by night'; .*--separator none, if every line is a prompt"),
+        ("1,2\n", "the first line is '1,2'; say which it is: --columns"),
     ],
 )
 def test_files_without_prompts(content: str, message: str, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_files_without_prompts(content: str, message: str, tmp_path: Path) -> No
     ("row", "reason"),
     [
         (",1,0", "the prompt is empty"),
-        ("a cat, black,1,0", "more fields than the 3 of the first line; a prompt with commas needs quotes"),
+        ("a cat, black,1,0", "more fields than the 3 of the first line; text with commas in it needs quotes"),
         ("a cat,1", "fewer fields than the 3 of the first line"),
         ("a cat,one,0", "expected a whole number as seed, got 'one'"),
         ("a cat,-1,0", r"expected a seed from 0 to 2\^63 - 1, got -1"),
@@ -109,7 +109,7 @@ def test_nothing_good_is_an_error_even_when_skipping(tmp_path: Path) -> None:
 def test_what_is_no_text_is_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_bytes(b"prompt\n\xff\xfe\n")
-    with pytest.raises(EditkitError, match="not UTF-8 at byte 7"):
+    with pytest.raises(EditkitError, match=r"neither \(byte 0xff on line 2\); save it as plain text"):
         PromptFile.open(path)
     with pytest.raises(EditkitError, match="No such file"):
         PromptFile.open(tmp_path / "none.csv")

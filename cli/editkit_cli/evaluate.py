@@ -10,10 +10,12 @@ import typer
 from editkit_cli.edits import Json, Model, Profile
 from editkit_cli.pictures import (
     Batch,
+    Columns,
     Device,
     Guidance,
     Negative,
     Scheduler,
+    Separator,
     Size,
     SkipBadRows,
     Steps,
@@ -34,7 +36,9 @@ def evaluate(
         str | None,
         typer.Option(help="Which of the suite's classes are erased. Default: what the edits say that they erase."),
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="CSV of prompts, for suites that want one.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Your prompts, for suites that want them.")] = None,
+    columns: Columns = None,
+    separator: Separator = None,
     skip_bad_rows: SkipBadRows = False,
     seeds: Annotated[
         str | None, typer.Option(help="Seeds for every prompt, such as 0-7. Default: the file's, else the suite's.")
@@ -89,6 +93,8 @@ def evaluate(
         split=split,
         prompts=prompts,
         skip_bad_rows=skip_bad_rows,
+        columns=columns,
+        separator=separator,
         seeds=seeds,
         detector=detector,
         metrics=metric or (),

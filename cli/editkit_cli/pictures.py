@@ -24,11 +24,27 @@ SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Leave out the rows of a prompt file that cannot be used, and say so.")
 ]
 
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="Prompt file: which column is what, such as prompt=TEXT,seed=SEED,case_number=ID. Names of the header or, "
+        "without one, positions from 1."
+    ),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="Prompt file: what separates columns: a character, or comma, semicolon, tab, pipe, none."),
+]
+
 
 def generate(
     out: Annotated[Path, typer.Option(help="A picture file for the grid, or with --prompts a folder.")],
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Repeat for more.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="CSV with a column `prompt` or `text`.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Table with a column `prompt` or `text`, plain lines, or JSON.")
+    ] = None,
+    columns: Columns = None,
+    separator: Separator = None,
     skip_bad_rows: SkipBadRows = False,
     edit: Annotated[Path | None, typer.Option(help="An edit file to draw with, or RELEASE+KEY.")] = None,
     model: Model = None,
@@ -50,7 +66,9 @@ def generate(
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     if prompts is not None:
-        count, skipped = generate_folder(model, prompts, edit, seeds, out, device, skip_bad_rows, profile, **settings)
+        count, skipped = generate_folder(
+            model, prompts, edit, seeds, out, device, skip_bad_rows, profile, columns, separator, **settings
+        )
         print(f"{count} pictures written to {out}" + (f", {skipped} were there already" if skipped else ""))
         return
     generate_grid(model, prompt or [], edit, seeds, out, device, force, profile, **settings)

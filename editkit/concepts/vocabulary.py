@@ -11,6 +11,22 @@ import torch
 from torch import Tensor
 
 from editkit.errors import EditkitError
+from editkit.files.text.table import Schema, open_table
+
+WORDS = Schema(
+    thing="word",
+    columns={
+        "word": (
+            "word", "words", "concept", "concepts", "name", "names", "term", "terms", "phrase", "phrases", "prompt",
+            "prompts", "text", "texts", "caption", "captions", "class", "label", "artist", "object", "style",
+        )
+    },
+    main="word",
+    ranked=False,
+    options=False,
+    comments=True,
+)  # fmt: skip
+"""How a table may head its column of words."""
 
 SYNONYM_LIKENESS = 0.5
 """`editkit.erasure.rows.likeness` above which a word counts as a synonym of the erased concept and is not
@@ -28,25 +44,28 @@ FEW = 50
 @cache
 def common_words() -> tuple[str, ...]:
     """About 3,000 common English words: the vocabulary of models that bring none."""
-    return tuple(read_lines((files("editkit.concepts") / "common_words.txt").read_text(encoding="utf-8")))
+    lines = (files("editkit.concepts") / "common_words.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(dict.fromkeys(line for line in map(str.strip, lines) if line and not line.startswith("#")))
 
 
 def read_word_file(path: Path) -> list[str]:
-    """One word or phrase a line; blank lines and lines that start with `#` are skipped."""
-    try:
-        words = read_lines(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise EditkitError(
-            f"{path}: expected a text file with one word a line, but it cannot be read ({error})"
-        ) from error
+    """The words or phrases of a file, each once.
+
+    Plain text: one a line; blank lines and lines that start with `#` are skipped. A table (.csv, .tsv): the only
+    column, or the one that is headed as `WORDS` says. JSON: a list of texts, or of objects with such a key.
+
+    Raises:
+        EditkitError: the file cannot be read, holds no word, or nothing says which column the words are.
+    """
+    words = []
+    with open_table(path, WORDS) as table:
+        for row in table.rows:
+            if row.fault or not row.cells["word"]:
+                raise EditkitError(f"{path}, line {row.lines[0]}: {row.fault or 'the word is empty'}; mend it")
+            words.append(row.cells["word"])
     if not words:
         raise EditkitError(f"{path}: expected one word or phrase a line, found none; add some")
-    return words
-
-
-def read_lines(text: str) -> list[str]:
-    lines = (line.strip() for line in text.splitlines())
-    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    return list(dict.fromkeys(words))
 
 
 def single_words(texts: Iterable[str]) -> list[str]:

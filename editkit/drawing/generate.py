@@ -20,6 +20,7 @@ from editkit.drawing.sampling import Sampling, Settings
 from editkit.drawing.truncation import count_truncated
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
+from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.pipeline import load
 from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
@@ -101,12 +102,18 @@ def generate_folder(
     device: str | None = None,
     skip_bad_rows: bool = False,
     profile: ProfileOrFile | None = None,
+    columns: str | Mapping[str, str | int] | None = None,
+    separator: str | None = None,
     **settings: Unpack[Settings],
 ) -> tuple[int, int]:
     """`out/{case_number}_{seed}.png` for every row of a prompt file; returns how many were drawn and were there.
 
     A row's own seed wins over `seeds`, its own guidance over the model's usual one. A second run draws what is missing,
     with the same settings. Under `accelerate launch` or `torchrun` every process draws its part.
+
+    Args:
+        columns: which column is what, such as "prompt=TEXT,seed=SEED": names of the header, or positions from 1.
+        separator: of the columns, where the file does not show it: a character, or comma, semicolon, tab, pipe, none.
 
     Raises:
         EditkitError: the folder holds pictures that were made otherwise, or the prompt file has bad rows that are not
@@ -115,7 +122,7 @@ def generate_folder(
     if out.is_file():
         raise EditkitError(f"{out}: expected a folder for the pictures, this is a file; give another --out")
     shard, numbers = Shard.from_environment(), parse_seeds(seeds)
-    cases = PromptFile.open(prompts, skip_bad_rows)
+    cases = PromptFile.open(prompts, skip_bad_rows, Layout.of(columns, separator))
     source = find(model, profile=profile)
     sampling = Sampling.for_model(source, **settings)
     guidances = row_guidances((case.guidance for case in cases), settings)

@@ -34,6 +34,7 @@ from editkit.evaluation.results import (
 from editkit.evaluation.suites.suite import load_suite
 from editkit.evaluation.summary import Pictures, differences, summarise
 from editkit.files.atomic import check_free
+from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import find
 from editkit.model.pipeline import load
 
@@ -48,6 +49,8 @@ def evaluate(
     split: str | None = None,
     prompts: Path_ | None = None,
     skip_bad_rows: bool = False,
+    columns: str | Mapping[str, str | int] | None = None,
+    separator: str | None = None,
     seeds: str | None = None,
     detector: str | None = None,
     metrics: Sequence[str] = (),
@@ -69,6 +72,7 @@ def evaluate(
         suite: a name (`editkit suites`), or a `.toml` file.
         split: of the suite; without it, the one that the edits' concepts are.
         prompts: a prompt file, for suites that want one, or in place of the suite's prompts.
+        columns, separator: of the prompt file, as `editkit.drawing.generate.generate_folder` takes them.
         seeds: such as "0-7", for every prompt; without them a row's own, else the suite's.
         detector: who looks at the pictures, in place of the suite's. Without either: the judge of the model's profile.
         metrics: what is counted, in place of the suite's.
@@ -94,7 +98,10 @@ def evaluate(
     numbers = None if seeds is None else parse_seeds(seeds)
     places = {name: Path(path) for name, path in (weights or {}).items()}
     photographs = None if reference is None else Path(reference)
-    made = prepare(out, source, edits, chosen, rows, skip_bad_rows, split, numbers, settings, places, photographs)
+    layout = Layout.of(columns, separator)
+    made = prepare(
+        out, source, edits, chosen, rows, skip_bad_rows, split, numbers, settings, places, photographs, layout
+    )
     if other is not None and not force:
         check_comparable(other, made.protocol)
     shard = Shard.from_environment()

@@ -25,6 +25,7 @@ from editkit.evaluation.metrics.registry import Kit, clip_folder, metric
 from editkit.evaluation.plan import Plan, make_plan
 from editkit.evaluation.suites.suite import FROM_TIME, Suite
 from editkit.evaluation.time_prompts import TimePrompts
+from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import open_model
 from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
@@ -119,6 +120,7 @@ def prepare(
     settings: Settings,
     weights: Mapping[str, Path] | None = None,
     reference: Path | None = None,
+    layout: Layout | None = None,
 ) -> Evaluation:
     """Read the edits, choose the split, load the detector, and count the pictures. The unedited model is added where a
     metric compares with it.
@@ -132,7 +134,7 @@ def prepare(
     added = any(one.needs_original for one in metrics) and BASE not in names
     entries = _entries(source, [BASE, *names] if added else names)
     erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
-    rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries)
+    rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries, layout)
     plan, notes = make_plan(suite, rows, erased_by, split, seeds)
     detector = _detector(suite, plan, metrics, kit.weights, source.profile)
     check_detector(plan, metrics, detector)
@@ -156,12 +158,14 @@ def prepare(
     )
 
 
-def _prompts(suite: Suite, path: Path, skip_bad_rows: bool, entries: Sequence[Entry]) -> PromptFile | TimePrompts:
+def _prompts(
+    suite: Suite, path: Path, skip_bad_rows: bool, entries: Sequence[Entry], layout: Layout | None
+) -> PromptFile | TimePrompts:
     if suite.prompts != FROM_TIME:
-        return PromptFile.open(path, skip_bad_rows)
+        return PromptFile.open(path, skip_bad_rows, layout)
     records = {one.name: one.record for one in entries if one.variant is not None}
     changes = {name: (one.get("concepts", []), one.get("guides", [])) for name, one in records.items()}
-    return TimePrompts.open(path, changes)
+    return TimePrompts.open(path, changes, layout)
 
 
 def _entries(source: Source, names: Sequence[str]) -> list[Entry]:

@@ -12,7 +12,6 @@ Higher is better for all three.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,11 @@ from PIL import Image
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
 from editkit.evaluation.statistics.rates import Rate, rate
+from editkit.files.text.table import Layout, Schema, open_table
 
 KINDS = ("efficacy", "generality", "specificity")
 COLUMNS = ("old", "new", *(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6)))
+EDITS = Schema(thing="edit", columns={name: (name,) for name in COLUMNS}, main="old", required=COLUMNS, short_rows=True)
 
 Similarity = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], np.ndarray]
 """Pictures, and for each its texts → how alike they are, `(n, texts a picture)`. `Clip.cosines` is the paper's;
@@ -54,24 +55,24 @@ class TimeFigures:
     higher_is_better: ClassVar[bool] = True
 
 
-def read_time_trials(path: Path) -> list[Trial]:
-    """The trials of a CSV with columns `old,new,positive1..5,gt1..5,negative1..5,gn1..5` (case does not matter).
+def read_time_trials(path: Path, layout: Layout | None = None) -> list[Trial]:
+    """The trials of a table with columns `old,new,positive1..5,gt1..5,negative1..5,gn1..5` (case does not matter).
 
     A pair whose two cells are empty is left out.
+
+    Args:
+        layout: what the file does not say itself: `--columns`, `--separator`.
 
     Raises:
         EditkitError: file, line and reason of the first row that cannot be used.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            missing = [name for name in COLUMNS if name not in reader.fieldnames]
-            if missing:
-                raise EditkitError(f"{path}: expected the columns {', '.join(COLUMNS)}; {missing[0]} is not there")
-            trials = [trial for row in reader for trial in _trials(row, f"{path}, line {reader.line_num}")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EditkitError(f"{path}: expected a CSV file, but it cannot be read ({error})") from error
+    trials: list[Trial] = []
+    with open_table(path, EDITS, layout) as table:
+        for row in table.rows:
+            where = f"{path}, line {row.lines[0]}"
+            if row.fault:
+                raise EditkitError(f"{where}: {row.fault}")
+            trials += _trials(row.cells, where)
     if not trials:
         raise EditkitError(f"{path}: expected a row an edit, found a header and no rows")
     return trials
@@ -107,10 +108,7 @@ def detector_similarity(detector: Detector) -> Similarity:
     return alike
 
 
-def _trials(row: Mapping[str | None, str | None], where: str) -> list[Trial]:
-    cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
-    if row.get(None):
-        raise EditkitError(f"{where}: more cells than columns; quote the ones that hold commas")
+def _trials(cells: Mapping[str, str], where: str) -> list[Trial]:
     if not cells["old"] or not cells["new"]:
         raise EditkitError(f"{where}: expected an edit, old and new are {cells['old']!r} and {cells['new']!r}")
     found = [Trial("efficacy", cells["old"], cells["new"], cells["old"])]

@@ -12,6 +12,7 @@ from typing import Any
 
 from editkit.errors import EditkitError
 from editkit.evaluation.metrics.registry import Wanted, check_metric
+from editkit.files.text.decoding import decode_text
 
 FROM_FILE, FROM_TIME = "file", "time"
 """The values of `prompts` where the prompts are the user's CSV: one a row, or TIME's format."""
@@ -87,10 +88,10 @@ def load_suite(name: str) -> Suite:
         path = Path(str(files("editkit.evaluation.suites") / f"{name}.toml"))
     try:
         content = path.read_bytes()
-        raw = tomllib.loads(content.decode("utf-8"))
+        raw = tomllib.loads(decode_text(path, content))
     except OSError as error:
         raise EditkitError(f"suite {path}: cannot be read ({error.strerror}); check the path") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise EditkitError(f"suite {path}: expected TOML ({error})") from error
     return _Reader(path, raw).suite(hashlib.sha256(content).hexdigest())
 

@@ -1,0 +1,309 @@
+"""How a table is laid out: its separator, header and columns. Told from its first lines, never guessed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from editkit.errors import EditkitError
+from editkit.files.text.records import Record, table_records
+from editkit.files.text.schema import LINES, Layout, Schema, is_position, plain, separator_name
+
+SEPARATORS = (",", ";", "\t", "|")
+USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
+"""Endings of tables, and what separates their columns where nothing says otherwise. Other files are plain lines where
+they do not show a header."""
+EXCEL = re.compile(r'"?sep=(.)"?[;,\t|]*\s*$', re.IGNORECASE)
+"""Excel's first line, which names the separator."""
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How to read a file.
+
+    Attributes:
+        places: meaning → which field, from 0.
+        width: fields of every row.
+        header: whether the first record is one.
+        note: what the user should know of it.
+    """
+
+    separator: str
+    places: Mapping[str, int]
+    width: int
+    header: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The beginning of a file, split in one way."""
+
+    separator: str
+    records: Sequence[Record]
+
+    @property
+    def first(self) -> Sequence[str]:
+        return self.records[0].fields
+
+    @property
+    def is_table(self) -> bool:
+        """Whether all rows have the same number of columns, more than one."""
+        widths = {len(record.fields) for record in self.records if not record.fault}
+        return len(widths) == 1 and min(widths) > 1
+
+    def numeric(self, records: Sequence[Record] | None = None) -> list[int]:
+        """The places of the columns that hold numbers alone, or nothing."""
+        rows = [record.fields for record in (self.records if records is None else records) if not record.fault]
+        return [place for place in range(len(self.first)) if all(_is_number_at(row, place) for row in rows)]
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the shape of one file.
+
+    Attributes:
+        lines: the first of the file.
+        is_whole: whether there are no more.
+    """
+
+    path: Path
+    lines: Sequence[str]
+    is_whole: bool
+    schema: Schema
+    layout: Layout
+
+    def shape(self) -> Shape:
+        """
+        Raises:
+            EditkitError: it cannot be told for sure.
+        """
+        separators = SEPARATORS if self.layout.separator is None else (self.layout.separator,)
+        usual = USUAL.get(self.path.suffix.lower(), LINES) if self.layout.separator is None else separators[0]
+        samples = [sample for sample in map(self.sample, separators) if not sample.records[0].fault]
+        if not samples and usual != LINES:
+            raise self.unsure(f"cannot be read: {self.sample(usual).records[0].fault}", self.lines_remedy)
+        headed = [sample for sample in samples if len(sample.first) > 1 and self.is_headed(sample)]
+        if len(headed) > 1:
+            raise self.unsure(f"fits the separators {_names(headed)}", "--separator says which it is")
+        if headed:
+            return self.with_header(headed[0])
+        if all(len(sample.first) == 1 for sample in samples):
+            return self.single(self.sample(usual))
+        if self.layout.separator is None and usual == LINES:
+            return self.plain_lines(samples)
+        return self.without_header(samples, usual)
+
+    def sample(self, separator: str) -> Sample:
+        records = list(table_records(self.lines, separator))
+        return Sample(separator, records if self.is_whole or len(records) < 3 else records[:-1])
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What the user calls by the names of a header."""
+        return {meaning: name for meaning, name in self.layout.columns.items() if not is_position(name)}
+
+    def is_headed(self, sample: Sample) -> bool:
+        """Whether the first record is a header in this separator. Plain text could begin with "text, neon sign": there
+        two columns must be known."""
+        names = {plain(name) for name in sample.first}
+        if self.named:
+            return all(plain(name) in names for name in self.named.values())
+        known = {self.schema.meaning(name) for name in sample.first}
+        is_table = self.path.suffix.lower() in USUAL or self.layout.separator is not None
+        is_sure = len(known - {None}) > 1 or (None not in known and self.schema.comments)
+        return self.schema.main in known and (is_table or is_sure)
+
+    def with_header(self, sample: Sample) -> Shape:
+        places = header_places(self.path, sample.first, self.schema, self.layout)
+        if self.schema.main not in places:
+            raise self.no_column(sample)
+        missing = [name for name in self.schema.required if name not in places]
+        if missing:
+            raise EditkitError(
+                f"{self.path}: expected the columns {', '.join(self.schema.required)}; {missing[0]} is not there"
+            )
+        return Shape(sample.separator, places, len(sample.first), header=True)
+
+    def single(self, sample: Sample) -> Shape:
+        """A file of one column."""
+        name, typed = sample.first[0], self.layout.columns.get(self.schema.main)
+        if self.layout.separator:
+            headed = [other for other in map(self.sample, SEPARATORS) if len(other.first) > 1 and self.is_headed(other)]
+            if headed:
+                raise self.unsure(
+                    f"has one column in the separator {separator_name(sample.separator)}",
+                    f"--separator {separator_name(headed[0].separator)}, perhaps",
+                )
+        if self.schema.required:
+            raise self.no_column(sample)
+        other = [
+            f"{meaning}={column}"
+            for meaning, column in self.layout.columns.items()
+            if meaning != self.schema.main or (column != "1" if is_position(column) else plain(column) != plain(name))
+        ]
+        if other:
+            raise self.unsure("is the only column", f"--columns {other[0]} is not there")
+        if typed is not None:
+            return Shape(sample.separator, {self.schema.main: 0}, 1, header=not is_position(typed))
+        if self.schema.heads_alone(name):
+            if self.schema.comments and self.path.suffix.lower() not in USUAL:
+                raise self.unsure(
+                    f"may be a header or a {self.schema.thing}",
+                    f"write '# {name.strip()}' if it is a header; if not, put it on another line",
+                )
+            return Shape(sample.separator, {self.schema.main: 0}, 1, header=True)
+        if sample.separator != LINES and self.schema.options and _mentions_prompt(name):
+            raise self.unsure(
+                "may be a header or a prompt",
+                f"--columns '{self.schema.main}={name.strip()}' says that it is one, --columns {self.schema.main}=1 "
+                "that it is none",
+            )
+        is_other = self.schema.meaning(name) is not None or sample.numeric(sample.records[1:] or sample.records)
+        if sample.separator != LINES and is_other:
+            raise self.no_column(sample)
+        return Shape(sample.separator, {self.schema.main: 0}, 1, header=False)
+
+    def plain_lines(self, samples: Sequence[Sample]) -> Shape:
+        """A file of no table's ending: plain lines, unless every line has the same columns and one of them is numbers
+        (with commas, which prompts have: the first of them)."""
+        for sample in samples:
+            numeric = sample.numeric(sample.records[1:] or sample.records) if sample.is_table else []
+            wanted = max((int(name) for name in self.layout.columns.values() if is_position(name)), default=1)
+            if wanted > 1 or self.named or (0 in numeric if sample.separator == "," else numeric):
+                return self.without_header(samples, LINES)
+        return self.single(self.sample(LINES))
+
+    def without_header(self, samples: Sequence[Sample], usual: str) -> Shape:
+        """A table whose first record is none: numbers beside one column of text, or columns by their positions."""
+        fitting = [one for one in samples if one.is_table or (one.separator == usual and len(one.first) > 1)]
+        if not fitting:
+            return self.single(self.sample(usual))
+        if len(fitting) > 1:
+            raise self.unsure(f"fits the separators {_names(fitting)}", "--separator says which it is")
+        sample = fitting[0]
+        if self.named or self.schema.required:
+            raise self.no_column(sample)
+        if self.layout.columns:
+            heads = any(self.schema.meaning(name) or _mentions_prompt(name) for name in sample.first) or (
+                len(sample.records) > 1 and sample.numeric() != sample.numeric(sample.records[1:])
+            )
+            return Shape(sample.separator, self.positions(sample.first), len(sample.first), header=heads)
+        texts = [place for place in range(len(sample.first)) if place not in sample.numeric()]
+        heads = [name for name in sample.first if self.schema.heads_alone(name) or self.near(name)]
+        if len(texts) != 1 or heads or not sample.is_table or (usual == LINES and self.layout.separator is None):
+            raise self.no_column(sample)
+        if not self.schema.options:
+            return Shape(sample.separator, {self.schema.main: texts[0]}, len(sample.first), header=False)
+        note = (
+            f"{self.path}: it has no header; column {texts[0] + 1} is read as the {self.schema.thing}, the numbers "
+            f"beside it are not used; --columns {self.schema.main}={texts[0] + 1},... says what they are"
+        )
+        return Shape(sample.separator, {self.schema.main: texts[0]}, len(sample.first), header=False, note=note)
+
+    def positions(self, first: Sequence[str]) -> dict[str, int]:
+        if self.schema.main not in self.layout.columns:
+            raise EditkitError(f"--columns: {self.path} has no header; say where the {self.schema.main} is, too")
+        return {meaning: _place(meaning, name, len(first)) for meaning, name in self.layout.columns.items()}
+
+    def near(self, name: str) -> bool:
+        return bool(difflib.get_close_matches(plain(name), self.schema.columns[self.schema.main], cutoff=0.8))
+
+    def no_column(self, sample: Sample) -> EditkitError:
+        """No header that is known, and more than one column, or one of numbers."""
+        return no_column(self.path, sample.first, self.schema, self.layout, f"the first line is {self.line!r}")
+
+    @property
+    def lines_remedy(self) -> str:
+        return f"--separator none, if every line is a {self.schema.thing}" if self.schema.options else "mend its quotes"
+
+    @property
+    def line(self) -> str:
+        return next(line for line in self.lines if line.strip()).strip("\r\n")[:120]
+
+    def unsure(self, what: str, remedy: str) -> EditkitError:
+        return EditkitError(f"{self.path}: its first line {self.line!r} {what}; {remedy}")
+
+
+def header_places(path: Path, names: Sequence[str], schema: Schema, layout: Layout) -> dict[str, int]:
+    """Meaning → place, of those columns that are there.
+
+    Raises:
+        EditkitError: the user names a column that is not there, or two columns are called the same.
+    """
+    spelled = [plain(name) for name in names]
+    places: dict[str, int] = {}
+    for meaning, accepted in schema.columns.items():
+        typed = layout.columns.get(meaning)
+        if typed is not None and is_position(typed) and plain(typed) not in spelled:
+            places[meaning] = _place(meaning, typed, len(names))
+            continue
+        wanted = accepted if typed is None else (plain(typed),)
+        there = [name for name in wanted if name in spelled]
+        if not there:
+            continue
+        if len(there) > 1 and not schema.ranked:
+            raise EditkitError(f"{path}: each of its columns {', '.join(there)} may be meant; keep one of them")
+        name = there[0]
+        if spelled.count(name) > 1:
+            raise EditkitError(f"{path}: {spelled.count(name)} columns are called {name!r}; rename all but one of them")
+        places[meaning] = spelled.index(name)
+    return places
+
+
+def no_column(
+    path: Path, names: Sequence[str], schema: Schema, layout: Layout, shown: str, is_table: bool = True
+) -> EditkitError:
+    """The error of a file in which nothing says which column is the main one.
+
+    Args:
+        shown: how the file begins.
+        is_table: no JSON.
+    """
+    missing = [name for name in layout.columns.values() if plain(name) not in map(plain, names)]
+    if missing:
+        return EditkitError(f"{path}: --columns names {missing[0]!r}, which is not there; {shown}")
+    if schema.required:
+        return EditkitError(
+            f"{path}: expected the columns {', '.join(schema.required)}; {schema.main} is not there, {shown}"
+        )
+    accepted = schema.columns[schema.main][:2]
+    expected = f"expected a column {' or '.join(map(repr, accepted))}, but {shown}"
+    if not schema.options:
+        return EditkitError(f"{path}: {expected}; head that of the {schema.thing}s {accepted[0]!r}, or keep it alone")
+    known = schema.columns[schema.main]
+    near = next((name for name in names if difflib.get_close_matches(plain(name), known, cutoff=0.8)), "NAME")
+    remedy = f"say which it is: --columns {schema.main}={near.strip()}"
+    if is_table:
+        remedy += (
+            f", or its position from 1 where there is no header; --separator none, if every line is a {schema.thing}"
+        )
+    return EditkitError(f"{path}: {expected}; {remedy}")
+
+
+def _mentions_prompt(name: str) -> bool:
+    """Whether a heading could be meant: "sensitive prompt", "prompt_en", "image caption"."""
+    words = plain(name).split("_")
+    return len(words) < 4 and not {"prompt", "prompts", "caption", "captions"}.isdisjoint(words)
+
+
+def _place(meaning: str, position: str, width: int) -> int:
+    if not 1 <= int(position) <= width:
+        raise EditkitError(f"--columns {meaning}={position}: expected a position from 1 to {width}, the first line's")
+    return int(position) - 1
+
+
+def _is_number_at(row: Sequence[str], place: int) -> bool:
+    field = row[place].strip() if place < len(row) else ""
+    return not field or NUMBER.fullmatch(field) is not None
+
+
+def _names(samples: Sequence[Sample]) -> str:
+    return " and ".join(separator_name(sample.separator) for sample in samples)
+
+
+__all__ = ["EXCEL", "Finder", "Shape", "header_places", "no_column"]
