@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +55,7 @@ def erase(
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edits.method import Options
     from editkit.erasure.erase import erase as erase_from
+    from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
@@ -65,7 +64,7 @@ def erase(
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
-    out = out or Path(f"{slug(concepts)}-{method}.safetensors")
+    out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
     made = erase_from(open_model(model, tokenizer, profile), concepts, guide or (), kept, options, words)
     save_edit(made, out, force)
@@ -96,6 +95,7 @@ def edit(
     from editkit.edits.method import Options
     from editkit.erasure.erase import edit_prompt
     from editkit.errors import EditkitError
+    from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
@@ -105,7 +105,7 @@ def edit(
     options = Options(method, **given)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     words = read_word_file(vocabulary) if vocabulary else None
-    out = out or Path(f"{slug([source])}-time.safetensors")
+    out = out or Path(f"{file_stem([source])}-time.safetensors")
     check_free_for_edit(out, force)
     made = edit_prompt(open_model(model, tokenizer, profile), source, destination, kept, options, augment, words)
     save_edit(made, out, force)
@@ -147,9 +147,3 @@ def compose(
     from editkit_cli.show import show_record
 
     show_record(compose_files(edits, out, scale, force).record, out, False)
-
-
-def slug(texts: Sequence[str]) -> str:
-    """A file name of the first three texts."""
-    words = [re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") for text in texts[:3]]
-    return "-".join(word for word in words if word)[:60].strip("-") or "edit"

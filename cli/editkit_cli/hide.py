@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model, Profile, slug
+from editkit_cli.edits import Force, Json, Model, Profile
 from editkit_cli.pictures import Device, Guidance, Seeds
 from editkit_cli.refine import Plan, Refresh
 
@@ -136,6 +136,7 @@ def recover(
 ) -> None:
     """Draw what is hidden, with its key; or, with --learn, search for a key."""
     from editkit.drawing.recover import recover_grid
+    from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.tuning.hide import learn_key
     from editkit.tuning.options import defaults
@@ -144,7 +145,7 @@ def recover(
 
     if not learn and not prompt:
         raise typer.BadParameter("give --prompt, or --learn")
-    out = out or (Path(f"{slug(prompt)}.png") if prompt else None)
+    out = out or (Path(f"{file_stem(prompt)}.png") if prompt else None)
     opened = open_model(model, profile=profile)
     weights = read_release(released, opened)
     if learn:

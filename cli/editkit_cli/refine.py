@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editkit_cli.edits import Force, Json, Model, Profile, slug
+from editkit_cli.edits import Force, Json, Model, Profile
 from editkit_cli.pictures import Device
 
 Refresh = Annotated[
@@ -83,6 +83,7 @@ def refine(
     json: Json = False,
 ) -> None:
     """Train a model away from concepts by gradient steps, from scratch or from an edit."""
+    from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.tuning.candidates import read_vocabulary
     from editkit.tuning.options import chosen_objective, defaults
@@ -126,6 +127,6 @@ def refine(
     show_plan(opened.source, options, device, max(1, len(concepts)))
     if plan:
         return
-    out = out or Path(f"{slug(concepts)}-{options.objective}")
+    out = out or Path(f"{file_stem(concepts)}-{options.objective}")
     made = train(opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker)
     show_record(made.record, out, json)

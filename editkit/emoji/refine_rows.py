@@ -19,8 +19,8 @@ from editkit.tuning.loop import LOG
 from editkit.tuning.options import defaults
 from editkit.tuning.refine import refine
 from editkit.variants.edit_file import load_edit, save_edit
+from editkit.variants.folder import TUNED_NAME
 from editkit.variants.key_file import RANDOM
-from editkit.variants.record import TUNED_NAME
 
 STEPS, QUARTER, FEW = 1000, 250, 50
 REFRESH = 100

@@ -20,8 +20,8 @@ from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.options import RefineOptions, defaults
 from editkit.tuning.refine import Stage, StageRequest, run_folder, run_stage
 from editkit.tuning.result import Start
+from editkit.variants.folder import TUNED_NAME
 from editkit.variants.key_file import HIDING, check_free_for_key, release_of, save_key
-from editkit.variants.record import TUNED_NAME
 from editkit.variants.tuned_file import save_tuned
 
 

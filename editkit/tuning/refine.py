@@ -31,7 +31,7 @@ from editkit.tuning.parameters import Parameters
 from editkit.tuning.result import Start, check_start, tuned_from
 from editkit.tuning.setup import Prepared, prepare
 from editkit.variants.fit import check_fit
-from editkit.variants.record import TUNED_NAME
+from editkit.variants.folder import TUNED_NAME
 from editkit.variants.tuned_file import save_tuned
 
 PREVIEW_SEEDS = range(4)

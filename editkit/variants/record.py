@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from editkit.errors import EditkitError
+from editkit.variants.folder import edit_file
 
 FORMAT_VERSION = 1
 RECORD_KEY = "editkit"
@@ -18,8 +19,6 @@ DOWNS_KEY = "editkit_downs"
 """Which down factor each map uses."""
 TUNED_KEY = "editkit_tuned"
 """Fingerprints of the tensors that a gradient stage replaced; edits have none."""
-TUNED_NAME = "tuned.safetensors"
-"""What a folder of `editkit refine` holds."""
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
@@ -28,9 +27,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     Raises:
         EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
     """
-    path = Path(path)
-    if (path / TUNED_NAME).is_file():
-        path = path / TUNED_NAME
+    path = edit_file(Path(path))
     record = read_json_metadata(path, RECORD_KEY)
     version = record.get("format_version", 0)
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -40,8 +37,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Of an edit file, or of that in a folder of `editkit refine`."""
-    path = Path(path)
-    with (path / TUNED_NAME if path.is_dir() else path).open("rb") as stream:
+    with edit_file(Path(path)).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -57,13 +53,9 @@ def has_metadata(path: Path, key: str) -> bool:
 def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     """One JSON object of the header of an edit file."""
     try:
-        is_file, is_folder = path.is_file(), path.is_dir()
+        is_file = path.is_file()
     except OSError as error:
         raise EditkitError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    if is_folder:
-        raise EditkitError(
-            f"{path}: expected an edit file (.safetensors) or a folder of `editkit refine`, this folder is none"
-        )
     if not is_file:
         raise EditkitError(f"{path}: no such edit file; make one with `editkit erase ... --out {path}`")
     try:

@@ -10,11 +10,11 @@ from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
 from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.formats import save_tensors
+from editkit.variants.folder import TUNED_NAME, edit_file
 from editkit.variants.record import (
     FORMAT_VERSION,
     RECORD_KEY,
     TUNED_KEY,
-    TUNED_NAME,
     has_metadata,
     read_json_metadata,
     read_record,
@@ -36,7 +36,7 @@ def save_tuned(tuned: Tuned, path: Path | str, force: bool = False) -> None:
 
 def is_tuned(path: Path) -> bool:
     """Whether `path` is a file that `save_tuned` wrote, or a folder of `editkit refine`."""
-    return path.is_dir() or has_metadata(path, TUNED_KEY)
+    return (path / TUNED_NAME).is_file() or has_metadata(path, TUNED_KEY)
 
 
 def load_tuned(path: Path | str) -> Tuned:
@@ -45,7 +45,7 @@ def load_tuned(path: Path | str) -> Tuned:
     Raises:
         EditkitError: no such file, not one of these, its tensors do not fit what it says of itself.
     """
-    path = tuned_path(Path(path))
+    path = edit_file(Path(path))
     record, base = read_record(path), read_json_metadata(path, TUNED_KEY)
     stored = read_tensors(path, lambda _: True)
     tensors = {name: stored[f"tensor.{name}"] for name in base if f"tensor.{name}" in stored}
@@ -61,8 +61,3 @@ def load_tuned(path: Path | str) -> Tuned:
     if missing or not base:
         raise EditkitError(f"{path}: expected a tensor {missing[0] if missing else 'at all'}, found none; refine again")
     return Tuned(tensors, factors, base, record)
-
-
-def tuned_path(path: Path) -> Path:
-    """The file itself, or that in a folder of `editkit refine`."""
-    return path / TUNED_NAME if path.is_dir() else path
