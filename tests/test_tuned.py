@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import editkit
+from editkit.drawing.generate import compare_grid
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.method import Options
@@ -18,8 +19,10 @@ from editkit.edits.tuned import LowRank, Tuned
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.projections import fingerprint, read_named
 from editkit.model.editable import open_model
-from editkit.variants.edit_file import compose_files, save_edit
+from editkit.variants.edit_file import compose_files, load_linear, save_edit
 from editkit.variants.fit import check_fit
+from editkit.variants.folder import TUNED_NAME
+from editkit.variants.named import variant_sha256
 from editkit.variants.record import read_record
 from editkit.variants.tuned_file import save_tuned
 from tests import ldm
@@ -81,9 +84,27 @@ def test_a_low_rank_change_is_the_product_of_its_factors() -> None:
     assert set(tuned.weights({"w": W, "other": W})) == {"w"}
 
 
-def test_a_folder_without_a_result_is_no_edit(tmp_path: Path) -> None:
-    with pytest.raises(editkit.EditkitError, match=r"no such edit file|this folder is none"):
-        editkit.load_edit(tmp_path)
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ([], "is empty"),
+        (["model_index.json", "unet"], "is a diffusers model; give it with --model"),
+        (["checkpoint.pt", "log.jsonl"], "is a run of `refine` that has no result yet; .*--resume"),
+        (["b.safetensors", "a.safetensors", "notes.txt"], "holds a.safetensors, b.safetensors; give one of them"),
+        (["results.json", "pictures"], "holds the results of `editkit evaluate`"),
+        ([f"{n}.png" for n in range(7)], "holds 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"),
+    ],
+)
+def test_a_folder_that_is_no_edit_is_named(names: list[str], what: str, tiny_sd: Path, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    expected = r"expected an edit file \(.safetensors\) or a folder that `editkit refine` or `editkit hide` made"
+    for read in (editkit.load_edit, load_linear, read_record, variant_sha256):
+        with pytest.raises(editkit.EditkitError, match=f"{tmp_path}: {expected}; this folder {what}") as caught:
+            read(str(tmp_path))
+        assert TUNED_NAME not in str(caught.value)
+    with pytest.raises(editkit.EditkitError, match=f"this folder {what}"):
+        compare_grid(tiny_sd, ["base", str(tmp_path)], ["a church"], "0", tmp_path / "g.png")
 
 
 @pytest.mark.parametrize("lora", [False, True])
