@@ -278,7 +278,7 @@ def test_a_profile_for_the_bundled_model_changes_what_it_says(tmp_path: Path) ->
         ("words = []", r"words: expected a list of texts or the path of a file with one word a line, got \[\]"),
         ("words = ['a', 3]", r"words: expected a list of texts or the path .*, got \['a', 3\]"),
         ("words = 'none.txt'", r"words: no such file: .*none.txt; paths are relative to the profile"),
-        ("words = 'empty.txt'", r"words: .*empty.txt: expected one word or phrase a line, found none"),
+        ("words = 'empty.txt'", r"words: .*empty.txt: expected a word a line, found only blank lines and comments"),
         ("words = 7", r"words: expected a list of texts or the path of a file with one word a line, got 7"),
         ("words = ['a']\nexamples = ['b']", r"examples: expected some of the words, but 'b' is not among them"),
         ("templates = 'a {}'", r"templates: expected a list of texts, got 'a \{\}'"),

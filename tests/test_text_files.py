@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from editkit.concepts.profile_file import read_profile
 from editkit.concepts.vocabulary import read_word_file
 from editkit.drawing.generate import generate_folder
 from editkit.drawing.prompt_file import PromptCase, PromptFile, read_prompts
@@ -385,11 +386,14 @@ def test_a_row_of_time_may_lack_its_last_pairs(tmp_path: Path) -> None:
     assert len(read_time_trials(written(tmp_path, ",".join(TIME) + f"\n{row}\n"))) == 6
 
 
-def test_suites_in_a_wrong_encoding_are_named(tmp_path: Path) -> None:
+def test_suites_and_profiles_in_a_wrong_encoding_are_named(tmp_path: Path) -> None:
     suite = (Path(__file__).parent.parent / "editkit/evaluation/suites/emoji-objects.toml").read_text(encoding="utf-8")
     assert load_suite(str(written(tmp_path, suite.encode("utf-16"), "s.toml"))).name == "emoji-objects"
     with pytest.raises(EditkitError, match="byte 0xe9 on line 1"):
         load_suite(str(written(tmp_path, b'name = "caf\xe9"', "s.toml")))
+    assert read_profile(written(tmp_path, 'name = "café"'.encode("utf-16"), "p.toml")).name == "café"
+    with pytest.raises(EditkitError, match="byte 0xe9 on line 2"):
+        read_profile(written(tmp_path, b'# x\nname = "caf\xe9"', "p.toml"))
 
 
 def test_only_the_chosen_rows_are_read(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ from typing import Any
 from editkit.concepts.profile import DEFAULT, Judge, Profile, Refining
 from editkit.concepts.vocabulary import read_word_file, single_words
 from editkit.errors import EditkitError
+from editkit.files.text.decoding import decode_text
 
 SAMPLING = {"steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int}
 REFINE = {
@@ -100,10 +101,10 @@ def read_profile(path: Path, base: Profile = DEFAULT) -> Profile:
         EditkitError: the file cannot be read, or a key is unknown or has a wrong value.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EditkitError(f"profile {path}: cannot be read ({error}); check the path") from error
-    return parse_profile(text, path, base)
+        content = path.read_bytes()
+    except OSError as error:
+        raise EditkitError(f"profile {path}: cannot be read ({error.strerror}); check the path") from error
+    return parse_profile(decode_text(path, content), path, base)
 
 
 def parse_profile(text: str, path: Path, base: Profile = DEFAULT) -> Profile:
