@@ -1,4 +1,4 @@
-"""Parts of the pages that come from the code: every command's help, and every public name. MkDocs runs these hooks."""
+"""Parts of the pages that come from the code: commands, public names, components. MkDocs runs these hooks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 COMMANDS = "<!-- every command -->"
 NAMES = "<!-- every public name -->"
+GROUPS = "<!-- every group -->"
+COMPONENTS = "<!-- every component -->"
 ROOMS = {
     "erasure": "Make an edit",
     "edits": "Edits and their options",
@@ -24,11 +26,10 @@ ROOMS = {
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill the two marks of `commands.md` and `reference.md`."""
-    if COMMANDS in markdown:
-        markdown = markdown.replace(COMMANDS, "\n".join(command_lines()))
-    if NAMES in markdown:
-        markdown = markdown.replace(NAMES, "\n".join(name_lines()))
+    """Put what comes from the code where a page has a mark for it."""
+    for mark, lines in MARKS.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, "\n".join(lines()))
     return markdown
 
 
@@ -61,8 +62,7 @@ def command_lines() -> Iterator[str]:
         for parameter in command.params:
             record = parameter.get_help_record(context)
             if record is not None:
-                name, meaning = (text.replace("|", "\\|").replace("<", "&lt;") for text in record)
-                yield f"| `{name.replace('&lt;', '<')}` | {meaning} |"
+                yield f"| `{_cell(record[0])}` | {_text(record[1])} |"
 
 
 def name_lines() -> Iterator[str]:
@@ -78,3 +78,56 @@ def name_lines() -> Iterator[str]:
         if names:
             yield from ("", f"## {heading}", "")
             yield from (f"::: editkit.{name}\n" for name in names)
+
+
+def group_lines() -> Iterator[str]:
+    """The groups of components, as a table."""
+    from editkit import plugins
+
+    yield from ("| group | what they are | entry points |", "| --- | --- | --- |")
+    for name, group in plugins.GROUPS.items():
+        yield f"| {name} | {_cell(group.about)} | `editkit.{name}` |"
+
+
+def component_lines() -> Iterator[str]:
+    """Every component of editkit by group, with its options."""
+    from editkit import plugins
+
+    for group, known in plugins.GROUPS.items():
+        yield from (
+            "",
+            f"## {group.capitalize()}",
+            "",
+            f"{_text(known.about)[:1].upper()}{_text(known.about)[1:]}.",
+            "",
+        )
+        for component in plugins.describe(group):
+            if component.origin == "editkit":
+                yield from _component(component)
+
+
+def _component(component: Any) -> Iterator[str]:
+    yield from ("", f"### {component.name}", "", _text(component.summary), "")
+    if component.source:
+        yield from (f"Source: {_text(component.source)}.", "")
+    if component.options:
+        yield from ("| option | type | default | meaning |", "| --- | --- | --- | --- |")
+    for option in component.options:
+        kind = " or ".join(option.choices) or getattr(option.kind, "__name__", str(option.kind))
+        cases = "; ".join(f"{value} with {case}" for case, value in option.otherwise.items())
+        default = "; ".join(filter(None, ("" if option.default is None else str(option.default), cases)))
+        yield f"| `{_cell(option.flag)}` | {_cell(kind)} | {_cell(default)} | {_text(option.help)} |"
+
+
+def _cell(text: str) -> str:
+    """As a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def _text(text: str) -> str:
+    """As text, where `<path>` would be a tag."""
+    return _cell(text).replace("<", "&lt;")
+
+
+MARKS = {COMMANDS: command_lines, NAMES: name_lines, GROUPS: group_lines, COMPONENTS: component_lines}
+"""Mark in a page → the lines that take its place."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import editkit
-from docs.hooks import ROOMS, command_lines, commands, name_lines
+from docs.hooks import ROOMS, command_lines, commands, component_lines, group_lines, name_lines
+from editkit import plugins
 from editkit.concepts.profile_file import TOP, parse_profile
 from editkit.evaluation.detectors.registry import BUILT_IN
 from editkit.evaluation.suites.suite import load_suite, suite_names
@@ -48,7 +52,8 @@ def test_every_command_of_a_page_can_be_typed(page: Path) -> None:
 def test_python_of_a_page_uses_public_names(page: Path) -> None:
     for code in blocks(page, "python"):
         compile(code, str(page), "exec")
-        assert {*re.findall(r"\beditkit\.(\w+)", code)} <= {*editkit.__all__}
+        used = re.sub(r"^(from|import) editkit.*$", "", code, flags=re.MULTILINE)
+        assert {*re.findall(r"\beditkit\.(\w+)", used)} <= {*editkit.__all__}
 
 
 def test_the_suite_of_the_page_is_one(tmp_path: Path) -> None:
@@ -80,6 +85,19 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
             assert (page.parent / path).exists(), target
 
 
+@names
+def test_paths_of_a_page_are_there(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for path in re.findall(r"`((?:editkit|cli|tests|docs|notebooks)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_how_it_works_lists_every_package() -> None:
+    listed = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs" / "how-it-works.md").read_text(), re.MULTILINE)
+    packages = {f"editkit.{init.parent.name}" for init in (ROOT / "editkit").glob("*/__init__.py")}
+    assert {*listed} == packages | {"editkit.options", "editkit.plugins", "editkit_cli"}
+
+
 def test_every_command_has_a_section_with_all_its_options(tmp_path: Path) -> None:
     page = "\n".join(command_lines())
     listed = re.findall(r"^│ (\w+) ", run("--help", cwd=tmp_path).split("Commands")[1], re.MULTILINE)
@@ -96,6 +114,29 @@ def test_every_public_name_is_in_the_reference() -> None:
     page = "\n".join(name_lines())
     assert sorted(re.findall(r"^::: editkit\.(\w+)$", page, re.MULTILINE)) == sorted(editkit.__all__)
     assert all(heading in ROOMS.values() for heading in re.findall(r"^## (.+)$", page, re.MULTILINE))
+
+
+def test_every_component_is_listed_with_its_options() -> None:
+    page, table = "\n".join(component_lines()), "\n".join(group_lines())
+    for group in plugins.GROUPS:
+        assert f"`editkit.{group}`" in table
+        section = page.split(f"\n## {group.capitalize()}\n")[1].split("\n## ")[0]
+        for component in plugins.describe(group):
+            part = section.split(f"\n### {component.name}\n")[1].split("\n### ")[0]
+            assert component.summary in part and component.source in part
+            assert re.findall(r"^\| `(--[\w-]+)`", part, re.MULTILINE) == [known.flag for known in component.options]
+
+
+def test_the_method_of_the_page_goes_part_of_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks(ROOT / "docs" / "how-to" / "plug-ins.md", "python")
+    (tmp_path / "halved_of_the_page.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    halved: Any = import_module("halved_of_the_page").Halved
+    model = editkit.open_model("emoji")
+    half = editkit.erase(model, ["church"], options=halved(protect="prior", part=0.25))
+    whole = editkit.erase(model, ["church"], options=editkit.Options("uce", protect="prior"))
+    assert torch.allclose(half.map.dense(), whole.scale(0.25).map.dense(), atol=1e-12)
+    assert half.record["options"]["part"] == 0.25
 
 
 def test_all_places_state_the_same_version() -> None:
