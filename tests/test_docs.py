@@ -16,6 +16,7 @@ import editkit
 from docs.hooks import ROOMS, command_lines, commands, component_lines, group_lines, name_lines
 from editkit import plugins
 from editkit.concepts.profile_file import TOP, parse_profile
+from editkit.drawing.prompt_rows import PROMPTS
 from editkit.evaluation.detectors.registry import BUILT_IN
 from editkit.evaluation.suites.suite import load_suite, suite_names
 from editkit.variants.export import FORMATS
@@ -67,6 +68,13 @@ def test_the_profile_of_the_page_is_one_and_its_keys_are_all(tmp_path: Path) -> 
     (text,) = blocks(page, "toml")
     assert parse_profile(text, tmp_path / "birds.toml").name == "birds"
     assert sorted(re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)) == sorted(TOP)
+
+
+def test_the_columns_of_the_page_are_those_that_are_read() -> None:
+    text = (ROOT / "docs" / "how-to" / "prompt-files.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| (`.*`) \|$", text, re.MULTILINE)
+    stated = [tuple(re.findall(r"`(\w+)`", row)) for row in rows]
+    assert stated == list(PROMPTS.columns.values())
 
 
 def test_the_pages_name_every_suite_detector_and_format() -> None:
