@@ -22,9 +22,10 @@ from editkit.edits.edit_map import EditMap
 from editkit.errors import EditkitError
 from editkit.files import atomic_folder
 from editkit.files.atomic import write_atomic
+from editkit.files.header import read_header
 from editkit.model.checkpoints.ldm_names import to_ldm
 from editkit.model.checkpoints.single_file import read_projections_ldm
-from editkit.model.formats import diffusers_folder, kohya, kv, lora, single_file
+from editkit.model.formats import diffusers_folder, kohya, kv, lora, rewrite, single_file
 from tests import ldm
 from tests.cases import randn
 
@@ -49,7 +50,7 @@ def projections(folder: Path) -> dict[str, Tensor]:
 
 def raw(path: Path) -> dict[str, bytes]:
     """The bytes of every tensor, and those before the first as "header"."""
-    data, header = path.read_bytes(), single_file.read_header(path)
+    data, header = path.read_bytes(), read_header(path)
     found = {name: data[slot.start : slot.end] for name, slot in header.tensors.items()}
     return found | {"header": data[: min(slot.start for slot in header.tensors.values())]}
 
@@ -111,7 +112,7 @@ def messy(folder: Path, root: Path) -> Path:
 
 def test_folder_of_shards_variants_and_links(folder: Path, tmp_path: Path) -> None:
     source, out = messy(folder, tmp_path), tmp_path / "deep" / "edited"
-    left_out = diffusers_folder.write(EDIT, projections(folder), source, "unet", out)
+    left_out = diffusers_folder.write(EDIT, projections(folder), source, "unet", out).left_out
     extras = {"unet/diffusion_pytorch_model.bin", "unet/flax_model.msgpack", "v1.ckpt", "v1.safetensors"}
     assert set(left_out) == extras
     names = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file() and path.name != "lock"}
@@ -154,7 +155,8 @@ def test_folder_refuses_what_would_mislead_or_destroy(folder: Path, tmp_path: Pa
     source = messy(folder, tmp_path)
     (source / "vae" / "diffusion_pytorch_model.safetensors").rename(source / "vae" / "diffusion_pytorch_model.bin")
     with pytest.raises(
-        EditkitError, match=r"vae/diffusion_pytorch_model.bin: a pickle, which can run code when loaded"
+        EditkitError,
+        match=r"vae/diffusion_pytorch_model.bin: expected safetensors, this is a pickle",
     ):
         write(tmp_path / "out", source)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blob", "letters", "messy"]
@@ -222,7 +224,7 @@ def test_a_killed_process_leaves_what_was_there(
             pipe.send("here")
             time.sleep(60)
 
-        places = {"_bytes": single_file, "fsync": os, "replace": atomic_folder if name == "diffusers" else Path}
+        places = {"_bytes": rewrite, "fsync": os, "replace": atomic_folder if name == "diffusers" else Path}
         setattr(places[moment], "_put" if places[moment] is atomic_folder else moment, stop)
         write(out)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from editkit.embeddings.clip_bpe import clip_tokenizer
 from editkit.errors import EditkitError
-from editkit.model.checkpoints import single_file
+from editkit.model.checkpoints import numbers
 from editkit.model.checkpoints.ldm_names import POOLED, ldm_family, to_diffusers, to_ldm
 from editkit.model.checkpoints.single_file import read_family, read_projections_ldm, read_text_encoders, used_layers
 from tests import ldm
@@ -118,7 +118,7 @@ def test_nothing_but_the_projections_is_read(checkpoints: dict[str, Path], monke
         """`safe_open` that writes down what is asked of it."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            self.opened = single_file_open(*args, **options).__enter__()
+            self.opened = really_open(*args, **options).__enter__()
 
         def __enter__(self) -> Any:
             return self
@@ -133,8 +133,8 @@ def test_nothing_but_the_projections_is_read(checkpoints: dict[str, Path], monke
             read.append(name)
             return self.opened.get_tensor(name)
 
-    single_file_open = single_file.safe_open
-    monkeypatch.setattr(single_file, "safe_open", Counting)
+    really_open = numbers.safe_open
+    monkeypatch.setattr(numbers, "safe_open", Counting)
     read_projections_ldm(checkpoints["sd1"])
     assert len(read) == 32 and all("attn2.to_" in name for name in read)
 

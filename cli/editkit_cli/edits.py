@@ -130,10 +130,14 @@ def export(
 
     opened = open_model(model, tokenizer)
     done = export_edit(load_edit(edit), opened, out, format, force, rank)
-    lost = f", error of the cut {done.error:.2g} of the change" if rank is not None else ""
+    what = "the cut" if rank is not None else "rounding to float8"
+    is_rounded = format in ("single-file", "diffusers") and done.error > 0
+    lost = f", error of {what} {done.error:.2g} of the change" if rank is not None or is_rounded else ""
     print(f"{done.count} edited projections of model {opened.source.name} written to {out}{lost}")
     if done.left_out:
         print(f"left out, since they hold the unedited weights or are pickles: {', '.join(done.left_out)}")
+    if done.variant:
+        print(f"a component is stored as {done.variant} alone: load the folder with variant={done.variant!r}")
 
 
 def compose(

@@ -10,7 +10,7 @@ from torch import Tensor
 from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.states import behind
 from editkit.errors import EditkitError
-from editkit.model.checkpoints.projections import fingerprint, read_tensors
+from editkit.model.checkpoints.projections import fingerprint, read_component
 from editkit.model.checkpoints.source import Source
 
 
@@ -46,9 +46,7 @@ def normed(source: Source, encoder: TextEncoder, prefix: str, eps: float) -> Tex
 
 def denoiser_tensors(source: Source, prefix: str) -> dict[str, Tensor]:
     """The denoiser's tensors below `prefix`, named from there on."""
-    found: dict[str, Tensor] = {}
-    for path in source.weights(source.family.component):
-        found |= read_tensors(path, lambda name: name.startswith(f"{prefix}."))
+    found = read_component(source, source.family.component, lambda name: name.startswith(f"{prefix}."))
     return {name.removeprefix(f"{prefix}."): one for name, one in found.items()}
 
 

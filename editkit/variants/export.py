@@ -13,6 +13,7 @@ from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.files.atomic_folder import check_free_folder
+from editkit.model.checkpoints.source import Source
 from editkit.model.editable import EditableModel
 from editkit.model.formats import diffusers_folder, kohya, kv, lora, single_file
 from editkit.variants.fit import check_fit
@@ -32,13 +33,17 @@ class Exported:
 
     Attributes:
         count: edited projections.
-        error: the largest relative error of a layer's change; LoRA only.
-        left_out: files of the source folder that were not carried over, such as pickles.
+        error: the largest relative error of a layer's change: what a LoRA's cut or rounding to float8 loses, 0
+            elsewhere.
+        left_out: files of the source folder that were not carried over, such as pickles, and components, with the
+            reason: the new `model_index.json` says null for them.
+        variant: what diffusers must be told to load the folder, `fp16` for example, where a component has no other.
     """
 
     count: int
     error: float = 0.0
     left_out: tuple[str, ...] = ()
+    variant: str | None = None
 
 
 def export(
@@ -78,8 +83,8 @@ def export(
     count = sum(edit.changes(name) for name in weights)
     if format == "diffusers":
         component = model.source.family.component
-        left_out = diffusers_folder.write(edit, weights, model.source.path, component, path, force)
-        return Exported(count, left_out=left_out)
+        written = diffusers_folder.write(edit, weights, model.source.path, component, path, force)
+        return Exported(count, written.lost, written.left_out, _variant(model.source))
     errors: list[float] = []
     write = _writer(edit, weights, model, format, rank, errors)
     write_atomic(path, write, force)
@@ -91,6 +96,11 @@ def _check_apart(path: Path, model: Path) -> None:
     target, source = path.resolve(), model.resolve()
     if target == source or source in target.parents:
         raise EditkitError(f"{path}: is the model itself, or lies in its folder; give another --out")
+
+
+def _variant(source: Source) -> str | None:
+    with_weights = [name for name in source.components if list((source.path / name).glob("*.safetensors"))]
+    return next(filter(None, map(source.variant, with_weights)), None)
 
 
 def _writer(
@@ -105,7 +115,7 @@ def _writer(
     if format == "kv":
         return lambda part: kv.write(edit, weights, part)
     if format == "single-file":
-        return lambda part: single_file.write(edit, weights, source.path, part, family.name)
+        return lambda part: errors.append(single_file.write(edit, weights, source.path, part, family.name))
     if format == "lora":
         return lambda part: errors.append(lora.write(edit, weights, part, family.component, rank))
     return lambda part: errors.append(kohya.write(edit, weights, part, family.name, rank))

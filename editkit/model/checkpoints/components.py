@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
+from editkit.model.checkpoints.projections import is_plain, read_component
 from editkit.model.checkpoints.source import Source
 from editkit.model.quiet import quiet
 
@@ -33,14 +34,27 @@ def read(source: Source, kind: Any, component: str, **how: Any) -> Any:
     """A tokenizer, or with `how` a model of safetensors.
 
     Raises:
-        EditkitError: it is not there, damaged, or a pickle.
+        EditkitError: it is not there, damaged, quantised, or a pickle.
     """
-    folder: Path = source.path / component
+    source.check_stated(component)
+    folder: Path | None = source.path / component
     if how:
         how |= {"use_safetensors": True, "variant": source.variant(component)}  # a pickle, or nothing, is refused here
+        if not is_plain(source, component):
+            how = {"config": kind.config_class.from_pretrained(folder), "state_dict": read_component(source, component)}
+            folder = None
     try:
         with quiet() if how else nullcontext():
             found = kind.from_pretrained(folder, local_files_only=True, **how)
     except Exception as error:  # transformers raises whatever its readers raise
-        raise EditkitError(f"model {source.name}: its {component} cannot be read ({error}); fetch it again") from error
+        raise EditkitError(
+            f"model {source.name}: its {component} cannot be read ({error}); {_remedy(source, component)}"
+        ) from error
     return found.eval() if how else found
+
+
+def _remedy(source: Source, component: str) -> str:
+    folder = source.path / component
+    if not folder.is_dir():
+        return f"there is no folder {folder}, fetch it"
+    return f"compare {folder} with the model's own repository"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from editkit.errors import EditkitError
-from editkit.model.checkpoints.single_file import open_tensors, read_named_ldm, read_projections_ldm
+from editkit.model.checkpoints.numbers import check_config, open_weights
+from editkit.model.checkpoints.single_file import read_named_ldm, read_projections_ldm
 from editkit.model.checkpoints.source import Source
 from editkit.model.families.family import Family, rule_for
 
@@ -21,13 +22,14 @@ def is_text_projection(family: Family, name: str) -> bool:
 
 
 def read_projections(source: Source) -> dict[str, Tensor]:
-    """Tensor name as in diffusers → `W` `(o, d)`, read one by one: the rest of the checkpoint is never in memory."""
+    """Tensor name as in diffusers → `W` `(o, d)`, read one by one: the rest of the checkpoint is never in memory.
+
+    In the dtype of the checkpoint where that is plain, else in float32: see `editkit.model.checkpoints.numbers`.
+    """
     if source.is_single_file:
         return dict(sorted(read_projections_ldm(source.path).items()))
     family = source.family
-    found: dict[str, Tensor] = {}
-    for path in source.weights(family.component):
-        found |= read_tensors(path, lambda name: is_text_projection(family, name))
+    found = read_component(source, family.component, lambda name: is_text_projection(family, name))
     if not found:
         modules = ", ".join(rule.label for rule in family.rules)
         raise EditkitError(
@@ -45,9 +47,7 @@ def read_named(source: Source, names: Collection[str]) -> dict[str, Tensor]:
     wanted = set(names)
     if source.is_single_file:
         return read_named_ldm(source.path, sorted(wanted), source.family.name)
-    found: dict[str, Tensor] = {}
-    for path in source.weights(source.family.component):
-        found |= read_tensors(path, wanted.__contains__)
+    found = read_component(source, source.family.component, wanted.__contains__)
     missing = sorted(wanted - set(found))
     if missing:
         raise EditkitError(
@@ -58,9 +58,38 @@ def read_named(source: Source, names: Collection[str]) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose names `wanted` accepts."""
-    with open_tensors(path) as opened:
-        return {name: opened.get_tensor(name) for name in opened.offset_keys() if wanted(name)}
+    """The tensors of a safetensors file whose names `wanted` accepts, as plain numbers.
+
+    Raises:
+        EditkitError: no safetensors file, or one of them is quantised.
+    """
+    with open_weights(path) as opened:
+        return {name: opened.read(name) for name in opened.names if wanted(name)}
+
+
+def read_component(source: Source, component: str, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
+    """Tensors of a folder's component, from all its shards.
+
+    Raises:
+        EditkitError: as `read_tensors`, or its configuration says that it is quantised.
+    """
+    check_config(source.config(component), source.path / component / "config.json")
+    return {name: one for path in source.weights(component) for name, one in read_tensors(path, wanted).items()}
+
+
+def is_plain(source: Source, component: str) -> bool:
+    """Whether all weights of a folder's component are plain numbers as they lie there, from the headers alone; False
+    for float8, which `read_component` reads.
+
+    Raises:
+        EditkitError: they are quantised.
+    """
+    check_config(source.config(component), source.path / component / "config.json")
+    plain = True
+    for path in source.weights(component):
+        with open_weights(path) as opened:
+            plain = all([opened.is_plain(name) for name in opened.names]) and plain
+    return plain
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -7,22 +7,21 @@ dtype of safetensors. The names are in `editkit.model.checkpoints.ldm_names`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.ldm_names import UNET_PREFIX, LdmFamily, diffusers_name, ldm_family, to_diffusers, to_ldm
 from editkit.model.checkpoints.ldm_unet import ldm_name
+from editkit.model.checkpoints.numbers import Weights, open_weights
 
 __all__ = [
-    "LdmFamily", "ldm_family", "open_tensors", "read_family", "read_named_ldm", "read_projections_ldm",
+    "LdmFamily", "ldm_family", "read_family", "read_named_ldm", "read_projections_ldm",
     "read_text_encoders", "to_diffusers", "to_ldm",
 ]  # fmt: skip
 
@@ -56,20 +55,22 @@ ENCODERS: Mapping[str, tuple[_Encoder, ...]] = {
 
 def read_family(path: Path | str) -> LdmFamily:
     """`ldm_family` of a file, from its header alone."""
-    with open_tensors(path) as opened:
-        return _family(opened, path)
+    with open_weights(path) as opened:
+        return _family(opened)
 
 
 def read_projections_ldm(path: Path | str) -> dict[str, Tensor]:
-    """diffusers' tensor name → `W` `(o, d)` in its own dtype, read one by one; for SDXL with the pooled projection.
+    """diffusers' tensor name → `W` `(o, d)`, read one by one; for SDXL with the pooled projection.
+
+    In its own dtype where that is plain, else in float32: see `editkit.model.checkpoints.numbers`.
 
     Raises:
-        EditkitError: not readable, no such checkpoint, or one without text projections.
+        EditkitError: not readable, no such checkpoint, quantised, or without text projections.
     """
-    with open_tensors(path) as opened:
-        family = _family(opened, path)
-        names = {diffusers_name(name, family): name for name in opened.keys()}  # noqa: SIM118
-        found = {name: opened.get_tensor(names[name]) for name in sorted(filter(None, names))}
+    with open_weights(path) as opened:
+        family = _family(opened)
+        names = {diffusers_name(name, family): name for name in opened.names}
+        found = {name: opened.read(names[name]) for name in sorted(filter(None, names))}
     if not found:
         raise EditkitError(f"{path}: no text projections (attn2.to_k, attn2.to_v) in it; is it a whole checkpoint?")
     return found
@@ -81,14 +82,14 @@ def read_named_ldm(path: Path | str, names: Sequence[str], family: str) -> dict[
     Raises:
         EditkitError: not readable, or one of them is not there.
     """
-    with open_tensors(path) as opened:
-        held = set(opened.keys())
+    with open_weights(path) as opened:
+        held = set(opened.names)
         own = {name: next((n for n in (UNET_PREFIX + ldm_name(name, family), ldm_name(name, family)) if n in held), "")
                for name in names}  # fmt: skip
         missing = next((name for name, found in own.items() if not found), None)
         if missing is not None:
             raise EditkitError(f"{path}: expected the UNet's {missing}, found none; use the model that was refined")
-        return {name: opened.get_tensor(found) for name, found in own.items()}
+        return {name: opened.read(found) for name, found in own.items()}
 
 
 def read_text_encoders(
@@ -110,27 +111,15 @@ def read_text_encoders(
     return found
 
 
-@contextmanager
-def open_tensors(path: Path | str) -> Iterator[Any]:
-    """A safetensors file opened for single-tensor reads; what is wrong with it becomes one line."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            yield opened
-    except (SafetensorError, OSError) as error:
-        raise EditkitError(
-            f"{path}: expected a safetensors file, but it cannot be read ({error}); it may be truncated, fetch it again"
-        ) from error
-
-
-def _family(opened: Any, path: Path | str) -> LdmFamily:
-    return ldm_family({name: opened.get_slice(name).get_shape() for name in opened.keys()}, path)  # noqa: SIM118
+def _family(opened: Weights) -> LdmFamily:
+    return ldm_family(opened.shapes, opened.path)
 
 
 def _read_encoder(path: Path, encoder: _Encoder) -> dict[str, Tensor]:
     """The encoder's tensors with the names of `CLIPTextModel`, and `text_projection.weight`."""
-    with open_tensors(path) as opened:
-        names = [name for name in opened.keys() if name.startswith(encoder.prefix)]  # noqa: SIM118
-        tensors = {name.removeprefix(encoder.prefix): opened.get_tensor(name) for name in names}
+    with open_weights(path) as opened:
+        names = [name for name in opened.names if name.startswith(encoder.prefix)]
+        tensors = {name.removeprefix(encoder.prefix): opened.read(name) for name in names}
     if not tensors:
         raise EditkitError(
             f"{path}: no text encoder in it, expected tensors named {encoder.prefix}…; give a whole checkpoint"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
@@ -14,16 +15,16 @@ from typing import Any
 from editkit.concepts.profile import DEFAULT, Profile, ProfileOrFile, load_profile
 from editkit.concepts.profile_file import read_profile
 from editkit.errors import EditkitError
+from editkit.files.header import WEIGHTS, other_content
+from editkit.model.checkpoints.hub import INDEX, fetch
+from editkit.model.checkpoints.weight_files import OTHER_WEIGHTS, PICKLES, WeightFiles, choose
 from editkit.model.families.family import Family
 from editkit.model.families.table import by_name, family_of
 
 BUNDLED = "emoji"
 BUNDLED_PROFILE = "editkit.emoji.profile:PROFILE"
 ENVIRONMENT = "EDITKIT_MODEL"
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-HUB_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
-HUB_SPARE = ["*.fp16.*", "*.fp16-*", "*.non_ema*", "*/flax*", "*/openvino*"]
 
 
 @dataclass(frozen=True)
@@ -67,42 +68,74 @@ class Source:
     @cached_property
     def index(self) -> dict[str, Any]:
         """`model_index.json`."""
-        return _read_json(self.path / "model_index.json")
+        return _read_json(self.path / INDEX)
 
     def config(self, component: str) -> dict[str, Any]:
         """`config.json` of a component; empty where there is none."""
         path = self.path / component / "config.json"
         return _read_json(path) if path.is_file() else {}
 
+    @cached_property
+    def components(self) -> dict[str, tuple[str, str]]:
+        """Component → library and class, of those that `model_index.json` says are there."""
+        entries = {name: entry for name, entry in self.index.items() if isinstance(entry, list) and len(entry) == 2}
+        return {name: (str(library), str(kind)) for name, (library, kind) in entries.items() if kind is not None}
+
     def weights(self, component: str) -> list[Path]:
         """The safetensors files of a component: one, or the shards that its index names; variants (fp16) last.
 
         Raises:
-            EditkitError: there are none, or only pickles.
+            EditkitError: there are none, or only pickles, or shards are missing.
         """
-        folder = self.path / component
-        whole = [path for path in sorted(folder.glob("*.safetensors")) if "-of-" not in path.name]
-        found = [path for path in whole if path.name.count(".") == 1]
-        indexes = sorted(folder.glob("*.safetensors.index*.json"), key=lambda path: (path.name.count("."), path.name))
-        plain = [path for path in indexes if path.name.endswith(".safetensors.index.json")]
-        index = next(iter(plain if plain or whole else indexes), None)
-        if index is not None and not found:
-            names = sorted(set(_read_json(index).get("weight_map", {}).values()))
-            missing = [name for name in names if not (folder / name).is_file()]
-            if missing or not names:
-                raise EditkitError(f"{index}: expected the shards that it names, {missing or 'it names none'}")
-            return [folder / name for name in names]
-        if found or whole:
-            return (found or whole)[:1]
-        pickles = [path for path in folder.glob("*") if path.suffix in PICKLES]
-        if pickles:
-            raise EditkitError(_is_a_pickle(pickles[0]))
-        raise EditkitError(f"{folder}: expected a .safetensors file, found none; is the model complete?")
+        return [self.path / component / name for name in self._chosen(component).names]
 
     def variant(self, component: str) -> str | None:
         """The variant that `weights` chose: `fp16` for `model.fp16.safetensors`."""
-        parts = self.weights(component)[0].name.split("-0")[0].removesuffix(".safetensors").split(".")
-        return parts[1] if len(parts) > 1 else None
+        return self._chosen(component).variant
+
+    def _chosen(self, component: str) -> WeightFiles:
+        folder = self.path / component
+        names = {path.name for path in folder.glob("*")}
+        chosen = choose(names, lambda index: _shards(folder / index))
+        if chosen is None:
+            raise EditkitError(self._why_absent(component, names))
+        missing = sorted(set(chosen.names) - names)
+        if missing or not chosen.names:
+            raise EditkitError(
+                f"{folder / str(chosen.index)}: expected the shards that it names, {missing or 'it names none'}; "
+                "fetch them again"
+            )
+        return chosen
+
+    def check_stated(self, component: str) -> None:
+        """Refuse a component that `model_index.json` says the model does not have.
+
+        Raises:
+            EditkitError: with what the model is, and what to do.
+        """
+        if component in self.components or not (self.path / INDEX).is_file():
+            return
+        without = f"model {self.name}: has no {component}, as its model_index.json says"
+        if component in ("text_encoder", "tokenizer") and {"text_encoder_2", "unet"} <= self.components.keys():
+            raise EditkitError(f"{without}: an SDXL refiner, expected a base model; edit the base instead")
+        raise EditkitError(
+            f"{without}: it was saved without it, and this needs it; load the pipeline with its {component} and save "
+            "it anew, or give the folder of the whole model"
+        )
+
+    def _why_absent(self, component: str, names: Collection[str]) -> str:
+        """Why there are no weights in the folder of a component."""
+        folder = self.path / component
+        pickles = sorted(name for name in names if Path(name).suffix in PICKLES)
+        if pickles:
+            return _is_a_pickle(folder / pickles[0])
+        self.check_stated(component)
+        others = sorted(name for name in names if Path(name).suffix in OTHER_WEIGHTS)
+        if others:
+            return f"{folder}: expected a .safetensors file, found only {others[0]}, for another framework; convert it"
+        inside = ", ".join(sorted(names)) or "nothing"
+        what = f"only {inside}" if folder.is_dir() else "no folder of that name"
+        return f"{folder}: expected a .safetensors file, found {what}; the weights are missing, fetch them"
 
 
 def find(
@@ -154,32 +187,16 @@ def _find(model: str | os.PathLike[str] | Source | None, tokenizer: Path | None)
             f"model {name}: no such folder or file, and no bundled model of that name; give a diffusers folder, "
             f"a .safetensors checkpoint, a hub id such as org/name, or {BUNDLED!r}"
         )
-    if not (path / "model_index.json").is_file():
+    if not (path / INDEX).is_file():
         raise EditkitError(f"model {name}: expected a diffusers folder, but it has no model_index.json; check the path")
     return Source(name, path)
 
 
-def fetch(hub_id: str) -> Path:
-    """The diffusers folder of a hub id in huggingface_hub's cache, downloaded when it is not there yet."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
-    wanted: dict[str, Any] = {"allow_patterns": HUB_FILES, "ignore_patterns": HUB_SPARE}
-    try:
-        folder = Path(snapshot_download(hub_id, local_files_only=HF_HUB_OFFLINE, **wanted))
-    except Exception as error:  # the hub raises its own, httpx's and the system's errors
-        remedy = "unset HF_HUB_OFFLINE to allow downloads" if HF_HUB_OFFLINE else "check the name and the connection"
-        raise EditkitError(
-            f"model {hub_id}: no such folder, and as a hub id it is not in the local cache and cannot be fetched "
-            f"({type(error).__name__}); {remedy}, or give a folder"
-        ) from error
-    if not (folder / "model_index.json").is_file():
-        raise EditkitError(f"model {hub_id}: expected a diffusers pipeline, but it has no model_index.json")
-    return folder
-
-
 def _checked_file(name: str, path: Path, tokenizer: Path | None) -> Source:
-    if path.suffix.lower() != ".safetensors":
+    what = other_content(path)
+    if what is not None:
+        raise EditkitError(f"model {name}: expected a safetensors checkpoint or a folder, but {what}")
+    if path.suffix.lower() not in WEIGHTS:
         raise EditkitError(f"model {name}: expected a .safetensors checkpoint or a folder, got {path.suffix or name!r}")
     source = Source(name, path, tokenizer)
     _ = source.family  # a LoRA or a VAE is refused before any work
@@ -193,11 +210,26 @@ def _is_a_pickle(path: Path) -> str:
     )
 
 
+def _shards(index: Path) -> list[str]:
+    return sorted(set(_read_json(index).get("weight_map", {}).values()))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        EditkitError: it is none; the message says what is there instead.
+    """
     try:
+        what = other_content(path)
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EditkitError(f"{path}: expected JSON, but it cannot be read ({error}); fetch the model again") from error
+    except OSError as error:
+        raise EditkitError(
+            f"{path}: expected JSON, but it cannot be read ({error.strerror}); check the path"
+        ) from error
+    except ValueError as error:
+        why = what if what and "JSON" not in what else f"it is no JSON ({error}); repair it, or take another copy"
+        raise EditkitError(f"{path}: expected JSON, but {why}") from error
     if not isinstance(found, dict):
-        raise EditkitError(f"{path}: expected a JSON object, found {type(found).__name__}; fetch the model again")
+        raise EditkitError(f"{path}: expected a JSON object, found {type(found).__name__}; take another copy")
     return found

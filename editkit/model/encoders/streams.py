@@ -14,7 +14,7 @@ from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_
 from editkit.errors import EditkitError
 from editkit.model.captions import projected
 from editkit.model.checkpoints.components import read
-from editkit.model.checkpoints.projections import fingerprint, read_tensors
+from editkit.model.checkpoints.projections import fingerprint, read_component
 from editkit.model.checkpoints.source import Source
 from editkit.model.encoders.llm import cogview4, flux2_klein, lumina2, qwenimage, sana
 from editkit.model.encoders.t5 import masked_t5_encoder, t5_encoder
@@ -141,14 +141,12 @@ def _clip(source: Source, component: str, pooled: bool) -> ClipText:
     # SDXL's first encoder is stored without a projection and read for its hidden states alone
     stated = source.index.get(component), source.config(component).get("architectures")
     projects = pooled and "WithProjection" in str(stated)
-    tensors = {}
-    for path in source.weights(component):
-        tensors |= read_tensors(path, lambda _: True)
     try:
-        return ClipText.of(source.config(component), tensors, projects)
+        return ClipText.of(source.config(component), read_component(source, component), projects)
     except KeyError as error:
         raise EditkitError(
-            f"model {source.name}: its {component} lacks {error.args[0]}; the model is incomplete, fetch it again"
+            f"model {source.name}: its {component} lacks {error.args[0]}, which its config.json asks for; "
+            "do weights and configuration belong together?"
         ) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -13,13 +15,25 @@ from editkit.edits.edit import Edit
 from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.files.atomic_folder import write_folder_atomic
-from editkit.model.checkpoints.single_file import open_tensors
-from editkit.model.checkpoints.source import PICKLES
-from editkit.model.formats.single_file import copy_with, read_header
+from editkit.files.header import WEIGHTS, read_header
+from editkit.model.checkpoints.loadable import unloadable
+from editkit.model.checkpoints.projections import read_tensors
+from editkit.model.checkpoints.source import INDEX, Source
+from editkit.model.checkpoints.weight_files import OTHER_WEIGHTS, PICKLES
+from editkit.model.formats.rewrite import rewrite
 
-WEIGHTS = ".safetensors"
-OTHER_WEIGHTS = (".msgpack", ".onnx", ".onnx_data", ".h5", ".xml")
-"""Weights for other frameworks: those of the edited component would still hold what was edited."""
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a folder.
+
+    Attributes:
+        left_out: files and components that were not carried over, relative to the source, components with the reason.
+        lost: what float8 loses, see `editkit.model.formats.rewrite`; 0 for other dtypes.
+    """
+
+    left_out: tuple[str, ...] = ()
+    lost: float = 0.0
 
 
 def write(
@@ -29,7 +43,7 @@ def write(
     component: str,
     out: Path,
     force: bool = False,
-) -> tuple[str, ...]:
+) -> Written:
     """Write the pipeline of `source_folder` with `edit` applied to `component` to the new folder `out`.
 
     Every safetensors file of the component that holds one of the `projections` is written anew, the variants (fp16)
@@ -37,36 +51,39 @@ def write(
     and all else is copied byte for byte: configurations are edited by hand, and that must not reach the source.
 
     Left out, so that nobody loads what was to be edited away: pickles, weights of the component for other frameworks,
-    whole checkpoints beside the pipeline, hidden files.
+    whole checkpoints beside the pipeline, hidden files. A part that a pipeline can do without, such as a safety checker
+    that is a pickle, is left out whole, and the new index says null.
 
     Args:
         projections: their names matter. Each file's own values are edited.
         force: replace the pipeline at `out`, if there is one.
 
-    Returns:
-        The files left out, relative to the source.
-
     Raises:
-        EditkitError: the source lacks an edited projection, or keeps a component as a pickle alone; `out` exists and
-            `force` is not given, or cannot be written. Nothing is left then.
+        EditkitError: the source lacks an edited projection, or weights of a component that stock diffusers could load;
+            `out` exists and `force` is not given, or cannot be written. Nothing is left then.
     """
     source = source_folder.resolve()
     _check_apart(source, out)
-    carried, left_out = _sorted_out(source, component)
+    absent = unloadable(Source(str(source_folder), source))
+    carried, left_out = _sorted_out(source, component, absent)
     edited = {path: names for path in carried if (names := _held(source / path, component, projections, edit, source))}
     _check_complete(edit, projections, edited, source_folder / component)
+    lost: list[float] = [0.0]
 
     def fill(part: Path) -> None:
         for path in carried:
             target = part / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if path in edited:
-                _rewrite(edit, edited[path], source / path, target)
+                lost.append(_rewrite(edit, edited[path], source / path, target))
+            elif absent and str(path) == INDEX:
+                target.write_text(_with_nulls(source / path, absent), encoding="utf-8")
             else:
                 _carry(source / path, target)
 
     write_folder_atomic(out, fill, force)
-    return tuple(str(path) for path in left_out)
+    gone = [f"{name} (null in the new {INDEX}: {why})" for name, why in absent.items()]
+    return Written((*map(str, left_out), *gone), max(lost))
 
 
 def _check_apart(source: Path, out: Path) -> None:
@@ -75,22 +92,22 @@ def _check_apart(source: Path, out: Path) -> None:
         raise EditkitError(f"{out}: lies in the model's own folder or around it ({source}); give another --out")
 
 
-def _sorted_out(source: Path, component: str) -> tuple[list[Path], list[Path]]:
-    """The files to carry over and those to leave out, relative to `source`."""
+def _sorted_out(source: Path, component: str, absent: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """The files to carry over and those to leave out, relative to `source`, but for `absent` components."""
     carried: list[Path] = []
     left_out: list[Path] = []
     for path in _files(source):
-        whole_checkpoint = len(path.parts) == 1 and path.suffix == WEIGHTS
+        whole_checkpoint = len(path.parts) == 1 and path.suffix in WEIGHTS
         foreign = path.parts[0] == component and path.suffix in OTHER_WEIGHTS
-        (left_out if path.suffix in PICKLES or whole_checkpoint or foreign else carried).append(path)
-    with_weights = {path.parent for path in carried if path.suffix == WEIGHTS}
-    for path in left_out:
-        if path.suffix in PICKLES and len(path.parts) > 1 and path.parent not in with_weights:
-            raise EditkitError(
-                f"{source / path}: a pickle, which can run code when loaded, and there is no {WEIGHTS} file beside it; "
-                "convert it to safetensors"
-            )
+        if path.parts[0] not in absent:
+            (left_out if path.suffix in PICKLES or whole_checkpoint or foreign else carried).append(path)
     return carried, left_out
+
+
+def _with_nulls(index: Path, absent: Collection[str]) -> str:
+    """`model_index.json` that says that these components are not there."""
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    return json.dumps(entries | {name: [None, None] for name in absent}, indent=2) + "\n"
 
 
 def _files(source: Path) -> Iterator[Path]:
@@ -104,7 +121,7 @@ def _files(source: Path) -> Iterator[Path]:
 
 def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: Edit | Tuned, source: Path) -> list[str]:
     """The edited projections that this file holds."""
-    if path.parent != source / component or path.suffix != WEIGHTS:
+    if path.parent != source / component or path.suffix not in WEIGHTS:
         return []
     return [name for name in read_header(path).tensors if name in projections and edit.changes(name)]
 
@@ -119,15 +136,14 @@ def _check_complete(
         raise EditkitError(f"{folder}: no {name} in its safetensors files; is it the model that was read?")
 
 
-def _rewrite(edit: Edit | Tuned, names: list[str], source: Path, target: Path) -> None:
-    with open_tensors(source) as opened:
-        own = {name: opened.get_tensor(name) for name in names}
-    copy_with(source, target, edit.weights(own))
+def _rewrite(edit: Edit | Tuned, names: list[str], source: Path, target: Path) -> float:
+    own = read_tensors(source, set(names).__contains__)
+    return rewrite(source, target, own, edit.weights(own))
 
 
 def _carry(source: Path, target: Path) -> None:
     real = source.resolve()
-    if source.suffix == WEIGHTS:
+    if source.suffix in WEIGHTS:
         try:
             os.link(real, target)
             return
