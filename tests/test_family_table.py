@@ -40,13 +40,13 @@ def test_pipelines_are_those_of_diffusers_with_that_denoiser() -> None:
     ],
 )
 def test_family_of(pipeline: str, width: int | None, name: str) -> None:
-    assert family_of(pipeline, width).name == name
+    assert family_of(pipeline, {"cross_attention_dim": width}, {}).name == name
 
 
 def test_unknown_pipelines_and_families_are_errors_that_name_the_known_ones() -> None:
-    message = r"^pipeline 'KolorsPipeline': not a supported family; must be one of StableDiffusionPipeline, .*FluxPip"
+    message = r"^pipeline 'KolorsPipeline': .* its text_encoder is ChatGLMModel, expected CLIPTextModel; .*, Flux"
     with pytest.raises(EditkitError, match=message):
-        family_of("KolorsPipeline")
+        family_of("KolorsPipeline", {}, {"unet": "UNet2DConditionModel", "text_encoder": "ChatGLMModel"})
     with pytest.raises(EditkitError, match=r"^family 'sd4': must be one of sd1, sd2, sdxl, .*, lumina2$"):
         by_name("sd4")
 

@@ -151,9 +151,10 @@ def test_bad_words_on_the_command_line(tiny_sd: Path, tmp_path: Path) -> None:
     assert "tokens, but this text encoder reads" in run(*erase, "--concept", long, cwd=tmp_path, code=1)
     assert "--expand: must be one of" in run(*erase, "--concept", "a", "--expand", "foo", cwd=tmp_path, code=1)
     assert "--tokenizer" in run(*erase, "--concept", "a", "--tokenizer", tmp_path, cwd=tmp_path, code=1)
-    assert "this folder is none" in run("info", tmp_path, cwd=tmp_path, code=1)
+    assert "this folder is empty" in run("info", tmp_path, cwd=tmp_path, code=1)
     (tmp_path / "notes.md").write_text("hello there, this is not a tensor file")
-    assert "give a .safetensors edit file" in run("info", "notes.md", cwd=tmp_path, code=1)
+    said = run("info", "notes.md", cwd=tmp_path, code=1)
+    assert "notes.md: expected an edit file, but its first bytes are those of no known format" in said
     draw = ["generate", "--prompt", "a church", "--out", "x.png"]
     assert "--device nowhere" in run(*draw, "--device", "nowhere", cwd=tmp_path, code=1)
     assert "--steps: expected at most" in run(*draw, "--steps", "2000", cwd=tmp_path, code=1)

@@ -108,6 +108,10 @@ def show_families(families: Sequence[Family]) -> None:
     console = Console()
     console.width = max(console.width, 140)
     console.print(table)
+    console.print("Never edited, although the name suggests it:")
+    for family in families:
+        for refused in family.refused:
+            console.print(escape(f"  {family.name}: {refused.label}: {refused.why}"))
 
 
 def _encoded(family: Family) -> str:

@@ -13,6 +13,7 @@ from editkit.edits.edit import Edit
 from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import is_text_projection
+from editkit.model.families.family import check_editable
 from editkit.model.families.table import family_of
 
 Originals = list[tuple[Any, Tensor]]
@@ -28,7 +29,7 @@ def apply_edit(pipe: Any, edit: Edit | Tuned) -> Originals:
         EditkitError: the pipeline's family is unknown, the edit is for another width or other layers, or the weights
             are not where they can be edited: fused, offloaded or quantised.
     """
-    weights = _tuned_parameters(pipe, edit) if isinstance(edit, Tuned) else _text_projections(pipe)
+    weights = _tuned_parameters(pipe, edit) if isinstance(edit, Tuned) else _text_projections(pipe, edit)
     edited = edit.weights({name: weight.detach().cpu() for name, weight in weights.items()})
     if isinstance(edit, Edit) and edit.maps and not edited:
         raise EditkitError(
@@ -65,10 +66,19 @@ def denoiser(pipe: Any) -> Any:
     return getattr(model, "_orig_mod", model)
 
 
-def _text_projections(pipe: Any) -> dict[str, Any]:
-    """Tensor name → parameter. A LoRA that is loaded keeps the weight under `base_layer`; the edit goes beneath it."""
+def _text_projections(pipe: Any, edit: Edit) -> dict[str, Any]:
+    """Tensor name → parameter. A LoRA that is loaded keeps the weight under `base_layer`; the edit goes beneath it.
+
+    Raises:
+        EditkitError: the edit names a tensor of the denoiser that no closed form can edit; the message says why.
+    """
     model = denoiser(pipe)
-    family = family_of(type(pipe).__name__, model.config.get("cross_attention_dim"))
+    components = {name: type(part).__name__ for name, part in pipe.components.items() if part is not None}
+    family = family_of(type(pipe).__name__, model.config, components)
+    own = dict(model.named_parameters())
+    for name in edit.maps:
+        if name in own:
+            check_editable(family, name)
     return _parameters(model, lambda name: is_text_projection(family, name))
 
 

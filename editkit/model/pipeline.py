@@ -8,9 +8,14 @@ from typing import Any
 import torch
 
 from editkit.errors import EditkitError
+from editkit.model.checkpoints.components import variants
+from editkit.model.checkpoints.loadable import check_loadable
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.prompts import fit_windows
 from editkit.model.quiet import quiet
+
+PARTS = ("unet", "vae", "text_encoder")
+"""Components with weights that are drawn with."""
 
 
 def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
@@ -30,22 +35,23 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     kind = source.index.get("_class_name")
     if kind != "StableDiffusionPipeline":
         raise EditkitError(f"model {source.name}: expected a StableDiffusionPipeline, its model_index.json says {kind}")
-    for component in ("unet", "vae", "text_encoder"):
-        source.weights(component)
+    dtype = dtype or torch.float32
+    for component in PARTS:
+        check_loadable(source, component)
     try:
         with quiet():
             pipe = StableDiffusionPipeline.from_pretrained(
                 source.path,
-                dtype=dtype or torch.float32,
+                **variants(source, PARTS, dtype),
+                dtype=dtype,
                 use_safetensors=True,
-                variant=source.variant("unet"),
                 local_files_only=True,
                 low_cpu_mem_usage=False,
                 safety_checker=None,
                 requires_safety_checker=False,
             )
     except Exception as error:  # diffusers raises whatever its readers raise
-        raise EditkitError(f"model {source.name}: cannot be loaded ({error}); is a file truncated?") from error
+        raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
     try:

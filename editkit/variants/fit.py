@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 from editkit.edits.compose import depends_on_projections
-from editkit.edits.edit import Edit
+from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import fingerprint
 from editkit.model.editable import EditableModel
+from editkit.model.families.family import check_editable
 
 
 def check_fit(edit: Edit | Tuned, model: EditableModel, force: bool = False) -> None:
@@ -23,6 +25,7 @@ def check_fit(edit: Edit | Tuned, model: EditableModel, force: bool = False) -> 
         )
     if isinstance(edit, Edit):
         _check_width(edit, model)
+        _check_names(edit, model)
     if edit.record.get("text_encoder_sha256") != model.text_encoder_sha256:
         raise EditkitError(
             f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
@@ -53,6 +56,13 @@ def _check_base(tuned: Tuned, model: EditableModel, force: bool) -> None:
 def _check_width(edit: Edit, model: EditableModel) -> None:
     for name, W in model.projections.items():
         edit.fitting_map(name, W)
+
+
+def _check_names(edit: Edit, model: EditableModel) -> None:
+    """Refuse a map of something that is no projection of the prompt, and say why."""
+    for name in edit.maps:
+        if name != EVERYWHERE and not any(name == own or re.fullmatch(name, own) for own in model.projections):
+            check_editable(model.source.family, name)
 
 
 def _check_projections(edit: Edit, model: EditableModel, force: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from editkit.errors import EditkitError
+from editkit.files.header import WEIGHTS
 
 TUNED_NAME = "tuned.safetensors"
 """What a folder of `editkit refine` or `editkit hide` holds."""
@@ -41,7 +42,7 @@ def edit_file(path: Path) -> Path:
 
 
 def _kind(names: list[str]) -> str:
-    edits = [name for name in names if name.endswith(".safetensors")]
+    edits = [name for name in names if name.endswith(WEIGHTS)]
     known = next((what for name, what in KINDS if name in names), None)
     if known is not None:
         return known

@@ -8,9 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from editkit.errors import EditkitError
+from editkit.files.header import read_header
 from editkit.variants.folder import edit_file
 
 FORMAT_VERSION = 1
@@ -44,9 +43,8 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def has_metadata(path: Path, key: str) -> bool:
     """Whether `path` is a safetensors file whose header has `key`."""
     try:
-        with safe_open(path, framework="np") as opened:
-            return key in (opened.metadata() or {})
-    except (SafetensorError, OSError):
+        return key in read_header(path).metadata
+    except EditkitError:
         return False
 
 
@@ -59,13 +57,9 @@ def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     if not is_file:
         raise EditkitError(f"{path}: no such edit file; make one with `editkit erase ... --out {path}`")
     try:
-        with safe_open(path, framework="np") as opened:
-            metadata = opened.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        what = "is it truncated? make it again" if path.suffix == ".safetensors" else "give a .safetensors edit file"
-        raise EditkitError(
-            f"{path}: expected an edit file, but it cannot be read as safetensors ({error}); {what}"
-        ) from error
+        metadata = read_header(path).metadata
+    except EditkitError as error:
+        raise EditkitError(str(error).replace("a safetensors file", "an edit file", 1)) from error
     if key not in metadata:
         raise EditkitError(f"{path}: a safetensors file, but not an edit: expected metadata {key!r}, found none")
     try:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from editkit.errors import EditkitError
 from editkit.evaluation.pixels import in_parts
+from editkit.files.header import read_header
 from editkit.model.checkpoints.projections import fingerprint
 from editkit.model.quiet import quiet
 
@@ -85,11 +86,12 @@ def load_clip(folder: Path | str) -> Clip:
             "a download of openai/clip-vit-large-patch14 or another CLIP from the Hugging Face hub there"
         )
     try:
+        read_header(folder / "model.safetensors")
         with quiet():
             model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             # Pillow's resizing on every machine: torchvision's differs in the third digit.
             prepare = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
     except Exception as error:  # transformers raises whatever its readers raise
-        raise EditkitError(f"CLIP: {folder} cannot be read ({error}); fetch it again") from error
+        raise EditkitError(f"CLIP: {folder} cannot be read ({error}); compare it with its own repository") from error
     return Clip(folder, model.eval(), tokenizer, prepare)

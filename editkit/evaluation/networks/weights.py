@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from editkit.errors import EditkitError
+from editkit.files.header import WEIGHTS
 from editkit.model.checkpoints.projections import read_tensors
 
 
@@ -32,7 +33,7 @@ def read_weights(path: Path, what: str, source: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise EditkitError(f"{what}: no weights at {path}; put them there, from {source}, or name another file")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix in WEIGHTS:
             return read_tensors(path, lambda name: True)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError, EOFError) as error:

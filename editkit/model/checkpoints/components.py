@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import is_plain, read_component
-from editkit.model.checkpoints.source import Source
+from editkit.model.checkpoints.source import INDEX, Source
 from editkit.model.quiet import quiet
 
 
@@ -20,12 +21,13 @@ def stated_class(source: Source, component: str) -> Any:
     """
     import transformers
 
-    library, name = [*(source.index.get(component) or ()), None, None][:2]
-    found = getattr(transformers, str(name), None) if library == "transformers" else None
+    source.check_stated(component)
+    library, name = source.components[component]
+    found = getattr(transformers, name, None) if library == "transformers" else None
     if found is None:
         raise EditkitError(
-            f"model {source.name}: expected a class of transformers for its {component}, but its model_index.json says "
-            f"{name}; fetch the model again"
+            f"model {source.name}: expected a class of transformers for its {component}, but its {INDEX} says "
+            f"{library}.{name}, which transformers {transformers.__version__} does not have; try another version of it"
         )
     return found
 
@@ -51,6 +53,26 @@ def read(source: Source, kind: Any, component: str, **how: Any) -> Any:
             f"model {source.name}: its {component} cannot be read ({error}); {_remedy(source, component)}"
         ) from error
     return found.eval() if how else found
+
+
+def variants(source: Source, components: Iterable[str], dtype: Any) -> dict[str, Any]:
+    """Those of the components that are stored as a variant alone, loaded: diffusers takes one variant for all."""
+    import diffusers
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    found = {}
+    for component in components:
+        library, kind = source.components[component]
+        if variant := source.variant(component):
+            how: dict[str, Any] = {
+                "dtype": dtype,
+                "variant": variant,
+                "use_safetensors": True,
+                "local_files_only": True,
+            }
+            found[component] = getattr(libraries[library], kind).from_pretrained(source.path / component, **how)
+    return found
 
 
 def _remedy(source: Source, component: str) -> str:

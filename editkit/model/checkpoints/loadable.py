@@ -6,6 +6,7 @@ import re
 
 from editkit.errors import EditkitError
 from editkit.files.header import read_header
+from editkit.model.checkpoints.numbers import NOTE, SCALE
 from editkit.model.checkpoints.source import Source
 from editkit.model.checkpoints.weight_files import STEMS
 
@@ -26,7 +27,7 @@ def unloadable(source: Source) -> dict[str, str]:
     absent: dict[str, str] = {}
     for component in source.components:
         try:
-            _check_loadable(source, component)
+            check_loadable(source, component)
         except EditkitError as error:
             if component not in OPTIONAL:
                 raise
@@ -34,7 +35,14 @@ def unloadable(source: Source) -> dict[str, str]:
     return absent
 
 
-def _check_loadable(source: Source, component: str) -> None:
+def check_loadable(source: Source, component: str) -> None:
+    """Refuse a component that stock diffusers could not load from safetensors.
+
+    Raises:
+        EditkitError: its folder or its weights are missing or damaged, under names that stock does not look for, or
+            in a form of ComfyUI's.
+    """
+    source.check_stated(component)
     library, kind = source.components[component]
     folder = source.path / component
     if _WITHOUT_WEIGHTS.fullmatch(kind):
@@ -42,7 +50,12 @@ def _check_loadable(source: Source, component: str) -> None:
             raise EditkitError(f"{folder}: expected the {component} that model_index.json names, found no such folder")
         return
     for path in source.weights(component):
-        read_header(path)
+        note = next((name for name in read_header(path).tensors if name.endswith((SCALE, NOTE))), None)
+        if note is not None:
+            raise EditkitError(
+                f"{path}: holds {note}, scaled float8 of ComfyUI's, which stock {library} does not read; "
+                "give the unquantised model"
+            )
         stems = _STEMS.get(library, STEMS)
         if not path.name.startswith(stems):
             raise EditkitError(

@@ -179,7 +179,7 @@ def _model(tensors: dict[str, Tensor], encoder: _Encoder, path: Path) -> ClipTex
         model = ClipText.of(config, tensors, encoder.projection)
     except KeyError as error:
         lacking = f"its text encoder ({encoder.prefix}…) lacks {error.args[0]}"
-        raise EditkitError(f"{path}: {lacking}; the file is incomplete, fetch it again") from error
+        raise EditkitError(f"{path}: {lacking}; was it pruned? give a whole checkpoint") from error
     return replace(model, heads=max(1, model.width // HEAD_WIDTH))
 
 

@@ -62,8 +62,13 @@ class Source:
         for component in ("unet", "transformer"):
             config = self.config(component)
             if config:
-                return family_of(pipeline, config.get("cross_attention_dim"))
-        raise EditkitError(f"model {self.name}: expected a unet or a transformer, found neither; is it complete?")
+                return family_of(pipeline, config, {name: kind for name, (_, kind) in self.components.items()})
+        for component in ("unet", "transformer"):
+            if component in self.components:
+                raise EditkitError(f"{self.path / component}: expected a config.json in it, found none; fetch it")
+        raise EditkitError(
+            f"model {self.name}: expected a unet or a transformer, but its {INDEX} names neither; give a whole pipeline"
+        )
 
     @cached_property
     def index(self) -> dict[str, Any]:

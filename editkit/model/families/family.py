@@ -44,7 +44,7 @@ class Rule:
     @property
     def label(self) -> str:
         """`modules` for people, with `*` for a number."""
-        return self.modules.replace(r"\d+", "*").replace("\\", "")
+        return _label(self.modules)
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Refusal:
 
     modules: str
     why: str
+
+    @property
+    def label(self) -> str:
+        """`modules` for people, with `*` for a number."""
+        return _label(self.modules)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,10 @@ class Family:
     rules: tuple[Rule, ...]
     refused: tuple[Refusal, ...] = ()
     second: str | None = None
+
+
+def _label(modules: str) -> str:
+    return modules.replace(r"\d+", "*").replace("\\", "")
 
 
 def rule_for(family: Family, name: str) -> Rule | None:

@@ -12,8 +12,12 @@ the keys and values behind it, as in a UNet. This file imports neither torch nor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from editkit.errors import EditkitError
 from editkit.model.families.family import Family, Refusal, Rule
+from editkit.model.families.parts import family_by_parts
 
 _ATTN2 = r"attn2\.to_[kv]"
 _UNET = rf"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.transformer_blocks\.\d+\.{_ATTN2}"
@@ -149,22 +153,29 @@ ENCODED = (
 """Families whose prompts `editkit.model.encoders.streams` encodes: `erase` and `edit` work on their checkpoints."""
 
 
-def family_of(pipeline_class: str, cross_attention_dim: int | None = None) -> Family:
-    """The family of a pipeline.
+def family_of(pipeline_class: str, config: Mapping[str, Any], components: Mapping[str, str]) -> Family:
+    """The family of a pipeline: by its name, and for other names of Stable Diffusion by its parts.
 
     Args:
         pipeline_class: `_class_name` of `model_index.json`.
-        cross_attention_dim: from the denoiser's configuration. Stable Diffusion 1.x and 2.x share their pipelines:
-            1024 is 2.x, any other width counts as 1.x.
+        config: of the denoiser. Stable Diffusion 1.x and 2.x share their pipelines: a `cross_attention_dim` of 1024 is
+            2.x, any other counts as 1.x.
+        components: component → class.
 
     Raises:
-        EditkitError: no family has such a pipeline.
+        EditkitError: no family has such a pipeline; the message says which part is another.
     """
     found = [family for family in FAMILIES if pipeline_class in family.pipelines]
     if not found:
+        name, why = family_by_parts(components, config)
+        if name is not None:
+            return by_name(name)
         known = ", ".join(dict.fromkeys(name for family in FAMILIES for name in family.pipelines))
-        raise EditkitError(f"pipeline {pipeline_class!r}: not a supported family; must be one of {known}")
-    of_that_width = [family for family in found if family.rules[0].width == cross_attention_dim]
+        raise EditkitError(
+            f"pipeline {pipeline_class!r}: not a supported family: {why}; must have the parts of Stable Diffusion, "
+            f"or be one of {known}"
+        )
+    of_that_width = [family for family in found if family.rules[0].width == config.get("cross_attention_dim")]
     return (of_that_width or found)[0]
 
 
