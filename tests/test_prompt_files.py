@@ -39,6 +39,7 @@ def written(folder: Path, content: str, name: str = "p.csv") -> Path:
         ("12,a cat,77\n13,a dog,78\n", PromptCase("0", "a cat")),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*it has no header:UserWarning")
 def test_variants_of_columns(content: str, expected: PromptCase, tmp_path: Path) -> None:
     assert next(iter(PromptFile.open(written(tmp_path, content)))) == expected
 

@@ -82,24 +82,27 @@ def json_records(path: Path, lines: Iterable[str]) -> Iterator[Record]:
     Raises:
         EditkitError: it is no JSON.
     """
-    numbered = enumerate(lines, 1)
+    numbered, is_first = enumerate(lines, 1), True
     for n, line in numbered:
-        if line.lstrip().startswith("["):
+        if not line.strip():
+            continue
+        if is_first and line.lstrip().startswith("["):
             text = line + "".join(rest for _, rest in numbered)
             yield from _listed(path, text.replace("\r\n", "\n").replace("\r", "\n"), n)
-        elif line.strip():
-            yield _record(range(n, n + 1), _parsed(path, line, n))
+            return
+        try:
+            record = _record(range(n, n + 1), json.loads(line))
+        except (ValueError, RecursionError) as error:
+            what = f"an object or text of JSON on each line, got {line.strip()[:80]!r} ({_reason(error)})"
+            if is_first:
+                raise EditkitError(f"{path}, line {n}: expected a list [...], or {what}") from error
+            record = Record(range(n, n + 1), [], fault=f"expected {what}")
+        is_first = False
+        yield record
 
 
-def _parsed(path: Path, line: str, n: int) -> object:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise EditkitError(
-            f"{path}, line {n}: expected a list [...], or an object or text of JSON on each line, got "
-            f"{line.strip()[:80]!r} ({reason})"
-        ) from error
+def _reason(error: Exception) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _listed(path: Path, text: str, first: int) -> Iterator[Record]:
@@ -113,10 +116,8 @@ def _listed(path: Path, text: str, first: int) -> Iterator[Record]:
         try:
             value, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise EditkitError(
-                f"{path}, line {line}: expected an item of a JSON list, got {text[place : place + 40]!r} ({reason})"
-            ) from error
+            got = f"got {text[place : place + 40]!r} ({_reason(error)})"
+            raise EditkitError(f"{path}, line {line}: expected an item of a JSON list, {got}") from error
         yield _record(range(line, line + 1), value)
         place = _after(space, text, end)
         mark = text[place : place + 1]

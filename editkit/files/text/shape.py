@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from editkit.errors import EditkitError
+from editkit.files.text.header import header_places, mentions_prompt, no_column, place_of
 from editkit.files.text.records import Record, table_records
 from editkit.files.text.schema import LINES, Layout, Schema, is_position, plain, separator_name
 
@@ -131,7 +132,24 @@ class Finder:
 
     def single(self, sample: Sample) -> Shape:
         """A file of one column."""
-        name, typed = sample.first[0], self.layout.columns.get(self.schema.main)
+        self.check_single(sample)
+        name, main, is_plain = sample.first[0], self.schema.main, sample.separator == LINES
+        headless, headed = (Shape(sample.separator, {main: 0}, 1, header=header) for header in (False, True))
+        if main in self.layout.columns:
+            return headless if is_position(self.layout.columns[main]) else headed
+        if self.schema.heads_alone(name):
+            if is_plain and (self.schema.comments or self.schema.meaning(name) != main):
+                raise self.unsure_heading(name)
+            return headed
+        if not is_plain and self.schema.options and mentions_prompt(name):
+            raise self.unsure_heading(name)
+        is_other = self.schema.meaning(name) is not None or sample.numeric(sample.records[1:] or sample.records)
+        if not is_plain and is_other:
+            raise self.no_column(sample)
+        return headless
+
+    def check_single(self, sample: Sample) -> None:
+        """Refuse one column where the user or the schema says that there are more."""
         if self.layout.separator:
             headed = [other for other in map(self.sample, SEPARATORS) if len(other.first) > 1 and self.is_headed(other)]
             if headed:
@@ -141,32 +159,10 @@ class Finder:
                 )
         if self.schema.required:
             raise self.no_column(sample)
-        other = [
-            f"{meaning}={column}"
-            for meaning, column in self.layout.columns.items()
-            if meaning != self.schema.main or (column != "1" if is_position(column) else plain(column) != plain(name))
-        ]
-        if other:
-            raise self.unsure("is the only column", f"--columns {other[0]} is not there")
-        if typed is not None:
-            return Shape(sample.separator, {self.schema.main: 0}, 1, header=not is_position(typed))
-        if self.schema.heads_alone(name):
-            if self.schema.comments and self.path.suffix.lower() not in USUAL:
-                raise self.unsure(
-                    f"may be a header or a {self.schema.thing}",
-                    f"write '# {name.strip()}' if it is a header; if not, put it on another line",
-                )
-            return Shape(sample.separator, {self.schema.main: 0}, 1, header=True)
-        if sample.separator != LINES and self.schema.options and _mentions_prompt(name):
-            raise self.unsure(
-                "may be a header or a prompt",
-                f"--columns '{self.schema.main}={name.strip()}' says that it is one, --columns {self.schema.main}=1 "
-                "that it is none",
-            )
-        is_other = self.schema.meaning(name) is not None or sample.numeric(sample.records[1:] or sample.records)
-        if sample.separator != LINES and is_other:
-            raise self.no_column(sample)
-        return Shape(sample.separator, {self.schema.main: 0}, 1, header=False)
+        for meaning, column in self.layout.columns.items():
+            is_there = column == "1" if is_position(column) else plain(column) == plain(sample.first[0])
+            if meaning != self.schema.main or not is_there:
+                raise self.unsure("is the only column", f"--columns {meaning}={column} is not there")
 
     def plain_lines(self, samples: Sequence[Sample]) -> Shape:
         """A file of no table's ending: plain lines, unless every line has the same columns and one of them is numbers
@@ -189,7 +185,7 @@ class Finder:
         if self.named or self.schema.required:
             raise self.no_column(sample)
         if self.layout.columns:
-            heads = any(self.schema.meaning(name) or _mentions_prompt(name) for name in sample.first) or (
+            heads = any(self.schema.meaning(name) or mentions_prompt(name) for name in sample.first) or (
                 len(sample.records) > 1 and sample.numeric() != sample.numeric(sample.records[1:])
             )
             return Shape(sample.separator, self.positions(sample.first), len(sample.first), header=heads)
@@ -208,7 +204,7 @@ class Finder:
     def positions(self, first: Sequence[str]) -> dict[str, int]:
         if self.schema.main not in self.layout.columns:
             raise EditkitError(f"--columns: {self.path} has no header; say where the {self.schema.main} is, too")
-        return {meaning: _place(meaning, name, len(first)) for meaning, name in self.layout.columns.items()}
+        return {meaning: place_of(meaning, name, len(first)) for meaning, name in self.layout.columns.items()}
 
     def near(self, name: str) -> bool:
         return bool(difflib.get_close_matches(plain(name), self.schema.columns[self.schema.main], cutoff=0.8))
@@ -216,6 +212,14 @@ class Finder:
     def no_column(self, sample: Sample) -> EditkitError:
         """No header that is known, and more than one column, or one of numbers."""
         return no_column(self.path, sample.first, self.schema, self.layout, f"the first line is {self.line!r}")
+
+    def unsure_heading(self, name: str) -> EditkitError:
+        """Of a first line that is a heading in one file, and a row in another."""
+        main = self.schema.main
+        remedy = f"write '# {name.strip()}' if it is a header; if not, put it on another line"
+        if self.schema.options:
+            remedy = f"--columns '{main}={name.strip()}' says that it is a header, --columns {main}=1 that it is none"
+        return self.unsure(f"may be a header or a {self.schema.thing}", remedy)
 
     @property
     def lines_remedy(self) -> str:
@@ -229,74 +233,6 @@ class Finder:
         return EditkitError(f"{self.path}: its first line {self.line!r} {what}; {remedy}")
 
 
-def header_places(path: Path, names: Sequence[str], schema: Schema, layout: Layout) -> dict[str, int]:
-    """Meaning → place, of those columns that are there.
-
-    Raises:
-        EditkitError: the user names a column that is not there, or two columns are called the same.
-    """
-    spelled = [plain(name) for name in names]
-    places: dict[str, int] = {}
-    for meaning, accepted in schema.columns.items():
-        typed = layout.columns.get(meaning)
-        if typed is not None and is_position(typed) and plain(typed) not in spelled:
-            places[meaning] = _place(meaning, typed, len(names))
-            continue
-        wanted = accepted if typed is None else (plain(typed),)
-        there = [name for name in wanted if name in spelled]
-        if not there:
-            continue
-        if len(there) > 1 and not schema.ranked:
-            raise EditkitError(f"{path}: each of its columns {', '.join(there)} may be meant; keep one of them")
-        name = there[0]
-        if spelled.count(name) > 1:
-            raise EditkitError(f"{path}: {spelled.count(name)} columns are called {name!r}; rename all but one of them")
-        places[meaning] = spelled.index(name)
-    return places
-
-
-def no_column(
-    path: Path, names: Sequence[str], schema: Schema, layout: Layout, shown: str, is_table: bool = True
-) -> EditkitError:
-    """The error of a file in which nothing says which column is the main one.
-
-    Args:
-        shown: how the file begins.
-        is_table: no JSON.
-    """
-    missing = [name for name in layout.columns.values() if plain(name) not in map(plain, names)]
-    if missing:
-        return EditkitError(f"{path}: --columns names {missing[0]!r}, which is not there; {shown}")
-    if schema.required:
-        return EditkitError(
-            f"{path}: expected the columns {', '.join(schema.required)}; {schema.main} is not there, {shown}"
-        )
-    accepted = schema.columns[schema.main][:2]
-    expected = f"expected a column {' or '.join(map(repr, accepted))}, but {shown}"
-    if not schema.options:
-        return EditkitError(f"{path}: {expected}; head that of the {schema.thing}s {accepted[0]!r}, or keep it alone")
-    known = schema.columns[schema.main]
-    near = next((name for name in names if difflib.get_close_matches(plain(name), known, cutoff=0.8)), "NAME")
-    remedy = f"say which it is: --columns {schema.main}={near.strip()}"
-    if is_table:
-        remedy += (
-            f", or its position from 1 where there is no header; --separator none, if every line is a {schema.thing}"
-        )
-    return EditkitError(f"{path}: {expected}; {remedy}")
-
-
-def _mentions_prompt(name: str) -> bool:
-    """Whether a heading could be meant: "sensitive prompt", "prompt_en", "image caption"."""
-    words = plain(name).split("_")
-    return len(words) < 4 and not {"prompt", "prompts", "caption", "captions"}.isdisjoint(words)
-
-
-def _place(meaning: str, position: str, width: int) -> int:
-    if not 1 <= int(position) <= width:
-        raise EditkitError(f"--columns {meaning}={position}: expected a position from 1 to {width}, the first line's")
-    return int(position) - 1
-
-
 def _is_number_at(row: Sequence[str], place: int) -> bool:
     field = row[place].strip() if place < len(row) else ""
     return not field or NUMBER.fullmatch(field) is not None
@@ -304,6 +240,3 @@ def _is_number_at(row: Sequence[str], place: int) -> bool:
 
 def _names(samples: Sequence[Sample]) -> str:
     return " and ".join(separator_name(sample.separator) for sample in samples)
-
-
-__all__ = ["EXCEL", "Finder", "Shape", "header_places", "no_column"]
