@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import tomllib
@@ -122,6 +123,15 @@ def test_every_public_name_is_in_the_reference() -> None:
     page = "\n".join(name_lines())
     assert sorted(re.findall(r"^::: editkit\.(\w+)$", page, re.MULTILINE)) == sorted(editkit.__all__)
     assert all(heading in ROOMS.values() for heading in re.findall(r"^## (.+)$", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", [name for name in editkit.__all__ if inspect.isfunction(getattr(editkit, name))])
+def test_args_of_a_public_function_are_its_parameters(name: str) -> None:
+    """One a line, as the builder of the reference reads them."""
+    function = getattr(editkit, name)
+    section = (inspect.getdoc(function) or "").partition("Args:\n")[2].split("\n\n")[0]
+    documented = re.findall(r"^    (\S[^:\n]*):", section, re.MULTILINE)
+    assert {*documented} <= {*inspect.signature(function).parameters}
 
 
 def test_every_component_is_listed_with_its_options() -> None:

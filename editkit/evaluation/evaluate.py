@@ -72,7 +72,8 @@ def evaluate(
         suite: a name (`editkit suites`), or a `.toml` file.
         split: of the suite; without it, the one that the edits' concepts are.
         prompts: a prompt file, for suites that want one, or in place of the suite's prompts.
-        columns, separator: of the prompt file, as `editkit.drawing.generate.generate_folder` takes them.
+        columns: of `prompts`: which is what, such as "prompt=TEXT,seed=SEED".
+        separator: of its columns, where the file does not tell it.
         seeds: such as "0-7", for every prompt; without them a row's own, else the suite's.
         detector: who looks at the pictures, in place of the suite's. Without either: the judge of the model's profile.
         metrics: what is counted, in place of the suite's.
