@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from editkit.edits.edit_map import EditMap
     from editkit.edits.method import Options
     from editkit.edits.tuned import Tuned
-    from editkit.erasure.erase import edit_prompt, erase
+    from editkit.erasure.edit import edit
+    from editkit.erasure.erase import erase
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.model.apply import applied
@@ -39,7 +40,7 @@ _HOMES = {
     "applied": "editkit.model.apply",
     "compare_report": "editkit.report.compare",
     "concept_graph": "editkit.report.concept_graph",
-    "edit_prompt": "editkit.erasure.erase",
+    "edit": "editkit.erasure.edit",
     "erase": "editkit.erasure.erase",
     "evaluate": "editkit.evaluation.evaluate",
     "export": "editkit.variants.export",
@@ -52,7 +53,7 @@ _HOMES = {
 }
 __all__ = [
     "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "compare_report", "concept_graph",
-    "edit_prompt", "erase", "evaluate", "export", "load", "load_edit", "open_model", "save_edit", "sensitivity",
+    "edit", "erase", "evaluate", "export", "load", "load_edit", "open_model", "save_edit", "sensitivity",
     "sweep_report",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`erase` and `edit_prompt` as a Python user calls them."""
+"""`erase` and `edit` as a Python user calls them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from editkit.concepts.vocabulary import SYNONYM_LIKENESS, common_words
 from editkit.edits.method import Options
 from editkit.emoji.catalogue import catalogue
-from editkit.erasure.erase import edit_prompt, erase
+from editkit.erasure.edit import edit as change
+from editkit.erasure.erase import erase
 from editkit.erasure.rows import likeness
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
@@ -27,6 +28,26 @@ def subject(model: EditableModel, word: str, map_of: Any = None) -> torch.Tensor
     """The subject row of "a WORD", through an edit's map."""
     row = model.encoder.encode([f"a {word}"])[0][model.encoder.subject_at("a {}", word)]
     return row if map_of is None else map_of.map.embeddings(row)
+
+
+def test_the_published_edit_of_a_random_model_can_be_had(tiny_sd: Path) -> None:
+    options, model = Options("rece", protect="none"), open_model(tiny_sd)
+    with pytest.raises(EditkitError, match=r"the mean of 32 common words would change by 3\.\d+ of its size"):
+        erase(model, ["church"], options=options)
+    with pytest.warns(UserWarning, match="blows up"):
+        assert erase(model, ["church"], options=options, checked=False).record["figures"]["damage_words"] == 32
+
+
+def test_what_blows_up_is_refused_unless_it_is_asked_for(emoji: EditableModel) -> None:
+    wild = Options("uce", protect="none", tokens="all", lamb=1e-6)
+    refused = (
+        r"the mean of 2\d\d common words would change by .* allowed is 1; use a larger --lamb .*or give --unchecked"
+    )
+    with pytest.raises(EditkitError, match=refused):
+        erase(emoji, ["church", "dog"], options=wild)
+    with pytest.warns(UserWarning, match="the edit blows up: the mean of"):
+        made = erase(emoji, ["church", "dog"], options=wild, checked=False)
+    assert made.record["checked"] is False and made.record["figures"]["damage_mean"] > 1
 
 
 def test_the_concept_moves_and_the_others_stay(emoji: EditableModel) -> None:
@@ -92,7 +113,7 @@ def test_preserved_prompts_move_less(emoji: EditableModel) -> None:
 
 
 def test_time_moves_the_source_to_the_destination(emoji: EditableModel) -> None:
-    made = edit_prompt(emoji, "a rose", "a tulip")
+    made = change(emoji, "a rose", "a tulip")
     wanted, was = subject(emoji, "tulip"), subject(emoji, "rose")
     assert (subject(emoji, "rose", made) - wanted).norm() < 0.2 * (was - wanted).norm()
 
@@ -136,4 +157,4 @@ def test_short_sequences_give_the_same_rows(emoji: EditableModel) -> None:
 
 def test_a_prompt_that_is_too_long_is_named(emoji: EditableModel) -> None:
     with pytest.raises(EditkitError, match="tokens, but this text encoder reads 24; shorten it"):
-        edit_prompt(emoji, "a church " * 20, "a castle")
+        change(emoji, "a church " * 20, "a castle")

@@ -111,7 +111,7 @@ def test_all_vectors_of_a_preserved_inversion_are_kept(model: EditableModel) -> 
 
 
 def test_an_aligned_edit_moves_all_vectors(model: EditableModel, pipe: Any) -> None:
-    made = editkit.edit_prompt(model, "a <cat-toy>", "a <pot>", options=Options("time", protect="none", lamb=1e-3))
+    made = editkit.edit(model, "a <cat-toy>", "a <pot>", options=Options("time", protect="none", lamb=1e-3))
     rows, target = stock(pipe, ["a <cat-toy>"])[0].double(), stock(pipe, ["a <pot>"])[0].double()[2:3]
     moved = made.map.embeddings(rows[2:5])
     assert all(norm(row[None] - target, model.gram) < norm(old[None] - target, model.gram) / 2

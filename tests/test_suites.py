@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from editkit.edits.method import Options
-from editkit.erasure.erase import edit_prompt, erase
+from editkit.erasure.edit import edit as change
+from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors import registry
 from editkit.evaluation.detectors.detection import Detection
@@ -136,7 +137,7 @@ def test_artists_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
 
 def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
     """TIME's three figures, by the bundled judge in CLIP's place."""
-    edit = edit_prompt(open_model("emoji"), "a church", "a dog", options=Options("time", protect="prior"))
+    edit = change(open_model("emoji"), "a church", "a dog", options=Options("time", protect="prior"))
     save_edit(edit, tmp_path / "time.safetensors")
     columns = ["old", "new", *(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6))]
     row = {"old": "a church", "new": "a dog", "positive1": "a church on a blue background", "gt1": "a dog on a blue "

@@ -27,6 +27,9 @@ Tokenizer = Annotated[
 Preserve = Annotated[list[str] | None, typer.Option(help="A prompt that must stay as it is. Repeat for more.")]
 PreserveFile = Annotated[Path | None, typer.Option(help="Prompts to preserve, one a line.")]
 Vocabulary = Annotated[Path | None, typer.Option(help="Words to protect, one a line. Default: the model's own words.")]
+Unchecked = Annotated[
+    bool, typer.Option("--unchecked", help="Write the edit even where it blows up; that is said and recorded.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
@@ -47,6 +50,7 @@ def erase(
     vocabulary: Vocabulary = None,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: CONCEPT-METHOD.safetensors.")] = None,
     tokenizer: Tokenizer = None,
+    unchecked: Unchecked = False,
     force: Force = False,
     json: Json = False,
     **given: Any,
@@ -66,7 +70,8 @@ def erase(
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
-    made = erase_from(open_model(model, tokenizer, profile), concepts, guide or (), kept, options, words)
+    opened = open_model(model, tokenizer, profile)
+    made = erase_from(opened, concepts, guide or (), kept, options, words, not unchecked)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 
@@ -86,6 +91,7 @@ def edit(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: SOURCE-METHOD.safetensors.")] = None,
     tokenizer: Tokenizer = None,
+    unchecked: Unchecked = False,
     force: Force = False,
     json: Json = False,
     **given: Any,
@@ -93,7 +99,7 @@ def edit(
     """Change what a prompt means: "a red rose" becomes "a blue rose"."""
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edits.method import Options
-    from editkit.erasure.erase import edit_prompt
+    from editkit.erasure.edit import edit as edit_in
     from editkit.errors import EditkitError
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
@@ -107,7 +113,8 @@ def edit(
     words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{file_stem([source])}-time.safetensors")
     check_free_for_edit(out, force)
-    made = edit_prompt(open_model(model, tokenizer, profile), source, destination, kept, options, augment, words)
+    opened = open_model(model, tokenizer, profile)
+    made = edit_in(opened, source, destination, kept, options, augment, words, not unchecked)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,9 @@ from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import open_model
 from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
+from editkit.versions import RESULTS, versions
 
 WEIGHTS = ("clip", "detector", "inception", "lpips", "lpips-linear")
-PACKAGES = ("editkit", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Evaluation:
         return {
             "model": self.model,
             "sampling": {**self.sampling.record, "guidance of the rows": self.guidances != [None]},
-            "versions": {package: _version(package) for package in PACKAGES},
+            "versions": versions(RESULTS),
         }
 
 
@@ -209,10 +208,3 @@ def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:
         if not path.exists():
             raise EditkitError(f"--weights {name}={path}: no such file or folder; check the path")
     return weights
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

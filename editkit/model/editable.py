@@ -139,10 +139,29 @@ class EditableModel:
         return self.profile.own_words(self.profile.words is None and self.encoder.slow)
 
 
+ModelLike = EditableModel | Source | str | os.PathLike[str] | None
+"""A model as users name it, or one that is open already."""
+
+
 def open_model(
-    model: str | os.PathLike[str] | Source | None = None,
-    tokenizer: Path | None = None,
-    profile: ProfileOrFile | None = None,
+    model: ModelLike = None, tokenizer: Path | None = None, profile: ProfileOrFile | None = None
 ) -> EditableModel:
-    """A model to edit; the arguments are those of `find` in `editkit.model.checkpoints.source`. Reads no weight."""
+    """A model to edit. None of its weights is read before it is asked for.
+
+    Args:
+        model: `emoji` (the bundled one), a diffusers folder, a `.safetensors` checkpoint or a hub id; None is
+            `$EDITKIT_MODEL`, else the bundled model. One that is open stays as it is.
+        tokenizer: folder of the tokenizer, for a single file whose tokenizer is not CLIP's.
+        profile: what the model brings along, or a TOML file that says it.
+
+    Raises:
+        EditkitError: there is no such model, or it is a pickle.
+
+    >>> open_model("emoji").encoder.width
+    512
+    """
+    if isinstance(model, EditableModel):
+        if tokenizer is None and profile is None:
+            return model
+        model = model.source
     return EditableModel(find(model, tokenizer, profile))

@@ -20,8 +20,8 @@ from editkit.report.comparison import Compared, Comparison, make_comparison
 from editkit.report.page import render
 from editkit.report.plots import Figure
 from editkit.report.shares import count_shares
-from editkit.report.tables import versions
 from editkit.variants.named import read_variants, variant_name, variant_sha256
+from editkit.versions import RESULTS, versions
 
 Path_ = str | os.PathLike[str]
 MARK = "report.json"
@@ -100,7 +100,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "prompts": list(comparison.prompts),
         "seeds": list(comparison.seeds),
         "sampling": comparison.sampling.record,
-        "versions": versions(),
+        "versions": versions(RESULTS),
         "variants": [
             {
                 "name": one.name,

@@ -30,7 +30,7 @@ from editkit.report.charts.scale import shown
 from editkit.report.charts.svg import Markup
 from editkit.report.compare import Path_
 from editkit.report.plot_file import ENDINGS, check_plot, write_plot
-from editkit.report.tables import versions
+from editkit.versions import RESULTS, versions
 
 MARK = "graph.json"
 Matrix = tuple[tuple[float, ...], ...]
@@ -75,7 +75,7 @@ class ConceptGraph:
                 {"erased": self.concepts[i], "suffers": self.concepts[j], "by": value}
                 for i, j, value in strongest(self.shown)
             ],
-            "versions": versions(),
+            "versions": versions(RESULTS),
         }
 
 

@@ -29,9 +29,9 @@ from editkit.report.charts.scatter import Point, scatter_chart
 from editkit.report.charts.svg import Markup
 from editkit.report.compare import Path_
 from editkit.report.plot_file import check_plot, write_plot
-from editkit.report.tables import versions
 from editkit.variants.edit_file import load_edit
 from editkit.variants.fit import check_fit
+from editkit.versions import RESULTS, versions
 
 NAMED = 8
 
@@ -76,7 +76,7 @@ class Sensitivity:
             "score": self.score,
             "seeds": list(self.seeds),
             "spearman": None if self.correlation is None else self.correlation.as_dict(),
-            "versions": versions(),
+            "versions": versions(RESULTS),
         }
 
 

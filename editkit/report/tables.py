@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from editkit.report.comparison import Compared, Comparison
 from editkit.report.figure_names import PLAIN_WORDS, number
-
-PACKAGES = ("editkit", "torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
+from editkit.versions import RESULTS, versions
 
 
 @dataclass(frozen=True)
@@ -80,20 +78,9 @@ def drawing_lines(comparison: Comparison) -> list[Line]:
         **{name: "none" if value == "" else value for name, value in sampling.items()},
         "initial noise": "one CPU generator a seed, the same for every variant",
         "judge": "emoji-judge" if comparison.detections else None,
-        "versions": ", ".join(f"{name} {one}" for name, one in versions().items()),
+        "versions": ", ".join(f"{name} {one}" for name, one in versions(RESULTS).items()),
     }
     return [Line(name, "", (_shown(value),)) for name, value in lines.items() if value is not None]
-
-
-def versions() -> dict[str, str]:
-    """What this report was made with."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
 
 
 def _changed(record: Mapping[str, Any]) -> str | None:

@@ -17,7 +17,6 @@ from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.edits.tuned import Tuned
-from editkit.erasure.erase import versions
 from editkit.erasure.rows import nearest_word
 from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
@@ -33,6 +32,7 @@ from editkit.tuning.setup import Prepared, prepare
 from editkit.variants.fit import check_fit
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.tuned_file import save_tuned
+from editkit.versions import versions
 
 PREVIEW_SEEDS = range(4)
 

@@ -1,0 +1,54 @@
+"""`editkit edit`: change what a prompt means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from editkit.concepts.templates import TIME_AUGMENTATIONS, check_concepts, fill
+from editkit.edits.edit import Edit
+from editkit.edits.method import Method, Options
+from editkit.erasure.make import Request, check_preserve, make_edit, words_of
+from editkit.erasure.rows import aligned_rows
+from editkit.erasure.words import check_known
+from editkit.model.editable import ModelLike, open_model
+
+
+def edit(
+    model: ModelLike,
+    source: str,
+    destination: str,
+    preserve: Sequence[str] = (),
+    options: Method | None = None,
+    augment: bool = False,
+    vocabulary: Sequence[str] | None = None,
+    checked: bool = True,
+) -> Edit:
+    """Make `source` mean `destination`: "a red rose" → "a blue rose" (TIME, Orgad et al. 2023).
+
+    Args:
+        model: as `open_model` takes it, or what it returns.
+        source, destination: prompts.
+        preserve: prompts that must stay as they are.
+        options: how to solve it; default: `Options("time")`.
+        augment: also edit the prompts after "A photo of", "An image of" and "A picture of".
+        vocabulary: words to protect. Default: the words of the model's profile.
+        checked: refuse an edit that blows up; else warn of it.
+
+    Raises:
+        EditkitError: an impossible request, or an edit that would break the checkpoint.
+
+    >>> made = edit("emoji", "a rose", "a tulip")
+    >>> made.record["method"], made.record["guides"]
+    ('time', ['a tulip'])
+    """
+    model, options = open_model(model), options or Options("time")
+    check_concepts([source])
+    check_known(model, [source, destination])
+    check_preserve([source], preserve)
+    words = words_of(model, options, [source], [destination], vocabulary)
+    request = Request(model, options, [source], [destination], preserve, words, checked)
+    with request.clock("embeddings"):
+        templates = TIME_AUGMENTATIONS if augment else ("{}",)
+        pairs = [(fill(template, source), fill(template, destination)) for template in templates]
+        rows = [[aligned_rows(stream.encoders, *pair) for pair in pairs] for stream in model.streams]
+    return make_edit(request, rows)

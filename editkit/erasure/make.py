@@ -1,0 +1,143 @@
+"""From a model and rows to an edit: solve every stream, measure what came out, and write down how."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from editkit.edits.edit import EVERYWHERE, Edit
+from editkit.edits.edit_map import EditMap
+from editkit.edits.figures import Figures, measure
+from editkit.edits.method import Method
+from editkit.edits.problem import Problem, Rows, Solution
+from editkit.erasure.rows import preserved_rows, spread, vocabulary_rows
+from editkit.erasure.words import words_to_protect
+from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel, Stream
+from editkit.versions import versions
+
+LOOKED_AT = 32
+LOOKED_AT_SLOW = 8
+"""Common words that an unprotected edit is judged by, where looking at all of them is not cheap."""
+
+
+class Clock:
+    """Seconds per phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 4)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an edit is to do, apart from the rows that it is solved over.
+
+    Attributes:
+        concepts, guides: what is changed, and what each becomes, as the record names it.
+        preserve: prompts that must stay as they are.
+        words: the vocabulary to protect, or to look at.
+        checked: refuse an edit that blows up; else warn of it.
+    """
+
+    model: EditableModel
+    options: Method
+    concepts: Sequence[str]
+    guides: Sequence[str]
+    preserve: Sequence[str]
+    words: Sequence[str]
+    checked: bool = True
+    clock: Clock = field(default_factory=Clock)
+
+
+def words_of(
+    model: EditableModel,
+    options: Method,
+    concepts: Sequence[str],
+    guides: Sequence[str],
+    vocabulary: Sequence[str] | None,
+) -> list[str]:
+    """The words to protect; for an unprotected edit those that say whether it blows up."""
+    if vocabulary is None and not (options.is_protected or model.profile.measures_damage or _named(guides)):
+        vocabulary = spread(model.own_words(), _looked_at(model))
+    return words_to_protect(model, concepts, guides, vocabulary)
+
+
+def make_edit(request: Request, rows: Sequence[Sequence[Rows]]) -> Edit:
+    """Solve every stream of the model; `rows` has an entry for each, which has one for each concept.
+
+    Raises:
+        EditkitError: an impossible request, or an edit that would break the checkpoint.
+    """
+    check_preserve(request.concepts, request.preserve)
+    model, options = request.model, request.options
+    maps: dict[str, EditMap] = {}
+    figures: dict[str, dict[str, Any]] = {}
+    for stream, mine in zip(model.streams, rows, strict=True):
+        solution, measured = _solve_stream(request, stream, mine)
+        keys = {name: model.key(stream) if name == EVERYWHERE else name for name in solution.maps}
+        maps |= {keys[name]: stream.whole(edit) for name, edit in solution.maps.items()}
+        figures[stream.rule.stream] = measured.as_dict()
+    first, *others = figures
+    return Edit(
+        maps,
+        {
+            "method": options.name,
+            "concepts": list(request.concepts),
+            "guides": list(request.guides),
+            "preserve": list(request.preserve),
+            "options": options.record,
+            "checked": request.checked,
+            "reads_projections": options.reads_projections,
+            "model": model.source.name,
+            "family": model.source.family.name,
+            "profile": model.profile.record,
+            "text_encoder_sha256": model.text_encoder_sha256,
+            "projections_sha256": model.projections_sha256,
+            "figures": figures[first] | {name: figures[name] for name in others} | {"seconds": request.clock.seconds},
+            "versions": versions(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def check_preserve(concepts: Sequence[str], preserve: Sequence[str]) -> None:
+    """Refuse a prompt that is to be both erased and preserved."""
+    erased = {concept.strip().lower() for concept in concepts}
+    for prompt in preserve:
+        if prompt.strip().lower() in erased:
+            raise EditkitError(f"{prompt!r} is to be both erased and preserved; drop one of the two")
+
+
+def _solve_stream(request: Request, stream: Stream, rows: Sequence[Rows]) -> tuple[Solution, Figures]:
+    model, options, clock = request.model, request.options, request.clock
+    with clock("vocabulary"):
+        all_words = options.is_protected or model.profile.measures_damage
+        words = request.words if all_words else spread(request.words, _looked_at(model))
+        vocabulary = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates)
+        kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
+    with clock("gram matrix"):
+        gram = stream.gram
+    problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary)
+    with clock("solve"):
+        solution = options.solve(problem)
+    with clock("figures"):
+        return solution, measure(solution, problem, options.is_protected, request.checked)
+
+
+def _looked_at(model: EditableModel) -> int:
+    return LOOKED_AT_SLOW if model.encoder.slow else LOOKED_AT
+
+
+def _named(guides: Sequence[str]) -> bool:
+    """Whether a guide is made from the vocabulary."""
+    return bool({*guides} & {"average", "nearest"})
