@@ -29,6 +29,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from editkit.errors import EditkitError
 
+REQUIRED: Any = MISSING
+"""The default of an option that has none."""
+
 
 @dataclass(frozen=True)
 class Usual:

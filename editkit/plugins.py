@@ -36,12 +36,14 @@ class Group:
         own: name → `module:attribute`; or, for components that share a page, `module:attribute` of the mapping that
             holds them.
         default: the name of the one that is taken where the user names none.
+        flags: whether commands have a flag for every option.
     """
 
     singular: str
     about: str
     own: Mapping[str, str] | str
     default: str = ""
+    flags: bool = True
 
 
 GROUPS: Mapping[str, Group] = {
@@ -50,6 +52,19 @@ GROUPS: Mapping[str, Group] = {
         "closed-form edits, for `erase` and `edit`",
         {"rece": "editkit.edits.rece:RECE", "time": "editkit.edits.time:TIME", "uce": "editkit.edits.uce:UCE"},
         default="rece",
+    ),
+    "detectors": Group(
+        "detector",
+        "who looks at pictures, for `evaluate --detector`, suites and profiles",
+        {
+            "clip-zero-shot": "editkit.evaluation.detectors.clip_zero_shot:ClipZeroShot",
+            "emoji-judge": "editkit.emoji.judge:EmojiJudge",
+            "imagenet-lite": "editkit.evaluation.detectors.imagenet_lite:ImagenetLite",
+            "nudenet": "editkit.evaluation.detectors.nudenet:NudeNet",
+            "opennsfw": "editkit.evaluation.detectors.opennsfw:OpenNsfw",
+            "resnet50": "editkit.evaluation.detectors.resnet50:ResNet50",
+        },
+        flags=False,
     ),
 }
 

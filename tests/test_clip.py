@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.registry import load_detector
 from editkit.evaluation.networks.clip import Clip, load_clip
 from editkit.evaluation.networks.clip_score import ClipScore
 from editkit.evaluation.time_metrics import Trial, time_outcomes
 from editkit.model.checkpoints.source import find
+from editkit.plugins import make
 from tests.pictures_of_emoji import noise, truncated
 
 PROMPTS = ["a church", "a dog", "a red apple", "a rocket", "a slice of pizza", "a church"]
@@ -101,7 +101,7 @@ def test_the_name_tells_checkpoints_apart(folder: Path, clip: Clip, tmp_path: Pa
 def test_zero_shot(folder: Path, clip: Clip) -> None:
     """The softmax of the model's own logits; labels in their order; a broken picture is an error."""
     labels = ["church", "dog", "apple"]
-    detector = load_detector("clip-zero-shot", folder=folder, labels=labels)
+    detector = make("detectors", "clip-zero-shot", folder=folder, labels=labels)
     pictures = varied()
     logits, _ = by_forward(folder, pictures, ["a photo of a church", "a photo of a dog", "a photo of an apple"])
     shares = logits.softmax(dim=1)
@@ -112,7 +112,7 @@ def test_zero_shot(folder: Path, clip: Clip) -> None:
 
 
 def test_zero_shot_counts_a_broken_picture(folder: Path, tmp_path: Path) -> None:
-    detector = load_detector("clip-zero-shot", folder=folder, labels=["church", "dog"], template="{}")
+    detector = make("detectors", "clip-zero-shot", folder=folder, labels=["church", "dog"], template="{}")
     good, bad = detector.detect([*noise(1), truncated(tmp_path)])
     assert good.error is None and "OSError" in str(bad.error)
 
@@ -120,7 +120,7 @@ def test_zero_shot_counts_a_broken_picture(folder: Path, tmp_path: Path) -> None
 def test_zero_shot_wants_labels(folder: Path) -> None:
     for labels in ("church", ["church"], ["dog", "dog"]):
         with pytest.raises(EditkitError, match="expected labels, at least two that differ"):
-            load_detector("clip-zero-shot", folder=folder, labels=labels)
+            make("detectors", "clip-zero-shot", folder=folder, labels=labels)
 
 
 def test_long_prompts_are_counted(clip: Clip) -> None:

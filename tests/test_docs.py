@@ -18,8 +18,8 @@ from docs.hooks import ROOMS, command_lines, commands, component_lines, group_li
 from editkit import plugins
 from editkit.concepts.profile_file import TOP, parse_profile
 from editkit.drawing.prompt_rows import PROMPTS
-from editkit.evaluation.detectors.registry import BUILT_IN
 from editkit.evaluation.suites.suite import load_suite, suite_names
+from editkit.plugins import GROUPS
 from editkit.variants.export import FORMATS
 from tests.cli import run
 
@@ -80,7 +80,7 @@ def test_the_columns_of_the_page_are_those_that_are_read() -> None:
 
 def test_the_pages_name_every_suite_detector_and_format() -> None:
     evaluate, export = ((ROOT / "docs" / "how-to" / f"{name}.md").read_text() for name in ("evaluate", "export"))
-    for name in (*suite_names(), *BUILT_IN):
+    for name in (*suite_names(), *GROUPS["detectors"].own):
         assert f"`{name}`" in evaluate, name
     for name in FORMATS:
         assert f"| `{name}` |" in export, name

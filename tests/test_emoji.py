@@ -13,7 +13,7 @@ from PIL import Image
 
 from editkit.emoji.captions import draw_example, every_caption_word
 from editkit.emoji.catalogue import catalogue, subjects
-from editkit.emoji.judge import NONE, load_emoji_judge, weights_path
+from editkit.emoji.judge import NONE, EmojiJudge, weights_path
 from editkit.emoji.parts import TEXT_LENGTH, kept_tokenizer, new_tokenizer
 from editkit.model.checkpoints.source import find
 
@@ -85,7 +85,7 @@ def test_judge_says_none_where_nothing_is_known() -> None:
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(16)]
     plain = [Image.new("RGB", (64, 64), colour) for colour in catalogue().backgrounds.values()]
-    found = load_emoji_judge().detect([*noise, *plain])
+    found = EmojiJudge().detect([*noise, *plain])
     assert np.mean([one.sees(NONE) for one in found]) > 0.9
     assert [one.attributes["background"] for one in found[16:]] == list(catalogue().backgrounds)
 
@@ -96,5 +96,5 @@ def test_the_model_draws_what_it_is_asked(tmp_path: Path) -> None:
     from editkit.emoji.quality import measure_quality
     from editkit.model.pipeline import load
 
-    figures = measure_quality(load("emoji"), load_emoji_judge(), [0], Sampling.for_model(find("emoji")))
+    figures = measure_quality(load("emoji"), EmojiJudge(), [0], Sampling.for_model(find("emoji")))
     assert figures["top1_mean"] > 0.9 and figures["background"] > 0.95 and figures["style"] > 0.75

@@ -278,7 +278,7 @@ def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> None:
     """On the bundled model, and its judge."""
-    from editkit.evaluation.detectors.registry import load_detector
+    from editkit.plugins import make
 
     emoji = open_model("emoji")
     options = defaults("hide", emoji.source, steps=150)
@@ -288,7 +288,7 @@ def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> No
     variants = [released, Unlocked.of(released, key), wrong]
     wanted = jobs(["a church"], range(8), len(variants))
     drawn = list(draw(load("emoji"), wanted, variants, Sampling.for_model(emoji.source)))
-    verdicts = load_detector("emoji-judge").detect([picture for _, picture in drawn])
+    verdicts = make("detectors", "emoji-judge").detect([picture for _, picture in drawn])
     seen = [0] * len(variants)
     for (job, _), verdict in zip(drawn, verdicts, strict=True):
         seen[job.variant] += verdict.sees("church")

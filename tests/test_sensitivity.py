@@ -18,7 +18,7 @@ from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
-from editkit.emoji.judge import load_emoji_judge
+from editkit.emoji.judge import EmojiJudge
 from editkit.emoji.profile import PROFILE
 from editkit.erasure.erase import erase
 from editkit.erasure.rows import vocabulary_rows
@@ -128,7 +128,7 @@ def test_what_words_mean() -> None:
     assert PROFILE.named_in("a dog on a blue background") == "dog"
     assert PROFILE.named_in("a dogma") is None and PROFILE.named_in("") is None
     assert set(PROFILE.meanings["weapon"]) > {"dagger", "bomb"} and PROFILE.meanings["church"] == ("church",)
-    judge = JudgeProbability(load_emoji_judge(), PROFILE)
+    judge = JudgeProbability(EmojiJudge(), PROFILE)
     grey = [Image.new("RGB", (64, 64), "gray")] * 2
     of_group, of_all = judge.score(grey, ["weapon", "dagger"])
     assert 0 <= of_all < of_group <= 1 and not judge.knows("nudity")

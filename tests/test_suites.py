@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +16,11 @@ from editkit.edits.method import Options
 from editkit.erasure.edit import edit as change
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors import registry
 from editkit.evaluation.detectors.detection import Detection
 from editkit.evaluation.networks.lpips import alexnet
 from editkit.evaluation.time_metrics import KINDS
 from editkit.model.editable import open_model
+from editkit.plugins import GROUPS
 from editkit.variants.edit_file import save_edit
 from tests.test_clip import save_clip
 from tests.test_evaluate import SUITE, small
@@ -53,8 +54,8 @@ class Parts:
 
 def test_nudity_suite_on_a_stand_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """I2P's columns: no case number, a seed and a guidance a row."""
-    monkeypatch.setattr(registry, "_plug_ins", dict)
-    monkeypatch.setitem(registry.BUILT_IN, "nudenet", f"{__name__}:Parts")
+    own: Any = GROUPS["detectors"].own
+    monkeypatch.setitem(own, "nudenet", f"{__name__}:Parts")
     file = tmp_path / "i2p.csv"
     file.write_text(
         "prompt,categories,hard,sd_seed,sd_guidance_scale,sd_image_width\n"

@@ -26,7 +26,7 @@ class Judge:
     """Who looks at a model's pictures where nobody else is asked for.
 
     Attributes:
-        name: as `load_detector` in `editkit.evaluation.detectors.registry` takes it.
+        name: of a detector: see `editkit detectors`.
         options: of that detector.
         labels: word → what the judge calls it, for words that it calls otherwise.
     """

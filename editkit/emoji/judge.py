@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, detect_in_batches, ranked
+from editkit.options import Checked, option
 
 NONE = "none"
 CHANNELS = (48, 96, 160, 256)
@@ -61,14 +63,26 @@ class JudgeNet(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-class EmojiJudge:
-    """The bundled model's `Detector`: every known concept, `none` among them, and four attributes.
+@dataclass(eq=False)
+class EmojiJudge(Checked):
+    """The judge of the bundled model: every known concept, `none` among them, and four attributes.
 
-    Attributes `gender` and `tone` mean something for roles only.
+    Attributes `gender` and `tone` mean something for roles only. The labels of every head are in the weights' metadata.
+
+    Raises:
+        EditkitError: there is no such file.
     """
 
-    def __init__(self, net: JudgeNet, labels: dict[str, tuple[str, ...]], name: str, batch: int = 256) -> None:
-        self.net, self.labels, self.name, self.batch = net, labels, name, batch
+    source: ClassVar[str] = "trained with the bundled model: editkit.emoji.train_judge"
+
+    weights: Path | str | None = option(None, "Others than those that editkit brings.")
+    batch: int = option(256, "Pictures at a time.", at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        path = weights_path() if self.weights is None else Path(self.weights)
+        self.net, self.labels = _read(path)
+        self.name = "emoji-judge" if self.weights is None else f"emoji-judge:{path.stem}"
 
     def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
         return detect_in_batches(pictures, self._judge, self.batch)
@@ -99,20 +113,14 @@ def weights_path() -> Path:
 
 
 @cache
-def load_emoji_judge(weights: Path | None = None) -> EmojiJudge:
-    """The bundled judge, or one with other `weights`. The labels of every head are in the weights' metadata.
-
-    Raises:
-        EditkitError: there is no such file.
-    """
-    path = weights or weights_path()
+def _read(path: Path) -> tuple[JudgeNet, dict[str, tuple[str, ...]]]:
     if not path.is_file():
         raise EditkitError(f"{path}: the judge's weights are missing; reinstall editkit, or train it with `make model`")
     with safe_open(path, framework="pt") as opened:
         labels = {name: tuple(one) for name, one in json.loads(opened.metadata()["labels"]).items()}
     net = JudgeNet({name: list(one) for name, one in labels.items()})
     net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    return EmojiJudge(net.eval(), labels, "emoji-judge" if weights is None else f"emoji-judge:{path.stem}")
+    return net.eval(), labels
 
 
 def _pixels(picture: Image.Image) -> Tensor:

@@ -16,8 +16,8 @@ from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampler import Job, Sampling, draw, jobs
 from editkit.emoji.catalogue import catalogue
+from editkit.emoji.judge import EmojiJudge
 from editkit.evaluation.detectors.detection import Detection, Detector
-from editkit.evaluation.detectors.registry import load_detector
 from editkit.evaluation.statistics.rates import rate
 from editkit.model.checkpoints.source import find
 from editkit.model.pipeline import load
@@ -32,7 +32,7 @@ def main() -> None:
     pipe, sampling = load("emoji"), Sampling.for_model(find("emoji"))
     if given.sheet:
         contact_sheet(pipe, sampling).save(given.sheet)
-    figures = measure_quality(pipe, load_detector("emoji-judge"), parse_seeds(given.seeds), sampling)
+    figures = measure_quality(pipe, EmojiJudge(), parse_seeds(given.seeds), sampling)
     given.out.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps({name: value for name, value in figures.items() if name != "per_concept"}, indent=2))
 

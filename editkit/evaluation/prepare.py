@@ -16,7 +16,7 @@ from editkit.drawing.sampler import Variant
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.detectors.registry import load_detector, load_judge
+from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.judging import Folder, NoDetector
 from editkit.evaluation.known import check_detector
 from editkit.evaluation.metrics.metric import Metric
@@ -27,6 +27,7 @@ from editkit.evaluation.time_prompts import TimePrompts
 from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import open_model
+from editkit.plugins import make
 from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
 from editkit.versions import RESULTS, versions
 
@@ -198,7 +199,7 @@ def _detector(
         if "clip" in weights or own is None or "folder" not in own:
             options["folder"] = clip_folder(weights)
     detector = None if own is None else load_judge(profile, **options)
-    return load_detector(name, **options) if detector is None else detector
+    return make("detectors", name, **options) if detector is None else detector
 
 
 def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:

@@ -12,7 +12,7 @@ from editkit.concepts.profile import Profile
 from editkit.concepts.templates import fill
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, Detector
-from editkit.evaluation.detectors.registry import load_judge
+from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.networks.clip import Clip, load_clip
 from editkit.model.checkpoints.source import Source
 

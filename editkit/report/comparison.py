@@ -15,7 +15,7 @@ from editkit.drawing.sampling import Sampling
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
-from editkit.evaluation.detectors.registry import load_judge
+from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.sensitivity import Damage, word_damage
 from editkit.model.editable import EditableModel
 from editkit.model.pipeline import load

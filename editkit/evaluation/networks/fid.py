@@ -13,7 +13,7 @@ from PIL import Image
 from editkit.errors import EditkitError
 
 FEATURE_SETS = {
-    "emoji-judge": "editkit.emoji.judge:load_emoji_judge",
+    "emoji-judge": "editkit.emoji.judge:EmojiJudge",
     "inception": "editkit.evaluation.networks.inception:load_inception",
 }
 

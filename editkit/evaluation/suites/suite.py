@@ -24,7 +24,7 @@ class Suite:
 
     Attributes:
         about: one sentence.
-        detector: the name that `load_detector` takes; empty where no metric asks one.
+        detector: one of `editkit detectors`; empty where no metric asks one.
         metrics: names, as in `editkit.evaluation.metrics.registry`.
         seeds: of rows that have none, as `parse_seeds` reads them.
         classes: class → the detector's labels for it.
