@@ -103,20 +103,22 @@ def component_lines() -> Iterator[str]:
         )
         for component in plugins.describe(group):
             if component.origin == "editkit":
-                yield from _component(component)
+                yield from _component(component, known.flags)
 
 
-def _component(component: Any) -> Iterator[str]:
-    yield from ("", f"### {component.name}", "", _text(component.summary), "")
+def _component(component: Any, flags: bool) -> Iterator[str]:
+    typed = (f"Written `{_cell(component.usage)}`.", "") if component.usage != component.name else ()
+    yield from ("", f"### {component.name}", "", _text(component.summary), "", *typed)
     if component.source:
         yield from (f"Source: {_text(component.source)}.", "")
     if component.options:
         yield from ("| option | type | default | meaning |", "| --- | --- | --- | --- |")
     for option in component.options:
-        kind = " or ".join(option.choices) or getattr(option.kind, "__name__", str(option.kind))
+        kind = " or ".join(option.choices) or option.type_name
         cases = "; ".join(f"{value} with {case}" for case, value in option.otherwise.items())
         default = "; ".join(filter(None, ("" if option.default is None else str(option.default), cases)))
-        yield f"| `{_cell(option.flag)}` | {_cell(kind)} | {_cell(default)} | {_text(option.help)} |"
+        typed = option.flag if flags else option.name
+        yield f"| `{_cell(typed)}` | {_cell(kind)} | {_cell(default)} | {_text(option.help)} |"
 
 
 def _cell(text: str) -> str:

@@ -21,10 +21,13 @@ editkit.errors.EditkitError: --lamb: expected a finite number of at least 0, got
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
-from types import NoneType, UnionType
+from inspect import get_annotations
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from editkit.errors import EditkitError
@@ -73,7 +76,8 @@ class Option:
     Attributes:
         kind: its type, without None.
         optional: whether None, "what suits", is a value.
-        default: None where it must be given.
+        default: None where it must be given, or where that is a value.
+        required: whether it must be given.
         otherwise: its other defaults by name.
     """
 
@@ -87,6 +91,7 @@ class Option:
     at_least: float | None
     above: float | None
     shown: bool
+    required: bool = False
 
     @property
     def flag(self) -> str:
@@ -94,19 +99,26 @@ class Option:
         return flag(self.name)
 
     @property
-    def described(self) -> str:
-        """A line of a listing: flag, type, default, help."""
-        kind = " | ".join(self.choices) or getattr(self.kind, "__name__", str(self.kind))
+    def form(self) -> str:
+        """Type and default, for a listing: `float = 0.1`."""
+        kind = " | ".join(self.choices) or self.type_name
         cases = "".join(f", {value} with {case}" for case, value in self.otherwise.items())
         default = "" if self.default is None and not cases else f" = {self.default}{cases}"
-        return f"{self.flag} {kind}{default}{'  ' if self.help else ''}{self.help}"
+        return f"{kind}{default}{', to be given' if self.required else ''}"
+
+    @property
+    def type_name(self) -> str:
+        """`float`, `Path`, `Sequence[str]`."""
+        if get_origin(self.kind) is None and isinstance(self.kind, type):
+            return self.kind.__name__
+        return re.sub(r"(\w+\.)+", "", str(self.kind))
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        kind = getattr(self.kind, "__name__", str(self.kind))
         return {
-            "name": self.name, "type": kind, "default": self.default, "otherwise": dict(self.otherwise),
-            "help": self.help, "choices": list(self.choices), "at_least": self.at_least, "above": self.above,
+            "name": self.name, "type": self.type_name, "default": self.default, "otherwise": dict(self.otherwise),
+            "required": self.required, "optional": self.optional, "help": self.help,
+            "choices": list(self.choices), "at_least": self.at_least, "above": self.above,
         }  # fmt: skip
 
     def parse(self, text: str, what: str = "") -> Any:
@@ -132,25 +144,26 @@ class Option:
             wanted = "a whole number" if self.kind is int else "a number"
             raise EditkitError(f"{what}: expected {wanted}, got {text!r}") from error
 
-    def check(self, value: Any) -> None:
-        """Refuse a value that it cannot have.
+    def check(self, value: Any, what: str = "") -> None:
+        """Refuse a value that it cannot have. `what` names the option in an error; default: its flag.
 
         Raises:
             EditkitError: naming the flag, what was expected, and what came.
         """
+        what = what or self.flag
         if value is None and self.optional:
             return
         if self.choices and value not in self.choices:
-            raise EditkitError(f"{self.flag}: must be one of {', '.join(self.choices)}, but got {value!r}")
+            raise EditkitError(f"{what}: must be one of {', '.join(self.choices)}, but got {value!r}")
         if self.kind is bool and not isinstance(value, bool):
-            raise EditkitError(f"{self.flag}: expected true or false, got {value!r}")
+            raise EditkitError(f"{what}: expected true or false, got {value!r}")
         if self.kind not in (int, float):
             return
         if not self._is_number(value):
-            what = "a finite number" if self.kind is float else "a whole number"
+            wanted = "a finite number" if self.kind is float else "a whole number"
             bound = "" if self.at_least is None else f" of at least {self.at_least:g}"
             bound = bound if self.above is None else f" above {self.above:g}"
-            raise EditkitError(f"{self.flag}: expected {what}{bound}, got {value}")
+            raise EditkitError(f"{what}: expected {wanted}{bound}, got {value}")
 
     def _is_number(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -177,8 +190,14 @@ def options_of(component: Any) -> tuple[Option, ...]:
     kind = component if isinstance(component, type) else type(component)
     if not is_dataclass(kind):
         return ()
-    hints = get_type_hints(kind)
-    return tuple(_option(each, hints[each.name]) for each in fields(kind) if each.init)
+    return tuple(_option(each, _hint(kind, each)) for each in fields(kind) if each.init)
+
+
+def _hint(kind: type, each: Any) -> Any:
+    """The type of one field alone: others may have types that are imported for the type checker and not here."""
+    owner = next(base for base in kind.__mro__ if each.name in get_annotations(base))
+    alone = SimpleNamespace(__annotations__={each.name: each.type})
+    return get_type_hints(alone, vars(sys.modules[owner.__module__]))[each.name]
 
 
 def _option(each: Any, hint: Any) -> Option:
@@ -199,6 +218,7 @@ def _option(each: Any, hint: Any) -> Option:
         about.get("at_least"),
         about.get("above"),
         about.get("shown", True),
+        each.default is MISSING,
     )
 
 

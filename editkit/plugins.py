@@ -66,7 +66,30 @@ GROUPS: Mapping[str, Group] = {
         },
         flags=False,
     ),
+    "metrics": Group(
+        "metric",
+        "what `evaluate --metric` and suites count",
+        {
+            "clip-score": "editkit.evaluation.metrics.alignment:Alignment",
+            "deviation": "editkit.evaluation.metrics.debias:Deviation",
+            "efficacy": "editkit.evaluation.metrics.nearness:Efficacy",
+            "esr": "editkit.evaluation.metrics.success:ESR",
+            "fid": "editkit.evaluation.metrics.frechet:FID",
+            "generality": "editkit.evaluation.metrics.nearness:Generality",
+            "lpips": "editkit.evaluation.metrics.change:LPIPS",
+            "ner": "editkit.evaluation.metrics.exposure:NER",
+            "psr": "editkit.evaluation.metrics.success:PSR",
+            "sensitivity": "editkit.evaluation.metrics.sensitivity:Sensitivity",
+            "share": "editkit.evaluation.metrics.debias:Share",
+            "specificity": "editkit.evaluation.metrics.nearness:Specificity",
+            "subject": "editkit.evaluation.metrics.success:Subject",
+        },
+        flags=False,
+    ),
 }
+
+
+NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True)
@@ -76,10 +99,12 @@ class Component:
     Attributes:
         origin: the package that it comes from.
         source: the paper and its equations, where there is one.
+        usage: how it is typed, where its options are part of the name: `esr-K`.
     """
 
     group: str
     name: str
+    usage: str
     summary: str
     source: str
     origin: str
@@ -143,10 +168,11 @@ def _described(group: str, name: str) -> Component:
     try:
         component = load(group, name)
     except (EditkitError, ImportError) as error:
-        return Component(group, name, f"cannot be loaded: {error}", "", origin, ())
+        return Component(group, name, name, f"cannot be loaded: {error}", "", origin, ())
     text = getattr(component, "summary", None) or inspect.getdoc(component) or ""
     summary = " ".join(text.split("\n\n")[0].split())
-    return Component(group, name, summary, getattr(component, "source", ""), origin, _options(component))
+    usage = component.usage() if hasattr(component, "usage") else name
+    return Component(group, name, usage, summary, getattr(component, "source", ""), origin, _options(component))
 
 
 def _options(component: Any) -> tuple[Option, ...]:
@@ -155,12 +181,16 @@ def _options(component: Any) -> tuple[Option, ...]:
         return options_of(component)
     if not (isinstance(component, type) or inspect.isroutine(component)):
         return ()
-    return tuple(
-        Option(each.name, each.annotation, each.default is None, None if each.default is each.empty else each.default,
-               {}, "", (), None, None, True)
-        for each in inspect.signature(component).parameters.values()
-        if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)
-    )  # fmt: skip
+    return tuple(_parameter(each) for each in inspect.signature(component).parameters.values() if each.kind in NAMED)
+
+
+def _parameter(each: inspect.Parameter) -> Option:
+    """What a signature says of a parameter."""
+    must = each.default is each.empty
+    kind = "" if each.annotation is each.empty else each.annotation
+    return Option(
+        each.name, kind, each.default is None, None if must else each.default, {}, "", (), None, None, True, must
+    )
 
 
 def _own(group: str) -> Mapping[str, Any]:

@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 
 from editkit.errors import EditkitError
+from editkit.evaluation.detectors.detection import Detection
+from editkit.evaluation.metrics.metric import KEEP, Seen, Wanted
+from editkit.evaluation.metrics.named import check_metric
 from editkit.evaluation.networks.clip import Clip, load_clip
 from editkit.evaluation.networks.clip_score import ClipScore
-from editkit.evaluation.time_metrics import Trial, time_outcomes
 from editkit.model.checkpoints.source import find
 from editkit.plugins import make
 from tests.pictures_of_emoji import noise, truncated
@@ -80,7 +82,7 @@ def test_clip_score_against_the_forward_pass(folder: Path, clip: Clip) -> None:
     assert cosines.min() < -0.01 and cosines.max() > 0.01
     scores = ClipScore(clip).scores(pictures, PROMPTS)
     assert scores == pytest.approx(np.maximum(100 * cosines, 0), abs=1e-3)
-    assert ClipScore.higher_is_better and ClipScore(clip).name == f"clip-score:{clip.name}"
+    assert ClipScore(clip).name == f"clip-score:{clip.name}"
 
 
 def test_batches_change_nothing(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,16 +132,17 @@ def test_long_prompts_are_counted(clip: Clip) -> None:
     assert torch.equal(found[0], found[2]) and found.norm(dim=1).tolist() == pytest.approx([1, 1, 1])
 
 
-def test_time_by_clip(clip: Clip) -> None:
+def test_time_by_clip(clip: Clip, tmp_path: Path) -> None:
     """The picture is closer to one text than to the other exactly when its cosine is the larger."""
     pictures = varied()[:4]
-    trials = [
-        Trial("efficacy", "a dog", "a rocket", "a dog"),
-        Trial("specificity", "a cat", "a cat", "a red apple"),
-    ] * 2
+    trials = [("efficacy", ("a rocket", "a dog")), ("specificity", ("a cat", "a red apple"))] * 2
     cosines = clip.pictures(pictures) @ clip.texts(["a rocket", "a dog", "a cat", "a red apple"]).T
-    wanted = [bool(cosines[n, 0 if n % 2 == 0 else 2] > cosines[n, 1 if n % 2 == 0 else 3]) for n in range(4)]
-    assert time_outcomes(pictures, trials, clip.cosines) == wanted and len(set(wanted)) == 2
+    wanted = [float(cosines[n, 0 if n % 2 == 0 else 2] > cosines[n, 1 if n % 2 == 0 else 3]) for n in range(4)]
+    for n, (picture, (kind, closer)) in enumerate(zip(pictures, trials, strict=True)):
+        picture.save(path := tmp_path / f"{n}.png")
+        seen = Seen("a prompt", kind, KEEP, (), Detection(), path, closer=closer)
+        assert check_metric(kind, Wanted()).holding(clip=clip).measure([seen]) == [wanted[n]]
+    assert len(set(wanted)) == 2
 
 
 def test_what_is_missing_is_named(folder: Path, clip: Clip, tmp_path: Path) -> None:

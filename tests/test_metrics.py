@@ -13,12 +13,14 @@ from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
 from editkit.evaluation.judging import NoDetector, detect_files
 from editkit.evaluation.metrics.exposure import PROTOCOLS
-from editkit.evaluation.metrics.metric import Seen
-from editkit.evaluation.metrics.registry import Kit, Wanted, metric
+from editkit.evaluation.metrics.metric import Kit, Seen, Wanted
+from editkit.evaluation.metrics.named import check_metric, metric, weight_names
+from editkit.evaluation.metrics.success import ESR
 from editkit.evaluation.plan import Asked
 from editkit.evaluation.statistics.intervals import Estimate
 from editkit.evaluation.statistics.rates import wilson
 from editkit.evaluation.summary import Pictures, by_class, difference, estimate
+from editkit.plugins import describe
 
 ERROR = Detection(error="cannot be read")
 WANTED = Kit(Wanted("gender", {"woman": 0.5, "man": 0.5}))
@@ -140,7 +142,7 @@ def test_sensitivity_is_how_much_less_is_seen() -> None:
 
 def test_e_minus_u() -> None:
     """LPIPS d is the mean over erased less the mean over unrelated pictures, however many there are of each."""
-    from editkit.evaluation.metrics.change import PerceptualDistance
+    from editkit.evaluation.metrics.change import LPIPS
 
     class Ruler:
         name = "ruler"
@@ -158,19 +160,58 @@ def test_e_minus_u() -> None:
     some = [Placed("p", "a" * n, role, (), Detection(), Path()) for n, role in ((3, "erase"), (1, "keep"), (2, "keep"))]
     pictures = Pictures.of([one.label for one in some], [one.role for one in some], ["p", "q", "r"], [0, 1, 2])
     ruler: Any = Ruler()
-    found = {which: PerceptualDistance(which, ruler) for which in "eud"}
+    found = {which: LPIPS(which).holding(lpips=ruler) for which in "eud"}
     values = {which: estimate(one, one.measure(some), pictures).value for which, one in found.items()}
     assert values == {"e": 30.0, "u": 15.0, "d": 15.0}
     assert [found[which].higher_is_better for which in "eud"] == [True, False, True]
 
 
 def test_unknown_metrics_list_the_known() -> None:
-    with pytest.raises(EditkitError, match=r"metric 'esr-0': expected one of esr-K; psr-K; .*ner-PROTOCOL-THRESHOLD"):
-        metric("esr-0")
+    with pytest.raises(
+        EditkitError, match=r"'psr1': did you mean psr\? expected one of .*, esr-K, .*ner-PROTOCOL-THRESH"
+    ):
+        metric("psr1")
     with pytest.raises(
         EditkitError, match=r"expected a value that \[debias.wanted\] of the suite names \(woman, man\)"
     ):
         metric("share-child", WANTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("esr", "metric 'esr': expected esr-K"),
+        ("esr-0", "metric 'esr-0', K: expected a whole number of at least 1, got 0; it is written esr-K"),
+        ("esr-5-3", "metric 'esr-5-3', K: expected a whole number, got '5-3'"),
+        ("lpips-x", "metric 'lpips-x', WHICH: must be one of e, u, d, but got 'x'"),
+        ("ner-eight", "metric 'ner-eight': expected ner-PROTOCOL-THRESHOLD"),
+        ("ner-eight-1", "metric ner-eight-1: expected a threshold from 0 to below 1, got 1"),
+        ("efficacy-", r"metric 'efficacy-', BY: must be one of clip, seen, but got ''; it is written efficacy\[-BY\]"),
+    ],
+)
+def test_a_name_that_its_component_cannot_have_says_which_part(name: str, message: str) -> None:
+    with pytest.raises(EditkitError, match=message):
+        check_metric(name, Wanted())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["esr-5", "psr-10", "subject-1", "ner-eight-0.35", "ner-parts-0", "sensitivity-keep", "clip-score-erase", "lpips-d",
+     "fid", "fid-emoji", "efficacy", "specificity-seen", "share-dark-skinned", "deviation-dark-skinned"],
+)  # fmt: skip
+def test_a_name_and_its_metric_say_the_same(name: str) -> None:
+    assert check_metric(name, Wanted("tone", {"dark-skinned": 0.5})).name == name
+
+
+def test_a_metric_holds_its_options_alone() -> None:
+    assert metric("esr-5") == ESR(k=5) and ESR(k=5) != ESR(k=1)
+    assert weight_names() == ["clip", "inception", "lpips", "lpips-linear"]
+
+
+def test_every_metric_says_what_it_is() -> None:
+    for each in describe("metrics"):
+        assert each.summary and "cannot be loaded" not in each.summary, each.name
+        assert all(known.help for known in each.options), each.name
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from editkit.concepts.templates import fill
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.errors import EditkitError
-from editkit.evaluation.statistics.rates import Rate, esr, psr
+from editkit.evaluation.statistics.rates import Rate
 
 
 def test_rates_against_published_intervals() -> None:
@@ -15,11 +15,6 @@ def test_rates_against_published_intervals() -> None:
     assert Rate(81, 263).interval == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert Rate(15, 148).interval == pytest.approx((0.0624, 0.1605), abs=1e-4)
     assert Rate(0, 20).interval == pytest.approx((0.0, 0.1611), abs=1e-4)
-
-
-def test_esr_counts_what_is_not_seen() -> None:
-    seen = [True, False, False, False]
-    assert esr(seen).value == 0.75 and psr(seen).value == 0.25
 
 
 def test_seeds() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -16,18 +18,16 @@ from scipy.linalg import sqrtm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from editkit.emoji.judge import EmojiJudge
 from editkit.errors import EditkitError
-from editkit.evaluation.networks.fid import FrechetDistance, Moments, fid, frechet_distance, load_feature_set, moments
-from editkit.evaluation.networks.lpips import Lpips, PerceptualChange, alexnet, load_lpips
-from editkit.evaluation.time_metrics import (
-    COLUMNS,
-    TimeFigures,
-    Trial,
-    detector_similarity,
-    read_time_trials,
-    time_figures,
-    time_outcomes,
-)
+from editkit.evaluation.detectors.detection import Detection
+from editkit.evaluation.metrics.metric import KEEP, Seen
+from editkit.evaluation.metrics.named import metric
+from editkit.evaluation.metrics.nearness import Efficacy
+from editkit.evaluation.networks.fid import Moments, frechet_distance, moments
+from editkit.evaluation.networks.inception import load_inception
+from editkit.evaluation.networks.lpips import Lpips, alexnet, load_lpips
+from editkit.evaluation.time_metrics import COLUMNS, KINDS, Trial, read_time_trials
 from editkit.plugins import make
 from tests.pictures_of_emoji import drawn, noise, truncated
 
@@ -143,12 +143,6 @@ def test_lpips_sizes(backbone: Path, linear: Path, lpips: Lpips) -> None:
         lpips.distances(noise(1), noise(2))
 
 
-def test_e_u_d() -> None:
-    change = PerceptualChange((0.5, 0.3), (0.1,))
-    assert (change.e, change.u, change.d) == pytest.approx((0.4, 0.1, 0.3))
-    assert PerceptualChange.higher_is_better == {"e": True, "u": False, "d": True}
-
-
 def test_weights_that_are_not_there(
     backbone: Path, linear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +157,7 @@ def test_weights_that_are_not_there(
     ):
         make("detectors", "resnet50")
     with pytest.raises(EditkitError, match=rf"no weights at {place}/weights-inception-2015-12-05-6726825d\.pth; put"):
-        load_feature_set("inception")
+        load_inception()
     with pytest.raises(EditkitError, match=r"LPIPS's AlexNet: .*alex\.pth holds the weights of something else"):
         load_lpips(linear, linear)
     with pytest.raises(EditkitError, match=r"linear weights: .*alexnet\.pth holds something else: no lin0\.model\.1"):
@@ -233,23 +227,21 @@ def test_frechet_distance_of_known_gaussians() -> None:
 
 
 def test_fid_with_the_judges_features() -> None:
-    """Pictures of the model are nearer to each other than to noise; the result says what was measured."""
-    features = load_feature_set("emoji-judge")
-    near = fid(drawn()[:2], drawn()[2:], features, "other pictures")
-    far = fid(drawn(), iter(noise(6)), features, "noise")
-    assert far.value > near.value > 0
-    assert far == FrechetDistance(far.value, "emoji-judge", "noise", 4, 6) and not far.higher_is_better
-    assert fid(drawn(), drawn(), features, "itself").value == pytest.approx(0, abs=1e-6)
+    """Pictures of the model are nearer to each other than to noise."""
+    features = EmojiJudge()
+    first, second, whole = (moments(part, features) for part in (drawn()[:2], drawn()[2:], drawn()))
+    far = moments(iter(noise(6)), features)
+    assert frechet_distance(whole, far) > frechet_distance(first, second) > 0
+    assert (whole.count, far.count) == (4, 6)
+    assert frechet_distance(whole, whole) == pytest.approx(0, abs=1e-6)
     assert np.allclose(moments(drawn(), features, batch=1).scatter, moments(drawn(), features).scatter, atol=1e-4)
     assert features.features([]).shape == (0, 256)
-    with pytest.raises(EditkitError, match="features 'vgg': expected one of emoji-judge, inception"):
-        load_feature_set("vgg")
 
 
 def test_inception_without_its_package(linear: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(EditkitError, match=r"FID's Inception: needs torch_fidelity.*pip install 'editkit\[fid\]'"):
-        load_feature_set("inception", weights=linear)
+        load_inception(weights=linear)
 
 
 def test_a_broken_picture_is_named(lpips: Lpips, tmp_path: Path) -> None:
@@ -289,28 +281,39 @@ def test_bad_time_files(tmp_path: Path) -> None:
         read_time_trials(tmp_path / "none.csv")
 
 
-def test_time_by_the_judge() -> None:
+def test_time_by_the_judge(tmp_path: Path) -> None:
     """Pictures of a church, a dog, a pizza and a rocket, as if an edit had turned dogs into pizzas."""
     church, dog, pizza, rocket = drawn()
     trials = [
-        Trial("efficacy", "a dog", "a pizza", "a dog"),
-        Trial("efficacy", "a dog", "a pizza", "a dog"),
-        Trial("generality", "a dog on a red background", "a pizza on a red background", "a dog on a red background"),
-        Trial("specificity", "a church", "a church", "a pizza"),
-        Trial("specificity", "a rocket", "a rocket", "a pizza"),
+        (pizza, Trial("efficacy", "a dog", "a pizza", "a dog")),
+        (dog, Trial("efficacy", "a dog", "a pizza", "a dog")),
+        (pizza, Trial("generality", "a dog in red", "a pizza in red", "a dog in red")),
+        (church, Trial("specificity", "a church", "a church", "a pizza")),
+        (rocket, Trial("specificity", "a rocket", "a rocket", "a pizza")),
     ]
-    alike = detector_similarity(make("detectors", "emoji-judge"))
-    outcomes = time_outcomes([pizza, dog, pizza, church, rocket], trials, alike)
-    assert outcomes == [True, False, True, True, True]
-    figures = time_figures(trials, outcomes)
-    assert [rate.value for rate in (figures.efficacy, figures.generality, figures.specificity)] == [0.5, 1, 1]
-    assert TimeFigures.higher_is_better and figures.efficacy.interval[0] < 0.5 < figures.efficacy.interval[1]
+    judge = EmojiJudge()
+    seen = []
+    for number, (picture, trial) in enumerate(trials):
+        picture.save(path := tmp_path / f"{number}.png")
+        (detection,) = judge.detect([picture])
+        seen.append(Seen(trial.prompt, trial.kind, KEEP, (), detection, path, closer=(trial.wanted, trial.other)))
+    efficacy, generality, specificity = (metric(f"{kind}-seen").measure(seen) for kind in KINDS)
+    assert efficacy == [1, 0, None, None, None]
+    assert generality == [None, None, 1, None, None]
+    assert specificity == [None, None, None, 1, 1]
+    strange = replace(seen[0], closer=("a gnu in space", "a dog"))
     with pytest.raises(EditkitError, match="expected a label of the detector in 'a gnu in space', found none"):
-        alike([church], [["a gnu in space"]])
-    with pytest.raises(EditkitError, match="expected a picture a trial, got 1 and 5"):
-        time_outcomes([church], trials, alike)
+        metric("efficacy-seen").measure([strange])
 
 
-def test_a_draw_is_a_failure() -> None:
-    trial = Trial("efficacy", "a dog", "a pizza", "a dog")
-    assert time_outcomes(noise(1), [trial], lambda pictures, texts: np.ones((1, 2))) == [False]
+def test_a_draw_and_a_broken_picture_are_failures(tmp_path: Path) -> None:
+    class Even:
+        """A CLIP that finds every text as near as any other."""
+
+        def cosines(self, pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> np.ndarray:
+            return np.ones((len(pictures), 2))
+
+    noise(1)[0].save(tmp_path / "noise.png")
+    for file in ("noise.png", "missing.png"):
+        seen = Seen("a dog", "efficacy", KEEP, (), Detection(), tmp_path / file, closer=("a pizza", "a dog"))
+        assert Efficacy().holding(clip=Even()).measure([seen]) == [0.0]

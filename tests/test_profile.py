@@ -324,7 +324,7 @@ def test_a_faulty_profile_is_refused_with_the_key(text: str, says: str, tiny_sd:
         ("sampling.scheduler = 'heun'", Sampling.for_model, "profile x, sampling: .*expected one of ddim, euler"),
         ("refine.rates.esb = 1e-4", lambda source: refine_defaults("ap", source), "profile x, refine: .*got 'esb'"),
         ("refine.rate = -1", lambda source: refine_defaults("ap", source, rate=1.0), "profile x, refine: .*above 0"),
-        ("judge.name = 'judge'", score_for, "profile x, judge: detector 'judge': expected one of .*emoji-judge"),
+        ("judge.name = 'judge'", score_for, "profile x, judge: detector 'judge': did you mean emoji-judge"),
         ("judge = { name = 'emoji-judge', options = { size = 3 } }", score_for, "profile x, judge: .*'size'; its opt"),
     ],
 )

@@ -212,7 +212,7 @@ def test_implicit_prompts_never_say_what_is_erased() -> None:
         ('seeds = "0-2"', "seeds = 3", "seeds: expected a text, got 3"),
         ('["church", "dog", "pizza", "axe"]', '"church"', "classes: expected a table, got 'church'"),
         ('"an image of a {}"', '"an image"', r"templates: expected '\{\}' for the class, got 'an image'"),
-        ('"esr-1", "psr-1"', '"esr-1", "psr1"', "metrics: metric 'psr1': expected one of"),
+        ('"esr-1", "psr-1"', '"esr-1", "psr1"', "metrics: metric 'psr1': did you mean psr"),
         ('"dog", "axe"]\n', '"dog", "cat"]\n', r"splits.animals: 'cat' is no class of this suite"),
         ("[splits]", "[splits", "expected TOML"),
         ("[splits]", 'role = "drop"\n[splits]', "role: expected 'erase' or 'keep', got 'drop'"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from editkit.plugins import GROUPS
+
+if TYPE_CHECKING:
+    from editkit.plugins import Component
 
 
 def listing(group: str) -> Callable[..., None]:
@@ -15,31 +18,45 @@ def listing(group: str) -> Callable[..., None]:
 
     def command(json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False) -> None:
         from editkit.plugins import describe
+        from editkit_cli.show import print_json
 
         known = describe(group)
         if json:
-            _print_json(known)
-        for component in [] if json else known:
-            _print(component)
+            print_json([component.as_dict() for component in known])
+        else:
+            _show(known)
 
     command.__doc__ = f"List the {group}: {GROUPS[group].about}."
     return command
 
 
-def _print_json(known: list[Any]) -> None:
-    from json import dumps
-
-    print(dumps([component.as_dict() for component in known], indent=2, ensure_ascii=False, default=str))
-
-
-def _print(component: Any) -> None:
+def _show(known: list[Component]) -> None:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
-    whence = "" if component.origin == "editkit" else f" (from {component.origin})"
-    console.print(Text.assemble((component.name, "bold"), whence, ": ", component.summary))
-    if component.source:
-        console.print(f"    {component.source}", markup=False)
-    for known in component.options:
-        console.print(f"    {known.described}", markup=False)
+    console = Console(highlight=False)
+    for component in known:
+        whence = "" if component.origin == "editkit" else f"  from {component.origin}"
+        default = "  default" if component.name == GROUPS[component.group].default else ""
+        console.print(Text.assemble((component.usage, "bold"), (default + whence, "dim")))
+        for text in filter(None, (component.summary, component.source and f"Source: {component.source}")):
+            console.print(Padding(Text(text), (0, 0, 0, 2)))
+        if component.options:
+            console.print(Padding(_options(component), (0, 0, 0, 4)))
+        console.print()
+
+
+def _options(component: Component) -> Any:
+    """One row an option: how it is typed, its type and default, what it does."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(no_wrap=True)
+    rows.add_column(max_width=30)
+    rows.add_column(ratio=1)
+    for option in component.options:
+        name = option.flag if GROUPS[component.group].flags else option.name
+        rows.add_row(Text(name, "cyan"), Text(option.form, "dim"), Text(option.help))
+    return rows

@@ -15,7 +15,6 @@ from PIL import Image
 from editkit.drawing.progress import progress
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, Detector
-from editkit.evaluation.metrics.frechet import Frechet
 from editkit.evaluation.metrics.metric import Metric, Seen, open_picture
 from editkit.evaluation.plan import Asked, Plan
 from editkit.evaluation.statistics.intervals import Estimate
@@ -107,7 +106,7 @@ def judge_variant(
 
     write_atomic(mine.detections, write, force=True)
     for metric in metrics:
-        if isinstance(metric, Frechet):
+        if metric.is_of_sets:
             originals = None if original is None else [original.pictures / one.file for one in plan]
             value = metric.of_set([mine.pictures / one.file for one in plan], originals)
             judged.sets |= {} if value is None else {metric.name: value}

@@ -10,8 +10,6 @@ from PIL import Image
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
 from editkit.evaluation.metrics.metric import ERASE, KEEP, Metric, Seen
-from editkit.evaluation.metrics.sensitivity import Sensitivity
-from editkit.evaluation.metrics.success import ErasingSuccess, PreservingSuccess
 from editkit.evaluation.plan import Plan
 
 WHOLE = 0.999
@@ -41,7 +39,7 @@ def check_classes(plan: Plan, metrics: Sequence[Metric], detector: str, said: se
     """
     if plan.suite.attribute is not None or not said:
         return
-    if not any(isinstance(one, ErasingSuccess | PreservingSuccess | Sensitivity) for one in metrics):
+    if not any(metric.needs_labels for metric in metrics):
         return
     for label in dict.fromkeys(one.label for one in plan):
         wanted = plan.suite.labels_of(label)

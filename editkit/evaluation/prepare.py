@@ -19,8 +19,8 @@ from editkit.evaluation.detectors.detection import Detector
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.judging import Folder, NoDetector
 from editkit.evaluation.known import check_detector
-from editkit.evaluation.metrics.metric import Metric
-from editkit.evaluation.metrics.registry import Kit, clip_folder, metric
+from editkit.evaluation.metrics.metric import Kit, Metric
+from editkit.evaluation.metrics.named import metric, weight_names
 from editkit.evaluation.plan import Plan, make_plan
 from editkit.evaluation.suites.suite import FROM_TIME, Suite
 from editkit.evaluation.time_prompts import TimePrompts
@@ -30,8 +30,6 @@ from editkit.model.editable import open_model
 from editkit.plugins import make
 from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
 from editkit.versions import RESULTS, versions
-
-WEIGHTS = ("clip", "detector", "inception", "lpips", "lpips-linear")
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def prepare(
     erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
     rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries, layout)
     plan, notes = make_plan(suite, rows, erased_by, split, seeds)
-    detector = _detector(suite, plan, metrics, kit.weights, source.profile)
+    detector = _detector(suite, plan, metrics, kit, source.profile)
     check_detector(plan, metrics, detector)
     opened = open_model(source)
     return Evaluation(
@@ -180,9 +178,7 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
     return entries
 
 
-def _detector(
-    suite: Suite, plan: Plan, metrics: Sequence[Metric], weights: Mapping[str, Path], profile: Profile
-) -> Detector:
+def _detector(suite: Suite, plan: Plan, metrics: Sequence[Metric], kit: Kit, profile: Profile) -> Detector:
     """The suite's, with the options of the profile's judge where it is that one. Without one, that judge, if any metric
     asks."""
     asking = [one.name for one in metrics if one.needs_detector]
@@ -193,19 +189,20 @@ def _detector(
             raise EditkitError(f"metric {asking[0]}: asks a detector, and suite {suite.name} has none; give --detector")
         return NoDetector()
     own = judge.options if judge is not None and judge.name == name else None
-    options: dict[str, Any] = {"weights": weights["detector"]} if "detector" in weights else {}
+    options: dict[str, Any] = {"weights": kit.weights["detector"]} if "detector" in kit.weights else {}
     if name == "clip-zero-shot":
         options = {"labels": sorted({label for one in plan.names.values() for label in suite.labels_of(one)})}
-        if "clip" in weights or own is None or "folder" not in own:
-            options["folder"] = clip_folder(weights)
+        if "clip" in kit.weights or own is None or "folder" not in own:
+            options["folder"] = kit.clip
     detector = None if own is None else load_judge(profile, **options)
     return make("detectors", name, **options) if detector is None else detector
 
 
 def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:
+    known = sorted({"detector", *weight_names()}) if weights else []
     for name, path in weights.items():
-        if name not in WEIGHTS:
-            raise EditkitError(f"--weights {name}={path}: expected one of {', '.join(WEIGHTS)} before the =")
+        if name not in known:
+            raise EditkitError(f"--weights {name}={path}: expected one of {', '.join(known)} before the =")
         if not path.exists():
             raise EditkitError(f"--weights {name}={path}: no such file or folder; check the path")
     return weights

@@ -12,27 +12,16 @@ Higher is better for all three.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
-
-import numpy as np
-from PIL import Image
 
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.statistics.rates import Rate, rate
 from editkit.files.text.table import Layout, Schema, open_table
 
 KINDS = ("efficacy", "generality", "specificity")
 COLUMNS = ("old", "new", *(f"{name}{i}" for name in ("positive", "gt", "negative", "gn") for i in range(1, 6)))
 EDITS = Schema(thing="edit", columns={name: (name,) for name in COLUMNS}, main="old", required=COLUMNS, short_rows=True)
-
-Similarity = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], np.ndarray]
-"""Pictures, and for each its texts → how alike they are, `(n, texts a picture)`. `Clip.cosines` is the paper's;
-`detector_similarity` makes another."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +32,6 @@ class Trial:
     prompt: str
     wanted: str
     other: str
-
-
-@dataclass(frozen=True)
-class TimeFigures:
-    """Shares of pictures that are closer to what is wanted."""
-
-    efficacy: Rate
-    generality: Rate
-    specificity: Rate
-    higher_is_better: ClassVar[bool] = True
 
 
 def read_time_trials(path: Path, layout: Layout | None = None) -> list[Trial]:
@@ -78,36 +57,6 @@ def read_time_trials(path: Path, layout: Layout | None = None) -> list[Trial]:
     return trials
 
 
-def time_outcomes(pictures: Sequence[Image.Image], trials: Sequence[Trial], alike: Similarity) -> list[bool]:
-    """Whether each picture is closer to what its trial wants; a draw is a failure."""
-    if len(pictures) != len(trials):
-        raise EditkitError(f"TIME's figures: expected a picture a trial, got {len(pictures)} and {len(trials)}")
-    likeness = alike(pictures, [(trial.wanted, trial.other) for trial in trials])
-    return (likeness[:, 0] > likeness[:, 1]).tolist()
-
-
-def time_figures(trials: Sequence[Trial], outcomes: Sequence[bool]) -> TimeFigures:
-    """The three shares, with intervals."""
-    by_kind = {
-        kind: rate([good for trial, good in zip(trials, outcomes, strict=True) if trial.kind == kind]) for kind in KINDS
-    }
-    return TimeFigures(**by_kind)
-
-
-def detector_similarity(detector: Detector) -> Similarity:
-    """A classifier in CLIP's place: the score of the label that the text names, the longest where it names several.
-
-    Raises:
-        EditkitError: a text names no label, or a picture cannot be judged.
-    """
-
-    def alike(pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> np.ndarray:
-        found = zip(detector.detect(pictures), texts, strict=True)
-        return np.array([[one.score(_named(text, one.labels)) for text in several] for one, several in found])
-
-    return alike
-
-
 def _trials(cells: Mapping[str, str], where: str) -> list[Trial]:
     if not cells["old"] or not cells["new"]:
         raise EditkitError(f"{where}: expected an edit, old and new are {cells['old']!r} and {cells['new']!r}")
@@ -122,10 +71,3 @@ def _trials(cells: Mapping[str, str], where: str) -> list[Trial]:
             elif itself:
                 found.append(Trial("specificity", itself, itself, changed))
     return found
-
-
-def _named(text: str, labels: Sequence[str]) -> str:
-    inside = [one for one in labels if re.search(rf"\b{re.escape(one)}\b", text, re.IGNORECASE)]
-    if not inside:
-        raise EditkitError(f"TIME's figures: expected a label of the detector in {text!r}, found none")
-    return max(inside, key=len)

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
-from editkit.evaluation.metrics.metric import Metric, Seen
-from editkit.evaluation.networks.clip_score import ClipScore
+from editkit.evaluation.metrics.metric import KEEP, ROLES, Kit, Metric, Seen, held
+from editkit.options import REQUIRED, option
+
+if TYPE_CHECKING:
+    from editkit.evaluation.networks.clip_score import ClipScore
 
 
+@dataclass(frozen=True)
 class Alignment(Metric):
-    """`clip-score-keep` (higher is better) and `clip-score-erase` (lower is better), as Adversarial Preservation's
+    """How well pictures fit their prompts, by CLIP.
+
+    `clip-score-keep` (higher is better) and `clip-score-erase` (lower is better), as Adversarial Preservation's
     table 4 has them. A picture that cannot be read is left out, and stands in the errors."""
 
+    called = "clip-score"
+    source = "Hessel et al. 2021; Bui et al. 2024 (Adversarial Preservation), table 4"
     needs_detector = False
+    needs_weights = ("clip",)
 
-    def __init__(self, role: str, score: ClipScore) -> None:
-        self.role, self.score, self.name = role, score, f"clip-score-{role}"
-        self.higher_is_better, self.checkpoint = role == "keep", score.name
+    role: str = option(REQUIRED, "Of the classes that must go, or of those that must stay.", choices=ROLES)
+    score: ClipScore = held()
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.role == KEEP
+
+    @property
+    def checkpoint(self) -> str:
+        return self.score.name
+
+    def prepare(self, kit: Kit) -> Self:
+        from editkit.evaluation.networks.clip import load_clip
+        from editkit.evaluation.networks.clip_score import ClipScore
+
+        return self.holding(score=ClipScore(load_clip(kit.clip)))
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
         pictures = [one.picture() if one.role == self.role else None for one in seen]

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from editkit.evaluation.metrics.metric import ERASE, KEEP, Metric, Seen
-from editkit.evaluation.networks.lpips import Lpips
+from editkit.evaluation.metrics.metric import ERASE, KEEP, Kit, Metric, Seen, held
+from editkit.options import REQUIRED, option
+
+if TYPE_CHECKING:
+    from editkit.evaluation.networks.lpips import Lpips
 
 ROLES = {"e": (ERASE,), "u": (KEEP,), "d": (ERASE, KEEP)}
 
 
-class PerceptualDistance(Metric):
-    """`lpips-e` (higher is better), `lpips-u` (lower is better) and `lpips-d` (higher is better). A pair of which one
+@dataclass(frozen=True)
+class LPIPS(Metric):
+    """How different pictures look before and after the edit.
+
+    `lpips-e` (higher is better), `lpips-u` (lower is better) and `lpips-d` (higher is better). A pair of which one
     cannot be read is left out, and stands in the errors."""
 
+    source = "Zhang et al. 2018; Gong et al. 2024 (RECE), table 3"
     needs_detector = False
     needs_original = True
+    needs_weights = ("lpips", "lpips-linear")
 
-    def __init__(self, which: str, lpips: Lpips) -> None:
-        self.which, self.lpips, self.name = which, lpips, f"lpips-{which}"
-        self.higher_is_better, self.checkpoint = which != "u", lpips.name
-        self.mean_over = "roles" if which == "d" else "pictures"
+    which: str = option(REQUIRED, "Of the erased (e), of the rest (u), or e − u (d).", choices=tuple(ROLES))
+    lpips: Lpips = held()
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.which != "u"
+
+    @property
+    def mean_over(self) -> str:
+        return "roles" if self.which == "d" else "pictures"
+
+    @property
+    def checkpoint(self) -> str:
+        return self.lpips.name
+
+    def prepare(self, kit: Kit) -> Self:
+        from editkit.evaluation.networks.lpips import load_lpips
+
+        return self.holding(lpips=load_lpips(kit.weights.get("lpips"), kit.weights.get("lpips-linear")))
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
         pairs = [

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from editkit.evaluation.metrics.metric import Metric, Seen
+from editkit.errors import EditkitError
+from editkit.evaluation.metrics.metric import Kit, Metric, Seen, Wanted, held
+from editkit.options import REQUIRED, option
 
 
-class AttributeShare(Metric):
-    """`share-VALUE`: share of pictures whose attribute has that value, among those that could be judged."""
+@dataclass(frozen=True)
+class Share(Metric):
+    """Share of pictures whose attribute has that value, among those that could be judged."""
 
     is_rate = True
 
-    def __init__(self, attribute: str, value: str) -> None:
-        self.attribute, self.value, self.name = attribute, value, f"share-{value}"
+    value: str = option(REQUIRED, "Of the attribute that [debias] of the suite names.")
+    attribute: str = held()
+
+    def check(self, wanted: Wanted) -> None:
+        if self.value not in wanted.shares:
+            known = ", ".join(wanted.shares) or "none"
+            raise EditkitError(
+                f"metric {self.name!r}: expected a value that [debias.wanted] of the suite names ({known})"
+            )
+
+    def prepare(self, kit: Kit) -> Self:
+        return self.holding(attribute=kit.wanted.attribute)
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
         return [
@@ -23,8 +38,9 @@ class AttributeShare(Metric):
         ]
 
 
-class Deviation(AttributeShare):
-    """`deviation-VALUE`: `|wanted − actual| / wanted` of a class, and the mean over the classes.
+@dataclass(frozen=True)
+class Deviation(Share):
+    """How far a share is from the wanted one: `|wanted − actual| / wanted` of a class, and the mean over the classes.
 
     An absolute value is biased upwards for few pictures: a fair coin thrown eight times deviates by 0.27 on average.
     """
@@ -34,9 +50,10 @@ class Deviation(AttributeShare):
     mean_over = "classes"
     higher_is_better = False
 
-    def __init__(self, attribute: str, value: str, wanted: float) -> None:
-        super().__init__(attribute, value)
-        self.wanted, self.name = wanted, f"deviation-{value}"
+    wanted: float = held()
+
+    def prepare(self, kit: Kit) -> Self:
+        return super().prepare(kit).holding(wanted=kit.wanted.shares[self.value])
 
     def of_means(self, means: np.ndarray) -> np.ndarray:
         return np.abs(self.wanted - means) / self.wanted

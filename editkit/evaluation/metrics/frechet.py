@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from PIL import Image
 
 from editkit.errors import EditkitError
-from editkit.evaluation.metrics.metric import Metric, Seen, open_picture
+from editkit.evaluation.metrics.metric import Kit, Metric, Seen, held, open_picture
 from editkit.evaluation.networks.fid import FeatureSet, Moments, frechet_distance, moments
 from editkit.evaluation.statistics.intervals import Estimate
+from editkit.options import option
+from editkit.plugins import make
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
-class Frechet(Metric):
-    """`fid` (Inception's features) and `fid-emoji` (the bundled judge's). Of whole sets, so it has no interval; it
-    depends on their size, which results record.
+@dataclass(frozen=True)
+class FID(Metric):
+    """Fréchet distance of an edit's pictures from the unedited model's, or from a folder of photographs.
+
+    Of whole sets, so it has no interval; it depends on their size, which results record.
 
     Attributes:
         reference: a folder of pictures; None compares with the unedited model.
     """
 
+    source = "Heusel et al. 2017"
     needs_detector = False
+    needs_weights = ("inception",)
     higher_is_better = False
     is_of_sets = True
 
-    def __init__(self, name: str, features: FeatureSet, reference: Path | None = None) -> None:
-        self.name, self.features, self.reference = name, features, reference
-        self.checkpoint, self.needs_original = features.name, reference is None
+    features: str = option("inception", "Whose: Inception's, or the bundled judge's.", choices=("inception", "emoji"))
+    network: FeatureSet = held()
+    reference: Path | None = held()
+
+    @property
+    def needs_original(self) -> bool:
+        return self.reference is None
+
+    @property
+    def checkpoint(self) -> str:
+        return self.network.name
+
+    def prepare(self, kit: Kit) -> Self:
+        return self.holding(network=self.load(kit), reference=kit.reference)
+
+    def load(self, kit: Kit) -> FeatureSet:
+        """The network whose features are compared."""
+        if self.features == "emoji":
+            return make("detectors", "emoji-judge")
+        from editkit.evaluation.networks.inception import load_inception
+
+        return load_inception(kit.weights.get("inception"))
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
         return [None] * len(seen)
@@ -49,7 +76,7 @@ class Frechet(Metric):
                 if isinstance(picture, Image.Image):
                     yield picture
 
-        return moments(pictures(), self.features)
+        return moments(pictures(), self.network)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,47 +1,95 @@
-"""TIME's figures as rates over pictures: efficacy, generality, specificity; see `editkit.evaluation.time_metrics`."""
+"""TIME's figures as rates over pictures: did the edit take, does it carry, did it leak?
+
+Each picture is asked which of two texts it is closer to; which texts, says `editkit.evaluation.time_metrics`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
+from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
-from editkit.evaluation.metrics.metric import Metric, Seen
-from editkit.evaluation.networks.clip import Clip
-from editkit.evaluation.time_metrics import Trial, detector_similarity, time_outcomes
+from editkit.evaluation.metrics.metric import Kit, Metric, Seen, held
+from editkit.options import option
+
+if TYPE_CHECKING:
+    from editkit.evaluation.networks.clip import Clip
+
+SEEN = "seen"
 
 
+@dataclass(frozen=True)
 class Nearness(Metric):
-    """`efficacy`, `generality`, `specificity`: share of pictures that CLIP finds closer to the text that they must be
-    closer to. With `-seen` at the end the detector's scores decide. An error is no success."""
+    """Share of pictures that are closer to the text that they must be closer to. A draw and an error are no success."""
 
+    source = "Orgad, Kawar and Belinkov 2023 (TIME), section 5"
     is_rate = True
     higher_is_better = True
+    needs_weights = ("clip",)
 
-    def __init__(self, kind: str, clip: Clip | None) -> None:
-        self.kind, self.clip = kind, clip
-        self.name = kind if clip is not None else f"{kind}-seen"
-        self.needs_detector, self.checkpoint = clip is None, None if clip is None else clip.name
+    by: str = option(
+        "clip", "Who says so: CLIP, or the detector's scores of what the texts name.", choices=("clip", SEEN)
+    )
+    clip: Clip = held()
+
+    @property
+    def needs_detector(self) -> bool:
+        return self.by == SEEN
+
+    @property
+    def checkpoint(self) -> str | None:
+        return None if self.by == SEEN else self.clip.name
+
+    def prepare(self, kit: Kit) -> Self:
+        if self.by == SEEN:
+            return self
+        from editkit.evaluation.networks.clip import load_clip
+
+        return self.holding(clip=load_clip(kit.clip))
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        return [None if one.closer is None or one.label != self.kind else self._one(one, *one.closer) for one in seen]
+        return [
+            None if each.closer is None or each.label != self.called else self._success(each, *each.closer)
+            for each in seen
+        ]
 
-    def _one(self, seen: Seen, wanted: str, other: str) -> float:
+    def _success(self, seen: Seen, wanted: str, other: str) -> float:
         picture = seen.picture()
-        if picture is None or (self.clip is None and not seen.is_judged):
+        if picture is None or (self.by == SEEN and not seen.is_judged):
             return 0.0
-        alike = detector_similarity(_Said(seen.detection)) if self.clip is None else self.clip.cosines
-        return float(time_outcomes([picture], [Trial(self.kind, seen.prompt, wanted, other)], alike)[0])
+        near, far = self._likeness(seen.detection, picture, wanted, other)
+        return float(near > far)
+
+    def _likeness(self, detection: Detection, picture: Image.Image, *texts: str) -> list[float]:
+        """How alike the picture and each text are."""
+        if self.by == SEEN:
+            return [detection.score(_named(text, detection.labels)) for text in texts]
+        return self.clip.cosines([picture], [texts])[0].tolist()
 
 
-class _Said:
-    """A detector that has looked already."""
+@dataclass(frozen=True)
+class Efficacy(Nearness):
+    """Did the edit take? Pictures of the edited prompt that are closer to its new meaning than to the old one."""
 
-    name = "said"
 
-    def __init__(self, detection: Detection) -> None:
-        self.detection = detection
+@dataclass(frozen=True)
+class Generality(Nearness):
+    """Does the edit carry? Pictures of prompts that mention what was edited and are closer to its new meaning."""
 
-    def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
-        return [self.detection] * len(pictures)
+
+@dataclass(frozen=True)
+class Specificity(Nearness):
+    """Did the edit leak? Pictures of other prompts that are closer to themselves than to what a leak makes of them."""
+
+
+def _named(text: str, labels: Sequence[str]) -> str:
+    """The label that a text names, the longest where it names several."""
+    inside = [label for label in labels if re.search(rf"\b{re.escape(label)}\b", text, re.IGNORECASE)]
+    if not inside:
+        raise EditkitError(f"TIME's figures: expected a label of the detector in {text!r}, found none")
+    return max(inside, key=len)

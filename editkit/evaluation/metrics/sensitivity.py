@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from editkit.evaluation.metrics.metric import Metric, Seen
+from editkit.evaluation.metrics.metric import ERASE, ROLES, Metric, Seen
+from editkit.options import REQUIRED, option
 
 
+@dataclass(frozen=True)
 class Sensitivity(Metric):
-    """`δ(c) = mean_i [S(original, c, seed_i) − S(edited, c, seed_i)]` with the detector's score of the class as `S`.
+    """How much less of a class is seen than before the edit.
+
+    `δ(c) = mean_i [S(original, c, seed_i) − S(edited, c, seed_i)]` with the detector's score of the class as `S`.
 
     `sensitivity-keep` is damage (lower is better), `sensitivity-erase` is erasure (higher is better). A pair of which
     one could not be judged is left out, and stands in the errors.
     """
 
+    source = "Bui et al. 2024 (Adversarial Preservation), section 3"
     needs_original = True
+    needs_labels = True
 
-    def __init__(self, role: str) -> None:
-        self.role, self.name = role, f"sensitivity-{role}"
-        self.higher_is_better = role == "erase"
+    role: str = option(REQUIRED, "Of the classes that must go, or of those that must stay.", choices=ROLES)
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.role == ERASE
 
     def measure(self, seen: Sequence[Seen]) -> list[float | None]:
         return [self._one(one) if one.role == self.role else None for one in seen]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -20,8 +19,6 @@ class ClipScore:
     Attributes:
         name: with the checkpoint: values of two checkpoints cannot be compared.
     """
-
-    higher_is_better: ClassVar[bool] = True
 
     def __init__(self, clip: Clip) -> None:
         self.clip, self.name = clip, f"clip-score:{clip.name}"

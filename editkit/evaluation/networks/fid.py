@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from editkit.errors import EditkitError
-
-FEATURE_SETS = {
-    "emoji-judge": "editkit.emoji.judge:EmojiJudge",
-    "inception": "editkit.evaluation.networks.inception:load_inception",
-}
 
 
 class FeatureSet(Protocol):
@@ -61,25 +55,6 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-@dataclass(frozen=True)
-class FrechetDistance:
-    """A distance with what it needs to be read.
-
-    It depends on the number of pictures: fewer give a larger distance, so compare only results with the same counts.
-
-    Attributes:
-        reference: what the pictures were compared with.
-        count, reference_count: pictures on either side.
-    """
-
-    value: float
-    features: str
-    reference: str
-    count: int
-    reference_count: int
-    higher_is_better: ClassVar[bool] = False
-
-
 def frechet_distance(first: Moments, second: Moments) -> float:
     """`|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½)` in float64 (Dowson and Landau 1982).
 
@@ -107,26 +82,6 @@ def moments(pictures: Iterable[Image.Image], features: FeatureSet, batch: int = 
     for part in _parts(pictures, batch):
         found.add(features.features(part))
     return found
-
-
-def fid(
-    pictures: Iterable[Image.Image], reference: Iterable[Image.Image], features: FeatureSet, reference_name: str
-) -> FrechetDistance:
-    """The distance of `pictures` from `reference`. With the feature set `inception` it is FID."""
-    ours, theirs = moments(pictures, features), moments(reference, features)
-    return FrechetDistance(frechet_distance(ours, theirs), features.name, reference_name, ours.count, theirs.count)
-
-
-def load_feature_set(name: str, **options: Any) -> FeatureSet:
-    """`emoji-judge`, the layer before the judge's heads; or `inception`, FID's own, with the option `weights`.
-
-    Raises:
-        EditkitError: another name, or weights that are not on disk.
-    """
-    if name not in FEATURE_SETS:
-        raise EditkitError(f"features {name!r}: expected one of {', '.join(FEATURE_SETS)}")
-    module, _, maker = FEATURE_SETS[name].partition(":")
-    return getattr(import_module(module), maker)(**options)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -8,12 +8,9 @@ would need torchvision.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -41,7 +38,7 @@ def alexnet() -> nn.Sequential:
 
 
 class Lpips:
-    """`distances(first, second)`. Whether more is better depends on the pictures: see `PerceptualChange`.
+    """`distances(first, second)` of pairs of pictures.
 
     Attributes:
         name: with backbone, version and, if the pictures are resized, their size.
@@ -76,30 +73,6 @@ class Lpips:
                 weights = self.linear[TAPS.index(number)]
                 total += ((_unit(x) - _unit(y)).square() * weights).sum(dim=1).mean(dim=(1, 2))
         return total
-
-
-@dataclass(frozen=True)
-class PerceptualChange:
-    """LPIPS between the pictures of the original and of the edited model, one distance a pair.
-
-    `e` is the mean over the erased concepts, `u` over the unrelated ones, `d = e − u` (RECE, table 3).
-    """
-
-    erased: tuple[float, ...]
-    unrelated: tuple[float, ...]
-    higher_is_better: ClassVar[dict[str, bool]] = {"e": True, "u": False, "d": True}
-
-    @property
-    def e(self) -> float:
-        return _mean(self.erased)
-
-    @property
-    def u(self) -> float:
-        return _mean(self.unrelated)
-
-    @property
-    def d(self) -> float:
-        return self.e - self.u
 
 
 def load_lpips(backbone: Path | str | None = None, linear: Path | str | None = None, size: int | None = None) -> Lpips:
@@ -142,7 +115,3 @@ def _scaled(pictures: Tensor) -> Tensor:
 
 def _unit(features: Tensor) -> Tensor:
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")

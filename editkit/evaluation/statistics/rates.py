@@ -1,4 +1,4 @@
-"""Success rates of an erasure, with intervals."""
+"""Shares of pictures, with intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rate:
-    """`hits` of `count`, as a share between 0 and 1. `higher_is_better` for every rate of this module."""
+    """`hits` of `count`, as a share between 0 and 1."""
 
     hits: int
     count: int
@@ -41,13 +41,3 @@ def wilson(share: float, count: float) -> tuple[float, float]:
 def rate(outcomes: Sequence[bool]) -> Rate:
     """The share of true outcomes."""
     return Rate(sum(outcomes), len(outcomes))
-
-
-def esr(seen: Sequence[bool]) -> Rate:
-    """ESR-k: share of pictures of erased concepts in which the concept is *not* seen among the first k."""
-    return rate([not one for one in seen])
-
-
-def psr(seen: Sequence[bool]) -> Rate:
-    """PSR-k: share of pictures of preserved concepts in which the concept *is* seen among the first k."""
-    return rate(seen)

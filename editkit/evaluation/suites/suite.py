@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
-from editkit.evaluation.metrics.registry import Wanted, check_metric
+from editkit.evaluation.metrics.metric import Wanted
+from editkit.evaluation.metrics.named import check_metric
 from editkit.files.text.decoding import decode_text
 
 FROM_FILE, FROM_TIME = "file", "time"
@@ -25,7 +26,7 @@ class Suite:
     Attributes:
         about: one sentence.
         detector: one of `editkit detectors`; empty where no metric asks one.
-        metrics: names, as in `editkit.evaluation.metrics.registry`.
+        metrics: names, as `editkit metrics` writes them.
         seeds: of rows that have none, as `parse_seeds` reads them.
         classes: class → the detector's labels for it.
         templates: sentences with `{}` for the class and `{subject}` for the subject.
