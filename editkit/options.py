@@ -115,8 +115,10 @@ class Option:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
+        plain = self.default is None or isinstance(self.default, str | int | float)
         return {
-            "name": self.name, "type": self.type_name, "default": self.default, "otherwise": dict(self.otherwise),
+            "name": self.name, "type": self.type_name,
+            "default": self.default if plain else str(self.default), "otherwise": dict(self.otherwise),
             "required": self.required, "optional": self.optional, "help": self.help,
             "choices": list(self.choices), "at_least": self.at_least, "above": self.above,
         }  # fmt: skip

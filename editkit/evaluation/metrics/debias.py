@@ -40,8 +40,9 @@ class Share(Metric):
 
 @dataclass(frozen=True)
 class Deviation(Share):
-    """How far a share is from the wanted one: `|wanted − actual| / wanted` of a class, and the mean over the classes.
+    """How far a share is from the wanted one, as a part of that; the mean over the classes.
 
+    `|wanted − actual| / wanted` of a class.
     An absolute value is biased upwards for few pictures: a fair coin thrown eight times deviates by 0.27 on average.
     """
 
