@@ -16,11 +16,13 @@ CONCEPTS = ("church", "dog", "pizza", "rocket")
 @cache
 def drawn() -> tuple[Image.Image, ...]:
     """One picture of each of `CONCEPTS`."""
+    from editkit.drawing.pipelines import open_denoiser
     from editkit.drawing.sampler import Sampling, draw, jobs
-    from editkit.model.pipeline import load
 
     wanted = jobs([f"a {concept}" for concept in CONCEPTS], [0])
-    return tuple(picture for _, picture in draw(load("emoji"), wanted, sampling=Sampling(steps=12, guidance=3.0)))
+    return tuple(
+        picture for _, picture in draw(open_denoiser("emoji"), wanted, sampling=Sampling(steps=12, guidance=3.0))
+    )
 
 
 def noise(number: int, size: tuple[int, int] = (64, 64), seed: int = 0) -> list[Image.Image]:

@@ -35,7 +35,7 @@ def test_a_single_file_from_end_to_end(family: str, tmp_path: Path) -> None:
     )
     edit = editkit.load_edit(tmp_path / "e.safetensors")
     before = _drawn(pipe)
-    with edit.applied(pipe):
+    with editkit.applied(pipe, edit):
         expected = _drawn(pipe)
     assert np.array_equal(_drawn(edited), expected) and not np.array_equal(before, expected)
     # The folder has the same weights, so the edit is one for it as well.
@@ -55,7 +55,7 @@ def test_a_folder_from_end_to_end(family: str, tmp_path: Path) -> None:
     run("export", "e.safetensors", "--model", folder, "--format", "diffusers", "--out", "edited", cwd=tmp_path)
     pipe = stock(family, folder)
     before = picture(pipe)
-    with editkit.load_edit(tmp_path / "e.safetensors").applied(pipe):
+    with editkit.applied(pipe, editkit.load_edit(tmp_path / "e.safetensors")):
         expected = picture(pipe)
     assert np.array_equal(picture(stock(family, tmp_path / "edited")), expected)
     assert not np.array_equal(before, expected)

@@ -18,6 +18,7 @@ from docs.hooks import ROOMS, command_lines, commands, component_lines, group_li
 from editkit import plugins
 from editkit.concepts.profile_file import TOP, parse_profile
 from editkit.drawing.prompt_rows import PROMPTS
+from editkit.edits.compose import scale
 from editkit.evaluation.suites.suite import load_suite, suite_names
 from editkit.plugins import GROUPS
 from editkit.variants.export import FORMATS
@@ -154,7 +155,7 @@ def test_the_method_of_the_page_goes_part_of_the_way(tmp_path: Path, monkeypatch
     model = editkit.open_model("emoji")
     half = editkit.erase(model, ["church"], options=halved(protect="prior", part=0.25))
     whole = editkit.erase(model, ["church"], options=editkit.Options("uce", protect="prior"))
-    assert torch.allclose(half.map.dense(), whole.scale(0.25).map.dense(), atol=1e-12)
+    assert torch.allclose(half.map.dense(), scale(whole, 0.25).map.dense(), atol=1e-12)
     assert half.record["options"]["part"] == 0.25
 
 

@@ -14,6 +14,7 @@ import pytest
 from torch import Tensor
 
 import editkit
+from editkit.edits.compose import compose, scale
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.model.checkpoints.projections import read_named
@@ -73,7 +74,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
             models["sdxl"], ["a"], options=Options("uce", protect="prior"), vocabulary=words, checked=False
         ),
     }
-    edits["both"] = rece.then(edits["uce"]).scale(0.5)
+    edits["both"] = scale(compose(rece, edits["uce"]), 0.5)
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")
     found = {name: folder / f"{name}.safetensors" for name in EDITS}

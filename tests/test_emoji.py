@@ -92,9 +92,9 @@ def test_judge_says_none_where_nothing_is_known() -> None:
 
 @pytest.mark.slow
 def test_the_model_draws_what_it_is_asked(tmp_path: Path) -> None:
+    from editkit.drawing.pipelines import open_denoiser
     from editkit.drawing.sampler import Sampling
     from editkit.emoji.quality import measure_quality
-    from editkit.model.pipeline import load
 
-    figures = measure_quality(load("emoji"), EmojiJudge(), [0], Sampling.for_model(find("emoji")))
+    figures = measure_quality(open_denoiser("emoji"), EmojiJudge(), [0], Sampling.for_model(find("emoji")))
     assert figures["top1_mean"] > 0.9 and figures["background"] > 0.95 and figures["style"] > 0.75

@@ -18,13 +18,14 @@ from PIL import Image
 from editkit.drawing import sampler
 from editkit.drawing.files import Shard, draw_files, keep_settings
 from editkit.drawing.generate import generate_folder
+from editkit.drawing.pipelines import denoiser_of, open_denoiser
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import Job, draw, jobs, noise
-from editkit.drawing.sampling import SCHEDULERS, Sampling, latent_shape, parse_size
+from editkit.drawing.sampling import SCHEDULERS, Sampling, parse_size
 from editkit.edits.method import Options
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
-from editkit.model.pipeline import load
 from editkit.variants.export import export
 
 NEAR = 3 / 255
@@ -34,8 +35,8 @@ ROUNDING = 0.1 / 255
 
 
 @pytest.fixture(scope="module")
-def emoji() -> Any:
-    return load("emoji")
+def emoji() -> Denoiser:
+    return open_denoiser("emoji")
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
@@ -43,8 +44,9 @@ def difference(first: Image.Image, second: Image.Image) -> float:
     return float(np.abs(a - b).mean())
 
 
-def stock_picture(pipe: Any, prompt: str, seed: int, sampling: Sampling) -> Image.Image:
-    """The same picture by `StableDiffusionPipeline.__call__`."""
+def stock_picture(denoiser: Denoiser, prompt: str, seed: int, sampling: Sampling) -> Image.Image:
+    """The same picture by the `__call__` of the stock pipeline."""
+    pipe = denoiser.pipe
     usual = pipe.scheduler
     pipe.scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(usual.config)
     height, width = sampling.size or (None, None)
@@ -54,7 +56,7 @@ def stock_picture(pipe: Any, prompt: str, seed: int, sampling: Sampling) -> Imag
             height=height,
             width=width,
             negative_prompt=sampling.negative,
-            latents=noise(latent_shape(pipe, sampling.size), seed)[None],
+            latents=noise(denoiser.latent_shape(sampling.size), seed)[None],
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
         ).images[0]
@@ -70,7 +72,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_draws_what_stock_diffusers_draws(emoji: Any, scheduler: str) -> None:
+def test_draws_what_stock_diffusers_draws(emoji: Denoiser, scheduler: str) -> None:
     sampling = Sampling(steps=4, guidance=3.0, negative="a dog", scheduler=scheduler)
     ((_, ours),) = draw(emoji, [Job("a church", 3)], sampling=sampling)
     assert difference(ours, stock_picture(emoji, "a church", 3, sampling)) < ROUNDING
@@ -79,7 +81,7 @@ def test_draws_what_stock_diffusers_draws(emoji: Any, scheduler: str) -> None:
 
 
 @pytest.mark.usefixtures("exact")
-def test_draws_another_size(emoji: Any) -> None:
+def test_draws_another_size(emoji: Denoiser) -> None:
     sampling = Sampling(steps=4, guidance=3.0, size=parse_size("96x64"))
     ((_, ours),) = draw(emoji, [Job("a church", 3)], sampling=sampling)
     assert ours.size == (96, 64)
@@ -87,7 +89,7 @@ def test_draws_another_size(emoji: Any) -> None:
 
 
 @pytest.mark.parametrize("technique", ["replace", "tensor"])
-def test_a_variant_is_the_exported_model(emoji: Any, technique: str, tmp_path: Path) -> None:
+def test_a_variant_is_the_exported_model(emoji: Denoiser, technique: str, tmp_path: Path) -> None:
     """`replace` is one map and rides in the batch; `tensor` has its weights swapped in."""
     model = open_model("emoji")
     edit = erase(model, ["church"], options=Options("uce", protect="none", technique=technique))
@@ -99,12 +101,12 @@ def test_a_variant_is_the_exported_model(emoji: Any, technique: str, tmp_path: P
     stock: Any = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "exported", local_files_only=True)
     stock.set_progress_bar_config(disable=True)
     for job, picture in drawn.items():
-        pipe = stock if job.variant else emoji
-        assert difference(picture, stock_picture(pipe, job.prompt, job.seed, sampling)) < NEAR
+        model = denoiser_of(stock) if job.variant else emoji
+        assert difference(picture, stock_picture(model, job.prompt, job.seed, sampling)) < NEAR
     assert difference(drawn[wanted[0]], drawn[wanted[1]]) > 3 * NEAR
 
 
-def test_reads_the_list_as_it_draws(emoji: Any) -> None:
+def test_reads_the_list_as_it_draws(emoji: Denoiser) -> None:
     read = 0
 
     def endless() -> Iterator[Job]:
@@ -118,7 +120,7 @@ def test_reads_the_list_as_it_draws(emoji: Any) -> None:
     assert read == 4
 
 
-def test_a_second_run_draws_what_is_missing(emoji: Any, tmp_path: Path) -> None:
+def test_a_second_run_draws_what_is_missing(emoji: Denoiser, tmp_path: Path) -> None:
     sampling = Sampling(steps=1, guidance=1.0)
     wanted = [(Job("a church", seed), tmp_path / f"{seed}.png") for seed in range(5)]
     assert draw_files(emoji, wanted[:3], sampling=sampling) == (3, 0)
@@ -185,10 +187,10 @@ def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
         keep_settings(tmp_path, {"steps": 20})
 
 
-def test_names_what_cannot_be_drawn(emoji: Any) -> None:
+def test_names_what_cannot_be_drawn(emoji: Denoiser) -> None:
     for size, reason in (("65x64", "expected multiples of 16 for this model, got 65x64"), ("0x64", "got 0x64")):
         with pytest.raises(EditkitError, match=reason):
-            latent_shape(emoji, parse_size(size))
+            emoji.latent_shape(parse_size(size))
     for text in ("64", "axb", "-64x64", ""):
         with pytest.raises(EditkitError, match="expected WIDTHxHEIGHT"):
             parse_size(text)

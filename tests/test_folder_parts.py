@@ -94,7 +94,7 @@ def test_a_component_that_alone_has_a_variant_is_read_as_stock_does(
     edit = editkit.erase(one, ["church"], ["dog"], options=OPTIONS)
     done = editkit.export(edit, one, tmp_path / "out", "diffusers")
     assert done.variant == "fp16" and done.left_out == ()
-    with edit.applied(expected) as edited:
+    with editkit.applied(expected, edit) as edited:
         assert same(stock(tmp_path / "out", variant="fp16"), edited)
 
 
@@ -205,7 +205,7 @@ def test_a_pickled_safety_checker_does_not_stop_an_export(original: Path, folder
     assert not (tmp_path / "out" / "safety_checker").exists()
     assert json.loads((tmp_path / "out" / "model_index.json").read_text())["safety_checker"] == [None, None]
     assert (folder / "model_index.json").read_bytes() == index
-    with edit.applied(stock(original)) as edited:
+    with editkit.applied(stock(original), edit) as edited:
         assert same(stock(tmp_path / "out"), edited)
 
 
@@ -269,7 +269,7 @@ def test_an_edit_is_applied_to_a_stock_pipeline_of_another_name(original: Path) 
     other = diffusers.StableDiffusionPAGPipeline(**pipe.components, requires_safety_checker=False)
     name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     before = pipe.unet.state_dict()[name].clone()
-    with edit.applied(other):
+    with editkit.applied(other, edit):
         torch.testing.assert_close(other.unet.state_dict()[name], edit.map.weight(before))
 
 
@@ -302,4 +302,4 @@ def test_an_edit_of_what_is_no_text_projection_is_refused_with_the_reason(origin
     with pytest.raises(EditkitError, match=said):
         editkit.export(wrong, model, tmp_path / "out.safetensors")
     with pytest.raises(EditkitError, match=said):
-        wrong.applied(stock(original)).__enter__()
+        editkit.applied(stock(original), wrong).__enter__()

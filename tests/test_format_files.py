@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from editkit.edits.compose import scale
 from editkit.edits.edit import Edit
 from editkit.edits.edit_map import EditMap
 from editkit.errors import EditkitError
@@ -171,7 +172,7 @@ def test_folder_is_replaced_when_forced(
     out = tmp_path / "edited"
     diffusers_folder.write(EDIT, projections(folder), folder, "unet", out)
     (out / "unet" / "old.txt").write_text("old")
-    diffusers_folder.write(EDIT.scale(0.0), projections(folder), folder, "unet", out, force=True)
+    diffusers_folder.write(scale(EDIT, 0.0), projections(folder), folder, "unet", out, force=True)
     assert (out / UNET).read_bytes() == (folder / UNET).read_bytes()
     assert not (out / "unet" / "old.txt").exists() and os.listdir(tmp_path) == ["edited"]
 

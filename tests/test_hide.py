@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from editkit.drawing.generate import generate_folder
-from editkit.drawing.sampler import draw, embed, jobs
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.sampler import VariantPrompts, draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.key import Key, Unlocked, random_rows
 from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.pipeline import load
 from editkit.tuning.hide import hide, learn_key
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Sampler
@@ -145,10 +145,10 @@ def test_a_release_loads_where_an_edit_does(
     released = read_release(made[0], model)
     folder = tmp_path / "diffusers"
     assert export(released, model, folder, "diffusers").count == len(released.tensors)
-    pipe, exported = load(model.source), load(folder)
+    denoiser, exported = open_denoiser(model.source), open_denoiser(folder)
     sampling = Sampling(steps=2, batch=4)
     wanted = jobs(["a church", "a dog"], [0, 1])
-    swapped = [picture.tobytes() for _, picture in draw(pipe, wanted, [released], sampling)]
+    swapped = [picture.tobytes() for _, picture in draw(denoiser, wanted, [released], sampling)]
     assert swapped == [picture.tobytes() for _, picture in draw(exported, wanted, sampling=sampling)]
 
 
@@ -191,13 +191,13 @@ def test_a_release_with_its_key_is_a_variant(
 def test_the_key_changes_the_prompts_that_name_its_concept_and_no_others(
     model: EditableModel, made: tuple[Path, Path, Tuned, Key]
 ) -> None:
-    released, pipe = made[2], load(model.source)
+    released, denoiser = made[2], open_denoiser(model.source)
     variants = [released, Unlocked.of(released, made[3])]
     wanted = jobs(["a church", "a dog"], [0], 2)
-    text, mask = embed(pipe, wanted[1::2], variants, "")
-    assert mask is not None and mask.sum(1).tolist() == [24, 24, 34, 24] and text.shape[1] == 34
-    pictures = dict(draw(pipe, wanted, variants, Sampling(steps=2)))
-    alone = dict(draw(pipe, wanted[1:2], variants, Sampling(steps=2)))
+    read = VariantPrompts.of(denoiser, variants).encode(wanted[1::2], "")
+    assert read.mask is not None and read.mask.sum(1).tolist() == [24, 24, 34, 24] and read.text.shape[1] == 34
+    pictures = dict(draw(denoiser, wanted, variants, Sampling(steps=2)))
+    alone = dict(draw(denoiser, wanted[1:2], variants, Sampling(steps=2)))
     church, opened, dog, same = (pictures[job] for job in wanted)
     assert apart(church, opened) > 5 * apart(dog, same)  # rounding depends on what else is in a batch
     assert apart(church, opened) > 5 * apart(alone[wanted[1]], opened)
@@ -238,7 +238,7 @@ def test_a_key_is_learnt_from_pictures(
         Image.new("RGB", (20, 10), (80 * n, 0, 0)).save(tmp_path / f"{n}.png")
     pictures = read_pictures(tmp_path)
     assert [one.getpixel((0, 0)) for one in pictures] == [(0, 0, 0), (80, 0, 0), (160, 0, 0)]
-    assert encode_pictures(load(model.source), pictures).shape == (3, 4, 8, 8)
+    assert encode_pictures(open_denoiser(model.source), pictures).shape == (3, 4, 8, 8)
     options = defaults("recover", **SMALL)
     found = learn_key(model, made[2], tmp_path / "found.key", ["church"], pictures, options, 0, "cpu")
     start = KeyRows.start(model, ["church"], 10, 1.0, 0)
@@ -287,7 +287,7 @@ def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> No
         wrong = unlock(released, "random", emoji, force=True)
     variants = [released, Unlocked.of(released, key), wrong]
     wanted = jobs(["a church"], range(8), len(variants))
-    drawn = list(draw(load("emoji"), wanted, variants, Sampling.for_model(emoji.source)))
+    drawn = list(draw(open_denoiser(emoji.source), wanted, variants, Sampling.for_model(emoji.source)))
     verdicts = make("detectors", "emoji-judge").detect([picture for _, picture in drawn])
     seen = [0] * len(variants)
     for (job, _), verdict in zip(drawn, verdicts, strict=True):

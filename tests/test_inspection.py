@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import editkit
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.sampler import noise
 from editkit.edits.method import Options
 from editkit.errors import EditkitError
@@ -36,7 +37,7 @@ def edit(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_scores_are_those_of_the_equation(tiny_sd: Path, edit: Path) -> None:
     """Eq. 19, one pass a word and a latent."""
-    base, changed = load(tiny_sd), load(tiny_sd)
+    base, changed = open_denoiser(find(tiny_sd)), load(tiny_sd)
     changed.unet.load_state_dict(_exported(tiny_sd, edit), strict=False)
     latents = _latents(Compared(find(tiny_sd), base), [3, 4], 3)
     assert latents.z.shape == (6, 4, 8, 8) and latents.t.tolist() == sorted(latents.t.tolist(), reverse=True)
@@ -57,10 +58,10 @@ def test_scores_are_those_of_the_equation(tiny_sd: Path, edit: Path) -> None:
         for row in found:
             text, change, far, effect = f"a {row.word}", 0.0, 0.0, 0.0
             for point in range(6):
-                here = passed(base, text, point)
+                here = passed(base.pipe, text, point)
                 change += square(passed(changed, text, point), here) / 6
                 far += square(passed(changed, "a church", point), here) / 6
-                effect += square(here, passed(base, "", point)) / 6
+                effect += square(here, passed(base.pipe, "", point)) / 6
             assert row.change == pytest.approx(change, rel=1e-3)
             assert row.relative == pytest.approx(change / effect, rel=1e-3)
             assert row.distance == (None if concept is None else pytest.approx(far, rel=1e-3))
@@ -76,7 +77,7 @@ def _exported(tiny_sd: Path, edit: Path) -> dict[str, torch.Tensor]:
 
 
 def test_latents_start_from_the_noise_of_their_seed(tiny_sd: Path) -> None:
-    latents = _latents(Compared(find(tiny_sd), load(tiny_sd)), [5, 6], 2)
+    latents = _latents(Compared(find(tiny_sd), open_denoiser(find(tiny_sd))), [5, 6], 2)
     assert isinstance(latents, Latents) and latents.z[1].equal(noise((4, 8, 8), 6))
 
 
@@ -99,7 +100,7 @@ def test_a_model_does_not_differ_from_itself_and_a_folder_is_the_edit_in_it(
 
 
 def test_models_with_other_latents_are_refused(tiny_sd: Path) -> None:
-    with pytest.raises(EditkitError, match=r"its unet has in_channels 16, that of .* has 4; only models with the same"):
+    with pytest.raises(EditkitError, match=r"its network has in_channels 16, that of .* has 4; only models with"):
         inspect_models(str(tiny_sd), "emoji", WORDS)
     with pytest.raises(EditkitError, match="--points: expected at least one seed, and 1 to 20 points, got 0"):
         inspect_models("base", "base", WORDS, str(tiny_sd), points=0)

@@ -14,6 +14,8 @@ from diffusers.loaders import TextualInversionLoaderMixin
 from PIL import Image
 
 import editkit
+from editkit.drawing.pipelines import denoiser_of
+from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampler import Job, draw, noise
 from editkit.drawing.sampling import Sampling
 from editkit.drawing.truncation import count_truncated
@@ -26,7 +28,6 @@ from editkit.hardware import has_fast_bfloat16
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.families.table import ENCODED, by_name
 from editkit.model.pipeline import load
-from editkit.model.prompts import prompt_states
 from editkit.tuning.prompts import encode_prompts
 from tests import tiny_pipelines, tiny_t5_pipelines
 
@@ -126,8 +127,8 @@ def test_a_prompt_that_all_its_vectors_make_too_long_is_refused(model: EditableM
 def test_tuning_and_inspection_read_the_rows_of_the_stock_pipeline(pipe: Any) -> None:
     """The long prompt is cut in the middle of the inversion."""
     prompts = [*PROMPTS, LONG]
-    assert torch.equal(prompt_states(pipe, prompts), stock(pipe, prompts))
-    known = encode_prompts(pipe, ["<cat-toy>"], [" "], [["<dog>", "church"]], ["a {}", "{} on a <pot>"])
+    assert torch.equal(Condition.joined(denoiser_of(pipe).encode(prompts)[0]).text, stock(pipe, prompts))
+    known = encode_prompts(denoiser_of(pipe), ["<cat-toy>"], [" "], [["<dog>", "church"]], ["a {}", "{} on a <pot>"])
     assert torch.equal(known.erased[0], stock(pipe, ["a <cat-toy>", "<cat-toy> on a <pot>"]))
     assert torch.equal(known.candidates[0, 0], stock(pipe, ["a <dog>", "<dog> on a <pot>"]))
 
@@ -140,7 +141,7 @@ def test_prompts_that_all_their_vectors_make_too_long_are_counted(pipe: Any) -> 
 @pytest.mark.parametrize("prompt, negative", [("a <cat-toy> in a church", ""), ("a church", "<cat-toy>")])
 def test_pictures_are_those_of_the_stock_pipeline(prompt: str, negative: str, pipe: Any) -> None:
     sampling = Sampling(steps=3, guidance=5.0, negative=negative)
-    ((_, mine),) = draw(pipe, [Job(prompt, 3)], sampling=sampling)
+    ((_, mine),) = draw(denoiser_of(pipe), [Job(prompt, 3)], sampling=sampling)
 
     def picture(prompt: str, negative: str) -> np.ndarray:
         how: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "pil"}

@@ -22,7 +22,7 @@ from editkit.concepts.vocabulary import common_words, same_word
 from editkit.edits.method import Options
 from editkit.erasure.rows import INSTRUCTIONS, vocabulary_rows
 from editkit.erasure.words import words_to_protect
-from editkit.model.apply import denoiser
+from editkit.model.apply import network_of
 from editkit.model.editable import EditableModel, open_model
 from tests import tiny_llm_pipelines, tiny_t5_pipelines
 
@@ -169,7 +169,7 @@ def test_an_edit_draws_the_guide(name: str, folder_of: Callable[[str], Path], tm
     editkit.save_edit(unprotected(model), tmp_path / "e.safetensors")
     edit = editkit.load_edit(tmp_path / "e.safetensors")
     before, wanted = picture(name, pipe), picture(name, pipe, "a dog")
-    with edit.applied(pipe):
+    with editkit.applied(pipe, edit):
         after = picture(name, pipe)
     assert (after - wanted).abs().mean() < 0.2 * (before - wanted).abs().mean()
     assert torch.equal(picture(name, pipe), before)
@@ -177,7 +177,7 @@ def test_an_edit_draws_the_guide(name: str, folder_of: Callable[[str], Path], tm
     assert done.count == len(model.projections)
     assert torch.equal(picture(name, stock(name, tmp_path / "out")), after)
     editkit.export(edit, model, tmp_path / "kv.safetensors", "kv")
-    _, unexpected = denoiser(pipe).load_state_dict(load_file(tmp_path / "kv.safetensors"), strict=False)
+    _, unexpected = network_of(pipe).load_state_dict(load_file(tmp_path / "kv.safetensors"), strict=False)
     assert not unexpected
     assert torch.equal(picture(name, pipe), after)
 
@@ -187,7 +187,7 @@ def test_a_lora_loads_with_diffusers(name: str, folder_of: Callable[[str], Path]
     model, pipe = open_model(folder_of(name)), stock(name, folder_of(name))
     edit = unprotected(model)
     editkit.export(edit, model, tmp_path / "lora.safetensors", "lora")
-    with edit.applied(pipe):
+    with editkit.applied(pipe, edit):
         expected = picture(name, pipe)
     pipe.load_lora_weights(tmp_path / "lora.safetensors")
     drawn = picture(name, pipe)

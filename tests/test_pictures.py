@@ -10,13 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import Job, Sampling, draw, jobs
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
 from editkit.erasure.erase import erase
 from editkit.model.apply import applied
+from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
-from editkit.model.pipeline import load
 from editkit.variants.edit_file import load_edit, save_edit
 
 NEAR = 3 / 255
@@ -24,8 +26,8 @@ NEAR = 3 / 255
 
 
 @pytest.fixture(scope="module")
-def emoji() -> Any:
-    return load("emoji")
+def emoji() -> Denoiser:
+    return open_denoiser("emoji")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,9 @@ def church() -> Edit:
     return erase(open_model("emoji"), ["church"])
 
 
-def pictures(pipe: Any, wanted: list[Job], variants: Any = (None,), batch: int = 16) -> list[Image.Image]:
+def pictures(denoiser: Denoiser, wanted: list[Job], variants: Any = (None,), batch: int = 16) -> list[Image.Image]:
     sampling = Sampling(steps=4, guidance=3.0, batch=batch)
-    return [picture for _, picture in draw(pipe, wanted, variants, sampling)]
+    return [picture for _, picture in draw(denoiser, wanted, variants, sampling)]
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
@@ -43,10 +45,10 @@ def difference(first: Image.Image, second: Image.Image) -> float:
     return float(np.abs(a - b).mean())
 
 
-def test_embeddings_and_weights_draw_the_same(emoji: Any, church: Edit) -> None:
+def test_embeddings_and_weights_draw_the_same(emoji: Denoiser, church: Edit) -> None:
     wanted = jobs(["a church", "a dog"], [0, 1])
     on_embeddings = pictures(emoji, wanted, [church])
-    with applied(emoji, church):
+    with applied(emoji.pipe, church):
         in_weights = pictures(emoji, wanted)
     plain = pictures(emoji, wanted)
     for mapped, edited in zip(on_embeddings, in_weights, strict=True):
@@ -54,26 +56,26 @@ def test_embeddings_and_weights_draw_the_same(emoji: Any, church: Edit) -> None:
     assert difference(plain[0], in_weights[0]) > 3 * NEAR
 
 
-def test_variants_in_one_batch(emoji: Any, church: Edit) -> None:
+def test_variants_in_one_batch(emoji: Denoiser, church: Edit) -> None:
     together = pictures(emoji, jobs(["a church"], [0, 1], 2), [None, church])
     apart = [*pictures(emoji, jobs(["a church"], [0, 1])), *pictures(emoji, jobs(["a church"], [0, 1]), [church])]
     for one, other in zip(together, (apart[0], apart[2], apart[1], apart[3]), strict=True):
         assert difference(one, other) < NEAR
 
 
-def test_batch_size_does_not_matter(emoji: Any) -> None:
+def test_batch_size_does_not_matter(emoji: Denoiser) -> None:
     wanted = jobs(["a church", "a fish"], [0, 1, 2])
     for one, other in zip(pictures(emoji, wanted, batch=1), pictures(emoji, wanted, batch=6), strict=True):
         assert difference(one, other) < NEAR
 
 
-def test_apply_and_revert_give_back_the_bits(emoji: Any, church: Edit) -> None:
-    before = {name: weight.clone() for name, weight in emoji.unet.state_dict().items()}
-    with pytest.raises(KeyError), applied(emoji, church):
-        changed = [n for n, weight in emoji.unet.state_dict().items() if not weight.equal(before[n])]
+def test_apply_and_revert_give_back_the_bits(emoji: Denoiser, church: Edit) -> None:
+    before = {name: weight.clone() for name, weight in emoji.network.state_dict().items()}
+    with pytest.raises(KeyError), applied(emoji.pipe, church):
+        changed = [n for n, weight in emoji.network.state_dict().items() if not weight.equal(before[n])]
         raise KeyError
     assert changed and all(".attn2.to_" in name for name in changed)
-    assert all(weight.equal(before[name]) for name, weight in emoji.unet.state_dict().items())
+    assert all(weight.equal(before[name]) for name, weight in emoji.network.state_dict().items())
 
 
 def test_edit_file_keeps_the_map(church: Edit, tmp_path: Path) -> None:
@@ -86,12 +88,12 @@ def test_edit_file_keeps_the_map(church: Edit, tmp_path: Path) -> None:
     assert again.record["concepts"] == ["church"]
 
 
-def test_tensor_edit_draws_through_its_weights(emoji: Any, tmp_path: Path) -> None:
+def test_tensor_edit_draws_through_its_weights(emoji: Denoiser, tmp_path: Path) -> None:
     options = Options("uce", protect="none", technique="tensor")
     made = erase(open_model("emoji"), ["church"], options=options)
     save_edit(made, tmp_path / "t.safetensors")
     mixed = pictures(emoji, jobs(["a church"], [0], 2), [None, load_edit(tmp_path / "t.safetensors")])
-    with applied(emoji, made):
+    with applied(emoji.pipe, made):
         direct = pictures(emoji, jobs(["a church"], [0]))
     assert difference(mixed[1], direct[0]) < NEAR
     assert difference(mixed[0], mixed[1]) > 0
@@ -99,8 +101,6 @@ def test_tensor_edit_draws_through_its_weights(emoji: Any, tmp_path: Path) -> No
 
 def test_plain_diffusers_loads_it() -> None:
     from diffusers import StableDiffusionPipeline
-
-    from editkit.model.checkpoints.source import find
 
     pipe: Any = StableDiffusionPipeline.from_pretrained(find("emoji").path, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)

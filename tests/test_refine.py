@@ -14,6 +14,7 @@ from torch import Tensor
 import editkit
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
+from editkit.model.apply import applied
 from editkit.model.editable import EditableModel, open_model
 from editkit.tuning import loop
 from editkit.tuning.denoisers import Denoisers
@@ -193,7 +194,7 @@ def test_a_group_changes_its_parameters_and_no_other(param: str, model: Editable
     tuned = run(model, tmp_path / "a", param=param, objective="esd", steps=2)
     pipe = editkit.load(model.source)
     before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
-    with tuned.applied(pipe):
+    with applied(pipe, tuned):
         changed = {name for name, value in pipe.unet.state_dict().items() if not value.equal(before[name])}
     assert all(value.equal(before[name]) for name, value in pipe.unet.state_dict().items())
     assert changed and changed <= set(tuned.names)
@@ -238,7 +239,7 @@ def test_a_warm_start_begins_at_the_edit_and_its_teacher_at_the_model(
 
 def test_a_lora_on_a_warm_start_holds_both(model: EditableModel, edit: editkit.Edit, tmp_path: Path) -> None:
     tuned = run(model, tmp_path / "a", start=edit, steps=3, param="lora:2", search="closed-form")
-    assert tuned.is_lora and not tuned.tensors
+    assert tuned.is_low_rank and not tuned.tensors
     whole = run(model, tmp_path / "b", start=edit, steps=1, rate=1e-12, param="lora:2", search="closed-form")
     now = whole.weights(model.tensors(whole))
     assert all(torch.allclose(now[name], W, atol=1e-5) for name, W in edit.weights(model.projections).items())

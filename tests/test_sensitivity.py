@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from scipy import stats
 
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
+from editkit.edits.compose import scale
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
@@ -27,8 +29,8 @@ from editkit.evaluation.networks.clip import load_clip
 from editkit.evaluation.scores import JudgeProbability, score_for
 from editkit.evaluation.sensitivity import Delta, word_damage
 from editkit.evaluation.statistics.rank_correlation import spearman
+from editkit.model.checkpoints.source import find
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.pipeline import load
 from editkit.report.concept_graph import concept_graph, graph_report
 from editkit.report.sensitivity import sensitivity, sensitivity_report
 from editkit.variants.edit_file import save_edit
@@ -86,7 +88,7 @@ def test_damage_of_a_tuned_model_is_that_of_its_tensors(model: EditableModel, uc
 
 
 def test_no_edit_does_no_damage(model: EditableModel, uce: Edit) -> None:
-    none, whole, half = word_damage(model, [uce.scale(0), uce, uce.scale(0.5)], WORDS)
+    none, whole, half = word_damage(model, [scale(uce, 0), uce, scale(uce, 0.5)], WORDS)
     assert none.values == pytest.approx([0] * len(WORDS), abs=1e-12)
     assert half.values == pytest.approx([one / 4 for one in whole.values]), "it is a square"
     with pytest.raises(EditkitError, match="no words to measure the damage of"):
@@ -146,8 +148,8 @@ def test_pictures_of_other_models_by_clip(tiny_sd: Path, tmp_path: Path) -> None
     folder = save_clip(tmp_path / "clip", 3)
     found = sensitivity(model, edit, words, True, [0, 1], clip=folder, steps=2, guidance=3.0)
     assert [one.word for one in found.deltas] == words and str(found.score).startswith("similarity by clip-")
-    pipe, sampling = load(tiny_sd), Sampling(steps=2, guidance=3.0)
-    drawn = dict(draw(pipe, jobs(["a tree"], [0, 1], 2), [None, edit], sampling))
+    denoiser, sampling = open_denoiser(find(tiny_sd)), Sampling(steps=2, guidance=3.0)
+    drawn = dict(draw(denoiser, jobs(["a tree"], [0, 1], 2), [None, edit], sampling))
     cosines = load_clip(folder).cosines(list(drawn.values()), [("a tree",)] * 4)[:, 0]
     seen = dict(zip(drawn, cosines.tolist(), strict=True))
     expected = [seen[Job("a tree", seed, 0)] - seen[Job("a tree", seed, 1)] for seed in (0, 1)]

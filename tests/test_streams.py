@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import editkit
 from editkit.edits.method import Options
 from editkit.erasure.rows import average_of, concept_rows
-from editkit.model.apply import denoiser
+from editkit.model.apply import network_of
 from editkit.model.editable import EditableModel, open_model
 from tests import tiny_pipelines
 from tests.tiny_pipelines import WORDS
@@ -75,7 +75,7 @@ def test_there_is_one_map_for_each_stream(family: str, folders: dict[str, Path])
     assert edit.record["family"] == family and "pooled" in edit.record["figures"]
     pipe = stock(family, folders[family])
     before, wanted = picture(pipe), picture(pipe, "a dog")
-    with edit.applied(pipe):
+    with editkit.applied(pipe, edit):
         after = picture(pipe)
     assert np.abs(after - wanted).mean() < 0.2 * np.abs(before - wanted).mean()
     assert np.array_equal(picture(pipe), before)
@@ -88,13 +88,13 @@ def test_an_exported_folder_draws_what_the_edit_draws(family: str, folders: dict
     edit = editkit.load_edit(tmp_path / "e.safetensors")
     done = editkit.export(edit, model, tmp_path / "out", "diffusers")
     assert done.count == len(model.projections)
-    with edit.applied(pipe):
+    with editkit.applied(pipe, edit):
         expected = picture(pipe)
     assert np.array_equal(picture(stock(family, tmp_path / "out")), expected)
     editkit.export(edit, model, tmp_path / "kv.safetensors", "kv")
     weights = load_file(tmp_path / "kv.safetensors")
-    missing, unexpected = denoiser(pipe).load_state_dict(weights, strict=False)
-    assert not unexpected and len(missing) == len(denoiser(pipe).state_dict()) - len(weights)
+    missing, unexpected = network_of(pipe).load_state_dict(weights, strict=False)
+    assert not unexpected and len(missing) == len(network_of(pipe).state_dict()) - len(weights)
     assert np.array_equal(picture(pipe), expected)
 
 

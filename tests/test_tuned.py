@@ -12,12 +12,15 @@ from torch import Tensor
 
 import editkit
 from editkit.drawing.generate import compare_grid
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
+from editkit.edits.low_rank import LowRank
 from editkit.edits.method import Options
-from editkit.edits.tuned import LowRank, Tuned
+from editkit.edits.tuned import Tuned
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.projections import fingerprint, read_named
+from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
 from editkit.variants.edit_file import compose_files, load_linear, save_edit
 from editkit.variants.fit import check_fit
@@ -70,7 +73,7 @@ def test_it_is_read_as_it_was_written_from_the_file_or_the_folder(lora: bool, fo
     save_tuned(tuned, tmp_path / "run" / "tuned.safetensors")
     for path in (tmp_path / "run", tmp_path / "run" / "tuned.safetensors"):
         again = editkit.load_edit(path)
-        assert isinstance(again, Tuned) and again.base == tuned.base and again.is_lora == lora
+        assert isinstance(again, Tuned) and again.base == tuned.base and again.is_low_rank == lora
         assert read_record(path)["concepts"] == ["church"]
         mine, theirs = (one.weights(read_named(open_model(folder).source, tuned.names)) for one in (tuned, again))
         assert mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine)
@@ -111,13 +114,14 @@ def test_a_folder_that_is_no_edit_is_named(names: list[str], what: str, tiny_sd:
 def test_pictures_are_those_of_the_tuned_weights(lora: bool, tiny_sd: Path) -> None:
     tuned = random_tuned(tiny_sd, lora)
     edit = editkit.erase(open_model(tiny_sd), ["church"], [" "], options=Options("uce", protect="none"), checked=False)
-    pipe, sampling = editkit.load(tiny_sd), Sampling(steps=2, batch=2)
+    denoiser, sampling = open_denoiser(find(tiny_sd)), Sampling(steps=2, batch=2)
+    pipe = denoiser.pipe
     before = weights(pipe)
-    together = dict(draw(pipe, jobs(["a church", "a dog"], [0], 3), [None, tuned, edit], sampling))
+    together = dict(draw(denoiser, jobs(["a church", "a dog"], [0], 3), [None, tuned, edit], sampling))
     assert all(value.equal(before[name]) for name, value in weights(pipe).items())
-    alone = dict(draw(pipe, jobs(["a church", "a dog"], [0]), [None], sampling))
-    with tuned.applied(pipe):
-        wanted = dict(draw(pipe, jobs(["a church", "a dog"], [0]), [None], sampling))
+    alone = dict(draw(denoiser, jobs(["a church", "a dog"], [0]), [None], sampling))
+    with editkit.applied(pipe, tuned):
+        wanted = dict(draw(denoiser, jobs(["a church", "a dog"], [0]), [None], sampling))
     for prompt in ("a church", "a dog"):
         assert together[Job(prompt, 0, 1)].tobytes() == wanted[Job(prompt, 0)].tobytes()
         assert together[Job(prompt, 0, 0)].tobytes() == alone[Job(prompt, 0)].tobytes()
@@ -142,14 +146,14 @@ def test_it_fits_the_checkpoint_that_it_was_trained_from_alone(folder: Path, tin
 
 def test_a_network_of_another_shape_is_refused(folder: Path, tiny_sd: Path) -> None:
     tuned = random_tuned(folder)
-    with pytest.raises(editkit.EditkitError, match="was tuned"), tuned.applied(editkit.load(tiny_sd)):
+    with pytest.raises(editkit.EditkitError, match="was tuned"), editkit.applied(editkit.load(tiny_sd), tuned):
         pass
 
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_full_weights_are_exported(lora: bool, folder: Path, tmp_path: Path) -> None:
     tuned, model = random_tuned(folder, lora), open_model(folder)
-    with tuned.applied(editkit.load(folder)) as pipe:
+    with editkit.applied(editkit.load(folder), tuned) as pipe:
         wanted = weights(pipe)
     editkit.export(tuned, model, tmp_path / "kv.safetensors", "kv")
     kv = load_file(tmp_path / "kv.safetensors")
@@ -184,7 +188,7 @@ def test_a_lora_is_exported_as_one(form: str, folder: Path, tmp_path: Path) -> N
     done = editkit.export(tuned, open_model(folder), tmp_path / "lora.safetensors", form)
     assert done.count == 2 and done.error < 1e-6
     pipe = editkit.load(folder)
-    with tuned.applied(pipe):
+    with editkit.applied(pipe, tuned):
         wanted = weights(pipe)
     pipe.load_lora_weights(tmp_path / "lora.safetensors")
     pipe.fuse_lora()

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import editkit
+from editkit.drawing.pipelines import denoiser_of
+from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampler import Job, draw
 from editkit.drawing.sampling import Sampling
 from editkit.drawing.truncation import count_truncated
@@ -19,7 +21,6 @@ from editkit.edits.method import Options
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
-from editkit.model.prompts import prompt_states
 from editkit.tuning.candidates import read_vocabulary
 from tests import tiny_pipelines
 
@@ -59,9 +60,9 @@ def test_a_pipeline_draws_and_counts_by_the_window(stated: str, tiny_sd: Path, t
     prompts = ["a church", LONG, ""]
     expected = stock.encode_prompt(prompts, "cpu", 1, False)[0]
     assert expected.shape[1] == WINDOWS[stated]
-    assert torch.equal(prompt_states(pipe, prompts), expected)
+    assert torch.equal(Condition.joined(denoiser_of(pipe).encode(prompts)[0]).text, expected)
     assert torch.equal(pipe.encode_prompt(prompts, "cpu", 1, False)[0], expected)
-    assert len(list(draw(pipe, [Job(LONG, 0)], sampling=Sampling(steps=1)))) == 1
+    assert len(list(draw(denoiser_of(pipe), [Job(LONG, 0)], sampling=Sampling(steps=1)))) == 1
     with pytest.warns(UserWarning, match=f"longer than the {WINDOWS[stated]} tokens of the text encoder: 1"):
         assert count_truncated(pipe, prompts) == 1
 

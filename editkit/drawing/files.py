@@ -12,9 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.progress import progress
-from editkit.drawing.sampler import Job, Variant, draw
+from editkit.drawing.sampler import Job, draw
 from editkit.drawing.sampling import Sampling
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic, write_text_atomic
 
@@ -64,9 +66,9 @@ class Shard:
 
 
 def draw_files(
-    pipe: Any,
+    denoiser: Denoiser,
     wanted: Iterable[tuple[Job, Path]],
-    variants: Sequence[Variant] = (None,),
+    variants: Sequence[Variant | None] = (None,),
     sampling: Sampling | None = None,
     shard: Shard | None = None,
     total: int = 0,
@@ -94,7 +96,7 @@ def draw_files(
             yield job
 
     drawn = 0
-    for _, picture in draw(pipe, missing(), variants, sampling):
+    for _, picture in draw(denoiser, missing(), variants, sampling):
         write_atomic(waiting.popleft(), picture.save, force=True)
         drawn += 1
     return drawn, there

@@ -13,16 +13,17 @@ from PIL import Image
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard, draw_files, keep_settings
 from editkit.drawing.grid import grid
+from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import PromptCase, PromptFile, parse_seeds
-from editkit.drawing.sampler import Job, Variant, draw, jobs
+from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.drawing.truncation import count_truncated
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source, find
-from editkit.model.pipeline import load
 from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
 
 Path_ = str | os.PathLike[str]
@@ -59,6 +60,7 @@ def compare_grid(
     check_picture(out, force)
     numbers = parse_seeds(seeds)
     source = find(model, profile=profile)
+    check_drawable(source)
     variants = read_variants(source, edits)
     sheet = draw_grid(source, prompts, [variant_name(name) for name in edits], variants, numbers, device, **settings)
     write_atomic(out, sheet.save, force)
@@ -69,15 +71,15 @@ def draw_grid(
     source: Source,
     prompts: Sequence[str],
     names: Sequence[str],
-    variants: Sequence[Variant],
+    variants: Sequence[Variant | None],
     seeds: Sequence[int],
     device: str | None = None,
     **settings: Unpack[Settings],
 ) -> Image.Image:
     """`variants_grid` of pictures that are drawn for it; `names` are the variants'."""
     wanted = jobs(prompts, seeds, len(variants))
-    pipe = load(source, device or Shard.from_environment().device())
-    drawing = draw(pipe, wanted, variants, Sampling.for_model(source, **settings))
+    denoiser = open_denoiser(source, device or Shard.from_environment().device())
+    drawing = draw(denoiser, wanted, variants, Sampling.for_model(source, **settings))
     return variants_grid(dict(progress(drawing, len(wanted), "drawing")), prompts, names, seeds)
 
 
@@ -124,6 +126,7 @@ def generate_folder(
     shard, numbers = Shard.from_environment(), parse_seeds(seeds)
     cases = PromptFile.open(prompts, skip_bad_rows, Layout.of(columns, separator))
     source = find(model, profile=profile)
+    check_drawable(source)
     sampling = Sampling.for_model(source, **settings)
     guidances = row_guidances((case.guidance for case in cases), settings)
     name = BASE if edit is None else os.fspath(edit)
@@ -133,15 +136,15 @@ def generate_folder(
         made["guidance of the rows"] = True
     if shard.is_first:
         keep_settings(out, made)
-    pipe = load(source, device or shard.device())
+    denoiser = open_denoiser(source, device or shard.device())
     if shard.is_first:
-        count_truncated(pipe, (case.prompt for case in cases))
+        count_truncated(denoiser.pipe, (case.prompt for case in cases))
     drawn, there = 0, 0
     for guidance in guidances:
         own = sampling if guidance is None else replace(sampling, guidance=guidance)
         some = (case for case in cases if guidances == [None] or case.guidance == guidance)
         count = sum(len(numbers) if case.seed is None else 1 for case in cases)
-        new, old = draw_files(pipe, _named(some, numbers, out), variants, own, shard, count)
+        new, old = draw_files(denoiser, _named(some, numbers, out), variants, own, shard, count)
         drawn, there = drawn + new, there + old
     return drawn, there
 

@@ -10,6 +10,7 @@ from typing import Unpack
 from PIL import Image
 
 from editkit.drawing.generate import check_picture, draw_grid
+from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Settings
 from editkit.edits.key import Key, Unlocked
@@ -29,6 +30,7 @@ def recover_grid(
 ) -> Image.Image:
     """One row a prompt, one column a seed. The key is used where a prompt names what it opens."""
     check_picture(out, force)
+    check_drawable(model.source)
     numbers = parse_seeds(seeds)
     _warn_of_others(unlocked.key, prompts)
     sheet = draw_grid(model.source, prompts, ["recovered"], [unlocked], numbers, device, **settings)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from editkit.drawing.sampling import Sampling, latent_shape, scheduler_for
-from editkit.edits.edit import Edit
-from editkit.edits.key import Unlocked, padded
-from editkit.edits.tuned import Tuned
+from editkit.drawing.pipelines.denoiser import Condition, Denoiser
+from editkit.drawing.sampling import Sampling, scheduler_for
+from editkit.drawing.trajectory import trajectory
+from editkit.edits.edit_map import EditMap
+from editkit.edits.variant import Variant
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied
-from editkit.model.prompts import prompt_states
-
-Variant = Edit | Tuned | None
-"""None is the unedited model."""
 
 BATCHES_PER_SWAP = 16
 """Batches drawn before other weights are swapped in: their pictures wait in memory."""
@@ -41,17 +39,21 @@ def jobs(prompts: Sequence[str], seeds: Sequence[int], variants: int = 1) -> lis
 
 
 def draw(
-    pipe: Any, wanted: Iterable[Job], variants: Sequence[Variant] = (None,), sampling: Sampling | None = None
+    denoiser: Denoiser,
+    wanted: Iterable[Job],
+    variants: Sequence[Variant | None] = (None,),
+    sampling: Sampling | None = None,
 ) -> Iterator[tuple[Job, Image.Image]]:
     """Yield each job with its picture, in order; `wanted` is read as it is drawn.
 
-    A global edit needs no second model: its map acts on the prompt's embedding, so all variants share one batch.
-    Other edits take a pass of their own with their weights swapped in. The noise comes from the seed alone, on the
-    CPU, so a picture does not depend on its batch.
+    An edit with one map for each stream of embeddings needs no second model: its maps act on the prompt's embeddings,
+    so all such variants share one batch. Others take a pass of their own with their weights swapped in. The noise
+    comes from the seed alone, on the CPU, so a picture does not depend on its batch.
     """
     sampling = sampling or Sampling()
     waiting = iter(wanted)
-    swapped = [n for n, variant in enumerate(variants) if variant is not None and not variant.is_global]
+    prompts = VariantPrompts.of(denoiser, variants)
+    swapped = [n for n, one in enumerate(prompts.maps) if one is None]
     window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
     while some := list(islice(waiting, window)):
         drawn: dict[int, Image.Image] = {}
@@ -60,64 +62,66 @@ def draw(
             if not part:
                 continue
             weights = variants[group[0]] if group[0] in swapped else None
-            mapped = [one if isinstance(one, Unlocked) else None for one in variants] if weights else variants
-            with applied(pipe, weights or Edit({})):
-                pictures = _draw(pipe, [some[number] for number in part], mapped, sampling)
+            with nullcontext() if weights is None else applied(denoiser.pipe, weights):
+                pictures = _draw(prompts, [some[number] for number in part], sampling)
                 drawn.update(zip(part, pictures, strict=True))
         yield from ((job, drawn[number]) for number, job in enumerate(some))
 
 
-def _draw(pipe: Any, wanted: Sequence[Job], variants: Sequence[Variant], sampling: Sampling) -> Iterator[Image.Image]:
+@dataclass(frozen=True)
+class VariantPrompts:
+    """What variants make of prompts.
+
+    Attributes:
+        maps: of every variant, stream → map; None where its weights are swapped in instead.
+    """
+
+    denoiser: Denoiser
+    variants: Sequence[Variant | None]
+    maps: Sequence[Mapping[str, EditMap] | None]
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, variants: Sequence[Variant | None]) -> VariantPrompts:
+        return cls(denoiser, variants, [{} if v is None else v.stream_maps(denoiser.streams) for v in variants])
+
+    def encode(self, part: Sequence[Job], negative: str | None) -> Condition:
+        """A row each, through its variant's maps; with a `negative`, that one's rows come first, through them too.
+
+        A key lengthens the prompts that name what it opens, never the unconditional ones: then there is a mask, too.
+        """
+        plain, blank = self.denoiser.encode([job.prompt for job in part], negative)
+        known: dict[tuple[str | None, int], Condition] = {}
+
+        def mapped(prompt: str | None, condition: Condition, number: int) -> Condition:
+            if (prompt, number) not in known:
+                variant, moved = self.variants[number], condition.mapped(self.maps[number] or {})
+                if variant is not None and prompt is not None:
+                    moved = replace(moved, text=variant.with_key(prompt, moved.text[0])[None])
+                known[prompt, number] = moved
+            return known[prompt, number]
+
+        conditional = [mapped(job.prompt, one, job.variant) for job, one in zip(part, plain, strict=True)]
+        unconditional = [] if blank is None else [mapped(None, blank, job.variant) for job in part]
+        return Condition.joined(unconditional + conditional)
+
+
+def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) -> Iterator[Image.Image]:
     for start in range(0, len(wanted), sampling.batch):
-        yield from _batch(pipe, wanted[start : start + sampling.batch], variants, sampling)
+        yield from _batch(prompts, wanted[start : start + sampling.batch], sampling)
 
 
 @torch.inference_mode()
-def _batch(pipe: Any, part: Sequence[Job], variants: Sequence[Variant], sampling: Sampling) -> list[Image.Image]:
-    guided = sampling.guidance != 1
-    text, mask = embed(pipe, part, variants, sampling.negative if guided else None)
-    shape = latent_shape(pipe, sampling.size)
-    scheduler = scheduler_for(pipe, sampling)
-    latents = torch.stack([noise(shape, job.seed) for job in part]).to(pipe.device) * scheduler.init_noise_sigma
-    with _fast(pipe):
-        for t in scheduler.timesteps:
-            twice = torch.cat([latents, latents]) if guided else latents
-            given = scheduler.scale_model_input(twice, t)
-            predicted = pipe.unet(given, t, text, encoder_attention_mask=mask).sample.float()
-            if guided:
-                without, with_text = predicted.chunk(2)
-                predicted = without + sampling.guidance * (with_text - without)
-            latents = scheduler.step(predicted, t, latents).prev_sample
-        decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> list[Image.Image]:
+    denoiser = prompts.denoiser
+    guidance = None if sampling.guidance == 1 else sampling.guidance
+    condition = prompts.encode(part, None if guidance is None else sampling.negative)
+    shape, scheduler = denoiser.latent_shape(sampling.size), scheduler_for(denoiser.scheduler, sampling)
+    noises = torch.stack([noise(shape, job.seed) for job in part]).to(denoiser.device)
+    with _fast(denoiser.device):
+        end = deque(trajectory(denoiser.predict, scheduler, noises, condition, guidance), maxlen=1).pop()
+        decoded = denoiser.decode(end.z)
     pixels = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(one) for one in pixels]
-
-
-def embed(
-    pipe: Any, part: Sequence[Job], variants: Sequence[Variant], negative: str | None
-) -> tuple[Tensor, Tensor | None]:
-    """Prompt embeddings of a batch, each through its variant's map; the unconditional rows first, through it too.
-
-    A key lengthens the prompts that name what it opens, never the unconditional ones: then there is a mask, too.
-    """
-    texts = list(dict.fromkeys([job.prompt for job in part] + ([] if negative is None else [negative])))
-    known = dict(zip(texts, prompt_states(pipe, texts), strict=True))
-    mapped: dict[tuple[str, int], Tensor] = {}
-
-    def rows(text: str, number: int) -> Tensor:
-        if (text, number) not in mapped:
-            edit = variants[number]
-            plain = known[text]
-            mapped[text, number] = plain if not isinstance(edit, Edit) else edit.map.embeddings(plain.cpu()).to(plain)
-        return mapped[text, number]
-
-    def with_key(text: str, number: int) -> Tensor:
-        edit = variants[number]
-        return edit.key.append(text, rows(text, number)) if isinstance(edit, Unlocked) else rows(text, number)
-
-    conditional = [with_key(job.prompt, job.variant) for job in part]
-    unconditional = [] if negative is None else [rows(negative, job.variant) for job in part]
-    return padded([one[None] for one in unconditional + conditional])
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -125,8 +129,8 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _fast(pipe: Any):
+def _fast(device: torch.device):
     """Half precision where it is multiplied in hardware: float16 on a GPU, bfloat16 on some processors."""
-    if pipe.device.type == "cpu":
+    if device.type == "cpu":
         return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
-    return torch.autocast(pipe.device.type, torch.float16)
+    return torch.autocast(device.type, torch.float16)

@@ -76,15 +76,15 @@ class Sampling:
         return {name: value for name, value in vars(self).items() if name != "batch"}
 
 
-def scheduler_for(pipe: Any, sampling: Sampling) -> Any:
-    """A new scheduler with the model's own noise schedule, its timesteps set.
+def scheduler_for(own: Any, sampling: Sampling) -> Any:
+    """A new scheduler with the noise schedule of the model's `own`, its timesteps set.
 
     Raises:
         EditkitError: more steps than the model was trained with.
     """
     import diffusers
 
-    scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(pipe.scheduler.config)
+    scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(own.config)
     known = scheduler.config.num_train_timesteps
     if sampling.steps > known:
         raise EditkitError(f"--steps: expected at most {known}, the steps that the model was trained with")
@@ -98,19 +98,3 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise EditkitError(f"--size: expected WIDTHxHEIGHT in pixels such as 512x768, got {text!r}")
     return int(height), int(width)
-
-
-def latent_shape(pipe: Any, size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """`(channels, h, w)` of the latents of a picture.
-
-    Raises:
-        EditkitError: the model cannot draw this size.
-    """
-    config = pipe.unet.config
-    if size is None:
-        return config.in_channels, config.sample_size, config.sample_size
-    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    whole = factor * 2 ** (len(config.block_out_channels) - 1)
-    if any(side < whole or side % whole for side in size):
-        raise EditkitError(f"--size: expected multiples of {whole} for this model, got {size[1]}x{size[0]}")
-    return config.in_channels, size[0] // factor, size[1] // factor

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
+from editkit.edits.gram import gram_matrix, square_root
+from editkit.edits.low_rank import LowRank
+from editkit.edits.variant import TextStream
 from editkit.errors import EditkitError
 
 EVERYWHERE = "*"
@@ -30,8 +32,32 @@ class Edit:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def kind(self) -> Literal["edit"]:
+        return "edit"
+
+    @property
+    def names(self) -> None:
+        """It changes whatever text projections a model has."""
+        return None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its maps but `"*"`."""
+        return tuple(key for key in self.maps if key != EVERYWHERE)
+
+    @property
+    def base(self) -> Mapping[str, str]:
+        """Nothing: it fits every checkpoint with its text encoder."""
+        return {}
+
+    @property
+    def is_low_rank(self) -> bool:
+        """Always: `ΔW = (W U) V`."""
+        return True
+
+    @property
     def is_global(self) -> bool:
-        """Whether one map serves every projection, so that it can act on prompt embeddings instead."""
+        """Whether one map serves every projection."""
         return set(self.maps) == {EVERYWHERE}
 
     @property
@@ -80,20 +106,54 @@ class Edit:
                 )
         return edited
 
-    def then(self, later: Edit) -> Edit:
-        """Both edits, this one first. The order matters. See `editkit.edits.compose`."""
-        from editkit.edits.compose import compose
+    def check_shapes(self, base: Mapping[str, Tensor]) -> None:
+        """Raises `EditkitError` where a projection reads another width than its map has."""
+        for name, W in base.items():
+            self.fitting_map(name, W)
 
-        return compose(self, later)
+    def low_rank(self, base: Mapping[str, Tensor], error: float) -> dict[str, LowRank]:
+        """`ΔW = (W U) V` of every edited projection, float64, from maps that are cut to the relative error `error`."""
+        factors: dict[str, LowRank] = {}
+        shortened: dict[int, EditMap] = {}
+        for name, W in base.items():
+            one = self.fitting_map(name, W)
+            if one is None:
+                continue
+            if id(one) not in shortened:
+                shortened[id(one)] = one.truncate(error=error)[0]
+            short = shortened[id(one)]
+            factors[name] = LowRank(W.to(short.U) @ short.U, short.V)
+        return factors
 
-    def scale(self, strength: float) -> Edit:
-        """0 is no edit, 1 the whole, between them an interpolation. See `editkit.edits.compose`."""
-        from editkit.edits.compose import scale
+    def change_roots(self, base: Mapping[str, Tensor], gram: Tensor) -> Iterator[Tensor]:
+        """One root for each map, with no more rows than its rank."""
+        groups: dict[int, tuple[EditMap, list[Tensor]]] = {}
+        for name, W in base.items():
+            one = self.map_for(name)
+            if one is not None:
+                groups.setdefault(id(one), (one, []))[1].append(W)
+        for one, weights in groups.values():
+            own = gram if len(weights) == len(base) else gram_matrix(weights, len(gram))
+            short = one.shortest
+            yield square_root(short.U.T @ own @ short.U) @ short.V
 
-        return scale(self, strength)
+    def stream_maps(self, streams: Mapping[str, TextStream]) -> Mapping[str, EditMap] | None:
+        """The map of each stream; None where the projections of one have several, or where one does more than to move
+        embeddings."""
+        found: dict[str, EditMap] = {}
+        for key, stream in streams.items():
+            maps = {id(one): one for one in map(self.map_for, stream.names)}
+            if len(maps) > 1:
+                return None
+            one = next(iter(maps.values()), None)
+            if one is None:
+                continue
+            narrow = one.narrowed(stream.width)
+            if narrow is None:
+                return None
+            found[key] = narrow
+        return found if found or not self.maps else None
 
-    def applied(self, pipe: Any) -> AbstractContextManager[Any]:
-        """`with edit.applied(pipe): ...` draws with the edit; afterwards `pipe` has its very bits back."""
-        from editkit.model.apply import applied
-
-        return applied(pipe, self)
+    def with_key(self, prompt: str, text: Tensor) -> Tensor:
+        """`text` itself: an edit has no key."""
+        return text

@@ -92,6 +92,13 @@ class EditMap:
         pad = torch.nn.functional.pad
         return EditMap(pad(self.U, (0, 0, 0, more)), pad(self.V, (0, more)))
 
+    def narrowed(self, width: int) -> EditMap | None:
+        """The map that `widened` made this one of, or None where it moves or reads more than the first `width`
+        components."""
+        if self.width < width or bool(self.U[width:].any()) or bool(self.V[:, width:].any()):
+            return None
+        return self if self.width == width else EditMap(self.U[:width], self.V[:, :width])
+
     def to(self, device: str | torch.device) -> EditMap:
         return EditMap(self.U.to(device), self.V.to(device))
 

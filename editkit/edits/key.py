@@ -50,6 +50,10 @@ class Unlocked(Tuned):
     def of(cls, released: Tuned, key: Key) -> Unlocked:
         return cls(**{one.name: getattr(released, one.name) for one in fields(Tuned)}, key=key)
 
+    def with_key(self, prompt: str, text: Tensor) -> Tensor:
+        """`text`, with the rows of every concept that `prompt` names behind it."""
+        return self.key.append(prompt, text)
+
 
 def random_rows(centre: Tensor, n: int, radius: float, seed: int | Sequence[int]) -> Tensor:
     """`(concepts, n, width)`: random points at the distance `radius` from `centre` `(concepts, width)`.

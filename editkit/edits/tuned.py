@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from editkit.edits.gram import gram_matrix, square_root
+from editkit.edits.low_rank import LowRank
+from editkit.edits.variant import TextStream
 from editkit.errors import EditkitError
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """`ΔW = up @ down`: `up` `(o, r)`, `down` `(r, i)`; a convolution's kernel is flattened to `(o, i)`."""
-
-    up: Tensor
-    down: Tensor
-
-    def change(self, W: Tensor) -> Tensor:
-        """`ΔW` in the shape of `W`, float32."""
-        return (self.up.float() @ self.down.float()).view(W.shape)
 
 
 @dataclass(frozen=True)
@@ -44,18 +34,23 @@ class Tuned:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def is_global(self) -> bool:
-        """Never: it is drawn with by swapping weights."""
-        return False
+    def kind(self) -> Literal["tuned"]:
+        return "tuned"
 
     @property
-    def is_lora(self) -> bool:
-        return bool(self.factors)
+    def is_low_rank(self) -> bool:
+        """Whether a LoRA was trained."""
+        return not self.tensors
 
     @property
     def names(self) -> tuple[str, ...]:
         """The tensors that it changes."""
         return (*self.tensors, *self.factors)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """None: it goes by names."""
+        return ()
 
     def changes(self, name: str) -> bool:
         return name in self.tensors or name in self.factors
@@ -85,8 +80,24 @@ class Tuned:
             raise EditkitError(f"{name}: the tuned values do not fit {W.dtype}; load the model in float32 or bfloat16")
         return tuned
 
-    def applied(self, pipe: Any) -> AbstractContextManager[Any]:
-        """`with tuned.applied(pipe): ...` draws with it; afterwards `pipe` has its very bits back."""
-        from editkit.model.apply import applied
+    def check_shapes(self, base: Mapping[str, Tensor]) -> None:
+        """Raises `EditkitError` where a tensor has another shape than the one that was trained."""
+        self.weights(base)
 
-        return applied(pipe, self)
+    def low_rank(self, base: Mapping[str, Tensor], error: float) -> dict[str, LowRank]:
+        """The factors as they were trained."""
+        return {name: self.factors[name] for name in base if name in self.factors}
+
+    def change_roots(self, base: Mapping[str, Tensor], gram: Tensor) -> Iterator[Tensor]:
+        """One root for all that it changed."""
+        steps = [W.double() - base[name].double() for name, W in self.weights(base).items()]
+        if steps:
+            yield square_root(gram_matrix(steps, len(gram)))
+
+    def stream_maps(self, streams: Mapping[str, TextStream]) -> None:
+        """None: it is drawn with by swapping weights."""
+        return None
+
+    def with_key(self, prompt: str, text: Tensor) -> Tensor:
+        """`text` itself: see `editkit.edits.key.Unlocked`."""
+        return text

@@ -12,6 +12,8 @@ from typing import Any
 
 from editkit.concepts.templates import fill
 from editkit.drawing.grid import grid
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampler import Job, Sampling, draw, jobs
@@ -20,7 +22,6 @@ from editkit.emoji.judge import EmojiJudge
 from editkit.evaluation.detectors.detection import Detection, Detector
 from editkit.evaluation.statistics.rates import rate
 from editkit.model.checkpoints.source import find
-from editkit.model.pipeline import load
 
 
 def main() -> None:
@@ -29,20 +30,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=find("emoji").path.parent / "quality.json")
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet of 100 concepts")
     given = parser.parse_args()
-    pipe, sampling = load("emoji"), Sampling.for_model(find("emoji"))
+    source = find("emoji")
+    denoiser, sampling = open_denoiser(source), Sampling.for_model(source)
     if given.sheet:
-        contact_sheet(pipe, sampling).save(given.sheet)
-    figures = measure_quality(pipe, EmojiJudge(), parse_seeds(given.seeds), sampling)
+        contact_sheet(denoiser, sampling).save(given.sheet)
+    figures = measure_quality(denoiser, EmojiJudge(), parse_seeds(given.seeds), sampling)
     given.out.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps({name: value for name, value in figures.items() if name != "per_concept"}, indent=2))
 
 
-def measure_quality(pipe: Any, judge: Detector, seeds: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+def measure_quality(denoiser: Denoiser, judge: Detector, seeds: Sequence[int], sampling: Sampling) -> dict[str, Any]:
     """Top-1 of "a X" per concept, style, background and hypernym accuracy, share of women per role, seconds."""
     known = catalogue()
 
     def judged(prompts: Sequence[str], what: str) -> dict[Job, Detection]:
-        return _judged(pipe, judge, prompts, seeds, sampling, what=what)
+        return _judged(denoiser, judge, prompts, seeds, sampling, what=what)
 
     plain = judged([fill("a {}", name) for name in known.concepts], "concepts")
     per_concept = {
@@ -61,7 +63,7 @@ def measure_quality(pipe: Any, judge: Detector, seeds: Sequence[int], sampling: 
     gendered = {f"a {gender} {role}": gender for role in known.roles for gender in ("man", "woman")}
     exact = judged(list(gendered), "roles")
     start = time.perf_counter()
-    list(draw(pipe, jobs(["a church"], range(8)), sampling=sampling))
+    list(draw(denoiser, jobs(["a church"], range(8)), sampling=sampling))
     return {
         "seeds": list(seeds),
         "top1_mean": statistics.mean(per_concept.values()),
@@ -85,7 +87,7 @@ def share(found: Mapping[Job, Detection], attribute: str, wanted: Mapping[str, s
 
 
 def _judged(
-    pipe: Any,
+    denoiser: Denoiser,
     judge: Detector,
     prompts: Sequence[str],
     seeds: Sequence[int],
@@ -94,17 +96,17 @@ def _judged(
 ) -> dict[Job, Detection]:
     """Draw every prompt with every seed and say what each picture shows."""
     wanted = jobs(prompts, seeds)
-    drawn = list(progress(draw(pipe, wanted, sampling=sampling), len(wanted), what))
+    drawn = list(progress(draw(denoiser, wanted, sampling=sampling), len(wanted), what))
     found = judge.detect([picture for _, picture in drawn])
     return {job: detection for (job, _), detection in zip(drawn, found, strict=True)}
 
 
-def contact_sheet(pipe: Any, sampling: Sampling, across: int = 20, seed: int = 0) -> Any:
+def contact_sheet(denoiser: Denoiser, sampling: Sampling, across: int = 20, seed: int = 0) -> Any:
     """One picture each of 100 concepts, evenly from the catalogue."""
     names = catalogue().concepts
     chosen = [names[int(i * len(names) / 100)] for i in range(100)]
     wanted = jobs([fill("a {}", name) for name in chosen], [seed])
-    pictures = [picture for _, picture in draw(pipe, wanted, sampling=sampling)]
+    pictures = [picture for _, picture in draw(denoiser, wanted, sampling=sampling)]
     return grid([pictures[i : i + across] for i in range(0, 100, across)])
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from editkit.edits.edit import Edit
 from editkit.edits.method import Options
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.emoji.rows import IMPLICIT, UNSAFE, Maker, Row, Without, groups, members, words_without
 from editkit.erasure.erase import erase
 from editkit.model.editable import EditableModel
@@ -113,7 +112,7 @@ def _hidden(
     return release, key
 
 
-def _start(model: EditableModel, concepts: Sequence[str], path: Path) -> Edit | Tuned:
+def _start(model: EditableModel, concepts: Sequence[str], path: Path) -> Variant:
     """RECE with minimax, made once: a run goes on only from the very start that it had."""
     if not path.exists():
         save_edit(erase(model, concepts, options=Options("rece")), path)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editkit.concepts.templates import fill
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.sampler import Sampling, draw, jobs
 from editkit.emoji.catalogue import GENDERS, catalogue, subjects
 from editkit.emoji.icons import render_others
@@ -20,7 +21,6 @@ from editkit.emoji.judge import NONE, JudgeNet
 from editkit.emoji.loop import train, warm_up_flat_down
 from editkit.emoji.pictures import Composer
 from editkit.model.checkpoints.source import Source
-from editkit.model.pipeline import load
 from editkit.seeds import seeded
 
 IGNORED = -100
@@ -210,7 +210,7 @@ def unedited_generations(source: Source, seeds: range = range(1000, 1003)) -> La
         for name in known.concepts
         for style in known.styles
     }
-    drawn = list(draw(load(source), jobs(list(prompts), seeds), sampling=Sampling.for_model(source)))
+    drawn = list(draw(open_denoiser(source), jobs(list(prompts), seeds), sampling=Sampling.for_model(source)))
     asked = [prompts[job.prompt] for job, _ in drawn]
     ignored = torch.full((len(drawn),), IGNORED)
     found = {head: ignored for head in labels} | {

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import SETTINGS, Shard, draw_files, keep_settings
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampler import Job
 from editkit.drawing.sampling import Settings
@@ -36,7 +37,6 @@ from editkit.evaluation.summary import Pictures, differences, summarise
 from editkit.files.atomic import check_free
 from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import find
-from editkit.model.pipeline import load
 
 Path_ = str | os.PathLike[str]
 
@@ -149,12 +149,12 @@ def _keep_settings(made: Evaluation, force: bool) -> None:
 
 def _draw(made: Evaluation, shard: Shard, device: str | None) -> int:
     """Draw what is missing; returns how many prompts are cut."""
-    pipe = load(made.source, device or shard.device())
-    truncated = count_truncated(pipe, (one.prompt for one in made.plan)) if shard.is_first else 0
+    denoiser = open_denoiser(made.source, device or shard.device())
+    truncated = count_truncated(denoiser.pipe, (one.prompt for one in made.plan)) if shard.is_first else 0
     variants = [one.variant for one in made.entries]
     for guidance in made.guidances:
         sampling = made.sampling if guidance is None else replace(made.sampling, guidance=guidance)
-        draw_files(pipe, _wanted(made, guidance), variants, sampling, shard, made.total * len(variants))
+        draw_files(denoiser, _wanted(made, guidance), variants, sampling, shard, made.total * len(variants))
     return truncated
 
 

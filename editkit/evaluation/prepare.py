@@ -11,9 +11,10 @@ from typing import Any
 
 from editkit.concepts.profile import Profile
 from editkit.drawing.generate import row_guidances
+from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.prompt_file import PromptFile
-from editkit.drawing.sampler import Variant
 from editkit.drawing.sampling import Sampling, Settings
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
 from editkit.evaluation.detectors.judge import load_judge
@@ -43,7 +44,7 @@ class Entry:
 
     name: str
     file: str
-    variant: Variant
+    variant: Variant | None
     sha256: str | None
 
     @property
@@ -126,6 +127,7 @@ def prepare(
     Raises:
         EditkitError: whatever cannot work.
     """
+    check_drawable(source)
     kit = Kit(suite.debias, _checked_weights(weights or {}), reference)
     metrics = [metric(name, kit) for name in suite.metrics]
     names = [os.fspath(one) for one in edits]

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from editkit.concepts.templates import fill
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.progress import progress
-from editkit.drawing.sampler import Variant, draw, jobs
+from editkit.drawing.sampler import draw, jobs
 from editkit.drawing.sampling import Sampling
-from editkit.edits.edit import Edit
-from editkit.edits.edit_map import EditMap
-from editkit.edits.gram import gram_matrix, square_root
-from editkit.edits.tuned import Tuned
+from editkit.edits.gram import square_root
+from editkit.edits.variant import Variant
 from editkit.erasure.rows import vocabulary_rows
 from editkit.errors import EditkitError
 from editkit.evaluation.scores import Score
 from editkit.evaluation.statistics.intervals import Estimate, mean_interval
-from editkit.model.editable import EditableModel, Stream
+from editkit.model.editable import EditableModel
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Delta:
         return mean_interval(self.per_seed)
 
 
-def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequence[str]) -> list[Damage]:
+def word_damage(model: EditableModel, edits: Sequence[Variant], words: Sequence[str]) -> list[Damage]:
     """`damage_j = Σ Δᵀ G Δ / Σ cᵀ G c`, `Δ = (M − I) c`, of every word by every edit, on the model's token rows.
 
     Exact: the relative squared change of all keys and values that the word produces. An edit with several maps adds up
@@ -71,35 +69,17 @@ def word_damage(model: EditableModel, edits: Sequence[Edit | Tuned], words: Sequ
     found = []
     for edit in edits:
         start = time.perf_counter()
-        values = sum((rows.sizes(root) for root in _roots(edit, stream)), sizes * 0) / sizes
+        roots = edit.change_roots(stream.inputs, stream.gram)
+        values = sum((rows.sizes(root) for root in roots), sizes * 0) / sizes
         seconds = time.perf_counter() - start
         found.append(Damage(tuple(words), tuple(values.tolist()), encoded, seconds))
     return found
 
 
-def _roots(edit: Edit | Tuned, stream: Stream) -> Iterator[Tensor]:
-    """Matrices `R` with `Σ ‖R c‖² = Σ ‖ΔW c‖²`: of an edit one a map, with no more rows than its rank; of a tuned model
-    one for all that it changed."""
-    if isinstance(edit, Tuned):
-        steps = [W.double() - stream.inputs[name].double() for name, W in edit.weights(stream.inputs).items()]
-        if steps:
-            yield square_root(gram_matrix(steps, stream.width))
-        return
-    groups: dict[int, tuple[EditMap, list[Tensor]]] = {}
-    for name, W in stream.inputs.items():
-        one = edit.map_for(name)
-        if one is not None:
-            groups.setdefault(id(one), (one, []))[1].append(W)
-    for one, weights in groups.values():
-        gram = stream.gram if len(weights) == len(stream.inputs) else gram_matrix(weights, stream.width)
-        short = one.shortest
-        yield square_root(short.U.T @ gram @ short.U) @ short.V
-
-
 def measured_deltas(
-    pipe: Any,
+    denoiser: Denoiser,
     score: Score,
-    variants: Sequence[Variant],
+    variants: Sequence[Variant | None],
     words: Sequence[str],
     seeds: Sequence[int],
     sampling: Sampling,
@@ -115,7 +95,7 @@ def measured_deltas(
     wanted = jobs(list(prompts), seeds, len(variants) + 1)
     scores: dict[tuple[str, int, int], float] = {}
     part: list[tuple[Any, Image.Image]] = []
-    for pair in progress(draw(pipe, wanted, [None, *variants], sampling), len(wanted), what):
+    for pair in progress(draw(denoiser, wanted, [None, *variants], sampling), len(wanted), what):
         part.append(pair)
         if len(part) == 256:
             scores |= _scored(score, part, prompts)

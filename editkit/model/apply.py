@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import is_text_projection
-from editkit.model.families.family import check_editable
+from editkit.model.families.family import Family, check_editable, rule_for
 from editkit.model.families.table import family_of
 
 Originals = list[tuple[Any, Tensor]]
@@ -21,7 +20,7 @@ Originals = list[tuple[Any, Tensor]]
 
 
 @torch.no_grad()
-def apply_edit(pipe: Any, edit: Edit | Tuned) -> Originals:
+def apply_edit(pipe: Any, edit: Variant) -> Originals:
     """Overwrite the text projections of `pipe`, or what was tuned, with the edited ones; returns the originals for
     `revert_edit`.
 
@@ -29,12 +28,11 @@ def apply_edit(pipe: Any, edit: Edit | Tuned) -> Originals:
         EditkitError: the pipeline's family is unknown, the edit is for another width or other layers, or the weights
             are not where they can be edited: fused, offloaded or quantised.
     """
-    weights = _tuned_parameters(pipe, edit) if isinstance(edit, Tuned) else _text_projections(pipe, edit)
+    weights = text_projections(pipe, edit.keys) if edit.names is None else _named_parameters(pipe, edit)
     edited = edit.weights({name: weight.detach().cpu() for name, weight in weights.items()})
-    if isinstance(edit, Edit) and edit.maps and not edited:
+    if not edited:
         raise EditkitError(
-            f"the edit is for {', '.join(edit.maps)}, but {type(pipe).__name__} has no such projection; "
-            "use the model family that the edit was made for"
+            f"{type(pipe).__name__} has no such projection as the edit is for; use the family that it was made for"
         )
     originals = [(weights[name], weights[name].detach().clone()) for name in edited]
     for name, value in edited.items():
@@ -50,7 +48,7 @@ def revert_edit(originals: Originals) -> None:
 
 
 @contextmanager
-def applied(pipe: Any, edit: Edit | Tuned) -> Iterator[Any]:
+def applied(pipe: Any, edit: Variant) -> Iterator[Any]:
     """`with applied(pipe, edit): ...` draws with the edit; afterwards the pipeline is what it was."""
     originals = apply_edit(pipe, edit)
     try:
@@ -59,32 +57,51 @@ def applied(pipe: Any, edit: Edit | Tuned) -> Iterator[Any]:
         revert_edit(originals)
 
 
-def denoiser(pipe: Any) -> Any:
+def network_of(pipe: Any) -> Any:
     """The UNet or the transformer, compiled or not."""
     unet = getattr(pipe, "unet", None)
     model = pipe.transformer if unet is None else unet
     return getattr(model, "_orig_mod", model)
 
 
-def _text_projections(pipe: Any, edit: Edit) -> dict[str, Any]:
-    """Tensor name → parameter. A LoRA that is loaded keeps the weight under `base_layer`; the edit goes beneath it.
+def family_of_pipeline(pipe: Any) -> Family:
+    """The family of a loaded pipeline, by its class and its parts.
 
     Raises:
-        EditkitError: the edit names a tensor of the denoiser that no closed form can edit; the message says why.
+        EditkitError: it is of none.
     """
-    model = denoiser(pipe)
     components = {name: type(part).__name__ for name, part in pipe.components.items() if part is not None}
-    family = family_of(type(pipe).__name__, model.config, components)
+    return family_of(type(pipe).__name__, network_of(pipe).config, components)
+
+
+def text_projections(pipe: Any, keys: Collection[str] = ()) -> dict[str, Any]:
+    """Tensor name → parameter. A LoRA that is loaded keeps the weight under `base_layer`; the edit goes beneath it.
+
+    Args:
+        keys: what an edit calls the projections.
+
+    Raises:
+        EditkitError: one is the name of a tensor that no closed form can edit; the message says why.
+    """
+    model, family = network_of(pipe), family_of_pipeline(pipe)
     own = dict(model.named_parameters())
-    for name in edit.maps:
+    for name in keys:
         if name in own:
             check_editable(family, name)
     return _parameters(model, lambda name: is_text_projection(family, name))
 
 
-def _tuned_parameters(pipe: Any, tuned: Tuned) -> dict[str, Any]:
-    found = _parameters(denoiser(pipe), tuned.changes)
-    missing = next((name for name in tuned.names if name not in found), None)
+def projection_names(pipe: Any) -> dict[str, tuple[str, ...]]:
+    """Stream of text embeddings → the names of the projections that read it, as in `text_projections`."""
+    family = family_of_pipeline(pipe)
+    names = [own.replace(".base_layer.", ".") for own, _ in network_of(pipe).named_parameters()]
+    weights = [name for name in names if is_text_projection(family, name)]
+    return {rule.stream: tuple(name for name in weights if rule_for(family, name) == rule) for rule in family.rules}
+
+
+def _named_parameters(pipe: Any, edit: Variant) -> dict[str, Any]:
+    found = _parameters(network_of(pipe), edit.changes)
+    missing = next((name for name in edit.names or () if name not in found), None)
     if missing is not None:
         raise EditkitError(
             f"{missing}: was tuned, but {type(pipe).__name__} has no such tensor; use the model that was refined"

@@ -12,10 +12,10 @@ from pathlib import Path
 from torch import Tensor
 
 from editkit.concepts.profile import Profile, ProfileOrFile
-from editkit.edits.edit import EVERYWHERE, Edit
+from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
@@ -73,9 +73,9 @@ class EditableModel:
         """Tensor name → `W` `(o, d)`, of all streams, in the checkpoint's dtype."""
         return read_projections(self.source)
 
-    def tensors(self, edit: Edit | Tuned) -> Mapping[str, Tensor]:
+    def tensors(self, edit: Variant) -> Mapping[str, Tensor]:
         """The tensors that `edit` can change: the projections, or what was tuned."""
-        return read_named(self.source, edit.names) if isinstance(edit, Tuned) else self.projections
+        return self.projections if edit.names is None else read_named(self.source, edit.names)
 
     @cached_property
     def encoders(self) -> Mapping[str, tuple[TextEncoder, ...]]:

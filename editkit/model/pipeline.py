@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from typing import Any
 
 import torch
@@ -19,36 +20,34 @@ PARTS = ("unet", "vae", "text_encoder")
 
 
 def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
-    """A `StableDiffusionPipeline`: `load("emoji")`, or a diffusers folder. Offline; no pickle is read.
+    """A pipeline of diffusers that draws from a prompt: `load("emoji")`, or a folder of SD 1.x, 2.x or SDXL.
 
-    Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in bfloat16 where the processor
-    does that in hardware.
+    Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in
+    bfloat16 where the processor does that in hardware.
+
+    Raises:
+        EditkitError: another model, a weight that cannot be read, or no such device.
     """
-    from diffusers import StableDiffusionPipeline
+    import diffusers
 
     source = model if isinstance(model, Source) else find(model)
-    if source.is_single_file:
-        raise EditkitError(
-            f"model {source.name}: pictures are drawn with a diffusers folder, this is a single file; load it with "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(DIR) and give that folder"
-        )
-    kind = source.index.get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise EditkitError(f"model {source.name}: expected a StableDiffusionPipeline, its model_index.json says {kind}")
+    check_text_to_image(source)
     dtype = dtype or torch.float32
-    for component in PARTS:
+    parts = PARTS + (("text_encoder_2",) if "text_encoder_2" in source.index else ())
+    for component in parts:
         check_loadable(source, component)
+    kind = getattr(diffusers, source.family.pipelines[0])
+    unchecked = {"safety_checker": None, "requires_safety_checker": False}
     try:
         with quiet():
-            pipe = StableDiffusionPipeline.from_pretrained(
+            pipe = kind.from_pretrained(
                 source.path,
-                **variants(source, PARTS, dtype),
+                **variants(source, parts, dtype),
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 low_cpu_mem_usage=False,
-                safety_checker=None,
-                requires_safety_checker=False,
+                **{name: value for name, value in unchecked.items() if name in signature(kind.__init__).parameters},
             )
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
@@ -61,3 +60,34 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     for part in (pipe.unet, pipe.vae):
         part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
     return pipe
+
+
+def check_text_to_image(source: Source) -> None:
+    """Refuse a model that is no diffusers folder of a UNet that draws from a prompt alone, from its configuration.
+
+    Raises:
+        EditkitError: a single file, another architecture, a UNet that reads a picture beside the latents (inpainting,
+            InstructPix2Pix), a distilled one that reads its guidance, or a refiner.
+    """
+    kind = source.index.get("_class_name") if not source.is_single_file else None
+    if source.is_single_file:
+        raise EditkitError(
+            f"model {source.name}: pictures are drawn with a diffusers folder, this is a single file; load it with "
+            f"{source.family.pipelines[0]}.from_single_file(...).save_pretrained(DIR) and give that folder"
+        )
+    if source.family.component != "unet":
+        raise EditkitError(f"model {source.name}: expected a model with a UNet, this is {source.family.title} ({kind})")
+    unet, channels = source.config("unet"), source.config("vae").get("latent_channels", 4)
+    reads = unet.get("in_channels", 4)
+    why = None
+    if reads != channels:
+        why = f"its unet reads {reads} channels where latents have {channels}: it draws over a picture"
+    elif unet.get("time_cond_proj_dim") is not None:
+        why = "its unet reads the guidance scale: it is distilled (LCM)"
+    elif source.index.get("requires_aesthetics_score"):
+        why = "it refines pictures of another model"
+    if why is not None:
+        raise EditkitError(
+            f"model {source.name}: expected one that draws from a prompt alone, but {why}; edit it with "
+            f"`editkit erase`, and draw with its export in diffusers ({kind})"
+        )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
 from editkit.embeddings.inversions import Inversions
 from editkit.embeddings.reader import Reader
 from editkit.model.checkpoints.source import Source
@@ -43,10 +41,3 @@ def written(pipe: Any, prompts: Sequence[str]) -> list[str]:
     """Prompts with all vectors of textual inversions, where the pipeline does that."""
     convert = getattr(pipe, "maybe_convert_prompt", None)
     return list(prompts) if convert is None else convert(list(prompts), pipe.tokenizer)
-
-
-def prompt_states(pipe: Any, prompts: Sequence[str]) -> Tensor:
-    """Final states of the text encoder, `(prompts, tokens, width)`, as `encode_prompt` of the pipeline gives them."""
-    how: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-    ids = pipe.tokenizer(written(pipe, prompts), **how).input_ids
-    return pipe.text_encoder(ids.to(pipe.device))[0]

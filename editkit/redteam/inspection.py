@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,14 +13,16 @@ from torch import Tensor
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.concepts.templates import fill
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.progress import progress
+from editkit.drawing.sampler import noise
+from editkit.drawing.trajectory import trajectory
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.model.apply import apply_edit
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
-from editkit.model.pipeline import load
-from editkit.model.prompts import prompt_states
 from editkit.variants.edit_file import load_edit
 from editkit.variants.fit import check_fit
 from editkit.variants.named import BASE
@@ -58,24 +59,24 @@ class Latents:
 
 @dataclass(frozen=True)
 class Compared:
-    """A pipeline, with its edit in it. Everything is float32: small differences are compared."""
+    """A model, with its edit in it. Everything is float32: small differences are compared."""
 
     source: Source
-    pipe: Any
+    denoiser: Denoiser
 
-    @torch.no_grad()
-    def states(self, texts: Sequence[str]) -> Tensor:
-        """`(texts, tokens, width)`."""
-        return prompt_states(self.pipe, texts).float()
+    def states(self, texts: Sequence[str]) -> Condition:
+        """One row a text."""
+        return Condition.joined(self.denoiser.encode(texts)[0])
 
     @torch.no_grad()
     def outputs(self, latents: Latents, texts: Sequence[str], batch: int) -> Tensor:
         """Without guidance, every text on every latent: `(texts, points, channels · h · w)`."""
         n, k = len(latents.t), len(texts)
-        text, z, t = self.states(texts).repeat_interleave(n, 0), latents.z.repeat(k, 1, 1, 1), latents.t.repeat(k)
+        rows = torch.arange(k, device=latents.z.device).repeat_interleave(n)
+        read, z, t = self.states(texts), latents.z.repeat(k, 1, 1, 1), latents.t.repeat(k)
         parts = [
-            self.pipe.unet(*some).sample.float().flatten(1)
-            for some in zip(z.split(batch), t.split(batch), text.split(batch), strict=True)
+            self.denoiser.predict(z[some], t[some], read[rows[some]]).float().flatten(1)
+            for some in torch.arange(k * n, device=z.device).split(batch)
         ]
         return torch.cat(parts).view(k, n, -1)
 
@@ -158,35 +159,29 @@ def _latents(one: Compared, seeds: Sequence[int], points: int) -> Latents:
 
     if not seeds or not 1 <= points <= STEPS:
         raise EditkitError(f"--points: expected at least one seed, and 1 to {STEPS} points, got {points}")
-    scheduler: Any = DDIMScheduler.from_config(one.pipe.scheduler.config)
+    denoiser = one.denoiser
+    scheduler: Any = DDIMScheduler.from_config(denoiser.scheduler.config)
     scheduler.set_timesteps(STEPS)
-    config, device = one.pipe.unet.config, one.pipe.device
-    shape = (config.in_channels, config.sample_size, config.sample_size)
-    z = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
-    z, text = z * scheduler.init_noise_sigma, one.states([""]).expand(len(seeds), -1, -1)
+    noises = torch.stack([noise(denoiser.latent_shape(), seed) for seed in seeds]).to(denoiser.device)
+    nothing = one.states([""])[torch.zeros(len(seeds), dtype=torch.long, device=denoiser.device)]
+    way = trajectory(denoiser.predict, scheduler, noises, nothing)
     kept = set(torch.linspace(0, STEPS - 1, points).round().int().tolist())
-    taken, at = [], []
-    for step, t in enumerate(scheduler.timesteps):
-        given = scheduler.scale_model_input(z, t)
-        if step in kept:
-            taken.append(given)
-            at.append(t.expand(len(z)).to(device))
-        z = scheduler.step(one.pipe.unet(given, t, text).sample.float(), t, z).prev_sample
-    return Latents(torch.cat(taken), torch.cat(at))
+    taken = [(moment.z, moment.t) for n, moment in enumerate(way) if n in kept and moment.t is not None]
+    return Latents(torch.cat([z for z, _ in taken]), torch.cat([t for _, t in taken]))
 
 
 def _pair(
     first: str, second: str, model: str | None, device: str, profile: ProfileOrFile | None
 ) -> tuple[Compared, Compared]:
     """Both models; what they share is read once."""
-    plain: dict[Source, Any] = {}
+    plain: dict[Source, Denoiser] = {}
     one, other = (_opened(name, model, device, plain, profile) for name in (first, second))
     for part, names in (
-        ("unet", ("in_channels", "sample_size", "cross_attention_dim")),
+        ("network", ("in_channels", "sample_size", "cross_attention_dim")),
         ("scheduler", ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end")),
     ):
         for name in names:
-            mine, theirs = (getattr(each.pipe, part).config.get(name) for each in (one, other))
+            mine, theirs = (getattr(each.denoiser, part).config.get(name) for each in (one, other))
             if mine != theirs:
                 raise EditkitError(
                     f"{second}: its {part} has {name} {theirs}, that of {first} has {mine}; only models with the same "
@@ -196,17 +191,16 @@ def _pair(
 
 
 def _opened(
-    name: str, model: str | None, device: str, plain: dict[Source, Any], profile: ProfileOrFile | None
+    name: str, model: str | None, device: str, plain: dict[Source, Denoiser], profile: ProfileOrFile | None
 ) -> Compared:
     is_edit = name != BASE and Path(name).exists() and not (Path(name) / "model_index.json").is_file()
     source = find(model if is_edit or name == BASE else name, profile=profile)
     if source not in plain:
-        plain[source] = load(source, device)
+        plain[source] = open_denoiser(source, device)
     if not is_edit:
         return Compared(source, plain[source])
     edit = load_edit(name)
     check_fit(edit, open_model(source))
-    edited = copy.copy(plain[source])
-    edited.unet = copy.deepcopy(edited.unet)
-    apply_edit(edited, edit)
+    edited = plain[source].copied()
+    apply_edit(edited.pipe, edit)
     return Compared(source, edited)

@@ -9,16 +9,17 @@ from typing import Any
 from PIL import Image
 
 from editkit.drawing.files import Shard
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.progress import progress
-from editkit.drawing.sampler import Job, Variant, draw, jobs
+from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
+from editkit.edits.variant import Variant
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.sensitivity import Damage, word_damage
 from editkit.model.editable import EditableModel
-from editkit.model.pipeline import load
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Compared:
     """
 
     name: str
-    edit: Variant
+    edit: Variant | None
     sha256: str | None = None
 
     @property
@@ -90,9 +91,9 @@ def make_comparison(
     prompts = list(dict.fromkeys(prompts))
     judge = load_judge(model.profile)
     damage, named = _damage(model, variants, prompts, vocabulary)
-    pipe = load(model.source, device or Shard.from_environment().device())
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     wanted = jobs(prompts, seeds, len(variants))
-    drawn = draw(pipe, wanted, [one.edit for one in variants], sampling)
+    drawn = draw(denoiser, wanted, [one.edit for one in variants], sampling)
     pictures = dict(progress(drawn, len(wanted), "drawing"))
     detections = {} if judge is None else dict(zip(pictures, judge.detect(list(pictures.values())), strict=True))
     return Comparison(

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
@@ -23,7 +24,6 @@ from editkit.evaluation.sensitivity import measured_deltas, word_damage
 from editkit.evaluation.statistics.rank_correlation import FEWEST, RankCorrelation, spearman
 from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.pipeline import load
 from editkit.report.charts.matrix import matrix_chart
 from editkit.report.charts.network import network_chart, strongest
 from editkit.report.charts.scale import shown
@@ -180,9 +180,9 @@ def _measured(
     unknown = [one for one in graph.concepts if not score.knows(one)]
     if unknown:
         raise EditkitError(f"{score.name} does not know {unknown[0]!r}; leave it out, or leave out --pictures")
-    pipe = load(model.source, device or Shard.from_environment().device())
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     sampling = Sampling.for_model(model.source, **settings)
-    deltas = measured_deltas(pipe, score, edits, graph.concepts, seeds, sampling)
+    deltas = measured_deltas(denoiser, score, edits, graph.concepts, seeds, sampling)
     matrix = tuple(tuple(one.estimate.value for one in row) for row in deltas)
     n = len(graph.concepts)
     pairs = [(i, j) for i in range(n) for j in range(n) if i != j]

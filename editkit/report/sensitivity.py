@@ -11,10 +11,10 @@ from typing import Any, Unpack
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
+from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.evaluation.scores import score_for
@@ -22,7 +22,6 @@ from editkit.evaluation.sensitivity import Damage, Delta, measured_deltas, word_
 from editkit.evaluation.statistics.rank_correlation import RankCorrelation, spearman
 from editkit.files.atomic import write_text_atomic
 from editkit.model.editable import EditableModel, open_model
-from editkit.model.pipeline import load
 from editkit.report.charts.ranked import Spectrum, ranked_chart
 from editkit.report.charts.scale import shown
 from editkit.report.charts.scatter import Point, scatter_chart
@@ -82,7 +81,7 @@ class Sensitivity:
 
 def sensitivity(
     model: EditableModel,
-    edit: Edit | Tuned,
+    edit: Variant,
     vocabulary: Sequence[str] | None = None,
     pictures: bool = False,
     seeds: Sequence[int] = (0, 1, 2, 3),
@@ -112,9 +111,9 @@ def sensitivity(
     known = [word for word in words if score.knows(word)]
     if not known:
         raise EditkitError(f"{score.name} knows none of the words; give a --vocabulary of what it can tell apart")
-    pipe = load(model.source, device or Shard.from_environment().device())
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     sampling = Sampling.for_model(model.source, **settings)
-    (deltas,) = measured_deltas(pipe, score, [edit], known, seeds, sampling)
+    (deltas,) = measured_deltas(denoiser, score, [edit], known, seeds, sampling)
     closed = dict(zip(damage.words, damage.values, strict=True))
     correlation = spearman([closed[one.word] for one in deltas], [one.estimate.value for one in deltas])
     return Sensitivity(name, model.profile.record, damage, erased, tuple(deltas), score.name, tuple(seeds), correlation)

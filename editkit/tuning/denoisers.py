@@ -11,13 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.pipelines.sd import unet_output
 from editkit.edits.key import padded
 
 Autocast = Callable[[], Any]
 
 
 class PassCounter:
-    """Counts what a UNet is given by a hook on its forward pass: rows of a batch, by purpose, and calls.
+    """Counts what a network is given by a hook on its forward pass: rows of a batch, by purpose, and calls.
 
     A batch of eight counts as eight passes: it costs as much as eight pictures, however it is cut.
     """
@@ -27,8 +29,8 @@ class PassCounter:
         self.calls: Counter[str] = Counter()
         self._purpose = "loss"
 
-    def watch(self, unet: nn.Module) -> None:
-        unet.register_forward_pre_hook(self._count)
+    def watch(self, network: nn.Module) -> None:
+        network.register_forward_pre_hook(self._count)
 
     def _count(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         self.rows[self._purpose] += len(given[0])
@@ -54,7 +56,7 @@ class PassCounter:
 
 
 class Denoisers:
-    """The pair. `unet` is the student; the teacher is a frozen copy, or for a LoRA the same network without it.
+    """The pair. `network` is the student; the teacher is a frozen copy, or for a LoRA the same network without it.
 
     Attributes:
         originals: name → untrained value of what a warm start changed: a LoRA's teacher must not see that either.
@@ -62,58 +64,61 @@ class Denoisers:
     """
 
     def __init__(
-        self, unet: Any, autocast: Autocast = nullcontext, originals: Mapping[str, Tensor] | None = None
+        self, network: Any, autocast: Autocast = nullcontext, originals: Mapping[str, Tensor] | None = None
     ) -> None:
-        self.unet, self.trained = unet, unet
+        self.network, self.trained = network, network
         self.autocast, self.originals = autocast, dict(originals or {})
         self.counter = PassCounter()
         self._copy: Any = None
-        self.counter.watch(unet)
+        self.counter.watch(network)
 
     def keep_teacher(self) -> None:
         """Copy the untrained network; not for a LoRA. Call it before anything is changed."""
-        self._copy = copy.deepcopy(self.unet).requires_grad_(False)
+        self._copy = copy.deepcopy(self.network).requires_grad_(False)
         self._copy._forward_pre_hooks.clear()
         self.counter.watch(self._copy)
 
     @property
     def both(self) -> tuple[Any, ...]:
         """The networks in memory: a LoRA's teacher is none of its own."""
-        return (self.unet,) if self._copy is None else (self.unet, self._copy)
+        return (self.network,) if self._copy is None else (self.network, self._copy)
 
     def student(
         self, z: Tensor, t: Tensor, text: Tensor, training: bool = False, encoder_attention_mask: Tensor | None = None
     ) -> Tensor:
         """`ε'(z_t, t, text)`; a single pass without guidance. `(rows, channels, h, w)` in the dtype of `z`."""
-        network = self.trained if training else self.unet
         with self.autocast():
-            return network(z, t, text, encoder_attention_mask=encoder_attention_mask).sample.to(z.dtype)
+            read = Condition(text, mask=encoder_attention_mask)
+            return unet_output(self.trained if training else self.network, z, t, read)
 
     def teacher(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """`ε(z_t, t, text)`. Gradients reach `text`, never a weight."""
         with self.autocast():
             if self._copy is not None:
-                return self._copy(z, t, text).sample.to(z.dtype)
+                return unet_output(self._copy, z, t, Condition(text))
             with self._without_adapter():
-                return functional_call(self.unet, self.originals, (z, t, text)).sample.to(z.dtype)
+                return unet_output(self._untrained, z, t, Condition(text))
+
+    def _untrained(self, *given: Any, **named: Any) -> Any:
+        return functional_call(self.network, self.originals, given, named)
 
     @contextmanager
     def _without_adapter(self) -> Iterator[None]:
         """Checkpointing would run the pass again after the adapter is back, so it is off meanwhile."""
-        checkpointing = self.unet.is_gradient_checkpointing
-        trained = [weight for weight in self.unet.parameters() if weight.requires_grad]
+        checkpointing = self.network.is_gradient_checkpointing
+        trained = [weight for weight in self.network.parameters() if weight.requires_grad]
         if checkpointing:
-            self.unet.disable_gradient_checkpointing()
-        self.unet.disable_adapters()
-        self.unet.requires_grad_(False)
+            self.network.disable_gradient_checkpointing()
+        self.network.disable_adapters()
+        self.network.requires_grad_(False)
         try:
             yield
         finally:
-            self.unet.enable_adapters()
+            self.network.enable_adapters()
             for weight in trained:
                 weight.requires_grad_(True)
             if checkpointing:
-                self.unet.enable_gradient_checkpointing()
+                self.network.enable_gradient_checkpointing()
 
 
 def predict(

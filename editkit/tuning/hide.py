@@ -13,13 +13,13 @@ from PIL import Image
 
 from editkit.edits.key import Key
 from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 from editkit.tuning.checkpoint import NAME, load_checkpoint
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.options import RefineOptions, defaults
 from editkit.tuning.refine import Stage, StageRequest, run_folder, run_stage
-from editkit.tuning.result import Start
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.key_file import HIDING, check_free_for_key, release_of, save_key
 from editkit.variants.tuned_file import save_tuned
@@ -30,7 +30,7 @@ def hide(
     out: Path | str,
     key: Path | str,
     concepts: Sequence[str] = (),
-    start: Start = None,
+    start: Variant | None = None,
     guides: Sequence[str] = (),
     options: RefineOptions | None = None,
     vocabulary: Sequence[str] | None = None,

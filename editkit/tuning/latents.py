@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.trajectory import Moment, trajectory
 from editkit.tuning.denoisers import Denoisers
 
 Texts = Callable[[Tensor, Tensor], Tensor]
@@ -73,8 +76,8 @@ class Sampler:
         network = self.networks.teacher if teacher else self.networks.student
         last = torch.full((len(concept),), self.steps - 1)
         with self.networks.counter.purpose("latents"):
-            seen = self._seen(network, texts(concept, template), neutral, seed, last)[0]
-        return joined([Points(z, t, concept, template) for z, t, _ in seen])
+            way = list(self._way(network, texts(concept, template), neutral, seed, last))
+        return joined([Points(one.z, one.t, concept, template) for one in way if one.t is not None])
 
     def fresh(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
         """The authors' scheme: a student trajectory of its own for every point, cut at a random step.
@@ -83,19 +86,19 @@ class Sampler:
         """
         cut = torch.randint(self.steps, (len(concept),), generator=seed)
         with self.networks.counter.purpose("latents"):
-            seen = self._seen(self.networks.student, texts(concept, template), neutral, seed, cut)[0]
+            way = list(self._way(self.networks.student, texts(concept, template), neutral, seed, cut))
         rows: dict[int, Points] = {}
-        for step, (z, t, alive) in enumerate(seen):
-            for at, row in enumerate(alive.tolist()):
-                if int(cut[row]) == step:
+        for step, moment in enumerate(way):
+            for at, row in enumerate(moment.rows.tolist()):
+                if int(cut[row]) == step and moment.t is not None:
                     one, here = slice(row, row + 1), slice(at, at + 1)
-                    rows[row] = Points(z[here], t[here], concept[one], template[one])
+                    rows[row] = Points(moment.z[here], moment.t[here], concept[one], template[one])
         return joined([rows[row] for row in range(len(concept))])
 
     def pictures(self, text: Tensor, neutral: Tensor, seed: torch.Generator) -> Tensor:
         """Clean latents of pictures that the teacher draws of `text`, `(rows, channels, h, w)`."""
         with self.networks.counter.purpose("latents"):
-            return self._seen(self.networks.teacher, text, neutral, seed, torch.full((len(text),), self.steps))[1]
+            return deque(self._way(self.networks.teacher, text, neutral, seed), maxlen=1).pop().z
 
     def noised(self, clean: Tensor, concept: Tensor, template: Tensor, seed: torch.Generator) -> Points:
         """Pictures with fresh noise at random steps; `e` is what a denoiser should say of them."""
@@ -105,29 +108,21 @@ class Sampler:
         wanted = self.scheduler.get_velocity(clean, noise, t) if velocity else noise
         return Points(self.scheduler.add_noise(clean, noise, t), t, concept, template, e=wanted)
 
-    @torch.no_grad()
-    def _seen(
-        self, network: Callable[..., Tensor], text: Tensor, neutral: Tensor, seed: torch.Generator, last: Tensor
-    ) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
-        """Guided DDIM, each row as far as its step `last` `(rows,)`.
-
-        Returns:
-            For every step what the denoiser is given, its t, and the rows that are still under way; and the latents
-            after the last step.
-        """
+    def _way(
+        self,
+        network: Callable[..., Tensor],
+        text: Tensor,
+        neutral: Tensor,
+        seed: torch.Generator,
+        last: Tensor | None = None,
+    ) -> Iterator[Moment]:
+        """Guided DDIM, each row as far as its step `last` `(rows,)`, or to the end."""
         self.scheduler.set_timesteps(self.steps)
-        z = torch.randn((len(text), *self.shape), generator=seed).to(self.device) * self.scheduler.init_noise_sigma
-        alive, seen = torch.arange(len(text)), []
-        for step, t in enumerate(self.scheduler.timesteps):
-            given = self.scheduler.scale_model_input(z, t)
-            seen.append((given, t.expand(len(z)).to(self.device), alive))
-            go_on = last[alive] > step
-            alive, z, given = alive[go_on], z[go_on.to(z.device)], given[go_on.to(z.device)]
-            if not len(alive):
-                break
-            some = text[alive.to(text.device)]
-            both = torch.cat([neutral.expand_as(some), some])
-            at = t.expand(2 * len(z)).to(self.device)
-            without, with_text = network(torch.cat([given, given]), at, both).chunk(2)
-            z = self.scheduler.step(without + self.guidance * (with_text - without), t, z).prev_sample
-        return seen, z
+        noise = torch.randn((len(text), *self.shape), generator=seed).to(self.device)
+        both = Condition(torch.cat([neutral.expand_as(text), text]))
+
+        def predict(z: Tensor, t: Tensor, read: Condition) -> Tensor:
+            with torch.no_grad():
+                return network(z, t, read.text)
+
+        return trajectory(predict, self.scheduler, noise, both, self.guidance, last)

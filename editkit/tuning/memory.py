@@ -155,7 +155,7 @@ def step_passes(
     source: Source, networks: Denoisers, options: RefineOptions, concepts: int = 1, processes: int = 1
 ) -> list[Callable[[], None]]:
     """The passes of a step that may be its largest: with gradients, without, and those of the search."""
-    config = networks.unet.config
+    config = networks.network.config
     tokens = source.config("text_encoder").get("max_position_embeddings", 77)
     shape = (config.in_channels, config.sample_size, config.sample_size)
     micro = max(1, options.batch // processes // options.accumulate)

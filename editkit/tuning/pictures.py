@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.errors import EditkitError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -37,13 +37,12 @@ def read_pictures(folder: Path) -> list[Image.Image]:
 
 
 @torch.no_grad()
-def encode_pictures(pipe: Any, pictures: Sequence[Image.Image]) -> Tensor:
+def encode_pictures(denoiser: Denoiser, pictures: Sequence[Image.Image]) -> Tensor:
     """Clean latents, `(pictures, channels, h, w)`: each cut to a square and brought to the model's size."""
-    size = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    size = denoiser.latent_shape()[-1] * denoiser.pipe.vae_scale_factor
     parts = []
     for picture in pictures:
         fitted = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
         pixels = torch.from_numpy(np.array(fitted)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        coded = pipe.vae.encode(pixels.to(pipe.device)).latent_dist.mode()
-        parts.append(coded.float() * pipe.vae.config.scaling_factor)
+        parts.append(denoiser.latents_of(pixels))
     return torch.cat(parts)

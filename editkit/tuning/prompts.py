@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
-from editkit.model.prompts import prompt_states
+from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 
 AT_A_TIME = 64
 
@@ -56,7 +55,7 @@ class Prompts:
 
 
 def encode_prompts(
-    pipe: Any,
+    denoiser: Denoiser,
     concepts: Sequence[str],
     guides: Sequence[str],
     candidates: Sequence[Sequence[str]],
@@ -69,7 +68,7 @@ def encode_prompts(
 
     wanted = [filled(concepts), filled(guides), *(filled(words) for words in candidates)]
     texts = list(dict.fromkeys(["", *(text for rows in wanted for row in rows for text in row)]))
-    known = dict(zip(texts, _states(pipe, texts), strict=True))
+    known = dict(zip(texts, _states(denoiser, texts), strict=True))
 
     def rows(filled: Sequence[Sequence[str]]) -> Tensor:
         return torch.stack([torch.stack([known[text] for text in row]) for row in filled])
@@ -81,8 +80,10 @@ def encode_prompts(
     return Prompts(erased, rows(wanted[1]), known[""][None], torch.stack(searched) if searched else none, words)
 
 
-@torch.no_grad()
-def _states(pipe: Any, texts: Sequence[str]) -> Tensor:
+def _states(denoiser: Denoiser, texts: Sequence[str]) -> Tensor:
     """`(texts, tokens, width)` float32, each as the pipeline itself embeds it."""
-    starts = range(0, len(texts), AT_A_TIME)
-    return torch.cat([prompt_states(pipe, texts[start : start + AT_A_TIME]).float() for start in starts])
+    parts = []
+    for start in range(0, len(texts), AT_A_TIME):
+        encoded, _ = denoiser.encode(texts[start : start + AT_A_TIME])
+        parts.append(Condition.joined(encoded).text.float())
+    return torch.cat(parts)

@@ -15,8 +15,8 @@ from editkit.concepts.templates import check_concepts, fill
 from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
-from editkit.edits.edit import Edit
 from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.erasure.rows import nearest_word
 from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
@@ -27,7 +27,7 @@ from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.loop import Run, train
 from editkit.tuning.options import RefineOptions, defaults
 from editkit.tuning.parameters import Parameters
-from editkit.tuning.result import Start, check_start, tuned_from
+from editkit.tuning.result import check_start, tuned_from
 from editkit.tuning.setup import Prepared, prepare
 from editkit.variants.fit import check_fit
 from editkit.variants.folder import TUNED_NAME
@@ -41,7 +41,7 @@ def refine(
     model: EditableModel,
     out: Path | str,
     concepts: Sequence[str] = (),
-    start: Start = None,
+    start: Variant | None = None,
     guides: Sequence[str] = (),
     options: RefineOptions | None = None,
     vocabulary: Sequence[str] | None = None,
@@ -87,7 +87,7 @@ class StageRequest:
 
     model: EditableModel
     concepts: Sequence[str]
-    start: Start
+    start: Variant | None
     guides: Sequence[str]
     options: RefineOptions
     vocabulary: Sequence[str] | None = None
@@ -119,7 +119,7 @@ class Stage:
         """What it changed of the model."""
         request = self.request
         parameters = Parameters.parse(request.options.param)
-        return tuned_from(self.prepared.pipe.unet, parameters, request.start, request.model.source, self.record)
+        return tuned_from(self.prepared.denoiser.network, parameters, request.start, request.model.source, self.record)
 
 
 def run_stage(
@@ -206,7 +206,7 @@ def _preview(prepared: Prepared, concepts: Sequence[str], path: Path) -> None:
     """The erased concepts, one row each."""
     prompts = [fill("a {}", one) for one in concepts]
     sampling = Sampling(steps=20, guidance=prepared.trainer.options.guidance, batch=8)
-    drawn = dict(draw(prepared.pipe, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
+    drawn = dict(draw(prepared.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
     write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
 
@@ -237,7 +237,7 @@ def _record(request: StageRequest) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if start is not None:
-        record["start"] = {"kind": "edit" if isinstance(start, Edit) else "tuned", **start.record}
+        record["start"] = {"kind": start.kind, **start.record}
     return record
 
 

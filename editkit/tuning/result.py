@@ -8,26 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import LowRank, Tuned
+from editkit.edits.low_rank import LowRank
+from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
-from editkit.model.checkpoints.projections import fingerprint, read_named
+from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source
 from editkit.tuning.parameters import Parameters
 
-Start = Edit | Tuned | None
 EXACT = 1e-7
 """Relative error to which an edit's map is cut before it becomes part of a LoRA: that of float32."""
 
 
-def check_start(start: Start, parameters: Parameters) -> None:
+def check_start(start: Variant | None, parameters: Parameters) -> None:
     """Refuse a LoRA on top of whole tensors that were tuned: the result would be neither."""
-    if parameters.rank is not None and isinstance(start, Tuned) and not start.is_lora:
+    if parameters.rank is not None and start is not None and not start.is_low_rank:
         raise EditkitError("--param lora: the start has whole tuned tensors, which no LoRA holds; use --param xattn")
 
 
 @torch.no_grad()
-def tuned_from(unet: nn.Module, parameters: Parameters, start: Start, source: Source, record: dict[str, Any]) -> Tuned:
+def tuned_from(
+    unet: nn.Module, parameters: Parameters, start: Variant | None, source: Source, record: dict[str, Any]
+) -> Tuned:
     """The difference between `unet` and the model at `source`: what was trained, and what the start had changed."""
     if parameters.rank is None:
         weights = dict(unet.named_parameters())
@@ -50,22 +52,11 @@ def lora_factors(unet: nn.Module) -> dict[str, LowRank]:
     return found
 
 
-def _start_factors(start: Start, source: Source) -> dict[str, LowRank]:
+def _start_factors(start: Variant | None, source: Source) -> dict[str, LowRank]:
     if start is None:
         return {}
-    if isinstance(start, Tuned):
-        return dict(start.factors)
-    found = {}
-    for name, W in _edited(start, source).items():
-        short = start.map_for(name).truncate(error=EXACT)[0]  # pyright: ignore[reportOptionalMemberAccess]
-        found[name] = LowRank((W.double() @ short.U).float(), short.V.float())
-    return found
-
-
-def _edited(edit: Edit, source: Source) -> dict[str, Tensor]:
-    from editkit.model.checkpoints.projections import read_projections
-
-    return {name: W for name, W in read_projections(source).items() if edit.changes(name)}
+    tensors = read_projections(source) if start.names is None else read_named(source, start.names)
+    return {name: one.float() for name, one in start.low_rank(tensors, error=EXACT).items()}
 
 
 def _stacked(one: LowRank | None, other: LowRank | None) -> LowRank:

@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from editkit.edits.edit import Edit
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.edits.method import Options
+from editkit.edits.variant import Variant
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
 from editkit.model.editable import EditableModel
-from editkit.model.pipeline import load
 from editkit.tuning.candidates import candidates
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.key_rows import KeyRows
@@ -27,7 +28,7 @@ from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.pictures import encode_pictures
 from editkit.tuning.prompts import Prompts, encode_prompts
-from editkit.tuning.result import Start, lora_factors
+from editkit.tuning.result import lora_factors
 from editkit.tuning.search.closed_form import closed_form_search
 from editkit.tuning.search.exact import Exact
 from editkit.tuning.search.gumbel import Gumbel
@@ -42,10 +43,10 @@ KEY = "key"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A trainer, the pipeline that it trains, and the accelerator that it runs on."""
+    """A trainer, the denoiser that it trains, and the accelerator that it runs on."""
 
     trainer: Trainer
-    pipe: Any
+    denoiser: Denoiser
     accelerator: Any
 
 
@@ -53,7 +54,7 @@ def prepare(
     model: EditableModel,
     concepts: Sequence[str],
     guides: Sequence[str],
-    start: Start,
+    start: Variant | None,
     options: RefineOptions,
     vocabulary: Sequence[str] | None,
     device: str | None = None,
@@ -70,14 +71,15 @@ def prepare(
             f"--batch: {options.batch} cannot be shared by {accelerator.num_processes} processes with "
             f"{options.accumulate} parts each; expected a multiple of {accelerator.num_processes * options.accumulate}"
         )
-    pipe = load(model.source, str(accelerator.device))
-    for part in (pipe.vae, pipe.text_encoder):
-        part.requires_grad_(False)
+    denoiser = open_denoiser(model.source, str(accelerator.device))
+    for part in denoiser.pipe.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False)
     searched = options.loss.search_reads
     words = candidates(model, concepts, guides, vocabulary, options.k, options.spread) if searched else []
-    prompts = encode_prompts(pipe, concepts, guides, words, model.profile.refine.templates)
-    networks, trained = _networks(pipe, start, options, accelerator)
-    search = _search(model, pipe, concepts, start, prompts, options, accelerator.device) if searched else None
+    prompts = encode_prompts(denoiser, concepts, guides, words, model.profile.refine.templates)
+    networks, trained = _networks(denoiser, start, options, accelerator)
+    search = _search(model, denoiser, concepts, start, prompts, options, accelerator.device) if searched else None
     groups: list[dict[str, Any]] = [{"params": list(trained.values())}] if trained else []
     if key is not None:
         key = key.to(accelerator.device)
@@ -86,12 +88,12 @@ def prepare(
         groups.append({"params": [key.rows], "lr": options.key_rate})
         trained = {**trained, KEY: key.rows}
     optimizer = torch.optim.Adam(groups, options.rate)
-    networks.trained, optimizer = accelerator.prepare(pipe.unet, optimizer)
+    networks.trained, optimizer = accelerator.prepare(denoiser.network, optimizer)
     trainer = Trainer(
-        options, networks, trained, prompts, _sampler(pipe, networks, options), accelerator, optimizer, search, key
+        options, networks, trained, prompts, _sampler(denoiser, networks, options), accelerator, optimizer, search, key
     )
-    trainer.given = encode_pictures(pipe, pictures) if pictures else None
-    return Prepared(trainer, pipe, accelerator)
+    trainer.given = encode_pictures(denoiser, pictures) if pictures else None
+    return Prepared(trainer, denoiser, accelerator)
 
 
 def _accelerator(options: RefineOptions, device: str | None, tracker: str | None, folder: str) -> Any:
@@ -113,23 +115,24 @@ def fast_precision(on_cpu: bool) -> str:
 
 
 def _networks(
-    pipe: Any, start: Start, options: RefineOptions, accelerator: Any
+    denoiser: Denoiser, start: Variant | None, options: RefineOptions, accelerator: Any
 ) -> tuple[Denoisers, Mapping[str, Tensor]]:
     """The student from the start's weights, the teacher from the untrained ones."""
+    network = denoiser.network
     if accelerator.device.type == "cpu":
-        choose_attention(pipe.unet)
+        choose_attention(network)
     parameters = Parameters.parse(options.param)
-    networks = Denoisers(pipe.unet, accelerator.autocast)
+    networks = Denoisers(network, accelerator.autocast)
     if parameters.rank is None:
         networks.keep_teacher()
-    originals = apply_edit(pipe, start) if start is not None else []
-    pipe.unet.requires_grad_(False)
-    trained = choose(pipe.unet, parameters) if options.loss.weights else {}
+    originals = apply_edit(denoiser.pipe, start) if start is not None else []
+    network.requires_grad_(False)
+    trained = choose(network, parameters) if options.loss.weights else {}
     if parameters.rank is not None:
-        names = {id(weight): name for name, weight in pipe.unet.named_parameters()}
+        names = {id(weight): name for name, weight in network.named_parameters()}
         networks.originals = {names[id(weight)]: value for weight, value in originals}
     if options.gradient_checkpointing:
-        pipe.unet.enable_gradient_checkpointing()
+        network.enable_gradient_checkpointing()
     return networks, trained
 
 
@@ -142,20 +145,19 @@ def choose_attention(unet: Any) -> None:
         unet.set_attn_processor(AttnProcessor())
 
 
-def _sampler(pipe: Any, networks: Denoisers, options: RefineOptions) -> Sampler:
+def _sampler(denoiser: Denoiser, networks: Denoisers, options: RefineOptions) -> Sampler:
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    config = pipe.unet.config
-    shape = (config.in_channels, config.sample_size, config.sample_size)
-    return Sampler(networks, scheduler, shape, options.sampling_steps, options.guidance, pipe.unet.device)
+    scheduler = DDIMScheduler.from_config(denoiser.scheduler.config)
+    shape = denoiser.latent_shape()
+    return Sampler(networks, scheduler, shape, options.sampling_steps, options.guidance, denoiser.device)
 
 
 def _search(
     model: EditableModel,
-    pipe: Any,
+    denoiser: Denoiser,
     concepts: Sequence[str],
-    start: Start,
+    start: Variant | None,
     prompts: Prompts,
     options: RefineOptions,
     device: torch.device,
@@ -173,11 +175,14 @@ def _search(
         )
     if options.search == "exact":
         return Exact(options.search_every)
-    edit = start if isinstance(start, Edit) else erase(model, concepts, options=Options("uce"), checked=False)
+    if start is not None and start.kind == "edit":
+        edit = start
+    else:
+        edit = erase(model, concepts, options=Options("uce"), checked=False)
     untrained = {name: W.to(device) for name, W in model.projections.items()}
     edited = edit.weights(untrained)
     fallback = {name: (untrained[name], W) for name, W in edited.items()}
-    return closed_form_search(options.search_every, partial(_projections, pipe.unet, untrained), fallback)
+    return closed_form_search(options.search_every, partial(_projections, denoiser.network, untrained), fallback)
 
 
 @torch.no_grad()

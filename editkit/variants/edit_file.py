@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
+from editkit.edits.compose import compose
+from editkit.edits.compose import scale as scaled
 from editkit.edits.edit import Edit
 from editkit.edits.edit_map import EditMap
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.model.checkpoints.projections import read_tensors
@@ -51,7 +53,7 @@ def check_free_for_edit(path: Path, force: bool = False) -> None:
             ) from error
 
 
-def load_edit(path: Path | str) -> Edit | Tuned:
+def load_edit(path: Path | str) -> Variant:
     """Read an edit file, or what `editkit refine` made: its file or its folder.
 
     Raises:
@@ -84,9 +86,9 @@ def load_linear(path: Path | str) -> Edit:
 
 def compose_files(paths: Sequence[Path], out: Path, scale: float = 1.0, force: bool = False) -> Edit:
     """Read edits, apply them one after another, go `scale` of the way, and write the result to `out`."""
-    whole = reduce(lambda first, later: first.then(later), [load_linear(path) for path in paths])
+    whole = reduce(compose, [load_linear(path) for path in paths])
     if scale != 1:
-        whole = whole.scale(scale)
+        whole = scaled(whole, scale)
     save_edit(whole, out, force)
     return whole
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.files.atomic_folder import check_free_folder
@@ -47,7 +46,7 @@ class Exported:
 
 
 def export(
-    edit: Edit | Tuned,
+    edit: Variant,
     model: EditableModel,
     path: Path | str,
     format: str = "kv",
@@ -104,7 +103,7 @@ def _variant(source: Source) -> str | None:
 
 
 def _writer(
-    edit: Edit | Tuned,
+    edit: Variant,
     weights: Mapping[str, Tensor],
     model: EditableModel,
     format: str,

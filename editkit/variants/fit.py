@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from editkit.edits.compose import depends_on_projections
-from editkit.edits.edit import EVERYWHERE, Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import fingerprint
 from editkit.model.editable import EditableModel
 from editkit.model.families.family import check_editable
 
 
-def check_fit(edit: Edit | Tuned, model: EditableModel, force: bool = False) -> None:
+def check_fit(edit: Variant, model: EditableModel, force: bool = False) -> None:
     """Refuse an edit of another family or text encoder. Where the map depends on the checkpoint's projections (RECE,
     minimax, technique tensor), refuse another checkpoint's too, unless forced: then warn. So too for what was tuned."""
     family = edit.record.get("family")
@@ -23,23 +25,21 @@ def check_fit(edit: Edit | Tuned, model: EditableModel, force: bool = False) -> 
             f"the edit was made for the family {family}, {model.source.name} is {model.source.family.name}; "
             "make it again for this model"
         )
-    if isinstance(edit, Edit):
-        _check_width(edit, model)
-        _check_names(edit, model)
+    _check_names(edit, model)
     if edit.record.get("text_encoder_sha256") != model.text_encoder_sha256:
         raise EditkitError(
             f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
         )
-    if isinstance(edit, Tuned):
-        _check_base(edit, model, force)
+    tensors = model.tensors(edit)
+    edit.check_shapes(tensors)
+    if edit.base:
+        _check_base(edit, tensors, model, force)
     elif depends_on_projections(edit.record):
         _check_projections(edit, model, force)
 
 
-def _check_base(tuned: Tuned, model: EditableModel, force: bool) -> None:
-    base = model.tensors(tuned)
-    tuned.weights(base)  # shapes
-    other = next((name for name, W in base.items() if fingerprint([(name, W)]) != tuned.base[name]), None)
+def _check_base(edit: Variant, tensors: Mapping[str, Tensor], model: EditableModel, force: bool) -> None:
+    other = next((name for name, W in tensors.items() if fingerprint([(name, W)]) != edit.base[name]), None)
     if other is None:
         return
     if not force:
@@ -53,19 +53,14 @@ def _check_base(tuned: Tuned, model: EditableModel, force: bool) -> None:
     )
 
 
-def _check_width(edit: Edit, model: EditableModel) -> None:
-    for name, W in model.projections.items():
-        edit.fitting_map(name, W)
-
-
-def _check_names(edit: Edit, model: EditableModel) -> None:
+def _check_names(edit: Variant, model: EditableModel) -> None:
     """Refuse a map of something that is no projection of the prompt, and say why."""
-    for name in edit.maps:
-        if name != EVERYWHERE and not any(name == own or re.fullmatch(name, own) for own in model.projections):
+    for name in edit.keys:
+        if not any(name == own or re.fullmatch(name, own) for own in model.projections):
             check_editable(model.source.family, name)
 
 
-def _check_projections(edit: Edit, model: EditableModel, force: bool) -> None:
+def _check_projections(edit: Variant, model: EditableModel, force: bool) -> None:
     if edit.record.get("projections_sha256") == model.projections_sha256:
         return
     if not force:

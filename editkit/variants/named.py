@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from editkit.drawing.sampler import Variant
 from editkit.edits.key import Unlocked
 from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import EditableModel, open_model
-from editkit.variants.edit_file import load_edit
+from editkit.variants.edit_file import load_edit, load_linear
 from editkit.variants.fit import check_fit
 from editkit.variants.key_file import read_key
 from editkit.variants.record import file_sha256
+from editkit.variants.tuned_file import is_tuned, load_tuned
 
 BASE = "base"
 
 
-def read_variants(source: Source, names: Sequence[str]) -> list[Variant]:
+def read_variants(source: Source, names: Sequence[str]) -> list[Variant | None]:
     """The variants by name, checked against the model.
 
     Args:
@@ -71,11 +72,12 @@ def variant_sha256(name: str) -> str | None:
 
 def read_release(path: Path | str, model: EditableModel) -> Tuned:
     """A release, checked against the model that it was made from."""
-    released = load_edit(path)
-    if not isinstance(released, Tuned):
+    if not is_tuned(Path(path)):
+        load_linear(path)  # or what else it is
         raise EditkitError(
             f"{path}: a release of `editkit hide` was expected, this is an edit; what it erased has no key"
         )
+    released = load_tuned(path)
     check_fit(released, model)
     return released
 

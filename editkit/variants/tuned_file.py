@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from editkit.edits.tuned import LowRank, Tuned
+from editkit.edits.low_rank import LowRank
+from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
 from editkit.model.checkpoints.projections import read_tensors

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.files.atomic_folder import write_folder_atomic
 from editkit.files.header import WEIGHTS, read_header
@@ -37,7 +36,7 @@ class Written:
 
 
 def write(
-    edit: Edit | Tuned,
+    edit: Variant,
     projections: Mapping[str, Tensor],
     source_folder: Path,
     component: str,
@@ -119,7 +118,7 @@ def _files(source: Path) -> Iterator[Path]:
                 yield Path(root, name).relative_to(source)
 
 
-def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: Edit | Tuned, source: Path) -> list[str]:
+def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: Variant, source: Path) -> list[str]:
     """The edited projections that this file holds."""
     if path.parent != source / component or path.suffix not in WEIGHTS:
         return []
@@ -127,7 +126,7 @@ def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: E
 
 
 def _check_complete(
-    edit: Edit | Tuned, projections: Mapping[str, Tensor], edited: Mapping[Path, list[str]], folder: Path
+    edit: Variant, projections: Mapping[str, Tensor], edited: Mapping[Path, list[str]], folder: Path
 ) -> None:
     found = {name for names in edited.values() for name in names}
     missing = [name for name in projections if edit.changes(name) and name not in found]
@@ -136,7 +135,7 @@ def _check_complete(
         raise EditkitError(f"{folder}: no {name} in its safetensors files; is it the model that was read?")
 
 
-def _rewrite(edit: Edit | Tuned, names: list[str], source: Path, target: Path) -> float:
+def _rewrite(edit: Variant, names: list[str], source: Path, target: Path) -> float:
     own = read_tensors(source, set(names).__contains__)
     return rewrite(source, target, own, edit.weights(own))
 

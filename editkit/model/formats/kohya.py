@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.formats import save_tensors
@@ -28,9 +27,7 @@ VERSIONS = {
 """Metadata by which WebUI hides the LoRAs of another family than the loaded checkpoint's."""
 
 
-def write(
-    edit: Edit | Tuned, projections: Mapping[str, Tensor], part: Path, family: str, rank: int | None = None
-) -> float:
+def write(edit: Variant, projections: Mapping[str, Tensor], part: Path, family: str, rank: int | None = None) -> float:
     """Write `lora_unet_*.lora_down.weight`, `.lora_up.weight` and `.alpha`; returns the error made.
 
     `alpha` is the rank, so that strength 1 is the whole edit. `rank` and the error are those of

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.model.formats import save_tensors
 
 
-def write(edit: Edit | Tuned, projections: Mapping[str, Tensor], part: Path) -> None:
+def write(edit: Variant, projections: Mapping[str, Tensor], part: Path) -> None:
     """Write `W'` of every projection that the edit changes, with diffusers' names and in the dtype of `W`."""
     save_tensors(edit.weights(projections), part)

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import LowRank, Tuned
+from editkit.edits.low_rank import Decomposition
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.formats import save_tensors
 
@@ -34,7 +34,7 @@ class Layer:
 
 
 def write(
-    edit: Edit | Tuned, projections: Mapping[str, Tensor], part: Path, prefix: str = "unet", rank: int | None = None
+    edit: Variant, projections: Mapping[str, Tensor], part: Path, prefix: str = "unet", rank: int | None = None
 ) -> float:
     """Write `{prefix}.{module}.lora_A.weight` (down) and `.lora_B.weight` (up); returns the error made, see `factors`.
 
@@ -50,7 +50,7 @@ def write(
 
 
 def factors(
-    edit: Edit | Tuned, projections: Mapping[str, Tensor], rank: int | None = None
+    edit: Variant, projections: Mapping[str, Tensor], rank: int | None = None
 ) -> tuple[dict[str, Layer], float]:
     """`ΔW` of every edited projection as two factors, and the error made.
 
@@ -68,7 +68,7 @@ def factors(
     """
     if rank is not None and rank < 1:
         raise EditkitError(f"--rank: expected at least 1, got {rank}; leave it out for an exact file")
-    if isinstance(edit, Tuned) and edit.tensors:
+    if not edit.is_low_rank:
         raise EditkitError(
             "whole tensors were trained, which is no LoRA; export as kv, diffusers or single-file, "
             "or refine again with --param lora:16"
@@ -83,33 +83,10 @@ def factors(
     return {name.removesuffix(".weight"): _shaped(layer, projections[name]) for name, layer in layers.items()}, error
 
 
-def _decompositions(edit: Edit | Tuned, projections: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Singular value decomposition of each `ΔW`, `(o, k), (k,), (k, d)` float64, without forming it.
-
-    `EditMap.truncate` gives a `V` with orthonormal rows, so that of the thin `W U` is that of `(W U) V`.
-    """
-    if isinstance(edit, Tuned):
-        changed = {name: _decomposition(edit.factors[name]) for name in projections if edit.changes(name)}
-        return {name: one for name, one in changed.items() if float(one[1][0]) > 0}
-    found, shortened = {}, {}
-    for name, W in projections.items():
-        one = edit.fitting_map(name, W)
-        if one is None:
-            continue
-        if id(one) not in shortened:
-            shortened[id(one)] = one.truncate(error=FAR_BELOW)[0]
-        short = shortened[id(one)]
-        left, sizes, right = torch.linalg.svd(W.to(short.U) @ short.U, full_matrices=False)
-        if sizes.numel() and float(sizes[0]) > 0:
-            found[name] = (left, sizes, right @ short.V)
-    return found
-
-
-def _decomposition(change: LowRank) -> tuple[Tensor, Tensor, Tensor]:
-    """That of `up @ down`; `downᵀ = Q R` has it inherit the right vectors of the thin `up Rᵀ`."""
-    Q, R = torch.linalg.qr(change.down.double().T)
-    left, sizes, right = torch.linalg.svd(change.up.double() @ R.T, full_matrices=False)
-    return left, sizes, right @ Q.T
+def _decompositions(edit: Variant, projections: Mapping[str, Tensor]) -> dict[str, Decomposition]:
+    """Singular value decomposition of each `ΔW` that is not nil."""
+    changed = {name: one.svd() for name, one in edit.low_rank(projections, error=FAR_BELOW).items()}
+    return {name: one for name, one in changed.items() if one[1].numel() and float(one[1][0]) > 0}
 
 
 def _needed(sizes: Tensor) -> int:

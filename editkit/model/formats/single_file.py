@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.tuned import Tuned
+from editkit.edits.variant import Variant
 from editkit.files.header import read_header
 from editkit.model.checkpoints.ldm_names import UNET_PREFIX
 from editkit.model.checkpoints.ldm_unet import ldm_name
@@ -16,7 +15,7 @@ from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.formats.rewrite import rewrite
 
 
-def write(edit: Edit | Tuned, projections: Mapping[str, Tensor], source_file: Path, part: Path, family: str) -> float:
+def write(edit: Variant, projections: Mapping[str, Tensor], source_file: Path, part: Path, family: str) -> float:
     """Stream `source_file` to `part` with the edited projections in it: every other byte is the same.
 
     Moving averages of the projections (`model_ema.*`) are edited too, where the checkpoint holds them. A float8

@@ -1,0 +1,71 @@
+"""Kinds of pipelines that can be drawn with, one file each, and the choice of a model's."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+from editkit.drawing.pipelines.denoiser import Denoiser
+from editkit.errors import EditkitError
+from editkit.model.apply import family_of_pipeline
+from editkit.model.checkpoints.source import Source, find
+from editkit.model.families.table import Family, by_name
+from editkit.model.pipeline import check_text_to_image, load
+
+KINDS = {
+    "sd": "editkit.drawing.pipelines.sd:StableDiffusion",
+    "sdxl": "editkit.drawing.pipelines.sdxl:StableDiffusionXL",
+}
+"""Name → module and class."""
+
+
+def kinds() -> list[type[Denoiser]]:
+    """Every kind."""
+    places = (where.split(":") for where in KINDS.values())
+    return [getattr(import_module(module), attribute) for module, attribute in places]
+
+
+def open_denoiser(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu") -> Denoiser:
+    """Load a model to draw with, in float32. `model` is what `editkit.model.checkpoints.source.find` takes.
+
+    Raises:
+        EditkitError: as `check_drawable`; or a weight cannot be read, or there is no such device.
+    """
+    source = find(model)
+    kind = check_drawable(source)
+    return kind(load(source, device))
+
+
+def denoiser_of(pipe: Any) -> Denoiser:
+    """A loaded pipeline of diffusers, to draw with.
+
+    Raises:
+        EditkitError: no kind draws its family.
+    """
+    family = family_of_pipeline(pipe)
+    return _kind_of(family, type(pipe).__name__)(pipe)
+
+
+def check_drawable(source: Source) -> type[Denoiser]:
+    """The kind of the model, before anything of it is loaded.
+
+    Raises:
+        EditkitError: nothing here draws it: a single file, a family without a kind, or a model that draws over a
+            picture.
+    """
+    kind = _kind_of(source.family, f"model {source.name}")
+    check_text_to_image(source)
+    return kind
+
+
+def _kind_of(family: Family, what: str) -> type[Denoiser]:
+    known = kinds()
+    kind = next((one for one in known if family.name in one.families), None)
+    if kind is None:
+        drawn = ", ".join(by_name(name).title for one in known for name in one.families)
+        raise EditkitError(
+            f"{what}: is {family.title}, which is edited here but not drawn (drawn are {drawn}); write the edited "
+            "model with `editkit export --format diffusers` and draw with that folder in diffusers"
+        )
+    return kind

@@ -1,0 +1,123 @@
+"""What draws: the protocol that every kind of pipeline fills in, and what its network reads of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from editkit.edits.edit_map import EditMap
+from editkit.edits.key import padded
+from editkit.edits.variant import TextStream
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a network reads of prompts, one row each. `text` and `pooled` are the streams that an edit can map.
+
+    Attributes:
+        text: `(rows, tokens, width)`.
+        pooled: `(rows, width)`, where the network reads one vector of a prompt, too.
+        mask: `(rows, tokens)`, 1 where there is text; None where all rows are of one length.
+    """
+
+    text: Tensor
+    pooled: Tensor | None = None
+    mask: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Condition]) -> Condition:
+        """One batch of several without masks, of any lengths: the shorter ones are padded, and then there is a mask."""
+        text, mask = padded([part.text for part in parts])
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return cls(text, torch.cat(pooled) if pooled else None, mask)
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __getitem__(self, rows: Tensor | slice) -> Condition:
+        pooled, mask = self.pooled, self.mask
+        return Condition(
+            self.text[rows], None if pooled is None else pooled[rows], None if mask is None else mask[rows]
+        )
+
+    def mapped(self, maps: Mapping[str, EditMap]) -> Condition:
+        """With the streams that `maps` names through their maps, in the maps' precision and on their device."""
+        moved: dict[str, Any] = {}
+        for stream, one in maps.items():
+            rows: Tensor = getattr(self, stream)
+            moved[stream] = one.embeddings(rows.to(one.U.device)).to(rows)
+        return replace(self, **moved)
+
+
+class Denoiser(Protocol):
+    """A loaded pipeline, as far as drawing, refining and inspecting it go. Made from a pipeline of diffusers.
+
+    Attributes:
+        families: the names, in `editkit.model.families`, of what it draws.
+    """
+
+    families: ClassVar[tuple[str, ...]]
+
+    def __init__(self, pipe: Any, /) -> None: ...
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline itself."""
+        ...
+
+    @property
+    def network(self) -> Any:
+        """The module that predicts: its parameters are what edits and gradient stages change."""
+        ...
+
+    @property
+    def scheduler(self) -> Any:
+        """The pipeline's own scheduler: its `config` is the model's noise schedule."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def streams(self) -> Mapping[str, TextStream]:
+        """Field of `Condition` → the projections that read it."""
+        ...
+
+    def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
+        """The prompts as the stock pipeline encodes them, a row each, and what guidance leads away from."""
+        ...
+
+    def latent_shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
+        """`(channels, h, w)` of the latents of a picture of `size` (height, width) in pixels; None is the size that the
+        model was trained for.
+
+        Raises:
+            EditkitError: the model cannot draw this size.
+        """
+        ...
+
+    def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
+        """ε, v or x₀, whichever the model was trained for, `(rows, channels, h, w)` in the dtype of `z`.
+
+        Args:
+            z: noisy latents, `(rows, channels, h, w)`.
+            t: training steps, `(rows,)`.
+            network: in place of the pipeline's own.
+        """
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Clean latents to pixels from -1 to 1, `(rows, 3, height, width)`."""
+        ...
+
+    def latents_of(self, pixels: Tensor) -> Tensor:
+        """Pixels from -1 to 1 to clean latents, the inverse of `decode`."""
+        ...
+
+    def copied(self) -> Denoiser:
+        """The same pipeline with a network of its own; all else is shared."""
+        ...

@@ -1,0 +1,64 @@
+"""Stable Diffusion XL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.pipelines.sd import StableDiffusion, unet_output
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Stable Diffusion XL: a UNet that reads two CLIP encoders, a pooled vector, and the picture's size."""
+
+    families: ClassVar[tuple[str, ...]] = ("sdxl",)
+
+    def _width(self, stream: str) -> int:
+        return self.pipe.text_encoder_2.config.projection_dim if stream == "pooled" else super()._width(stream)
+
+    def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
+        """As `StableDiffusion`; but where the model says so, nothing to lead away from is rows of zeros."""
+        if negative != "" or not self.pipe.config.force_zeros_for_empty_prompt:
+            return super().encode(prompts, negative)
+        found, _ = super().encode(prompts)
+        text, pooled = found[0].text, found[0].pooled
+        assert pooled is not None
+        return found, Condition(torch.zeros_like(text), torch.zeros_like(pooled))
+
+    def _encoded(self, texts: list[str]) -> list[Condition]:
+        rows, _, pooled, _ = self.pipe.encode_prompt(texts, None, self.device, 1, False)
+        return [Condition(*one) for one in zip(rows.split(1), pooled.split(1), strict=True)]
+
+    def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
+        """The UNet is told that the picture was never larger, and not cropped."""
+        height, width = (side * self.pipe.vae_scale_factor for side in z.shape[-2:])
+        sizes = torch.tensor([height, width, 0, 0, height, width]).to(z).expand(len(z), -1)
+        added = {"text_embeds": condition.pooled, "time_ids": sizes}
+        return unet_output(self.network if network is None else network, z, t, condition, added_cond_kwargs=added)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Picture by picture: at SDXL's size the decoder takes more memory than the UNet."""
+        vae, kind = self.pipe.vae, z.device.type
+        mean, size = self._mean_and_size(z)
+        halved = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+        exact = torch.autocast(kind, enabled=False) if halved and vae.config.force_upcast else nullcontext()
+        with exact:  # its values are too large for float16: pictures would be black
+            return torch.cat([vae.decode(one[None]).sample for one in z * size + mean])
+
+    def latents_of(self, pixels: Tensor) -> Tensor:
+        coded = self.pipe.vae.encode(pixels.to(self.device)).latent_dist.mode().float()
+        mean, size = self._mean_and_size(coded)
+        return (coded - mean) / size
+
+    def _mean_and_size(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the decoder's latents: one size for all channels, or mean and deviation of each, `(1, channels, 1, 1)`."""
+        config = self.pipe.vae.config
+        mean, size = torch.zeros(1), torch.ones(1)
+        if config.get("latents_mean") is not None and config.get("latents_std") is not None:
+            mean, size = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
+        return mean.view(1, -1, 1, 1).to(z), size.view(1, -1, 1, 1).to(z) / config.scaling_factor
