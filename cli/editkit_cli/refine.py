@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -89,6 +90,7 @@ def refine(
     from editkit.tuning.options import chosen_objective, defaults
     from editkit.tuning.refine import refine as train
     from editkit.variants.edit_file import load_edit
+    from editkit.variants.here import edits_here
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model, profile=profile)
@@ -122,6 +124,9 @@ def refine(
         preview_every=preview_every,
     )
     words = read_vocabulary(opened, vocabulary)
+    if start is None and not concept:
+        start = edits_here(opened, linear=True)[0][0]
+        print(f"starting from {start}, the newest edit here", file=sys.stderr)
     begin = load_edit(start) if start else None
     concepts = concept or (list(begin.record["concepts"]) if begin else [])
     show_plan(opened.source, options, device, max(1, len(concepts)))

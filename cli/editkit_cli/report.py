@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from editkit.plugins import GROUPS
 from editkit_cli.edits import Force, Json, Model, Preserve, Profile, Vocabulary
 from editkit_cli.pictures import (
     Batch,
@@ -22,19 +23,26 @@ from editkit_cli.pictures import (
 
 
 def compare(
-    out: Annotated[Path, typer.Option(help="Folder for the report, or a picture file for the grid alone.")],
     edits: Annotated[
         list[str] | None,
-        typer.Argument(help="`base` for the unedited model, edit files, RELEASE+KEY. With --sweep: base."),
+        typer.Argument(
+            help="`base` for the unedited model, edit files, RELEASE+KEY. Default: base and every edit in this folder."
+        ),
     ] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Repeat for more.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report, or a picture file for the grid alone.")] = Path(
+        "report"
+    ),
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="A prompt. Repeat for more. Default: what the edits erase, and words near and far."),
+    ] = None,
     sweep: Annotated[
         list[str] | None,
         typer.Option(help="Make edits of --concept: `epochs=0..5`, `lamb=0.01,0.1,1`. Repeat for all combinations."),
     ] = None,
     concept: Annotated[list[str] | None, typer.Option(help="With --sweep: what to erase. Repeat for more.")] = None,
-    method: Annotated[str, typer.Option(help="With --sweep: `time`, `uce` or `rece`.")] = "rece",
-    protect: Annotated[str, typer.Option(help="With --sweep: `minimax`, `prior` or `none`.")] = "minimax",
+    method: Annotated[str, typer.Option(help="With --sweep: see `editkit methods`.")] = GROUPS["methods"].default,
+    protect: Annotated[str | None, typer.Option(help="With --sweep: `minimax` (default), `prior` or `none`.")] = None,
     guide: Annotated[list[str] | None, typer.Option(help="With --sweep: what a concept becomes.")] = None,
     preserve: Preserve = None,
     vocabulary: Vocabulary = None,
@@ -52,32 +60,15 @@ def compare(
 ) -> None:
     """Draw the same prompts with the same noise under several edits: a report, or a grid of one row each."""
     from editkit.concepts.vocabulary import read_word_file
+    from editkit.report.command import compare as compared
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     words = read_word_file(vocabulary) if vocabulary else None
-    if sweep:
-        from editkit.report.sweep import sweep_report
-
-        sweep_report(
-            model, concept or [], sweep, out, edits or ["base"], prompt or [], seeds, method, protect, guide or [],
-            preserve or [], device, force, words, profile, **settings,
-        )  # fmt: skip
-        print(f"report: {out / 'index.html'}")
-        return
-    if concept:
-        raise typer.BadParameter("--concept goes with --sweep; for one edit, `editkit erase` makes the file to compare")
-    if not edits or not prompt:
-        raise typer.BadParameter("give `base` or edit files, and --prompt")
-    if out.suffix and not out.is_dir():
-        from editkit.drawing.generate import compare_grid
-
-        compare_grid(model, edits, prompt, seeds, out, device, force, profile, **settings)
-        print(f"picture: {out}")
-        return
-    from editkit.report.compare import compare_report
-
-    compare_report(model, edits, prompt, seeds, out, device, force, words, profile, **settings)
-    print(f"report: {out / 'index.html'}")
+    compared(
+        edits or (), prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),
+        preserve or (), words, device, force, profile, **settings,
+    )  # fmt: skip
+    print(f"picture: {out}" if out.is_file() else f"report: {out / 'index.html'}")
 
 
 Pictures = Annotated[bool, typer.Option("--pictures", help="Also measure δ on pictures of every word.")]

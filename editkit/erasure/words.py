@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 
 from editkit.concepts.vocabulary import FEW, single_words, without_synonyms
 from editkit.erasure.rows import likeness
 from editkit.errors import EditkitError
+from editkit.model.checkpoints.installed import installed_models
 from editkit.model.editable import EditableModel
+
+MOST_NAMED = 3
 
 
 def words_to_protect(
@@ -38,5 +42,14 @@ def check_known(model: EditableModel, concepts: Sequence[str]) -> None:
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             raise EditkitError(
                 f"concept {concept!r}: model {model.source.name} never learned the word {unknown[0]!r}; "
-                f"{hint}{profile.advice}"
+                f"{hint}{profile.advice}{_installed()}"
             )
+
+
+def _installed() -> str:
+    """Checkpoints that are on this machine, with what to type for them."""
+    known = installed_models()
+    if not known:
+        return ""
+    more = f" (and {len(known) - MOST_NAMED} more)" if len(known) > MOST_NAMED else ""
+    return f"; on this machine are {', '.join(f'--model {shlex.quote(name)}' for name in known[:MOST_NAMED])}{more}"
