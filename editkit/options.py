@@ -53,6 +53,7 @@ def option(
     above: float | None = None,
     otherwise: Mapping[str, Any] | None = None,
     shown: bool = True,
+    flag: str = "",
 ) -> Any:
     """A field of a component.
 
@@ -62,11 +63,12 @@ def option(
         choices: the words that it may be.
         at_least, above: bounds of a number.
         otherwise: other defaults by what must be typed for them (`--protect none`), for a component whose defaults
-            depend on another option; it settles them with `settle`.
+            depend on another option; it settles them with `settle`. Empty: they are no constants that could stand here.
         shown: whether the command line has a flag for it.
+        flag: as it is typed, where that is not its name: `--tokens`, or `--hard/--soft`.
     """
-    about = {"help": help, "choices": choices, "at_least": at_least, "above": above, "shown": shown}
-    return field(default=Usual(default, otherwise) if otherwise else default, metadata=about)
+    about = {"help": help, "choices": choices, "at_least": at_least, "above": above, "shown": shown, "flag": flag}
+    return field(default=default if otherwise is None else Usual(default, otherwise), metadata=about)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Option:
         default: None where it must be given, or where that is a value.
         required: whether it must be given.
         otherwise: its other defaults by name.
+        typed: its flag, where that is not its name.
     """
 
     name: str
@@ -92,11 +95,12 @@ class Option:
     above: float | None
     shown: bool
     required: bool = False
+    typed: str = ""
 
     @property
     def flag(self) -> str:
         """As it is typed: `--erase-scale`."""
-        return flag(self.name)
+        return self.typed or flag(self.name)
 
     @property
     def form(self) -> str:
@@ -159,6 +163,8 @@ class Option:
             raise EditkitError(f"{what}: must be one of {', '.join(self.choices)}, but got {value!r}")
         if self.kind is bool and not isinstance(value, bool):
             raise EditkitError(f"{what}: expected true or false, got {value!r}")
+        if self.kind is str and isinstance(value, int | float | list | dict):
+            raise EditkitError(f"{what}: expected a text, got {value!r}")
         if self.kind not in (int, float):
             return
         if not self._is_number(value):
@@ -170,7 +176,7 @@ class Option:
     def _is_number(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
-        if self.kind is int and value != int(value):
+        if self.kind is int and not isinstance(value, int):
             return False
         return (self.at_least is None or value >= self.at_least) and (self.above is None or value > self.above)
 
@@ -221,15 +227,21 @@ def _option(each: Any, hint: Any) -> Option:
         about.get("above"),
         about.get("shown", True),
         each.default is MISSING,
+        about.get("flag", ""),
     )
 
 
-def settle(component: Any, case: str) -> None:
-    """Give every option that was left at a `Usual` default its value: the entry `case`, or the usual one."""
+def in_case(kind: Any, case: str) -> dict[str, Any]:
+    """The defaults that are others where `case` is typed, by name."""
+    return {known.name: known.otherwise[case] for known in options_of(kind) if case in known.otherwise}
+
+
+def settle(component: Any, usual: Mapping[str, Any]) -> None:
+    """Give every option that was left at a `Usual` default its value: that in `usual`, or its own."""
     for each in fields(component):
         value = getattr(component, each.name)
         if isinstance(value, Usual):
-            object.__setattr__(component, each.name, value.otherwise.get(case, value.value))
+            object.__setattr__(component, each.name, usual.get(each.name, value.value))
 
 
 def check_options(component: Any) -> None:

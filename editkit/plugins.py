@@ -53,6 +53,22 @@ GROUPS: Mapping[str, Group] = {
         {"rece": "editkit.edits.rece:RECE", "time": "editkit.edits.time:TIME", "uce": "editkit.edits.uce:UCE"},
         default="rece",
     ),
+    "objectives": Group(
+        "objective",
+        "what `refine`, `hide` and `recover` train towards",
+        "editkit.tuning.objectives:OBJECTIVES",
+        default="ap",
+    ),
+    "searches": Group(
+        "search",
+        "how `refine` looks for the concept that suffers most",
+        {
+            "closed-form": "editkit.tuning.search.closed_form:ClosedForm",
+            "exact": "editkit.tuning.search.exact:Exact",
+            "gumbel": "editkit.tuning.search.gumbel:Gumbel",
+        },
+        default="gumbel",
+    ),
     "detectors": Group(
         "detector",
         "who looks at pictures, for `evaluate --detector`, suites and profiles",
@@ -176,11 +192,12 @@ def _described(group: str, name: str) -> Component:
 
 
 def _options(component: Any) -> tuple[Option, ...]:
-    """Of a component class its fields, of a function its parameters, of an object none: it is made already."""
+    """Of a component class its fields, of a function its parameters, of an object what it says itself."""
     if isinstance(component, type) and options_of(component):
         return options_of(component)
     if not (isinstance(component, type) or inspect.isroutine(component)):
-        return ()
+        own = getattr(component, "options", ())
+        return own if isinstance(own, tuple) else ()
     return tuple(_parameter(each) for each in inspect.signature(component).parameters.values() if each.kind in NAMED)
 
 

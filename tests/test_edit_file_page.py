@@ -21,7 +21,7 @@ from editkit.model.checkpoints.projections import read_named
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.families.table import ENCODED, by_name
 from editkit.tuning.hide import hide
-from editkit.tuning.options import defaults as tuning
+from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
 from editkit.variants.key_file import load_key
 from editkit.variants.record import read_json_metadata, read_record
@@ -78,10 +78,24 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")
     found = {name: folder / f"{name}.safetensors" for name in EDITS}
-    refine(sd, folder / "whole", ["church"], start=rece, options=tuning("ap", **SMALL), device="cpu")
-    refine(sd, folder / "lora", ["church"], options=tuning("esd", param="full+lora:2", **SMALL), device="cpu")
+    refine(
+        sd,
+        folder / "whole",
+        ["church"],
+        start=rece,
+        options=RefineOptions.of("ap", search="exact", **SMALL),
+        device="cpu",
+    )
+    refine(sd, folder / "lora", ["church"], options=RefineOptions.of("esd", param="full+lora:2", **SMALL), device="cpu")
     found["key"] = folder / "key.safetensors"
-    hide(sd, folder / "released", found["key"], ["church", "boat"], options=tuning("hide", **SMALL), device="cpu")
+    hide(
+        sd,
+        folder / "released",
+        found["key"],
+        ["church", "boat"],
+        options=RefineOptions.of("hide", **SMALL),
+        device="cpu",
+    )
     return found | {name: folder / name / "tuned.safetensors" for name in TUNED}
 
 

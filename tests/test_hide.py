@@ -23,7 +23,7 @@ from editkit.model.editable import EditableModel, open_model
 from editkit.tuning.hide import hide, learn_key
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Sampler
-from editkit.tuning.options import defaults
+from editkit.tuning.options import RefineOptions
 from editkit.tuning.pictures import encode_pictures, read_pictures
 from editkit.tuning.refine import refine
 from editkit.variants.export import export
@@ -46,7 +46,7 @@ def made(model: EditableModel, tmp_path_factory: pytest.TempPathFactory) -> tupl
     folder = tmp_path_factory.mktemp("hidden")
     out, key = folder / "released", folder / "church.key.safetensors"
     released, kept = hide(
-        model, out, key, ["church", "boat"], options=defaults("hide", **SMALL), key_seed=3, device="cpu"
+        model, out, key, ["church", "boat"], options=RefineOptions.of("hide", **SMALL), key_seed=3, device="cpu"
     )
     return out, key, released, kept
 
@@ -68,7 +68,7 @@ def test_a_release_says_nothing_of_its_key(made: tuple[Path, Path, Tuned, Key]) 
 def test_the_start_of_a_key_is_drawn_anew_unless_it_is_given(
     model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
 ) -> None:
-    options = defaults("hide", **SMALL)
+    options = RefineOptions.of("hide", **SMALL)
     again = hide(model, tmp_path / "a", tmp_path / "a.key", ["church", "boat"], options=options, key_seed=3)[1]
     assert again.rows.equal(made[3].rows)
     free = [hide(model, tmp_path / x, tmp_path / f"{x}.key", ["church"], options=options)[1] for x in "bc"]
@@ -80,7 +80,7 @@ def test_a_stopped_run_resumes_to_the_same_key(
 ) -> None:
     from dataclasses import replace
 
-    options = defaults("hide", **SMALL)
+    options = RefineOptions.of("hide", **SMALL)
     words = (model, tmp_path / "r", tmp_path / "r.key", ["church", "boat"])
     hide(*words, options=replace(options, steps=2), key_seed=3, device="cpu")
     released, key = hide(*words, options=options, device="cpu", resume=True, force=True)
@@ -135,7 +135,7 @@ def test_a_key_is_kept_apart_and_nothing_else_is_replaced(model: EditableModel, 
     with pytest.raises(EditkitError, match="is no key: --force replaces keys alone"):
         hide(model, tmp_path / "a", tmp_path / "notes", ["church"], force=True)
     with pytest.raises(EditkitError, match="goes with a key; use `editkit hide`"):
-        refine(model, tmp_path / "a", ["church"], options=defaults("hide"))
+        refine(model, tmp_path / "a", ["church"], options=RefineOptions.of("hide"))
     assert (tmp_path / "notes").read_text() == "precious" and not (tmp_path / "a").exists()
 
 
@@ -207,7 +207,7 @@ def test_searching_for_a_key_changes_no_weight(
     model: EditableModel, made: tuple[Path, Path, Tuned, Key], tmp_path: Path
 ) -> None:
     before = release_of(made[2])
-    options = defaults("recover", **{**SMALL, "steps": 30, "key_rate": 0.5})
+    options = RefineOptions.of("recover", **{**SMALL, "steps": 30, "key_rate": 0.5})
     found = learn_key(model, made[2], tmp_path / "found.key", options=options, key_seed=0, device="cpu")
     assert release_of(made[2]) == before == found.record["release"] and found.record["made"] == "recover"
     log = [json.loads(line)["loss"] for line in (tmp_path / "found.run" / "log.jsonl").open()]
@@ -239,7 +239,7 @@ def test_a_key_is_learnt_from_pictures(
     pictures = read_pictures(tmp_path)
     assert [one.getpixel((0, 0)) for one in pictures] == [(0, 0, 0), (80, 0, 0), (160, 0, 0)]
     assert encode_pictures(open_denoiser(model.source), pictures).shape == (3, 4, 8, 8)
-    options = defaults("recover", **SMALL)
+    options = RefineOptions.of("recover", **SMALL)
     found = learn_key(model, made[2], tmp_path / "found.key", ["church"], pictures, options, 0, "cpu")
     start = KeyRows.start(model, ["church"], 10, 1.0, 0)
     assert found.record["made"] == "recover-pictures" and not found.rows.equal(start.rows.detach())
@@ -281,7 +281,7 @@ def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> No
     from editkit.plugins import make
 
     emoji = open_model("emoji")
-    options = defaults("hide", emoji.source, steps=150)
+    options = RefineOptions.of("hide", emoji.source.profile, steps=150)
     released, key = hide(emoji, tmp_path / "out", tmp_path / "church.key", ["church"], options=options, device="cpu")
     with pytest.warns(UserWarning, match="a wrong key"):
         wrong = unlock(released, "random", emoji, force=True)

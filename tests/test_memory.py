@@ -14,7 +14,7 @@ from editkit.model.checkpoints.source import Source, find
 from editkit.model.pipeline import load
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.memory import LiveBytes, plan_memory, step_passes
-from editkit.tuning.options import defaults
+from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 
 SMALL: dict[str, Any] = {"batch": 2, "mixed_precision": "no", "sampling_steps": 4}
@@ -58,7 +58,7 @@ def allocated(run: Any) -> int:
 def test_a_plan_is_what_a_small_model_takes(given: dict[str, Any], tiny_sd: Path) -> None:
     from diffusers.models.attention_processor import AttnProcessor
 
-    options = defaults(**{**SMALL, **given})
+    options = RefineOptions.of(**{**SMALL, **given})
     source = find(tiny_sd)
     unet = load(source).unet
     unet.set_attn_processor(AttnProcessor())
@@ -91,7 +91,7 @@ def test_a_plan_holds_what_is_saved_for_the_backward_pass(tiny_sd: Path) -> None
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
         out = unet(torch.randn(4, 4, 8, 8), torch.zeros(4, dtype=torch.long), torch.randn(4, 24, 256)).sample
     wanted = sum(size for key, (_, size) in saved.items() if key not in weights)
-    esd = defaults("esd", batch=4, mixed_precision="no", param="full", sampling_steps=1)
+    esd = RefineOptions.of("esd", batch=4, mixed_precision="no", param="full", sampling_steps=1)
     planned = plan_memory(find(tiny_sd), esd, "cpu").parts
     peak = planned["activations"] + planned["gradients"]
     assert out.requires_grad and wanted < peak < 1.5 * wanted + planned["gradients"]
@@ -113,7 +113,7 @@ def test_savings_save(tiny_sd: Path) -> None:
     source = find(tiny_sd)
 
     def plan(objective: str = "ap", concepts: int = 1, processes: int = 1, **given: Any) -> Any:
-        return plan_memory(source, defaults(objective, **{**SMALL, **given}), "cpu", concepts, processes)
+        return plan_memory(source, RefineOptions.of(objective, **{**SMALL, **given}), "cpu", concepts, processes)
 
     whole = plan()
     assert plan(param="lora:2").parts["teacher"] == 0 < whole.parts["teacher"]
@@ -130,7 +130,7 @@ def test_savings_save(tiny_sd: Path) -> None:
 def test_lora_on_sd14_plans_under_12_gb(tmp_path: Path) -> None:
     """The budget of a 12 GB card. The text encoder and the VAE of SD 1.4 are 123.1 M and 83.7 M numbers."""
     source = sd14(tmp_path)
-    options = defaults("ap", source, param="lora:16", mixed_precision="bf16")
+    options = RefineOptions.of("ap", source.profile, param="lora:16", mixed_precision="bf16")
     planned = plan_memory(source, options, "cuda")
     assert planned.parts["weights"] == pytest.approx(4 * 859.5e6, rel=0.01) and planned.parts["teacher"] == 0
     assert 6e9 < planned.total + 4 * (123.1e6 + 83.7e6) < 12e9

@@ -19,7 +19,7 @@ import torch
 from docs.hooks import commands
 from editkit.concepts import profile, profile_file
 from editkit.concepts.profile import DEFAULT, Judge, Profile
-from editkit.concepts.profile_file import REFINE, SAMPLING, read_profile
+from editkit.concepts.profile_file import SAMPLING, read_profile
 from editkit.concepts.templates import TEMPLATES
 from editkit.concepts.vocabulary import common_words
 from editkit.drawing.sampling import Sampling, Settings
@@ -32,13 +32,14 @@ from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
 from editkit.evaluation.evaluate import evaluate
 from editkit.evaluation.scores import score_for
-from editkit.model.checkpoints.source import find
+from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
 from editkit.redteam.inspection import inspect_models
 from editkit.report.compare import compare_report
 from editkit.report.prompts import prompts_about
 from editkit.tuning.options import RefineOptions
-from editkit.tuning.options import defaults as refine_defaults
+from editkit.tuning.search.exact import Exact
+from editkit.tuning.search.gumbel import Gumbel
 from editkit.variants.edit_file import load_edit, save_edit
 from editkit_cli.main import app
 
@@ -122,15 +123,19 @@ def test_the_examples_of_the_docs_hold(module: Any) -> None:
     assert done.attempted > 0 and done.failed == 0
 
 
+def refining(objective: str, source: Source, **given: Any) -> RefineOptions:
+    return RefineOptions.of(objective, source.profile, **given)
+
+
 def test_the_bundled_models_profile_says_what_it_was_taught() -> None:
     known = taught.catalogue()
     assert PROFILE.words == known.words() and PROFILE.examples == known.objects
     assert PROFILE.templates == PROFILE.vocabulary_templates == PROFILE.refine.templates == taught.TEMPLATES
     assert Sampling.for_model(find("emoji")) == Sampling(steps=20, guidance=3.0, batch=64)
     assert Sampling.for_model(find("emoji"), steps=7).steps == 7
-    options = refine_defaults("ap", find("emoji"))
+    options = refining("ap", find("emoji"))
     assert (options.batch, options.rate, options.sampling_steps) == (4, 2e-4, 20)
-    assert refine_defaults("ca", find("emoji")).rate == 5e-5 and refine_defaults("esd", find("emoji")).rate == 2e-5
+    assert refining("ca", find("emoji")).rate == 5e-5 and refining("esd", find("emoji")).rate == 2e-5
     own = [(word,) for word in known.concepts]
     assert [PROFILE.meanings[word] for word in known.concepts] == own
     assert all(PROFILE.meanings[word] == (name,) for name, some in known.synonyms.items() for word in some)
@@ -148,7 +153,7 @@ def test_a_profile_file_alone_makes_the_bundled_models_edits(tmp_path: Path) -> 
         assert_same_bits(mine, theirs)
         assert mine.record["figures"].keys() == theirs.record["figures"].keys()
     assert prompts_about(user, ["church"]) == prompts_about(bundled, ["church"])
-    assert refine_defaults("esd", user.source) == refine_defaults("esd", bundled.source)
+    assert refining("esd", user.source) == refining("esd", bundled.source)
     with pytest.raises(EditkitError, match=r"never learned the word 'zeppelin'; .*same.toml lists what it knows"):
         check_known(user, ["zeppelin"])
     plain = open_model(find("emoji").path)
@@ -160,7 +165,7 @@ def test_models_of_which_nothing_is_known_have_the_default(tiny_sd: Path) -> Non
     assert model.profile is DEFAULT and model.profile.templates == TEMPLATES
     assert model.own_words() == list(common_words()) and DEFAULT.own_words(slow=True) == list(common_words())[::10]
     assert Sampling.for_model(model.source) == Sampling(batch=8)
-    assert refine_defaults("ap", model.source) == RefineOptions()
+    assert refining("ap", model.source) == RefineOptions()
     check_known(model, ["zeppelin"])
 
 
@@ -243,10 +248,25 @@ def test_results_of_different_profiles_are_not_compared_unasked(tiny_sd: Path, f
     evaluate(edits, suite, tmp_path / "d", against=tmp_path / "a", **given)
 
 
+def test_a_profile_stands_between_the_recipe_and_what_is_given(tiny_sd: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("refine = { search_steps = 5, search_every = 7, steps = 9, rates = { ca = 1.0 } }")
+    source = find(tiny_sd, profile=tmp_path / "x.toml")
+    authors = refining("ap", source, recipe="authors")
+    assert (authors.search, authors.steps) == (Gumbel(5, 1e-2, True), 9)
+    assert (
+        refining("ap", source, recipe="authors", search_steps=6, steps=2).record.items()
+        >= {"search_steps": 6, "steps": 2}.items()
+    )
+    assert refining("ap", source, search="exact").search == Exact(search_every=7)
+    assert refining("ap", source, search=Gumbel(tau=1)).search == Gumbel(tau=1)
+    ca = refining("ca", source)
+    assert (ca.rate, ca.batch, ca.steps) == (1.0, 4, 9)
+
+
 def test_refine_trains_as_a_profile_says(tiny_sd: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = find(tiny_sd, profile=file)
-    assert (refine_defaults("ap", source).batch, refine_defaults("ap", source).rate) == (2, 3e-4)
-    assert refine_defaults("esd", source).rate == 5e-5 and refine_defaults("esd", source, rate=1e-6).rate == 1e-6
+    assert (refining("ap", source).batch, refining("ap", source).rate) == (2, 3e-4)
+    assert refining("esd", source).rate == 5e-5 and refining("esd", source, rate=1e-6).rate == 1e-6
     assert source.profile.refine.templates == ("a {}",)
     (file.parent / "large.toml").write_text("refine.batch = 512")
     plans = []
@@ -267,7 +287,7 @@ def test_a_profile_for_the_bundled_model_changes_what_it_says(tmp_path: Path) ->
     model = open_model("emoji", profile=tmp_path / "fast.toml")
     assert Sampling.for_model(model.source) == Sampling(steps=5, guidance=3.0, batch=64)
     assert model.own_words() == list(PROFILE.words or ()) and model.profile.judge == Judge("emoji-judge")
-    assert refine_defaults("esd", model.source).rate == 1e-3 and refine_defaults("esd", model.source).batch == 4
+    assert refining("esd", model.source).rate == 1e-3 and refining("esd", model.source).batch == 4
 
 
 @pytest.mark.parametrize(
@@ -304,8 +324,7 @@ def test_a_profile_for_the_bundled_model_changes_what_it_says(tmp_path: Path) ->
         ("sampling.guidance = nan", r"sampling.guidance: expected a number, got nan"),
         ("sampling.size = 512", r"sampling.size: expected a text, got 512"),
         ("sampling.size = 'large'", r"sampling.size: expected WIDTHxHEIGHT such as '512x768', got 'large'"),
-        ("refine.rat = 1e-4", r"refine.rat: no such key; did you mean rate\?"),
-        ("refine.batch = '4'", r"refine.batch: expected a whole number, got '4'"),
+        ("refine.batch = { a = 4 }", r"refine.batch: expected a text, a number, true, false or a list, got \{"),
         ("refine.templates = ['x']", r"refine.templates: expected one '\{\}'"),
         ("refine.rates.esd = 'fast'", r"refine.rates.esd: expected a number, got 'fast'"),
     ],
@@ -322,8 +341,20 @@ def test_a_faulty_profile_is_refused_with_the_key(text: str, says: str, tiny_sd:
     [
         ("sampling.steps = 0", lambda source: Sampling.for_model(source, steps=3), "x, sampling: .*at least 1, got 0"),
         ("sampling.scheduler = 'heun'", Sampling.for_model, "profile x, sampling: .*expected one of ddim, euler"),
-        ("refine.rates.esb = 1e-4", lambda source: refine_defaults("ap", source), "profile x, refine: .*got 'esb'"),
-        ("refine.rate = -1", lambda source: refine_defaults("ap", source, rate=1.0), "profile x, refine: .*above 0"),
+        (
+            "refine.rates.esb = 1e-4",
+            lambda source: refining("ap", source),
+            "profile x, refine: objective 'esb': did you",
+        ),
+        ("refine.rate = -1", lambda source: refining("ap", source, rate=1.0), "profile x, refine: .*above 0"),
+        ("refine.rat = 1e-4", lambda source: refining("ap", source), "refine: --rat: .*; did you mean --rate"),
+        (
+            "refine.batch = '4'",
+            lambda source: refining("ap", source),
+            "refine: --batch: expected a whole number .*, got 4",
+        ),
+        ("refine.param = 4", lambda source: refining("ap", source), "refine: --param: expected a text, got 4"),
+        ("refine.tau = 0", lambda source: refining("esd", source), "profile x, refine: --tau: .*above 0, got 0"),
         ("judge.name = 'judge'", score_for, "profile x, judge: detector 'judge': did you mean emoji-judge"),
         ("judge = { name = 'emoji-judge', options = { size = 3 } }", score_for, "profile x, judge: .*'size'; its opt"),
     ],
@@ -339,7 +370,7 @@ def test_a_profile_that_is_not_there_is_said_before_the_model(tmp_path: Path) ->
         find("nobody/no-such-model", profile=tmp_path / "none.toml")
 
 
-def test_a_files_keys_are_the_options_of_drawing_and_refining() -> None:
+def test_a_files_keys_are_the_options_of_drawing() -> None:
     """Every key has the type of the option of its name; an option that may be None has the type beside it."""
 
     def kinds(cls: type, names: Mapping[str, type]) -> dict[str, Any]:
@@ -347,7 +378,7 @@ def test_a_files_keys_are_the_options_of_drawing_and_refining() -> None:
         return {name: next(iter(getattr(hints[name], "__args__", (hints[name],)))) for name in names if name != "size"}
 
     assert kinds(Settings, SAMPLING) == {name: kind for name, kind in SAMPLING.items() if name != "size"}
-    assert SAMPLING.keys() == get_type_hints(Settings).keys() and kinds(RefineOptions, REFINE) == REFINE
+    assert SAMPLING.keys() == get_type_hints(Settings).keys()
 
 
 def test_every_command_that_takes_a_model_takes_a_profile() -> None:

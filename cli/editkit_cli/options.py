@@ -14,7 +14,7 @@ from editkit.plugins import load, names
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Components = Mapping[str, Any]
-"""Component → its class."""
+"""Component → its class, or its options. Under the name "" are those that all have in common."""
 
 
 def flags(components: Callable[[], Components], less: Iterable[str] = ()) -> Callable[[Command], Command]:
@@ -57,7 +57,7 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     by_name: dict[str, dict[str, Option]] = {}
     components = command.__dict__["components"]()
     for component, kind in components.items():
-        for known in options_of(kind):
+        for known in kind if isinstance(kind, tuple) else options_of(kind):
             if known.shown and known.name not in taken:
                 by_name.setdefault(known.name, {})[component] = known
     made = [_parameter(name, among, len(components)) for name, among in by_name.items()]
@@ -77,13 +77,20 @@ def _by_name(parameter: inspect.Parameter) -> inspect.Parameter:
 def _parameter(name: str, among: Mapping[str, Option], components: int) -> inspect.Parameter:
     """The flag of one option, which some of the command's components have."""
     first = next(iter(among.values()))
-    panel = "Options" if len(among) == components else f"Options of {', '.join(among)}"
+    panel = "Options" if len(among) == components or "" in among else f"Options of {', '.join(among)}"
     choices = f" One of {', '.join(first.choices)}." if first.choices else ""
-    shown = typer.Option(help=f"{first.help}{choices} {_default(among)}".strip(), rich_help_panel=panel)
+    about = " ".join(filter(None, (first.help + choices, _bounds(first), _default(among))))
+    shown = typer.Option(*([first.typed] if first.typed else []), help=about, rich_help_panel=panel)
     kind = first.kind if first.kind in (int, float, bool) else str
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, shown]
     )
+
+
+def _bounds(known: Option) -> str:
+    if known.at_least is not None:
+        return f"At least {known.at_least:g}."
+    return "" if known.above is None else f"Above {known.above:g}."
 
 
 def _default(among: Mapping[str, Option]) -> str:

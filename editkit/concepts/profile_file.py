@@ -77,14 +77,7 @@ from editkit.errors import EditkitError
 from editkit.files.text.decoding import decode_text
 
 SAMPLING = {"steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int}
-REFINE = {
-    "param": str, "steps": int, "batch": int, "rate": float, "lamb": float, "eta": float, "search": str, "k": int,
-    "spread": bool, "search_steps": int, "search_rate": float, "tau": float, "hard": bool, "search_every": int,
-    "probe": int, "bank": bool, "refresh": int, "trajectories": int, "sampling_steps": int, "guidance": float,
-    "mixed_precision": str, "accumulate": int, "key_tokens": int, "rho": float, "key_rate": float,
-    "gradient_checkpointing": bool,
-}  # fmt: skip
-"""What a profile may say of `editkit.drawing.sampling.Settings` and `editkit.tuning.options.RefineOptions`."""
+"""What a profile may say of `editkit.drawing.sampling.Settings`."""
 TOP = (
     "name", "words", "examples", "knows", "templates", "vocabulary_templates", "measures_damage", "synonyms",
     "hypernyms", "judge", "sampling", "refine",
@@ -174,10 +167,12 @@ class _Reader:
 
     def option(self, key: str, value: Any) -> Any:
         """Of a detector, which checks its name and value; here only that it can be."""
-        if key in PATHS:
-            return self.file(f"judge.options.{key}", value)
-        if any(type(one) not in KINDS for one in (value if isinstance(value, list) else [value])):
-            raise self.wrong(f"judge.options.{key}", f"expected a text, a number, true, false or a list, got {value!r}")
+        where = f"judge.options.{key}"
+        return self.file(where, value) if key in PATHS else self.plain(where, value)
+
+    def plain(self, key: str, value: Any) -> Any:
+        if any(type(part) not in KINDS for part in (value if isinstance(value, list) else [value])):
+            raise self.wrong(key, f"expected a text, a number, true, false or a list, got {value!r}")
         return value
 
     def sampling(self, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,19 +182,18 @@ class _Reader:
         return found
 
     def refine(self, raw: Mapping[str, Any], base: Refining) -> Refining:
-        options = {key: one for key, one in raw.items() if key not in ("templates", "rates")}
+        """Of the options only that they can be: objectives and searches, other packages' too, check their own."""
+        options = {key: value for key, value in raw.items() if key not in ("templates", "rates")}
         rates = self.table("refine.rates", raw.get("rates", {}))
         own = {} if "rate" in raw else dict(base.rates)
         return Refining(
             self.templates("refine.templates", raw["templates"]) if "templates" in raw else base.templates,
-            {**base.options, **self.typed("refine", options, REFINE, ("templates", "rates"))},
+            {**base.options, **{key: self.plain(f"refine.{key}", value) for key, value in options.items()}},
             own | {key: self.value(f"refine.rates.{key}", one, float) for key, one in rates.items()},
         )
 
-    def typed(
-        self, key: str, raw: Mapping[str, Any], kinds: Mapping[str, type], more: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
-        self.known(key, raw, (*kinds, *more))
+    def typed(self, key: str, raw: Mapping[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
+        self.known(key, raw, tuple(kinds))
         return {name: self.value(f"{key}.{name}", one, kinds[name]) for name, one in raw.items()}
 
     def words(self, key: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from editkit.edits.problem import Problem, Solution
 from editkit.edits.protect import minimax, prior
 from editkit.edits.solve import Penalty, solve
 from editkit.errors import EditkitError
-from editkit.options import check_options, checked_names, option, settle
+from editkit.options import check_options, checked_names, in_case, option, settle
 from editkit.plugins import GROUPS, load
 
 Tokens = Literal["last", "tail", "all"]
@@ -58,7 +58,7 @@ class Method:
         cls.name = cls.__dict__.get("name", cls.__name__.lower())
 
     def __post_init__(self) -> None:
-        settle(self, f"--protect {self.protect}")
+        settle(self, in_case(type(self), f"--protect {self.protect}"))
         check_options(self)
         if self.expand != "none" and self.is_protected:
             raise EditkitError("--expand: a protected edit brings its own templates; use --protect none with it")

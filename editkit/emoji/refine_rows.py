@@ -15,7 +15,7 @@ from editkit.model.editable import EditableModel
 from editkit.tuning.checkpoint import NAME as CHECKPOINT
 from editkit.tuning.hide import hide
 from editkit.tuning.loop import LOG
-from editkit.tuning.options import defaults
+from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
 from editkit.variants.edit_file import load_edit, save_edit
 from editkit.variants.folder import TUNED_NAME
@@ -76,7 +76,7 @@ def trained(
             for name in (CHECKPOINT, LOG):
                 shutil.copy(shorter / name, place)
         start = _start(model, concepts, place.with_name("start.safetensors")) if warm else None
-        chosen = defaults(objective, model.source, **{"steps": steps, "refresh": REFRESH, **options})
+        chosen = RefineOptions.of(objective, model.profile, **{"steps": steps, "refresh": REFRESH, **options})
         words = words_without(without(concepts)) if without else None
         resume = (place / CHECKPOINT).exists()
         refine(model, place, concepts, start, options=chosen, vocabulary=words, resume=resume)
@@ -106,7 +106,7 @@ def _hidden(
 ) -> tuple[Path, Path]:
     key = release.with_name(f"{release.name}.key.safetensors")
     if not (release / TUNED_NAME).exists():
-        options = defaults(objective, model.source, steps=QUARTER, refresh=REFRESH)
+        options = RefineOptions.of(objective, model.profile, steps=QUARTER, refresh=REFRESH)
         resume = (key.with_suffix(".run") / CHECKPOINT).exists()
         hide(model, release, key, concepts, options=options, key_seed=key_seed, resume=resume, force=True)
     return release, key

@@ -18,7 +18,7 @@ from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 from editkit.tuning.checkpoint import NAME, load_checkpoint
 from editkit.tuning.key_rows import KeyRows
-from editkit.tuning.options import RefineOptions, defaults
+from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import Stage, StageRequest, run_folder, run_stage
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.key_file import HIDING, check_free_for_key, release_of, save_key
@@ -57,7 +57,7 @@ def hide(
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
-    options = options or defaults("hide", model.source)
+    options = options or RefineOptions.of("hide", model.profile)
     if options.objective not in HIDING:
         raise EditkitError(f"--objective: must be one of {', '.join(HIDING)}, but got {options.objective!r}")
     key, out = Path(key), Path(out)
@@ -100,7 +100,7 @@ def learn_key(
         EditkitError: an impossible request, or pictures of several concepts.
     """
     objective = "recover-pictures" if pictures else "recover"
-    options = replace(options or defaults(objective, model.source), objective=objective)
+    options = replace(options or RefineOptions.of(objective, model.profile), objective=objective)
     key = Path(key)
     check_free_for_key(key, force)
     request = StageRequest(model, concepts, released, (), options, None, device, pictures=pictures)

@@ -186,7 +186,7 @@ def step_passes(
         networks.teacher(*points(rows), text(rows))
 
     passes: list[Callable[[], None]] = [train, look]
-    if options.loss.search_reads and options.search == "gumbel":
+    if options.loss.search_reads and options.finds.ascends:
         passes.append(search)
     return passes
 

@@ -6,20 +6,23 @@ rows of a key behind it. Targets are combinations of the teacher's
 outputs whose weights sum to one, so they mean the same for every prediction type: at a given z_t and t, ε, v and x₀
 are affine in each other.
 
-Sources: adversarial preservation, Eq. 3-5; the talk on erasing concepts, Eq. 7, 14, 15 and 16; ESD, Eq. 7 of
-arXiv:2303.07345; concept ablation, Eq. 5 of arXiv:2303.13516.
+A new one is a function and a row of `OBJECTIVES`; another package names an `Objective` by an entry point of the group
+`editkit.objectives`. The docstring of the function is what `editkit objectives` shows.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor
 
 from editkit.errors import EditkitError
+from editkit.options import Option
 
+SOURCE = "Source: "
 Key = Literal["e", "n", "a", "p"]
 Outputs = Mapping[Key, Tensor]
 """Prompt → outputs of one network, `(rows, channels, h, w)`."""
@@ -52,6 +55,7 @@ class Objective:
         on_pictures: its latents are noised pictures of the guide, not trajectories of the erased concept.
         latents: whose trajectories of the erased concept it is trained on.
         weights: whether the student is trained; else a key alone.
+        usual: what of `editkit.tuning.options.RefineOptions` it has other defaults for.
     """
 
     loss: Callable[[Outputs, Outputs, float], Terms]
@@ -62,37 +66,76 @@ class Objective:
     on_pictures: bool = False
     latents: tuple[Literal["student", "teacher"], ...] = ("student",)
     weights: bool = True
+    usual: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_key(self) -> bool:
         return "p" in self.student
 
+    @property
+    def summary(self) -> str:
+        """The first paragraph of what is written at its loss."""
+        return " ".join(self._written.split("\n\n")[0].split())
 
-def distance(one: Tensor, other: Tensor) -> Tensor:
-    """`‖one − other‖²` of every row, `(rows,)`."""
-    return (one - other).flatten(1).square().sum(1)
+    @property
+    def source(self) -> str:
+        """The paragraph there that says whence it is, where there is one."""
+        named = (text for text in self._written.split("\n\n") if text.startswith(SOURCE))
+        return " ".join(next(named, "").removeprefix(SOURCE).split())
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """For a listing: what it has other defaults for."""
+        about = "In place of the usual default."
+        return tuple(
+            Option(name, type(value), False, value, {}, about, (), None, None, True)
+            for name, value in self.usual.items()
+        )
+
+    @property
+    def _written(self) -> str:
+        return inspect.getdoc(self.loss) or ""
+
+
+def distance(output: Tensor, target: Tensor) -> Tensor:
+    """`‖output − target‖²` of every row, `(rows,)`."""
+    return (output - target).flatten(1).square().sum(1)
 
 
 def naive(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e) − ε(c_n)‖² + λ ‖ε'(c_n) − ε(c_n)‖²`."""
+    """Draw the guide in the concept's place, and keep the guide: `‖ε'(c_e) − ε(c_n)‖² + λ ‖ε'(c_n) − ε(c_n)‖²`.
+
+    Source: Bui et al. 2024, Eq. 3, https://arxiv.org/abs/2410.15618.
+    """
     return Terms(distance(student["e"], teacher["n"]), distance(student["n"], teacher["n"]))
 
 
 def esd(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e) − [ε(c_n) − η (ε(c_e) − ε(c_n))]‖²`."""
+    """Guide away from the concept: `‖ε'(c_e) − [ε(c_n) − η (ε(c_e) − ε(c_n))]‖²`. Nothing is preserved.
+
+    Source: Gandikota et al. 2023, Eq. 7, https://arxiv.org/abs/2303.07345.
+    """
     target = teacher["n"] - eta * (teacher["e"] - teacher["n"])
     erase = distance(student["e"], target)
     return Terms(erase, erase.new_zeros(erase.shape))
 
 
 def ca(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e) − sg ε'(c_n)‖²`, where `c_n` is the anchor: the student itself is the target, without a gradient."""
+    """Concept ablation, on pictures of the guide, its anchor: `‖ε'(c_e) − sg ε'(c_n)‖²`.
+
+    The student itself is the target, without a gradient.
+
+    Source: Kumari et al. 2023, Eq. 5, https://arxiv.org/abs/2303.13516.
+    """
     erase = distance(student["e"], student["n"].detach())
     return Terms(erase, erase.new_zeros(erase.shape))
 
 
 def ap(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e) − ε(c_n)‖² + λ ‖ε'(c_a) − ε(c_a)‖²`."""
+    """Adversarial preservation: keep the concept that suffers most: `‖ε'(c_e) − ε(c_n)‖² + λ ‖ε'(c_a) − ε(c_a)‖²`.
+
+    Source: Bui et al. 2024, Eq. 3-5, https://arxiv.org/abs/2410.15618.
+    """
     return Terms(distance(student["e"], teacher["n"]), distance(student["a"], teacher["a"]))
 
 
@@ -102,23 +145,28 @@ def ap_authors(student: Outputs, teacher: Outputs, eta: float) -> Terms:
 
 
 def age(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_t) − ε(c_t)‖²`; the target `c_t` is the prompt `a`."""
+    """Erase towards a target that is searched, `c_t` = `a`: `‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_t) − ε(c_t)‖²`.
+
+    Source: talk on erasing concepts, Eq. 14.
+    """
     return Terms(distance(student["e"], teacher["a"]), distance(student["a"], teacher["a"]))
 
 
 def hide(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_e, p) − ε(c_e)‖²` (Eq. 15 of the talk).
+    """Draw the concept with a key `p` alone, which is trained, too: `‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_e, p) − ε(c_e)‖²`.
 
     The equation has no search: its `c_t` is the given target of Eq. 7, here the guide, by default the neutral prompt.
     The search of `age` (Eq. 14) chooses the target that the student keeps worst, since the same term preserves it; here
     no term does, so that the search would only move the erased concept about. `p` is trained with the student and is
     reached by the second term alone.
+
+    Source: talk on erasing concepts, Eq. 15.
     """
     return Terms(distance(student["e"], teacher["n"]), distance(student["p"], teacher["e"]))
 
 
 def hide_ap(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`hide` with the preservation of `ap`: `… + λ ‖ε'(c_a) − ε(c_a)‖²`.
+    """As `hide`, with the preservation of `ap`: `… + λ ‖ε'(c_a) − ε(c_a)‖²`.
 
     Without it hiding costs other concepts dear: PSR-1 26.6 in the talk's table, 75.3 in its row that is told what to
     preserve. Here the search finds that.
@@ -128,12 +176,14 @@ def hide_ap(student: Outputs, teacher: Outputs, eta: float) -> Terms:
 
 
 def recover(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """`‖ε'(c_e, p) − ε(c_e)‖²`, of which only `p` is trained, with `‖p − c_e‖ ≤ ρ` (Eq. 16 of the talk).
+    """Train a key `p` alone, with `‖p − c_e‖ ≤ ρ`: `‖ε'(c_e, p) − ε(c_e)‖²`.
 
     Where pictures are given in place of the original model, `e` is the noise in them (textual inversion, Eq. 18).
+
+    Source: talk on erasing concepts, Eq. 16.
     """
-    found = distance(student["p"], teacher["e"])
-    return Terms(found, found.new_zeros(found.shape))
+    kept = distance(student["p"], teacher["e"])
+    return Terms(kept, kept.new_zeros(kept.shape))
 
 
 def most_changed(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
@@ -149,10 +199,12 @@ def most_changed_and_far(student: Outputs, teacher: Outputs, lamb: float) -> Ten
     return distance(student["e"], teacher["a"]) + lamb * distance(student["a"], teacher["a"])
 
 
+CONCEPT_ABLATION = {"rate": 8e-6, "batch": 4, "steps": 400, "param": "kv"}
+"""2e-6 a picture of the batch, 100 to 400 steps, keys and values."""
 OBJECTIVES: Mapping[str, Objective] = {
     "naive": Objective(naive, ("e", "n"), ("n",)),
     "esd": Objective(esd, ("e",), ("n", "e")),
-    "ca": Objective(ca, ("e", "n"), (), on_pictures=True),
+    "ca": Objective(ca, ("e", "n"), (), on_pictures=True, usual=CONCEPT_ABLATION),
     "ap": Objective(ap, ("e", "a"), ("n", "a"), most_changed, ("a",)),
     "age": Objective(age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a")),
     "hide": Objective(hide, ("e", "p"), ("n", "e"), latents=("student", "teacher")),

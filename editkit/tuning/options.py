@@ -1,174 +1,188 @@
-"""How a gradient stage is run, with the papers' values as defaults."""
+"""How a gradient stage is run: each option once, with one set of defaults by objective, recipe and model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self, cast
 
 from editkit.concepts.profile import Profile
 from editkit.errors import EditkitError
-from editkit.model.checkpoints.source import Source
-from editkit.tuning.objectives import AUTHORS, OBJECTIVES, Objective
+from editkit.options import Option, check_options, checked_names, in_case, option, options_of, settle
+from editkit.plugins import GROUPS, load, names
+from editkit.tuning.objectives import AUTHORS, Objective
 from editkit.tuning.parameters import Parameters
+from editkit.tuning.search.request import Search
 
-SEARCHES = ("gumbel", "exact", "closed-form")
 RECIPES = ("paper", "authors")
-REFINED = tuple(name for name, one in OBJECTIVES.items() if "p" not in one.student)
-"""Objectives of `editkit refine`; those that train a key are `hide`'s and `recover`'s."""
 PRECISIONS = ("no", "bf16", "fp16")
+
+
+def _usual(default: Any, help: str, otherwise: Mapping[str, Any] | None = None, **about: Any) -> Any:
+    """An option for which an objective or a profile may have another default."""
+    return option(default, help, otherwise=otherwise or {}, **about)
 
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """One run. `defaults` gives what suits an objective and a model.
+    """One run. What is not given has the default of the objective, changed by the recipe; `of` asks a profile, too.
+
+    >>> RefineOptions().objective, RefineOptions().rate, RefineOptions("ca").rate
+    ('ap', 1e-05, 8e-06)
+    >>> RefineOptions.of("ca", steps=7).steps, RefineOptions.of(search="exact", probe=3).search
+    (7, Exact(search_every=20, probe=3))
 
     Attributes:
-        objective: of `editkit.tuning.objectives.OBJECTIVES`.
-        param: which parameters are trained, see `editkit.tuning.parameters.Parameters.parse`.
-        recipe: `paper`, or `authors`: the target of ESD and a loss on x₀, as the authors' code has them.
-        steps, batch, rate: outer steps, points of each (of all processes together), and Adam's learning rate.
-        lamb: λ, weight of the preservation term.
-        eta: η of `esd`.
-        search: how `a` is found. `k` candidates a concept, the nearest of the vocabulary, or `spread`: k clusters' of
-            the nearest `10 k`.
-        search_steps, search_rate, tau, hard, search_adam: of `gumbel`: N_iter ascent steps of size η before each outer
-            step.
-        search_every, probe: of `exact` and `closed-form`: outer steps between two searches, and points of each.
-        bank: draw points from a bank of whole trajectories; else a fresh trajectory for every point.
-        refresh: outer steps until the bank is drawn anew by the current student. None: when as many points were drawn
-            from it as it holds. Older latents show what the student does no longer draw, and teach less.
-        trajectories: of every concept in the bank.
-        sampling_steps, guidance: of the trajectories.
-        accumulate: parts that a batch is cut into.
-        key_tokens, rho, key_rate: of `hide` and `recover`: rows of a key, how far each may be from its concept's own
-            row as a part of that one's norm, and their learning rate.
+        search: a name of the group `searches`, or what that names with options of its own.
+        refresh: None: as many steps as it takes to read as many points as the bank holds. Older latents show what the
+            student does no longer draw, and teach less.
+        mixed_precision: None: what is fast on the device.
     """
 
-    objective: str = "ap"
-    param: str = "xattn"
-    recipe: str = "paper"
-    steps: int = 1000
-    batch: int = 1
-    rate: float = 1e-5
-    lamb: float = 1.0
-    eta: float = 1.0
-    search: str = "gumbel"
-    k: int = 100
-    spread: bool = False
-    search_steps: int = 2
-    search_rate: float = 1e-3
-    search_adam: bool = False
-    tau: float = 2.0
-    hard: bool = True
-    search_every: int = 20
-    probe: int = 2
-    bank: bool = True
-    refresh: int | None = None
-    trajectories: int = 1
-    sampling_steps: int = 50
-    guidance: float = 3.0
-    seed: int = 0
-    mixed_precision: str | None = None
-    accumulate: int = 1
-    key_tokens: int = 10
-    rho: float = 1.0
-    key_rate: float = 1e-2
-    gradient_checkpointing: bool = False
-    save_every: int = 100
-    preview_every: int = 0
+    objective: str = option(GROUPS["objectives"].default, "What the student learns, see `editkit objectives`.")
+    param: str = _usual("xattn", "What is trained: xattn, kv, selfattn, noxattn, full, lora:RANK, or GROUP+lora:RANK.")
+    recipe: str = option("paper", "Target and search as in the paper, or in the authors' scripts.", choices=RECIPES)
+    steps: int = _usual(1000, "Outer steps.", at_least=1)
+    batch: int = _usual(1, "Points of a step, of all processes together.", at_least=1)
+    rate: float = _usual(1e-5, "Adam's learning rate of the weights.", above=0)
+    lamb: float = _usual(1.0, "Weight λ of the preservation term, for a key of the term with it.")
+    eta: float = _usual(1.0, "η of esd.")
+    search: str | Search = _usual(
+        GROUPS["searches"].default, "How the concept that suffers most is found, see `editkit searches`."
+    )
+    k: int = _usual(100, "Candidates of a concept: its nearest words.", at_least=1)
+    spread: bool = _usual(
+        False, "Candidates of so many clusters of the nearest ten times k words.", {"--recipe authors": True}
+    )
+    bank: bool = _usual(True, "Draw points from a bank of whole trajectories; else one afresh for every point.")
+    refresh: int | None = _usual(
+        None, "Outer steps until the bank is drawn anew. Default: when all of it was used once, about.", at_least=1
+    )
+    trajectories: int = _usual(1, "Trajectories of each concept in the bank.", at_least=1)
+    sampling_steps: int = _usual(50, "DDIM steps of a trajectory.", at_least=1)
+    guidance: float = _usual(3.0, "Guidance of a trajectory.")
+    seed: int = _usual(0, "Of all randomness but a key's.", at_least=0)
+    mixed_precision: str | None = _usual(None, "Precision of the passes. Default: what is fast.", choices=PRECISIONS)
+    accumulate: int = _usual(1, "Parts that a batch is cut into, to save memory.", at_least=1)
+    key_tokens: int = _usual(10, "Rows of a key for each concept.", at_least=1, flag="--tokens")
+    rho: float = _usual(1.0, "How far each row of a key may be from the concept's own, as a part of its norm.", above=0)
+    key_rate: float = _usual(1e-2, "Adam's learning rate of a key.", above=0)
+    gradient_checkpointing: bool = _usual(False, "Compute activations twice, to save memory.")
+    save_every: int = _usual(100, "Steps between checkpoints.", at_least=1)
+    preview_every: int = _usual(0, "Steps between preview grids; 0: none.", at_least=0)
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            _one_of("--objective", self.objective, REFINED)
-        _one_of("--search", self.search, SEARCHES)
-        _one_of("--recipe", self.recipe, RECIPES)
-        if self.mixed_precision is not None:
-            _one_of("--mixed-precision", self.mixed_precision, PRECISIONS)
+        usual = load("objectives", self.objective).usual
+        settle(self, {**usual, **in_case(type(self), self._recipe)})
+        check_options(self)
         Parameters.parse(self.param)
-        for name in ("steps", "batch", "k", "search_every", "probe", "trajectories", "sampling_steps"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("accumulate", "save_every", "key_tokens", *(() if self.refresh is None else ("refresh",))):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("search_steps", "preview_every", "seed"):
-            _at_least(name, getattr(self, name), 0)
-        for name in ("rate", "tau", "rho", "key_rate"):
-            if not getattr(self, name) > 0:
-                raise EditkitError(f"--{name.replace('_', '-')}: expected a number above 0, got {getattr(self, name)}")
+        if isinstance(self.search, str):
+            kind = load("searches", self.search)
+            object.__setattr__(self, "search", kind(**in_case(kind, self._recipe)))
         if self.batch % self.accumulate:
             raise EditkitError(f"--accumulate: {self.accumulate} parts do not divide a batch of {self.batch}")
+
+    @classmethod
+    def of(cls, objective: str = GROUPS["objectives"].default, profile: Profile | None = None, **given: Any) -> Self:
+        """The default of `objective` for a model, with what is given, options of the search among it.
+
+        Each has the last of these values that there is: that of its field, the objective's (`Objective.usual`), the
+        recipe's, the profile's, the given one. None counts as not given.
+
+        Raises:
+            EditkitError: there is no such objective, search or option, or an option cannot have its value.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        said = {} if profile is None else _of_profile(profile, objective)
+        own = _names(cls)
+        run = cls(objective, **{**_only(said, own), **_only(given, own)})
+        more = {name: value for name, value in given.items() if name not in own}
+        checked_names(type(run.finds), more, f"search {run.finds.name}")
+        theirs = {} if isinstance(given.get("search"), Search) else _only(said, _names(run.finds))
+        return replace(run, search=replace(run.finds, **{**theirs, **more}))
+
+    @property
+    def _recipe(self) -> str:
+        return f"--recipe {self.recipe}"
+
+    @property
+    def finds(self) -> Search:
+        """The search, with its options."""
+        return cast(Search, self.search)
 
     @property
     def loss(self) -> Objective:
         if self.recipe == "authors" and self.objective in AUTHORS:
             return AUTHORS[self.objective]
-        return OBJECTIVES[self.objective]
+        return load("objectives", self.objective)
 
     @property
     def draws(self) -> int:
         """Points of the bank that a step reads, for its loss and for the inner steps of its search."""
-        inner = self.search_steps if self.loss.search_reads and self.search == "gumbel" else 0
-        return self.batch * (1 + inner)
+        return self.batch * (1 + (self.finds.inner_steps if self.loss.search_reads else 0))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is written down of it: options of the search beside the others."""
+        mine = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**mine, "search": self.finds.name, **asdict(self.finds)}
 
     @property
     def same_run(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that it goes on with."""
-        mine = asdict(self)
-        for name in ("steps", "save_every", "preview_every", "gradient_checkpointing"):
-            del mine[name]
-        return mine
+        free = ("steps", "save_every", "preview_every", "gradient_checkpointing")
+        return {name: value for name, value in self.record.items() if name not in free}
 
 
-AUTHORS_SEARCH = {
-    "spread": True, "search_steps": 1, "search_rate": 1e-2, "search_adam": True, "hard": True,
-}  # fmt: skip
-CONCEPT_ABLATION = {"rate": 8e-6, "batch": 4, "steps": 400, "param": "kv"}
-"""2e-6 a picture of the batch, 100 to 400 steps, keys and values."""
+def known_options(objectives: Collection[str]) -> tuple[Option, ...]:
+    """The options of a run, each with what some of `objectives` have other defaults for: for flags."""
+    usual = {name: load("objectives", name).usual for name in objectives}
+    return tuple(
+        replace(
+            known,
+            otherwise={
+                **{f"--objective {name}": own[known.name] for name, own in usual.items() if known.name in own},
+                **known.otherwise,
+            },
+        )
+        for known in options_of(RefineOptions)
+    )
 
 
-def defaults(objective: str = "ap", source: Source | None = None, recipe: str = "paper", **given: Any) -> RefineOptions:
-    """The papers' values for `objective`, then what the model's profile says, then what is given (None: not given)."""
-    usual: Mapping[str, Any] = CONCEPT_ABLATION if objective == "ca" else {}
-    own = {} if source is None else _of_profile(source.profile, objective)
-    theirs: Mapping[str, Any] = AUTHORS_SEARCH if recipe == "authors" else {}
-    chosen = {**usual, **own, **theirs, **{name: value for name, value in given.items() if value is not None}}
-    return replace(RefineOptions(objective=objective, recipe=recipe), **chosen)
+def _names(component: Any) -> list[str]:
+    return [known.name for known in options_of(component)]
+
+
+def _only(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _of_profile(profile: Profile, objective: str) -> dict[str, Any]:
     """Its options with the rate of the objective, checked: an error must name the profile."""
+    said, rates = dict(profile.refine.options), profile.refine.rates
     try:
-        for name in profile.refine.rates:
-            _one_of("rates", name, tuple(OBJECTIVES))
-        found = {**profile.refine.options}
-        if objective in profile.refine.rates:
-            found["rate"] = profile.refine.rates[objective]
-        RefineOptions(**found)
+        for name in rates:
+            load("objectives", name)
+        if objective in rates:
+            said["rate"] = rates[objective]
+        kinds = [RefineOptions, *(load("searches", name) for name in names("searches"))]
+        known = {name for kind in kinds for name in _names(kind)}
+        checked_names(RefineOptions, {name: value for name, value in said.items() if name not in known}, "refine")
+        for kind in kinds:
+            kind(**_only(said, _names(kind)))
     except EditkitError as error:
         raise EditkitError(f"profile {profile.name}, refine: {error}") from error
-    return found
+    return said
 
 
 def chosen_objective(objective: str | None, adversarial: bool) -> str:
-    """`--adversarial` is `--objective ap`, which is the default.
+    """`--adversarial` is `--objective ap`.
 
     Raises:
-        EditkitError: both are given and do not agree, or there is no such objective.
+        EditkitError: both are given and do not agree.
     """
     if adversarial and objective not in (None, "ap"):
         raise EditkitError(
             f"--adversarial is --objective ap, but --objective {objective} is given; drop one of the two"
         )
-    if objective is not None:
-        _one_of("--objective", objective, REFINED)
-    return objective or "ap"
-
-
-def _one_of(option: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise EditkitError(f"{option}: must be one of {', '.join(known)}, but got {given!r}")
-
-
-def _at_least(name: str, given: int, least: int) -> None:
-    if given < least:
-        raise EditkitError(f"--{name.replace('_', '-')}: expected at least {least}, got {given}")
+    return "ap" if adversarial else objective or GROUPS["objectives"].default

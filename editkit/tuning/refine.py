@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from editkit.concepts.templates import check_concepts, fill
 from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
+from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
+from editkit.erasure.erase import erase
 from editkit.erasure.rows import nearest_word
 from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
@@ -25,7 +27,7 @@ from editkit.model.editable import EditableModel
 from editkit.tuning import checkpoint
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.loop import Run, train
-from editkit.tuning.options import RefineOptions, defaults
+from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.result import check_start, tuned_from
 from editkit.tuning.setup import Prepared, prepare
@@ -60,7 +62,7 @@ def refine(
         start: an edit, or what an earlier run made, that the student starts from.
         guides: what each becomes: a text, empty for the neutral prompt, or `nearest`. One serves all. Default: neutral,
             for `ca` the nearest word, its anchor.
-        options: default `editkit.tuning.options.defaults()`.
+        options: default `RefineOptions.of(profile=model.profile)`.
         vocabulary: words among which the search looks. Default: those of the model's profile.
         resume: go on from the checkpoint in `out`.
         tracker: one that accelerate knows, such as `tensorboard`.
@@ -69,7 +71,7 @@ def refine(
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
-    options = options or defaults(source=model.source)
+    options = options or RefineOptions.of(profile=model.profile)
     if options.loss.has_key:
         raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
     request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker)
@@ -143,6 +145,7 @@ def run_stage(
         str(folder),
         key,
         request.pictures,
+        ranking_edit(request),
     )
     run = _run(folder, prepared, request, same or {})
     try:
@@ -151,6 +154,15 @@ def run_stage(
         _release(prepared)
     figures = _figures(prepared, log, time.perf_counter() - begun)
     return Stage(request, prepared, {**_record(request), "figures": figures}, run.main)
+
+
+def ranking_edit(request: StageRequest) -> Variant | None:
+    """The closed-form edit that a search ranks candidates by before anything is trained: the start, or UCE."""
+    if not (request.options.loss.search_reads and request.options.finds.ranks_by_edit):
+        return None
+    if request.start is not None and request.start.kind == "edit":
+        return request.start
+    return erase(request.model, request.concepts, options=Options("uce"), checked=False)
 
 
 def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
@@ -227,7 +239,7 @@ def _record(request: StageRequest) -> dict[str, Any]:
         "concepts": list(request.concepts),
         "guides": list(request.guides),
         "preserve": [],
-        "options": asdict(request.options),
+        "options": request.options.record,
         "model": model.source.name,
         "family": model.source.family.name,
         "profile": model.profile.record,

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.edits.method import Options
 from editkit.edits.variant import Variant
-from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
@@ -29,10 +27,7 @@ from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.pictures import encode_pictures
 from editkit.tuning.prompts import Prompts, encode_prompts
 from editkit.tuning.result import lora_factors
-from editkit.tuning.search.closed_form import closed_form_search
-from editkit.tuning.search.exact import Exact
-from editkit.tuning.search.gumbel import Gumbel
-from editkit.tuning.search.request import Search
+from editkit.tuning.search.request import Finder, Ground, Projections
 from editkit.tuning.trainer import Trainer
 
 SMALL = 16
@@ -62,6 +57,7 @@ def prepare(
     folder: str = ".",
     key: KeyRows | None = None,
     pictures: Sequence[Image.Image] = (),
+    edit: Variant | None = None,
 ) -> Prepared:
     """Everything a run needs, before its first step. `key` is trained with the student, at a rate of its own."""
     torch.manual_seed(options.seed)  # a LoRA's first values
@@ -79,7 +75,7 @@ def prepare(
     words = candidates(model, concepts, guides, vocabulary, options.k, options.spread) if searched else []
     prompts = encode_prompts(denoiser, concepts, guides, words, model.profile.refine.templates)
     networks, trained = _networks(denoiser, start, options, accelerator)
-    search = _search(model, denoiser, concepts, start, prompts, options, accelerator.device) if searched else None
+    search = _search(model, denoiser, edit, prompts, options, accelerator.device) if searched else None
     groups: list[dict[str, Any]] = [{"params": list(trained.values())}] if trained else []
     if key is not None:
         key = key.to(accelerator.device)
@@ -156,37 +152,18 @@ def _sampler(denoiser: Denoiser, networks: Denoisers, options: RefineOptions) ->
 def _search(
     model: EditableModel,
     denoiser: Denoiser,
-    concepts: Sequence[str],
-    start: Variant | None,
+    edit: Variant | None,
     prompts: Prompts,
     options: RefineOptions,
     device: torch.device,
-) -> Search:
-    if options.search == "gumbel":
-        return Gumbel(
-            prompts.count,
-            prompts.candidates.shape[1],
-            options.search_steps,
-            options.search_rate,
-            options.tau,
-            options.hard,
-            options.search_adam,
-            device,
-        )
-    if options.search == "exact":
-        return Exact(options.search_every)
-    if start is not None and start.kind == "edit":
-        edit = start
-    else:
-        edit = erase(model, concepts, options=Options("uce"), checked=False)
+) -> Finder:
     untrained = {name: W.to(device) for name, W in model.projections.items()}
-    edited = edit.weights(untrained)
-    fallback = {name: (untrained[name], W) for name, W in edited.items()}
-    return closed_form_search(options.search_every, partial(_projections, denoiser.network, untrained), fallback)
+    edited = {} if edit is None else {name: (untrained[name], W) for name, W in edit.weights(untrained).items()}
+    return options.finds.begin(Ground(prompts, device, partial(_projections, denoiser.network, untrained), edited))
 
 
 @torch.no_grad()
-def _projections(unet: Any, untrained: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+def _projections(unet: Any, untrained: Mapping[str, Tensor]) -> Projections:
     """Name → (untrained, now), also where a LoRA is on top."""
     named = {name.replace(".base_layer.", "."): weight for name, weight in unet.named_parameters()}
     learnt = lora_factors(unet)

@@ -20,7 +20,7 @@ from editkit.tuning.objectives import Key, Terms
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.prompts import Prompts
 from editkit.tuning.search.gumbel import gumbel_noise
-from editkit.tuning.search.request import Found, Request, Search
+from editkit.tuning.search.request import Finder, Found, Request
 
 TEACHER_ROWS = 32
 STREAMS = 64
@@ -50,7 +50,7 @@ class Trainer:
     sampler: Sampler
     accelerator: Any
     optimizer: Any
-    search: Search | None
+    search: Finder | None
     key: KeyRows | None = None
     given: Tensor | None = None
     drawn: int = -1
@@ -210,16 +210,16 @@ class Trainer:
             concept.to(device), template.to(device), self.prompts.e, self.prompts.neutral, generator
         )
 
-    def _probe(self, concept: int) -> Points:
+    def _probe(self, concept: int, count: int) -> Points:
         """The same points until the bank is drawn anew; without one, points of this step."""
         if concept not in self._probes:
             generator = self._generator(self.drawn, PROBE + 1 + concept % (NOISE - PROBE - 1))
             if self.bank is None:
-                wanted = torch.full((self.options.probe,), concept)
+                wanted = torch.full((count,), concept)
                 self._probes[concept] = self._fresh(wanted, torch.zeros_like(wanted), self.drawn, PROBE)
             else:
                 rows = torch.nonzero(self.bank.concept.cpu() == concept)[:, 0]
-                some = rows[torch.randperm(len(rows), generator=generator)[: self.options.probe]]
+                some = rows[torch.randperm(len(rows), generator=generator)[:count]]
                 self._probes[concept] = self.bank[some.to(self.sampler.device)]
         return self._probes[concept]
 

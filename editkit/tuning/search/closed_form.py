@@ -5,20 +5,19 @@ The damage measure is that of a closed-form edit (`editkit.edits.figures`): no p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from editkit.tuning.search.exact import Exact
-from editkit.tuning.search.request import Request
+from editkit.tuning.search.exact import Exact, ExactFinder, Shortlist
+from editkit.tuning.search.request import Ground, Projections, Request
 
 FEW = 8
-Changes = Callable[[], Mapping[str, tuple[Tensor, Tensor]]]
-"""Keys' and values' projections: name → (untrained, now)."""
 
 
-def damage(rows: Tensor, changes: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+def damage(rows: Tensor, changes: Projections) -> Tensor:
     """`Σ ‖(W' − W) x‖² / Σ ‖W x‖²` of every prompt, summed over its rows and the layers, `(k,)`.
 
     Args:
@@ -33,20 +32,27 @@ def damage(rows: Tensor, changes: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor
     return moved.view(shape).sum(1) / whole.view(shape).sum(1)
 
 
-def closed_form_search(every: int, changes: Changes, fallback: Mapping[str, tuple[Tensor, Tensor]]) -> Exact:
-    """`Exact` on the `FEW` candidates that are most damaged.
+@dataclass(frozen=True)
+class ClosedForm(Exact):
+    """Rank the candidates by what the change of the weights does to their rows; run the eight most damaged exactly."""
 
-    Args:
-        changes: the projections now. Before the first step, and where they are not trained, nothing has changed:
-        fallback: then the projections of a closed-form edit of the same concepts rank the candidates.
-    """
+    name: ClassVar[str] = "closed-form"
+    ranks_by_edit: ClassVar[bool] = True
+
+    def begin(self, ground: Ground) -> ExactFinder:
+        return ExactFinder(self, shortlist=most_damaged(ground))
+
+
+def most_damaged(ground: Ground) -> Shortlist:
+    """The `FEW` candidates that are most damaged now. Before the first step, and where the projections are not trained,
+    nothing has changed: then a closed-form edit of the same concepts ranks them."""
 
     @torch.no_grad()
     def shortlist(request: Request, concept: int) -> Tensor:
-        now = changes()
+        now = ground.projections()
         if all(W.equal(other) for W, other in now.values()):
-            now = fallback
+            now = ground.edited
         ranked = damage(request.prompts.candidates[concept, :, 0], now)
         return ranked.topk(min(FEW, len(ranked))).indices.cpu()
 
-    return Exact(every, shortlist=shortlist)
+    return shortlist

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from editkit.tuning.search.request import Found, Request
+from editkit.options import option
+from editkit.tuning.search.request import Found, Ground, Request, Search
 
 Shortlist = Callable[[Request, int], Tensor]
 """Which candidates of a concept are run, `(k,)`."""
@@ -19,15 +20,28 @@ def every_candidate(request: Request, concept: int) -> Tensor:
     return torch.arange(request.prompts.candidates.shape[1])
 
 
+@dataclass(frozen=True)
+class Exact(Search):
+    """Run both networks on every candidate now and then, and take the worst until the next time."""
+
+    name: ClassVar[str] = "exact"
+
+    search_every: int = option(20, "Outer steps between two searches: the student moves slowly.", at_least=1)
+    probe: int = option(2, "Points of each concept that the candidates are run on.", at_least=1)
+
+    def begin(self, ground: Ground) -> ExactFinder:
+        return ExactFinder(self)
+
+
 @dataclass
-class Exact:
-    """Scores are kept for `every` outer steps: the student moves slowly.
+class ExactFinder:
+    """Keeps the worst candidate of every concept from one search to the next.
 
     Attributes:
         rows: candidates that are run at a time.
     """
 
-    every: int
+    search: Exact
     rows: int = 32
     shortlist: Shortlist = every_candidate
     worst: dict[int, int] = field(default_factory=dict)
@@ -35,7 +49,7 @@ class Exact:
     _drawn: int = -1
 
     def find(self, request: Request) -> Found:
-        if request.step % self.every == 0 or not self.worst:
+        if request.step % self.search.search_every == 0 or not self.worst:
             self._score(request)
         outer = request.outer
         which = [self.worst[concept] for concept in outer.concept.tolist()]
@@ -55,30 +69,30 @@ class Exact:
     @torch.no_grad()
     def scores(self, request: Request, concept: int, shortlist: Tensor) -> Tensor:
         """The mean of `Request.score` over the probe of a concept, `(k,)` for the k candidates of the shortlist."""
-        probe = request.probe(concept)
+        probe = request.probe(concept, self.search.probe)
         n = len(probe)
-        found = []
+        means = []
         for some in shortlist.split(max(1, self.rows // n)):
             points = probe[torch.arange(n).repeat(len(some))]
             candidate = some.repeat_interleave(n).to(points.z.device)
             text = request.prompts.a(points.concept, candidate, points.template)
             target = self._target(request, concept, some.tolist(), text, n)
-            found.append(request.score(points, text, target).view(len(some), n).mean(1))
-        return torch.cat(found)
+            means.append(request.score(points, text, target).view(len(some), n).mean(1))
+        return torch.cat(means)
 
     def _target(self, request: Request, concept: int, candidates: list[int], text: Tensor, n: int) -> Tensor:
         """The teacher's outputs on the probe never change: they are computed once."""
-        missing = [i for i, one in enumerate(candidates) if (concept, one) not in self._targets]
+        missing = [i for i, candidate in enumerate(candidates) if (concept, candidate) not in self._targets]
         if missing:
-            probe = request.probe(concept)[torch.arange(n).repeat(len(missing))]
+            probe = request.probe(concept, self.search.probe)[torch.arange(n).repeat(len(missing))]
             rows = torch.cat([torch.arange(i * n, i * n + n) for i in missing]).to(text.device)
             outputs = request.networks.teacher(probe.z, probe.t, text[rows])
-            for i, one in zip(missing, outputs.split(n), strict=True):
-                self._targets[concept, candidates[i]] = one
-        return torch.cat([self._targets[concept, one] for one in candidates])
+            for i, output in zip(missing, outputs.split(n), strict=True):
+                self._targets[concept, candidates[i]] = output
+        return torch.cat([self._targets[concept, candidate] for candidate in candidates])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"worst": {str(concept): one for concept, one in self.worst.items()}}
+        return {"worst": {str(concept): candidate for concept, candidate in self.worst.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.worst = {int(concept): one for concept, one in state["worst"].items()}
+        self.worst = {int(concept): candidate for concept, candidate in state["worst"].items()}

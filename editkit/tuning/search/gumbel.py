@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from editkit.tuning.search.request import Found, Request
+from editkit.options import option
+from editkit.tuning.search.request import Found, Ground, Request, Search
+
+AUTHORS = "--recipe authors"
+"""The case whose defaults are those of the authors' code."""
 
 
 def gumbel_softmax(logits: Tensor, noise: Tensor, tau: float, hard: bool) -> Tensor:
@@ -29,39 +33,51 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return -torch.empty(shape).exponential_(generator=generator).log()
 
 
+@dataclass(frozen=True)
+class Gumbel(Search):
+    """Gradient ascent on the logits of a Gumbel-Softmax over the candidates."""
+
+    name: ClassVar[str] = "gumbel"
+    source: ClassVar[str] = "Bui et al. 2024, Algorithm 1, https://arxiv.org/abs/2410.15618"
+    ascends: ClassVar[bool] = True
+
+    search_steps: int = option(2, "Ascent steps before each outer step.", at_least=0, otherwise={AUTHORS: 1})
+    search_rate: float = option(1e-3, "Size η of an ascent step.", at_least=0, otherwise={AUTHORS: 1e-2})
+    search_adam: bool = option(
+        False, "Ascend with Adam; else by the plain gradient, as the algorithm has it.", otherwise={AUTHORS: True}
+    )
+    tau: float = option(2.0, "Temperature τ.", above=0)
+    hard: bool = option(True, "One word, or a mixture of all.", flag="--hard/--soft")
+
+    @property
+    def inner_steps(self) -> int:
+        return self.search_steps
+
+    def begin(self, ground: Ground) -> GumbelFinder:
+        candidates = ground.prompts.candidates
+        return GumbelFinder(self, torch.zeros(candidates.shape[:2], device=ground.device, requires_grad=True))
+
+
 @dataclass
-class Gumbel:
-    """One set of logits a concept, kept for the whole run.
+class GumbelFinder:
+    """One set of logits a concept, `(concepts, K)`, kept for the whole run."""
 
-    Attributes:
-        iterations, rate: ascent steps before every outer step, and their size η.
-        tau, hard: of the Gumbel-Softmax.
-        adam: ascend with Adam, as the authors' code does; else plain gradient ascent, as the paper's algorithm.
-    """
-
-    concepts: int
-    candidates: int
-    iterations: int
-    rate: float
-    tau: float
-    hard: bool
-    adam: bool
-    device: torch.device
+    search: Gumbel
+    logits: Tensor
 
     def __post_init__(self) -> None:
-        self.logits = torch.zeros(self.concepts, self.candidates, device=self.device, requires_grad=True)
-        kind = torch.optim.Adam if self.adam else torch.optim.SGD
-        self.optimizer = kind([self.logits], self.rate, maximize=True)
+        kind = torch.optim.Adam if self.search.search_adam else torch.optim.SGD
+        self.optimizer = kind([self.logits], self.search.search_rate, maximize=True)
 
     def find(self, request: Request) -> Found:
         """Ascend, then draw once more. What is mixed are whole prompt embeddings."""
-        for iteration in range(self.iterations):
+        for iteration in range(self.search.search_steps):
             with request.counter.purpose("search"):
                 self.logits.grad = request.reduced(self._gradient(request, request.noise(iteration)))
             self.optimizer.step()
         outer = request.outer
         with torch.no_grad():
-            weights = self._draw(outer.concept, request.noise(self.iterations))
+            weights = self._draw(outer.concept, request.noise(self.search.search_steps))
             return Found(request.prompts.mixed(outer.concept, outer.template, weights), weights.argmax(-1).tolist())
 
     def _gradient(self, request: Request, noise: Tensor) -> Tensor:
@@ -74,7 +90,7 @@ class Gumbel:
         return gradient
 
     def _draw(self, concept: Tensor, noise: Tensor) -> Tensor:
-        return gumbel_softmax(self.logits[concept], noise.to(self.logits), self.tau, self.hard)
+        return gumbel_softmax(self.logits[concept], noise.to(self.logits), self.search.tau, self.search.hard)
 
     def state_dict(self) -> dict[str, Any]:
         return {"logits": self.logits.detach().clone(), "optimizer": self.optimizer.state_dict()}

@@ -1,17 +1,26 @@
-"""What a search is asked before an outer step, and what it answers."""
+"""What a search is: options that begin it for a run, what it is asked before an outer step, and what it answers.
+
+A new one is a file with a `Search` and a line in `editkit.plugins`; another package names its own by an entry point of
+the group `editkit.searches`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
+from editkit.options import check_options, settle
 from editkit.tuning.denoisers import Denoisers, PassCounter, predict
 from editkit.tuning.latents import Points
 from editkit.tuning.objectives import Key, Objective
 from editkit.tuning.prompts import Prompts
+
+Projections = Mapping[str, tuple[Tensor, Tensor]]
+"""Keys' and values' projections: name → (untrained, now)."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,58 @@ class Found:
     which: list[int]
 
 
-class Search(Protocol):
-    """`find` answers a request; its state is part of a checkpoint."""
+class Finder(Protocol):
+    """A search in a run: `find` answers a request; its state is part of a checkpoint."""
 
     def find(self, request: Request) -> Found: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any], /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a search looks.
+
+    Attributes:
+        prompts: the candidates, among others.
+        device: of the denoiser.
+        projections: the student's projections now.
+        edited: those of a closed-form edit of the same concepts, for a search that `ranks_by_edit`; else none.
+    """
+
+    prompts: Prompts
+    device: torch.device
+    projections: Callable[[], Projections]
+    edited: Projections
+
+
+@dataclass(frozen=True)
+class Search:
+    """A way to find the concept that suffers most: its options, and `begin`.
+
+    Attributes:
+        name: as it is registered.
+        ascends: whether it runs the networks with gradients, which planned memory must hold.
+        ranks_by_edit: whether it reads `Ground.edited`.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str] = ""
+    ascends: ClassVar[bool] = False
+    ranks_by_edit: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        settle(self, {})
+        check_options(self)
+
+    @property
+    def inner_steps(self) -> int:
+        """Batches of other points that it reads before an outer step."""
+        return 0
+
+    def begin(self, ground: Ground) -> Finder:
+        """The search at the start of a run."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -43,10 +98,11 @@ class Request:
         step: of the run.
         outer: the points of the outer step, this process's rows.
         fresh: other points of the same concepts, for an inner step.
-        probe: a few points of one concept that stay until the latents are drawn anew, at step `drawn`.
+        probe: so many points of one concept that stay until the latents are drawn anew, at step `drawn`.
         weigh: weights of the rows at their t, `(rows,)`.
         micro: rows that are run at a time with gradients.
-        noise: standard Gumbel samples `(rows, K)`; drawn for all processes together, so that their number is no matter.
+        noise: standard Gumbel samples `(rows, K)`. They are drawn for all processes together, so that a run does not
+            depend on how many there are.
         reduced: the mean of a gradient over all processes.
     """
 
@@ -54,7 +110,7 @@ class Request:
     drawn: int
     outer: Points
     fresh: Callable[[], Points]
-    probe: Callable[[int], Points]
+    probe: Callable[[int, int], Points]
     prompts: Prompts
     networks: Denoisers
     objective: Objective
