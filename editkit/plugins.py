@@ -102,6 +102,15 @@ GROUPS: Mapping[str, Group] = {
         },
         flags=False,
     ),
+    "pipelines": Group(
+        "kind of pipeline",
+        "which families are drawn, refined and inspected",
+        {
+            "sd": "editkit.drawing.pipelines.sd:StableDiffusion",
+            "sdxl": "editkit.drawing.pipelines.sdxl:StableDiffusionXL",
+        },
+        flags=False,
+    ),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import Any
 
 from editkit.drawing.pipelines.denoiser import Denoiser
@@ -11,19 +10,12 @@ from editkit.errors import EditkitError
 from editkit.model.apply import family_of_pipeline
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.table import Family, by_name
-from editkit.model.pipeline import check_text_to_image, load
-
-KINDS = {
-    "sd": "editkit.drawing.pipelines.sd:StableDiffusion",
-    "sdxl": "editkit.drawing.pipelines.sdxl:StableDiffusionXL",
-}
-"""Name → module and class."""
+from editkit.plugins import load, names
 
 
 def kinds() -> list[type[Denoiser]]:
-    """Every kind."""
-    places = (where.split(":") for where in KINDS.values())
-    return [getattr(import_module(module), attribute) for module, attribute in places]
+    """Every kind of `editkit pipelines`."""
+    return [load("pipelines", name) for name in names("pipelines")]
 
 
 def open_denoiser(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu") -> Denoiser:
@@ -34,7 +26,7 @@ def open_denoiser(model: str | os.PathLike[str] | Source | None = None, device: 
     """
     source = find(model)
     kind = check_drawable(source)
-    return kind(load(source, device))
+    return kind.open(source, device)
 
 
 def denoiser_of(pipe: Any) -> Denoiser:
@@ -55,7 +47,7 @@ def check_drawable(source: Source) -> type[Denoiser]:
             picture.
     """
     kind = _kind_of(source.family, f"model {source.name}")
-    check_text_to_image(source)
+    kind.check(source)
     return kind
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from editkit.edits.edit_map import EditMap
 from editkit.edits.key import padded
 from editkit.edits.variant import TextStream
+from editkit.model.checkpoints.source import Source
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,20 @@ class Denoiser(Protocol):
     families: ClassVar[tuple[str, ...]]
 
     def __init__(self, pipe: Any, /) -> None: ...
+
+    @classmethod
+    def check(cls, source: Source, /) -> None:
+        """Refuse a model of these families that cannot be drawn, from its configuration alone.
+
+        Raises:
+            EditkitError: why, and what to do instead.
+        """
+        ...
+
+    @classmethod
+    def open(cls, source: Source, device: str, /) -> Denoiser:
+        """Load a model, in float32."""
+        ...
 
     @property
     def pipe(self) -> Any:

@@ -14,6 +14,8 @@ from editkit.drawing.pipelines.denoiser import Condition
 from editkit.edits.variant import TextStream
 from editkit.errors import EditkitError
 from editkit.model.apply import projection_names
+from editkit.model.checkpoints.source import Source
+from editkit.model.pipeline import check_text_to_image, load
 from editkit.model.quiet import errors_only
 
 
@@ -27,8 +29,16 @@ class StableDiffusion:
 
     families: ClassVar[tuple[str, ...]] = ("sd1", "sd2")
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, /) -> None:
         self.pipe = pipe
+
+    @classmethod
+    def check(cls, source: Source, /) -> None:
+        check_text_to_image(source)
+
+    @classmethod
+    def open(cls, source: Source, device: str, /) -> StableDiffusion:
+        return cls(load(source, device))
 
     @property
     def network(self) -> Any:
