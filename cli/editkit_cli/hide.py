@@ -50,22 +50,27 @@ def hide(
     **given: Any,
 ) -> None:
     """Train a model to draw a concept with a key alone."""
+    from editkit.concepts.templates import check_concepts
     from editkit.model.editable import open_model
     from editkit.tuning.candidates import read_vocabulary
     from editkit.tuning.hide import hide as train
     from editkit.tuning.options import RefineOptions
+    from editkit.tuning.trainable import check_trainable
     from editkit.variants.edit_file import load_edit
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model, profile=profile)
+    check_trainable(opened.source)
     options = RefineOptions.of("hide-ap" if adversarial else "hide", opened.profile, **given)
     begin = load_edit(start) if start else None
-    show_plan(opened.source, options, device, len(concept or (begin.record["concepts"] if begin else [""])))
+    concepts = concept or (list(begin.record["concepts"]) if begin else [])
+    if not plan:
+        check_concepts(concepts)
+    show_plan(opened.source, options, device, max(1, len(concepts)))
     if plan:
         return
     words = read_vocabulary(opened, vocabulary)
-    hidden, guides = concept or (), guide or ()
-    released, _ = train(opened, out, key, hidden, begin, guides, options, words, key_seed, device, resume, force)
+    released, _ = train(opened, out, key, concepts, begin, guide or (), options, words, key_seed, device, resume, force)
     show_record(released.record, out, json)
     if not json:
         print(f"key: {key}, to be kept apart from {out}")
@@ -103,6 +108,7 @@ def recover(
     **given: Any,
 ) -> None:
     """Draw what is hidden, with its key; or, with --learn, search for a key."""
+    from editkit.drawing.pipelines import check_drawable
     from editkit.drawing.recover import recover_grid
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
@@ -115,6 +121,7 @@ def recover(
         raise typer.BadParameter("give --prompt, or --learn")
     out = out or (Path(f"{file_stem(prompt)}.png") if prompt else None)
     opened = open_model(model, profile=profile)
+    check_drawable(opened.source)
     weights = read_release(released, opened)
     if learn:
         options = RefineOptions.of("recover", opened.profile, steps=learn_steps, **given)

@@ -65,16 +65,19 @@ def refine(
     **given: Any,
 ) -> None:
     """Train a model away from concepts by gradient steps, from scratch or from an edit."""
+    from editkit.concepts.templates import check_concepts
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.tuning.candidates import read_vocabulary
     from editkit.tuning.options import RefineOptions, chosen_objective
     from editkit.tuning.refine import refine as train
+    from editkit.tuning.trainable import check_trainable
     from editkit.variants.edit_file import load_edit
     from editkit.variants.here import edits_here
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model, profile=profile)
+    check_trainable(opened.source)
     options = RefineOptions.of(chosen_objective(objective, adversarial), opened.profile, **given)
     words = read_vocabulary(opened, vocabulary)
     if start is None and not concept:
@@ -82,6 +85,8 @@ def refine(
         print(f"starting from {start}, the newest edit here", file=sys.stderr)
     begin = load_edit(start) if start else None
     concepts = concept or (list(begin.record["concepts"]) if begin else [])
+    if not plan:
+        check_concepts(concepts)
     show_plan(opened.source, options, device, max(1, len(concepts)))
     if plan:
         return

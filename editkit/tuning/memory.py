@@ -21,6 +21,7 @@ from editkit.tuning.denoisers import Denoisers, predict
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.setup import choose_attention, fast_precision
+from editkit.tuning.trainable import check_trainable
 from editkit.tuning.trainer import TEACHER_ROWS
 
 FLOAT = 4
@@ -90,6 +91,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         device: `cpu` or `cuda`.
         concepts: how many are erased: the latents of all are drawn together.
     """
+    check_trainable(source)
     parameters = Parameters.parse(options.param)
     precision = options.mixed_precision or fast_precision(not _gpu(device))
     with torch.device("meta"):

@@ -31,6 +31,7 @@ from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.result import check_start, tuned_from
 from editkit.tuning.setup import Prepared, prepare
+from editkit.tuning.trainable import check_trainable
 from editkit.variants.fit import check_fit
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.tuned_file import save_tuned
@@ -99,6 +100,7 @@ class StageRequest:
 
     def __post_init__(self) -> None:
         model, start = self.model, self.start
+        check_trainable(model.source)
         self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
         check_concepts(self.concepts)
         check_known(model, self.concepts)
