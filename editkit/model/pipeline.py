@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from editkit.errors import EditkitError
+from editkit.hardware import check_device
 from editkit.model.checkpoints.components import variants
 from editkit.model.checkpoints.loadable import check_loadable
 from editkit.model.checkpoints.source import Source, find
@@ -32,6 +33,7 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
 
     source = model if isinstance(model, Source) else find(model)
     check_text_to_image(source)
+    check_device(device)
     dtype = dtype or torch.float32
     parts = PARTS + (("text_encoder_2",) if "text_encoder_2" in source.index else ())
     for component in parts:
@@ -53,10 +55,7 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
         raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
-    try:
-        pipe.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise EditkitError(f"--device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
+    pipe.to(device)
     for part in (pipe.unet, pipe.vae):
         part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
     return pipe

@@ -23,6 +23,7 @@ from editkit.erasure.rows import nearest_word
 from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
+from editkit.hardware import check_device
 from editkit.model.editable import EditableModel
 from editkit.tuning import checkpoint
 from editkit.tuning.key_rows import KeyRows
@@ -99,6 +100,8 @@ class StageRequest:
     pictures: Sequence[Image.Image] = ()
 
     def __post_init__(self) -> None:
+        if self.device is not None:
+            check_device(self.device)
         model, start = self.model, self.start
         check_trainable(model.source)
         self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.edits.variant import Variant
@@ -32,6 +35,7 @@ from editkit.tuning.trainer import Trainer
 
 SMALL = 16
 """Side of the latents up to which attention may keep its matrices."""
+DEVICE_OF_ACCELERATE = "ACCELERATE_TORCH_DEVICE"
 KEY = "key"
 """What the rows of a key are called among the trained tensors."""
 
@@ -97,16 +101,36 @@ def _accelerator(options: RefineOptions, device: str | None, tracker: str | None
         from accelerate import Accelerator
     except ImportError as error:
         raise EditkitError("refine: needs accelerate and peft; pip install 'editkit[refine]'") from error
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    shard = Shard.from_environment()
+    where = device or shard.device()
+    on_cpu = torch.device(where).type == "cpu"
     precision = options.mixed_precision or fast_precision(on_cpu)
     if on_cpu and precision == "fp16":
         raise EditkitError("--mixed-precision fp16: needs a GPU; use bf16 or no")
-    return Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=tracker, project_dir=folder)
+    with nullcontext() if shard.count > 1 else _accelerate_on(where):
+        return Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=tracker, project_dir=folder)
+
+
+@contextmanager
+def _accelerate_on(device: str) -> Iterator[None]:
+    """Accelerate takes the first GPU, unless its variable says another; several processes have one each."""
+    before = os.environ.get(DEVICE_OF_ACCELERATE)
+    os.environ[DEVICE_OF_ACCELERATE] = device
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[DEVICE_OF_ACCELERATE]
+        else:
+            os.environ[DEVICE_OF_ACCELERATE] = before
 
 
 def fast_precision(on_cpu: bool) -> str:
-    """What is used unless another precision is given. A GPU that is not there is one that has bfloat16."""
-    gpu = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+    """What is used unless another precision is given. A GPU that is not there is one that has bfloat16.
+
+    One from before 2020 would be said to have it, too, but imitates it slowly.
+    """
+    gpu = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if (has_fast_bfloat16() if on_cpu else gpu) else "no"
 
 

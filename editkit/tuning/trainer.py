@@ -275,6 +275,7 @@ class Trainer:
         return {
             "trained": {name: weight.detach().clone() for name, weight in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
+            "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "search": None if self.search is None else self.search.state_dict(),
             "drawn": self.drawn,
             "bank": None if self.bank is None else self.bank.state(),
@@ -286,6 +287,8 @@ class Trainer:
             for name, weight in self.trained.items():
                 weight.copy_(state["trained"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:  # of float16, whose gradients are scaled by what the steps before bore
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.search is not None:
             self.search.load_state_dict(state["search"])
         self.drawn, self._probes = state["drawn"], {}
