@@ -27,8 +27,7 @@ def edit(
 
     Args:
         model: as `open_model` takes it, or what it returns.
-        source: the prompt that changes.
-        destination: the prompt whose meaning it takes.
+        source, destination: prompts.
         preserve: prompts that must stay as they are.
         options: how to solve it; default: `Options("time")`.
         augment: also edit the prompts after "A photo of", "An image of" and "A picture of".

@@ -26,15 +26,13 @@ def check_fit(edit: Variant, model: EditableModel, force: bool = False) -> None:
             "make it again for this model"
         )
     _check_names(edit, model)
-    tensors = model.tensors(edit)
-    if not edit.base:
-        edit.check_shapes(tensors)  # another width says more than another text encoder
     if edit.record.get("text_encoder_sha256") != model.text_encoder_sha256:
         raise EditkitError(
             f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
         )
+    tensors = model.tensors(edit)
+    edit.check_shapes(tensors)
     if edit.base:
-        edit.check_shapes(tensors)
         _check_base(edit, tensors, model, force)
     elif depends_on_projections(edit.record):
         _check_projections(edit, model, force)
