@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
-
-from torch import Tensor
 
 from editkit.edits.compose import depends_on_projections
 from editkit.edits.variant import Variant
@@ -26,19 +23,21 @@ def check_fit(edit: Variant, model: EditableModel, force: bool = False) -> None:
             "make it again for this model"
         )
     _check_names(edit, model)
+    if not edit.base:
+        edit.check_shapes(model.tensors(edit))
     if edit.record.get("text_encoder_sha256") != model.text_encoder_sha256:
         raise EditkitError(
             f"the edit was made with another text encoder than that of {model.source.name}; make it again for this one"
         )
-    tensors = model.tensors(edit)
-    edit.check_shapes(tensors)
     if edit.base:
-        _check_base(edit, tensors, model, force)
+        _check_base(edit, model, force)
     elif depends_on_projections(edit.record):
         _check_projections(edit, model, force)
 
 
-def _check_base(edit: Variant, tensors: Mapping[str, Tensor], model: EditableModel, force: bool) -> None:
+def _check_base(edit: Variant, model: EditableModel, force: bool) -> None:
+    tensors = model.tensors(edit)
+    edit.check_shapes(tensors)
     other = next((name for name, W in tensors.items() if fingerprint([(name, W)]) != edit.base[name]), None)
     if other is None:
         return
