@@ -20,6 +20,8 @@ ROOMS = {
     "evaluation": "Measure",
     "report": "Compare",
     "concepts": "Words and profiles",
+    "listings": "Components",
+    "emoji": "Bundled models",
     "errors": "Errors",
 }
 """Package → heading of its public names, in the order of the page."""

@@ -1,10 +1,14 @@
-"""editkit: remove, change and balance concepts in text-to-image diffusion models, and prove it.
+"""editkit: remove, change and balance concepts in text-to-image diffusion models, and measure what that does.
+
+Every command has a function of the same name.
 
 >>> import editkit
->>> edit = editkit.erase(editkit.open_model("emoji"), ["church"])
+>>> edit = editkit.erase("emoji", ["church"])
 >>> pipe = editkit.load("emoji")
 >>> with editkit.applied(pipe, edit):
-...     picture = pipe("a church").images[0]
+...     picture = pipe("a church", num_inference_steps=1).images[0]
+>>> picture.size
+(64, 64)
 """
 
 from __future__ import annotations
@@ -13,49 +17,99 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from editkit.drawing.generate import generate
     from editkit.edits.edit import Edit
     from editkit.edits.edit_map import EditMap
     from editkit.edits.method import Options
+    from editkit.edits.rece import RECE
+    from editkit.edits.time import TIME
     from editkit.edits.tuned import Tuned
+    from editkit.edits.uce import UCE
+    from editkit.emoji.catalogue import models
     from editkit.erasure.edit import edit
     from editkit.erasure.erase import erase
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
+    from editkit.evaluation.suites.suite import suites
+    from editkit.listings import detectors, methods, metrics, objectives, searches
     from editkit.model.apply import applied
     from editkit.model.editable import open_model
     from editkit.model.pipeline import load
-    from editkit.report.compare import compare_report
-    from editkit.report.concept_graph import concept_graph
+    from editkit.redteam.inspection import inspect
+    from editkit.report.command import compare
+    from editkit.report.concept_graph import graph
     from editkit.report.sensitivity import sensitivity
-    from editkit.report.sweep import sweep_report
+    from editkit.variants.compose import compose
     from editkit.variants.edit_file import load_edit, save_edit
     from editkit.variants.export import export
+    from editkit.variants.record import info
 
 _HOMES = {
     "Edit": "editkit.edits.edit",
     "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",
     "Options": "editkit.edits.method",
+    "RECE": "editkit.edits.rece",
+    "TIME": "editkit.edits.time",
     "Tuned": "editkit.edits.tuned",
+    "UCE": "editkit.edits.uce",
     "applied": "editkit.model.apply",
-    "compare_report": "editkit.report.compare",
-    "concept_graph": "editkit.report.concept_graph",
+    "compare": "editkit.report.command",
+    "compose": "editkit.variants.compose",
+    "detectors": "editkit.listings",
     "edit": "editkit.erasure.edit",
     "erase": "editkit.erasure.erase",
     "evaluate": "editkit.evaluation.evaluate",
     "export": "editkit.variants.export",
+    "generate": "editkit.drawing.generate",
+    "graph": "editkit.report.concept_graph",
+    "info": "editkit.variants.record",
+    "inspect": "editkit.redteam.inspection",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
+    "methods": "editkit.listings",
+    "searches": "editkit.listings",
+    "objectives": "editkit.listings",
+    "metrics": "editkit.listings",
+    "models": "editkit.emoji.catalogue",
     "open_model": "editkit.model.editable",
     "save_edit": "editkit.variants.edit_file",
     "sensitivity": "editkit.report.sensitivity",
-    "sweep_report": "editkit.report.sweep",
+    "suites": "editkit.evaluation.suites.suite",
 }
 __all__ = [
-    "Edit", "EditMap", "EditkitError", "Options", "Tuned", "applied", "compare_report", "concept_graph",
-    "edit", "erase", "evaluate", "export", "load", "load_edit", "open_model", "save_edit", "sensitivity",
-    "sweep_report",
-]  # fmt: skip
+    "RECE",
+    "TIME",
+    "UCE",
+    "Edit",
+    "EditMap",
+    "EditkitError",
+    "Options",
+    "Tuned",
+    "applied",
+    "compare",
+    "compose",
+    "detectors",
+    "edit",
+    "erase",
+    "evaluate",
+    "export",
+    "generate",
+    "graph",
+    "info",
+    "inspect",
+    "load",
+    "load_edit",
+    "methods",
+    "metrics",
+    "models",
+    "objectives",
+    "open_model",
+    "save_edit",
+    "searches",
+    "sensitivity",
+    "suites",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,8 @@ from editkit.edits.compose import compose, scale
 from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
 from editkit.errors import EditkitError
-from editkit.variants.edit_file import compose_files, load_edit, save_edit
+from editkit.variants.compose import compose as compose_files
+from editkit.variants.edit_file import load_edit, save_edit
 
 D = 12
 NAMES = ("down.0.attn2.to_k.weight", "down.0.attn2.to_v.weight", "add_embedding.linear_1.weight")

@@ -16,7 +16,7 @@ from PIL import Image
 
 import editkit
 from editkit.drawing import sampler
-from editkit.drawing.generate import compare_grid, generate_folder, generate_grid
+from editkit.drawing.generate import compare_grid, generate, generate_folder
 from editkit.drawing.pipelines import check_drawable, denoiser_of, kinds, open_denoiser
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampler import Job, draw, jobs, noise
@@ -28,7 +28,7 @@ from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
-from editkit.redteam.inspection import inspect_models
+from editkit.redteam.inspection import inspect
 from editkit.tuning.hide import hide, learn_key
 from editkit.tuning.memory import plan_memory
 from editkit.tuning.options import RefineOptions
@@ -173,7 +173,7 @@ def test_sdxl_is_drawn_and_compared_by_the_commands(
     (tmp_path / "p.csv").write_text("prompt\na church\na dog\n")
     drawn = generate_folder(folders["sdxl"], tmp_path / "p.csv", None, "0", tmp_path / "g", "cpu", steps=2)
     assert (tmp_path / "c.png").is_file() and drawn == (2, 0)
-    ranked = inspect_models(names[0], names[1], ["church", "dog"], str(folders["sdxl"]), seeds=[0], points=2)
+    ranked = inspect(names[0], names[1], ["church", "dog"], str(folders["sdxl"]), seeds=[0], points=2)
     assert all(row.change > 0 for row in ranked)
 
 
@@ -223,7 +223,7 @@ def test_a_family_that_is_not_drawn_is_named_before_anything_is_loaded(tmp_path:
     folder = configs_of(tiny_pipelines.save("flux1", tmp_path / "whole"), tmp_path / "flux")
     (tmp_path / "p.csv").write_text("prompt\na church\n")
     wanted: list[Callable[[], Any]] = [
-        lambda: generate_grid(folder, ["a church"], None, "0", tmp_path / "g.png"),
+        lambda: generate(["a church"], tmp_path / "g.png", model=folder),
         lambda: compare_grid(folder, ["base", "nothing.safetensors"], ["a church"], "0", tmp_path / "c.png"),
         lambda: generate_folder(folder, tmp_path / "p.csv", None, "0", tmp_path / "g"),
         lambda: editkit.evaluate(["base"], "emoji-objects", tmp_path / "e", model=folder, split="1"),
@@ -259,7 +259,7 @@ def test_a_model_that_does_not_draw_from_a_prompt_alone_is_refused_by_its_config
         lambda: plan_memory(find(folder), options, "cpu"),
         lambda: hide(open_model(folder), tmp_path / "out", tmp_path / "k", ["church"]),
         lambda: learn_key(open_model(folder), tuned, tmp_path / "k", ["church"]),
-        lambda: inspect_models("base", "base", ["dog"], str(folder)),
+        lambda: inspect("base", "base", ["dog"], str(folder)),
     ]
     for ask in wanted:
         with pytest.raises(EditkitError, match=why):

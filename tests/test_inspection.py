@@ -17,7 +17,7 @@ from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
-from editkit.redteam.inspection import Compared, Latents, _latents, inspect_models
+from editkit.redteam.inspection import Compared, Latents, _latents, inspect
 from editkit.variants.edit_file import save_edit
 from editkit.variants.export import export
 from tests.cli import run
@@ -52,7 +52,7 @@ def test_scores_are_those_of_the_equation(tiny_sd: Path, edit: Path) -> None:
         return float(((one - other) ** 2).sum())
 
     for concept in (None, "church"):
-        found = inspect_models("base", str(edit), WORDS, str(tiny_sd), concept, 0.3, [3, 4], 3)
+        found = inspect("base", str(edit), WORDS, str(tiny_sd), concept, 0.3, [3, 4], 3)
         assert sorted(row.word for row in found) == sorted(WORDS)
         assert [row.score for row in found] == sorted((row.score for row in found), reverse=True)
         for row in found:
@@ -82,8 +82,8 @@ def test_latents_start_from_the_noise_of_their_seed(tiny_sd: Path) -> None:
 
 
 def test_batches_and_order_do_not_matter(tiny_sd: Path, edit: Path) -> None:
-    first = inspect_models("base", str(edit), WORDS, str(tiny_sd), seeds=[0], batch=3)
-    second = inspect_models("base", str(edit), WORDS[::-1], str(tiny_sd), seeds=[0], batch=64)
+    first = inspect("base", str(edit), WORDS, str(tiny_sd), seeds=[0], batch=3)
+    second = inspect("base", str(edit), WORDS[::-1], str(tiny_sd), seeds=[0], batch=64)
     assert [row.word for row in first] == [row.word for row in second]
     assert [row.change for row in first] == pytest.approx([row.change for row in second], rel=1e-3)
 
@@ -92,18 +92,18 @@ def test_a_model_does_not_differ_from_itself_and_a_folder_is_the_edit_in_it(
     tiny_sd: Path, edit: Path, tmp_path: Path
 ) -> None:
     export(editkit.load_edit(edit), open_model(tiny_sd), tmp_path / "folder", "diffusers")
-    same = inspect_models(str(edit), str(tmp_path / "folder"), WORDS, str(tiny_sd), seeds=[0], points=1)
+    same = inspect(str(edit), str(tmp_path / "folder"), WORDS, str(tiny_sd), seeds=[0], points=1)
     assert max(row.relative for row in same) < 1e-6
-    there = inspect_models(str(tiny_sd), str(edit), WORDS, str(tiny_sd), seeds=[0], points=1)
-    back = inspect_models(str(edit), "base", WORDS, str(tiny_sd), seeds=[0], points=1)
+    there = inspect(str(tiny_sd), str(edit), WORDS, str(tiny_sd), seeds=[0], points=1)
+    back = inspect(str(edit), "base", WORDS, str(tiny_sd), seeds=[0], points=1)
     assert all(row.change > 1e-6 for row in there) and there[0].word == back[0].word == "church"
 
 
 def test_models_with_other_latents_are_refused(tiny_sd: Path) -> None:
     with pytest.raises(EditkitError, match=r"its network has in_channels 16, that of .* has 4; only models with"):
-        inspect_models(str(tiny_sd), "emoji", WORDS)
+        inspect(str(tiny_sd), "emoji", WORDS)
     with pytest.raises(EditkitError, match="--points: expected at least one seed, and 1 to 20 points, got 0"):
-        inspect_models("base", "base", WORDS, str(tiny_sd), points=0)
+        inspect("base", "base", WORDS, str(tiny_sd), points=0)
 
 
 @pytest.mark.slow

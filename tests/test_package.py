@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+import editkit
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,9 +66,25 @@ def test_the_readme_states_the_committed_tables() -> None:
 
 
 def test_names_at_the_top_are_what_they_say() -> None:
-    import editkit
-
     for name in editkit.__all__:
         assert getattr(editkit, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = editkit.nothing
+
+
+def test_every_command_has_a_function_of_its_name() -> None:
+    from editkit_cli.main import COMMANDS
+
+    later = {"refine", "hide", "recover", "families"}
+    assert {*COMMANDS} - {*editkit.__all__} <= later, "a command that Python lacks"
+
+
+@pytest.mark.parametrize("name", editkit.__all__)
+def test_public_functions_say_what_they_take_and_refuse(name: str) -> None:
+    function = getattr(editkit, name)
+    if not inspect.isfunction(function):
+        return
+    text, parameters = inspect.getdoc(function) or "", inspect.signature(function).parameters
+    assert not parameters or "Args:" in text, "what it takes"
+    assert "Raises:" in text or not parameters, "what it refuses"
+    assert all(known.annotation is not known.empty for known in parameters.values())

@@ -34,7 +34,7 @@ from editkit.evaluation.evaluate import evaluate
 from editkit.evaluation.scores import score_for
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
-from editkit.redteam.inspection import inspect_models
+from editkit.redteam.inspection import inspect
 from editkit.report.compare import compare_report
 from editkit.report.prompts import prompts_about
 from editkit.tuning.options import RefineOptions
@@ -277,9 +277,7 @@ def test_refine_trains_as_a_profile_says(tiny_sd: Path, file: Path, capsys: pyte
 
 
 def test_inspect_looks_at_a_profiles_words(tiny_sd: Path, file: Path) -> None:
-    assert {one.word for one in inspect_models("base", "base", model=str(tiny_sd), points=1, profile=file)} == set(
-        WORDS
-    )
+    assert {one.word for one in inspect("base", "base", model=str(tiny_sd), points=1, profile=file)} == set(WORDS)
 
 
 def test_a_profile_for_the_bundled_model_changes_what_it_says(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ from editkit.evaluation.sensitivity import Delta, word_damage
 from editkit.evaluation.statistics.rank_correlation import spearman
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import EditableModel, open_model
-from editkit.report.concept_graph import concept_graph, graph_report
-from editkit.report.sensitivity import sensitivity, sensitivity_report
+from editkit.report.concept_graph import concept_graph, graph
+from editkit.report.sensitivity import sensitivity
 from editkit.variants.edit_file import save_edit
 from tests.cli import run
 from tests.test_clip import save_clip
@@ -175,7 +175,7 @@ def test_sensitivity_of_words_alone(model: EditableModel, uce: Edit) -> None:
 @pytest.mark.slow
 def test_measured_sensitivity(uce_file: Path, tmp_path: Path) -> None:
     """An unprotected edit costs other words what the judge sees of them; the plot has every word."""
-    found = sensitivity_report("emoji", uce_file, WORDS, True, "0-1", tmp_path / "s.svg", steps=8)
+    found = sensitivity("emoji", uce_file, WORDS, True, "0-1", tmp_path / "s.svg", steps=8)
     assert found.correlation is not None and found.correlation.count == len(WORDS)
     assert np.mean([one.estimate.value for one in found.deltas]) > 0.2
     saved = json.loads((tmp_path / "s.json").read_text())
@@ -183,7 +183,7 @@ def test_measured_sensitivity(uce_file: Path, tmp_path: Path) -> None:
     svg = ElementTree.parse(tmp_path / "s.svg").getroot()
     assert len(svg.findall(".//{*}circle")) == len(WORDS) and "Spearman's ρ" in svg.attrib["aria-label"]
     with pytest.raises(EditkitError, match="exists and is not overwritten unasked"):
-        sensitivity_report("emoji", uce_file, WORDS, out=tmp_path / "s.svg")
+        sensitivity("emoji", uce_file, WORDS, out=tmp_path / "s.svg")
 
 
 def test_unknown_words_are_left_out_of_what_is_measured(model: EditableModel, uce: Edit) -> None:
@@ -194,7 +194,7 @@ def test_unknown_words_are_left_out_of_what_is_measured(model: EditableModel, uc
 @pytest.mark.slow
 def test_concept_graph(model: EditableModel, tmp_path: Path) -> None:
     concepts = ["church", "house", "dog"]
-    found = graph_report("emoji", concepts, tmp_path / "g", pictures=True, seeds="0-1", png=True, steps=6)
+    found = graph("emoji", concepts, tmp_path / "g", pictures=True, seeds="0-1", png=True, steps=6)
     edits = [erase(model, [one], options=Options("uce", protect="prior")) for one in concepts]
     for i, edit in enumerate(edits):
         expected = [damage_by_weights(model, edit, one) for one in concepts]

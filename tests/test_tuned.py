@@ -22,7 +22,8 @@ from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.projections import fingerprint, read_named
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
-from editkit.variants.edit_file import compose_files, load_linear, save_edit
+from editkit.variants.compose import compose as compose_files
+from editkit.variants.edit_file import load_linear, save_edit
 from editkit.variants.fit import check_fit
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.named import variant_sha256

@@ -154,7 +154,7 @@ def compose(
     force: Force = False,
 ) -> None:
     """Make one edit of several, or go part of the way of one."""
-    from editkit.variants.edit_file import compose_files
+    from editkit.variants.compose import compose as compose_edits
     from editkit_cli.show import show_record
 
-    show_record(compose_files(edits, out, scale, force).record, out, False)
+    show_record(compose_edits(edits, out, scale, force).record, out, False)

@@ -127,11 +127,11 @@ def _places(weights: list[str]) -> dict[str, str]:
 def suites(json: Json = False) -> None:
     """List the suites that `evaluate` knows."""
 
-    from editkit.evaluation.suites.suite import load_suite, suite_names
+    from editkit.evaluation.suites.suite import suites as known_suites
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_suites
 
-    known = [load_suite(name) for name in suite_names()]
+    known = known_suites()
     if json:
         print_json(
             [{"name": one.name, "about": one.about, "metrics": one.metrics, "needs": one.needs} for one in known]

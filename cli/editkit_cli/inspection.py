@@ -37,7 +37,8 @@ def inspect(
     from editkit.drawing.files import Shard
     from editkit.drawing.prompt_file import parse_seeds
     from editkit.files.atomic import check_free
-    from editkit.redteam.inspection import inspect_models, write_differences
+    from editkit.redteam.inspection import inspect as inspected
+    from editkit.redteam.inspection import write_differences
     from editkit_cli.show import show_differences
 
     if out is not None:
@@ -45,9 +46,7 @@ def inspect(
     words = read_word_file(vocabulary) if vocabulary else None
     numbers = parse_seeds(seeds)
     where = device or Shard.from_environment().device()
-    found = inspect_models(
-        first, second, words, model, concept, lamb, numbers, points, batch, device=where, profile=profile
-    )
+    found = inspected(first, second, words, model, concept, lamb, numbers, points, batch, device=where, profile=profile)
     show_differences(found, f"{first} and {second}", top, json)
     if out is not None:
         write_differences(found, out, force)

@@ -12,10 +12,10 @@ from editkit_cli.edits import Json
 
 def models(json: Json = False) -> None:
     """List the bundled models and what they can draw."""
-    from editkit.emoji.catalogue import describe
+    from editkit.emoji.catalogue import models as bundled
     from editkit_cli.show import print_json, show_model
 
-    described = [describe()]
+    described = bundled()
     if json:
         print_json(described)
     else:
@@ -38,7 +38,7 @@ def families(json: Json = False) -> None:
 
 def info(edit: Annotated[Path, typer.Argument(help="An edit file.")], json: Json = False) -> None:
     """Print what an edit file says of itself."""
-    from editkit.variants.record import read_record
+    from editkit.variants.record import info as record_of
     from editkit_cli.show import show_record
 
-    show_record(read_record(edit), edit, json)
+    show_record(record_of(edit), edit, json)

@@ -60,19 +60,20 @@ def generate(
     force: Force = False,
 ) -> None:
     """Draw prompts: a grid of one row a prompt, or one file a picture for a prompt file."""
-    from editkit.drawing.generate import generate_folder, generate_grid
+    from editkit.drawing.generate import generate as drawn
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
-    if prompts is not None:
-        count, skipped = generate_folder(
-            model, prompts, edit, seeds, out, device, skip_bad_rows, profile, columns, separator, **settings
-        )
-        print(f"{count} pictures written to {out}" + (f", {skipped} were there already" if skipped else ""))
-        return
-    generate_grid(model, prompt or [], edit, seeds, out, device, force, profile, **settings)
-    print(f"picture: {out}")
+    made = drawn(
+        prompts or prompt or [], out, edit, seeds, model, device, force, profile, skip_bad_rows, columns, separator,
+        **settings,
+    )  # fmt: skip
+    if isinstance(made, tuple):
+        count, there = made
+        print(f"{count} pictures written to {out}" + (f", {there} were there already" if there else ""))
+    else:
+        print(f"picture: {out}")
 
 
 def sampling_settings(

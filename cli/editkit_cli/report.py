@@ -101,7 +101,7 @@ def sensitivity(
 ) -> None:
     """What an edit does to every word: in closed form within milliseconds, and with --pictures measured."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.report.sensitivity import sensitivity_report
+    from editkit.report.sensitivity import sensitivity as told_of
     from editkit_cli.show import print_json, show_sensitivity
 
     chosen = edit or edit_option
@@ -109,7 +109,7 @@ def sensitivity(
         raise typer.BadParameter("give one edit file: `editkit sensitivity FILE`")
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     words = read_word_file(vocabulary) if vocabulary else None
-    found = sensitivity_report(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
+    found = told_of(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
     if json:
         print_json(found.as_dict())
     else:
@@ -142,14 +142,16 @@ def graph(
 ) -> None:
     """Erase each concept of a list in turn, and draw what that does to all the others."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.report.concept_graph import graph_report
+    from editkit.edits.method import Options
+    from editkit.report.concept_graph import graph as drawn
     from editkit_cli.show import print_json, show_graph
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
-    found = graph_report(
-        model, concepts, out, method, protect, pictures, seeds, device, clip, force, png, profile, **settings
-    )
+    found = drawn(
+        model, concepts, out, Options(method, protect=protect), pictures, seeds, device, clip, force, png, profile,
+        **settings,
+    )  # fmt: skip
     if json:
         print_json(found.as_dict())
     else:

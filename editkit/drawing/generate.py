@@ -1,4 +1,4 @@
-"""What `editkit generate` and `compare` do, for Python."""
+"""`editkit generate`, and the grid of `compare`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,53 @@ from editkit.variants.named import BASE, read_variants, variant_name, variant_sh
 Path_ = str | os.PathLike[str]
 
 
-def generate_grid(
-    model: Path_ | None,
-    prompts: Sequence[str],
-    edit: Path_ | None,
-    seeds: str,
-    out: Path,
+def generate(
+    prompts: Sequence[str] | Path_,
+    out: Path_,
+    edit: Path_ | None = None,
+    seeds: str = "0",
+    model: Path_ | None = None,
     device: str | None = None,
     force: bool = False,
     profile: ProfileOrFile | None = None,
+    skip_bad_rows: bool = False,
+    columns: str | Mapping[str, str | int] | None = None,
+    separator: str | None = None,
     **settings: Unpack[Settings],
-) -> Image.Image:
-    """One row a prompt, one column a seed."""
+) -> Image.Image | tuple[int, int]:
+    """Draw prompts: a grid of one row a prompt and one column a seed, or one file a picture for a prompt file.
+
+    Args:
+        prompts: prompts, or the path of a prompt file.
+        out: a picture file for the grid; for a prompt file a folder, which a second run completes.
+        edit: an edit file to draw with, or `RELEASE+KEY`; None is the unedited model.
+        seeds: such as `0-7` or `1,4,9`. A row's own seed wins.
+        model: as `open_model` takes it.
+        device: `cpu`, `cuda`, ...; default: a GPU if there is one.
+        force: replace a picture that is at `out`.
+        profile: what the model brings along, or a file that says it.
+        skip_bad_rows: leave out rows of a prompt file that cannot be used, and say so.
+        columns: of a prompt file: which column is what, such as "prompt=TEXT,seed=SEED".
+        separator: of its columns, where the file does not show it.
+        settings: of `editkit.drawing.sampling.Settings`.
+
+    Returns:
+        The grid; for a prompt file how many pictures were drawn, and how many were there already.
+
+    Raises:
+        EditkitError: the model cannot be drawn, the edit does not fit it, or `out` cannot be written.
+
+    >>> import tempfile
+    >>> generate(["a church"], f"{tempfile.mkdtemp()}/a.png", seeds="0-1", model="emoji", steps=1).size
+    (340, 169)
+    """
+    if isinstance(prompts, str | os.PathLike):
+        return generate_folder(
+            model, Path(prompts), edit, seeds, Path(out), device, skip_bad_rows, profile, columns, separator,
+            **settings,
+        )  # fmt: skip
     compared = [BASE if edit is None else os.fspath(edit)]
-    return compare_grid(model, compared, prompts, seeds, out, device, force, profile, **settings)
+    return compare_grid(model, compared, prompts, seeds, Path(out), device, force, profile, **settings)
 
 
 def compare_grid(

@@ -86,10 +86,14 @@ def subjects() -> list[Subject]:
     return things + people
 
 
-def describe() -> dict[str, Any]:
-    """What `editkit models` tells of the bundled model."""
+def models() -> list[dict[str, Any]]:
+    """The models that come with the package, and what they can draw.
+
+    >>> [model["name"] for model in models()]
+    ['emoji']
+    """
     known = catalogue()
-    return {
+    described = {
         "name": "emoji",
         "summary": "Stable Diffusion-shaped, 64×64, trained on three icon sets; bundled",
         "concepts": list(known.objects),
@@ -98,3 +102,4 @@ def describe() -> dict[str, Any]:
         "hypernyms": {name: list(members) for name, members in known.hypernyms.items()},
         "roles": list(known.roles),
     }
+    return [described]

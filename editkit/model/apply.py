@@ -49,7 +49,15 @@ def revert_edit(originals: Originals) -> None:
 
 @contextmanager
 def applied(pipe: Any, edit: Variant) -> Iterator[Any]:
-    """`with applied(pipe, edit): ...` draws with the edit; afterwards the pipeline is what it was."""
+    """`with applied(pipe, edit): ...` draws with the edit; afterwards the pipeline is what it was, to the bit.
+
+    Args:
+        pipe: a pipeline of diffusers.
+        edit: an edit, or what `refine` or `hide` made.
+
+    Raises:
+        EditkitError: see `apply_edit`.
+    """
     originals = apply_edit(pipe, edit)
     try:
         yield pipe

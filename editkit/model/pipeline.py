@@ -26,6 +26,11 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in
     bfloat16 where the processor does that in hardware.
 
+    Args:
+        model: as `open_model` takes it.
+        device: `cpu`, `cuda`, `cuda:1`, ...
+        dtype: of torch; None is float32.
+
     Raises:
         EditkitError: another model, a weight that cannot be read, or no such device.
     """

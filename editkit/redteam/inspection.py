@@ -81,7 +81,7 @@ class Compared:
         return torch.cat(parts).view(k, n, -1)
 
 
-def inspect_models(
+def inspect(
     first: str,
     second: str,
     words: Sequence[str] | None = None,
@@ -101,7 +101,8 @@ def inspect_models(
     steps. All words are compared on the same ones, so that their order depends on no word's own picture.
 
     Args:
-        first, second: ε and ε': `base`, an edit file, a result of `editkit refine`, or a model.
+        first: ε: `base`, an edit file, a result of `editkit refine`, or a model.
+        second: ε', likewise.
         words: default: those of the first model's profile.
         model: what `base` is, and what edits change. Default: `$EDITKIT_MODEL`, else the bundled model.
         concept: `c_e`, where it is known what was changed. Without it, words are ranked by their change alone.

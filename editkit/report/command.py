@@ -53,8 +53,12 @@ def compare(
         out: a folder for the report, or a picture file for the grid alone.
         model: as `open_model` takes it.
         sweep: make edits of `concepts`: `epochs=0..5`, `lamb=0.01,0.1,1`; several are combined.
-        method, protect, guides, preserve: of the edits that a sweep makes.
+        method: of the edits that a sweep makes; see `editkit.methods`.
+        protect: of these edits; default: the method's.
+        guides: what each concept of a sweep becomes.
+        preserve: prompts that a sweep's edits leave as they are.
         vocabulary: words that are protected in a sweep, and whose damage is reported.
+        device: `cpu`, `cuda`, ...; default: a GPU if there is one.
         force: replace what is at `out`.
         profile: what the model brings along, or a file that says it.
         settings: of `editkit.drawing.sampling.Settings`.
@@ -68,7 +72,7 @@ def compare(
     >>> import tempfile
     >>> out = f"{tempfile.mkdtemp()}/grid.png"
     >>> compare(["base"], ["a church"], "0-1", out, "emoji", steps=1).size
-    (325, 161)
+    (340, 169)
     """
     place, names = Path(out), [os.fspath(edit) for edit in edits]
     if sweep:

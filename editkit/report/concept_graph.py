@@ -23,7 +23,7 @@ from editkit.evaluation.scores import score_for
 from editkit.evaluation.sensitivity import measured_deltas, word_damage
 from editkit.evaluation.statistics.rank_correlation import FEWEST, RankCorrelation, spearman
 from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
-from editkit.model.editable import EditableModel, open_model
+from editkit.model.editable import EditableModel, ModelLike, open_model
 from editkit.report.charts.matrix import matrix_chart
 from editkit.report.charts.network import network_chart, strongest
 from editkit.report.charts.scale import shown
@@ -110,12 +110,11 @@ def concept_graph(
     return _measured(model, edits, graph, seeds, device, clip, settings) if pictures else graph
 
 
-def graph_report(
-    model: Path_ | None,
+def graph(
+    model: ModelLike,
     concepts: Sequence[str],
-    out: Path,
-    method: str = "uce",
-    protect: str = "prior",
+    out: Path_ | None = None,
+    options: Method | None = None,
     pictures: bool = False,
     seeds: str = "0-3",
     device: str | None = None,
@@ -125,26 +124,46 @@ def graph_report(
     profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> ConceptGraph:
-    """`concept_graph`, drawn into the folder `out`: `matrix.svg` and `graph.svg`, with `png` the same as PNG too, and
-    `graph.json`."""
-    check_free_folder(out, force, MARK)
-    endings = ENDINGS if png else ENDINGS[:1]
-    for ending in endings:
-        check_plot(out / f"graph{ending}", force=True)
-    numbers, options = parse_seeds(seeds), Options(method, protect=protect)
-    found = concept_graph(
-        open_model(model, profile=profile), concepts, options, pictures, numbers, device, clip, **settings
-    )
+    """Erase each concept of a list in turn, and measure what that does to all the others.
 
-    def fill(folder: Path) -> None:
-        text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
-        (folder / MARK).write_text(text, encoding="utf-8")
-        for name, drawn in (("matrix", matrix_plot(found)), ("graph", graph_plot(found))):
+    Args:
+        model: as `open_model` takes it, or what it returns.
+        concepts: at least two.
+        out: folder for `matrix.svg`, `graph.svg` and `graph.json`, or None.
+        options: how each is erased; default: UCE with the prior, which shows best who is near whom.
+        pictures: also measure δ on pictures.
+        seeds: of these pictures.
+        device: `cpu`, `cuda`, ...; default: a GPU if there is one.
+        clip: folder of a CLIP model, to score the pictures by.
+        force: replace what is at `out`.
+        png: also write `matrix.png` and `graph.png`.
+        profile: what the model brings along, or a file that says it.
+        settings: of `editkit.drawing.sampling.Settings`.
+
+    Raises:
+        EditkitError: fewer than two concepts, an edit that would break the checkpoint, or `out` is there already.
+
+    >>> graph("emoji", ["church", "dog"]).concepts
+    ('church', 'dog')
+    """
+    folder, endings = None if out is None else Path(out), ENDINGS if png else ENDINGS[:1]
+    if folder is not None:
+        check_free_folder(folder, force, MARK)
+        for ending in endings:
+            check_plot(folder / f"graph{ending}", force=True)
+    opened, numbers = open_model(model, profile=profile), parse_seeds(seeds)
+    made = concept_graph(opened, concepts, options, pictures, numbers, device, clip, **settings)
+
+    def fill(inside: Path) -> None:
+        text = json.dumps(made.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        (inside / MARK).write_text(text, encoding="utf-8")
+        for name, drawn in (("matrix", matrix_plot(made)), ("graph", graph_plot(made))):
             for ending in endings:
-                write_plot(folder / f"{name}{ending}", drawn)
+                write_plot(inside / f"{name}{ending}", drawn)
 
-    write_folder_atomic(out, fill, force, MARK)
-    return found
+    if folder is not None:
+        write_folder_atomic(folder, fill, force, MARK)
+    return made
 
 
 def matrix_plot(found: ConceptGraph) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,7 +21,7 @@ from editkit.evaluation.scores import score_for
 from editkit.evaluation.sensitivity import Damage, Delta, measured_deltas, word_damage
 from editkit.evaluation.statistics.rank_correlation import RankCorrelation, spearman
 from editkit.files.atomic import write_text_atomic
-from editkit.model.editable import EditableModel, open_model
+from editkit.model.editable import EditableModel, ModelLike, open_model
 from editkit.report.charts.ranked import Spectrum, ranked_chart
 from editkit.report.charts.scale import shown
 from editkit.report.charts.scatter import Point, scatter_chart
@@ -80,68 +80,84 @@ class Sensitivity:
 
 
 def sensitivity(
-    model: EditableModel,
-    edit: Variant,
+    model: ModelLike,
+    edit: Variant | Path_,
     vocabulary: Sequence[str] | None = None,
     pictures: bool = False,
-    seeds: Sequence[int] = (0, 1, 2, 3),
-    device: str | None = None,
-    clip: Path | None = None,
-    name: str = "edit",
-    **settings: Unpack[Settings],
-) -> Sensitivity:
-    """The closed-form damage of every word; with `pictures` also δ(c) (AP Sec. 3), and their rank correlation.
-
-    Args:
-        vocabulary: default: the words of the model's profile. What the edit erases is left out.
-        clip: folder of a CLIP model, to score the pictures by, in place of the judge of the model's profile.
-
-    Raises:
-        EditkitError: the edit is not for this model, no word is left, or nothing can score the pictures.
-    """
-    check_fit(edit, model)
-    concepts = list(edit.record.get("concepts", ()))
-    words = words_to_protect(model, concepts, edit.record.get("guides", ()), vocabulary)
-    if not words:
-        raise EditkitError("no word is left in the vocabulary besides the erased concepts; give a larger --vocabulary")
-    (damage,), (erased,) = word_damage(model, [edit], words), word_damage(model, [edit], concepts)
-    if not pictures:
-        return Sensitivity(name, model.profile.record, damage, erased)
-    score = score_for(model.source, clip)
-    known = [word for word in words if score.knows(word)]
-    if not known:
-        raise EditkitError(f"{score.name} knows none of the words; give a --vocabulary of what it can tell apart")
-    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
-    sampling = Sampling.for_model(model.source, **settings)
-    (deltas,) = measured_deltas(denoiser, score, [edit], known, seeds, sampling)
-    closed = dict(zip(damage.words, damage.values, strict=True))
-    correlation = spearman([closed[one.word] for one in deltas], [one.estimate.value for one in deltas])
-    return Sensitivity(name, model.profile.record, damage, erased, tuple(deltas), score.name, tuple(seeds), correlation)
-
-
-def sensitivity_report(
-    model: Path_ | None,
-    edit: Path_,
-    vocabulary: Sequence[str] | None = None,
-    pictures: bool = False,
-    seeds: str = "0-3",
-    out: Path | None = None,
+    seeds: Sequence[int] | str = "0-3",
+    out: Path_ | None = None,
     device: str | None = None,
     clip: Path | None = None,
     force: bool = False,
     profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Sensitivity:
-    """`sensitivity` of an edit file; writes the plot to `out` (.svg or .png) and the numbers beside it (.json)."""
-    if out is not None:
-        check_plot(out, force)
-    loaded, opened, numbers = load_edit(os.fspath(edit)), open_model(model, profile=profile), parse_seeds(seeds)
-    found = sensitivity(opened, loaded, vocabulary, pictures, numbers, device, clip, Path(edit).stem, **settings)
-    if out is not None:
-        write_plot(out, plot(found), force)
-        text = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"
-        write_text_atomic(out.with_suffix(".json"), text, force)
-    return found
+    """What an edit does to every word: the closed-form damage; with `pictures` also δ(c), and their rank correlation.
+
+    Source: adversarial preservation (Bui et al. 2024), Sec. 3.
+
+    Args:
+        model: as `open_model` takes it, or what it returns.
+        edit: an edit or its file.
+        vocabulary: default: the words of the model's profile. What the edit erases is left out.
+        pictures: also measure δ on pictures of every word.
+        seeds: of these pictures.
+        out: plot to write (.svg or .png); the numbers go beside it (.json).
+        device: `cpu`, `cuda`, ...; default: a GPU if there is one.
+        clip: folder of a CLIP model, to score the pictures by, in place of the judge of the model's profile.
+        force: replace what is at `out`.
+        profile: what the model brings along, or a file that says it.
+        settings: of `editkit.drawing.sampling.Settings`.
+
+    Raises:
+        EditkitError: the edit is not for this model, no word is left, or nothing can score the pictures.
+
+    >>> from editkit.erasure.erase import erase
+    >>> told = sensitivity("emoji", erase("emoji", ["church"]), ["mosque", "dog"])
+    >>> [word for word, _ in told.damage.ranked()]
+    ['mosque', 'dog']
+    """
+    place = None if out is None else Path(out)
+    if place is not None:
+        check_plot(place, force)
+    opened = open_model(model, profile=profile)
+    variant, name = (load_edit(Path(edit)), Path(edit).stem) if isinstance(edit, str | os.PathLike) else (edit, "edit")
+    check_fit(variant, opened)
+    concepts = list(variant.record.get("concepts", ()))
+    words = words_to_protect(opened, concepts, variant.record.get("guides", ()), vocabulary)
+    if not words:
+        raise EditkitError("no word is left in the vocabulary besides the erased concepts; give a larger --vocabulary")
+    (damage,), (erased,) = word_damage(opened, [variant], words), word_damage(opened, [variant], concepts)
+    told = Sensitivity(name, opened.profile.record, damage, erased)
+    if pictures:
+        numbers = parse_seeds(seeds) if isinstance(seeds, str) else seeds
+        told = _with_pictures(told, opened, variant, numbers, device, clip, settings)
+    if place is not None:
+        write_plot(place, plot(told), force)
+        text = json.dumps(told.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        write_text_atomic(place.with_suffix(".json"), text, force)
+    return told
+
+
+def _with_pictures(
+    told: Sensitivity,
+    model: EditableModel,
+    variant: Variant,
+    seeds: Sequence[int],
+    device: str | None,
+    clip: Path | None,
+    settings: Settings,
+) -> Sensitivity:
+    score = score_for(model.source, clip)
+    known = [word for word in told.damage.words if score.knows(word)]
+    if not known:
+        raise EditkitError(f"{score.name} knows none of the words; give a --vocabulary of what it can tell apart")
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
+    sampling = Sampling.for_model(model.source, **settings)
+    (deltas,) = measured_deltas(denoiser, score, [variant], known, seeds, sampling)
+    closed = dict(zip(told.damage.words, told.damage.values, strict=True))
+    correlation = spearman([closed[delta.word] for delta in deltas], [delta.estimate.value for delta in deltas])
+    return replace(told, deltas=tuple(deltas), score=score.name, seeds=tuple(seeds), correlation=correlation)
 
 
 def plot(found: Sensitivity) -> Markup:

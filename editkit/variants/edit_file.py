@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 
-from editkit.edits.compose import compose
-from editkit.edits.compose import scale as scaled
 from editkit.edits.edit import Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
@@ -25,7 +21,16 @@ EXACT = 1e-7
 
 
 def save_edit(edit: Edit, path: Path | str, force: bool = False) -> None:
-    """Write `edit` to `path`. A down factor `V` that several maps share is stored once."""
+    """Write `edit` to `path`. A down factor `V` that several maps share is stored once.
+
+    Args:
+        edit: what `erase`, `edit` or `compose` made.
+        path: a `.safetensors` file; `docs/edit-file.md` says what is in it.
+        force: replace an edit file that is there.
+
+    Raises:
+        EditkitError: `path` is there already, or cannot be written.
+    """
     path = Path(path)
     check_free_for_edit(path, force)
     maps = _compact(edit)
@@ -54,7 +59,10 @@ def check_free_for_edit(path: Path, force: bool = False) -> None:
 
 
 def load_edit(path: Path | str) -> Variant:
-    """Read an edit file, or what `editkit refine` made: its file or its folder.
+    """Read an edit file, or what `editkit refine` made.
+
+    Args:
+        path: the file, or the folder of `refine` or `hide`.
 
     Raises:
         EditkitError: no such file, not a safetensors file, not an edit, or written by a newer editkit.
@@ -82,15 +90,6 @@ def load_linear(path: Path | str) -> Edit:
     if not maps:
         raise EditkitError(f"{path}: an edit file without a map; make the edit again")
     return Edit(maps, record)
-
-
-def compose_files(paths: Sequence[Path], out: Path, scale: float = 1.0, force: bool = False) -> Edit:
-    """Read edits, apply them one after another, go `scale` of the way, and write the result to `out`."""
-    whole = reduce(compose, [load_linear(path) for path in paths])
-    if scale != 1:
-        whole = scaled(whole, scale)
-    save_edit(whole, out, force)
-    return whole
 
 
 def _compact(edit: Edit) -> dict[str, EditMap]:

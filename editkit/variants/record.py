@@ -34,6 +34,18 @@ def read_record(path: Path | str) -> dict[str, Any]:
     return record
 
 
+def info(edit: Path | str) -> dict[str, Any]:
+    """What an edit file says of itself: how it was made, for what, and what it does.
+
+    Args:
+        edit: an edit file, or a folder of `refine` or `hide`.
+
+    Raises:
+        EditkitError: as `read_record`.
+    """
+    return read_record(edit)
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Of an edit file, or of that in a folder of `editkit refine`."""
     with edit_file(Path(path)).open("rb") as stream:

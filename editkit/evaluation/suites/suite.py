@@ -73,6 +73,15 @@ def suite_names() -> list[str]:
     return sorted(one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml"))
 
 
+def suites() -> list[Suite]:
+    """The suites that `evaluate` knows by name.
+
+    >>> "emoji-objects" in [suite.name for suite in suites()]
+    True
+    """
+    return [load_suite(name) for name in suite_names()]
+
+
 def load_suite(name: str) -> Suite:
     """A suite by name, or from a `.toml` file.
 

@@ -1,0 +1,34 @@
+"""What can be plugged in, as lists: each function is the command of the same name."""
+
+from __future__ import annotations
+
+from editkit.plugins import Component, describe
+
+
+def methods() -> list[Component]:
+    """The closed-form methods of `erase` and `edit`, with their options.
+
+    >>> [method.name for method in methods()]
+    ['rece', 'time', 'uce']
+    """
+    return describe("methods")
+
+
+def detectors() -> list[Component]:
+    """Who can look at pictures, with their options."""
+    return describe("detectors")
+
+
+def metrics() -> list[Component]:
+    """What can be counted, with the options that a metric's name spells."""
+    return describe("metrics")
+
+
+def objectives() -> list[Component]:
+    """What the gradient stages train towards."""
+    return describe("objectives")
+
+
+def searches() -> list[Component]:
+    """How a gradient stage looks for the concept that suffers most, with their options."""
+    return describe("searches")
