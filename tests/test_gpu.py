@@ -22,7 +22,7 @@ from torch import Tensor
 
 import editkit
 from editkit.drawing import sampler
-from editkit.drawing.generate import compare_grid, generate_folder, generate_grid
+from editkit.drawing.generate import compare_grid, generate, generate_folder
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.recover import recover_grid
@@ -35,7 +35,7 @@ from editkit.errors import EditkitError
 from editkit.evaluation.evaluate import evaluate
 from editkit.model.apply import apply_edit, revert_edit, text_projections
 from editkit.model.editable import EditableModel, open_model
-from editkit.redteam.inspection import inspect_models
+from editkit.redteam.inspection import inspect
 from editkit.report.sensitivity import sensitivity
 from editkit.tuning import loop
 from editkit.tuning.hide import hide, learn_key
@@ -166,7 +166,7 @@ def test_files_and_sheets_are_drawn_there(cuda: str, tiny_sd: Path, edit: Edit, 
     table.write_text("prompt,evaluation_seed\na church,5\na dog,6\n")
     for device in ("cpu", cuda):
         place = tmp_path / device
-        generate_grid(tiny_sd, ["a church"], path, "0-1", place / "one.png", device, steps=2)
+        generate(["a church"], place / "one.png", path, "0-1", tiny_sd, device, steps=2)
         compare_grid(tiny_sd, ["base", str(path)], ["a church"], "0", place / "two.png", device, steps=2)
         assert generate_folder(tiny_sd, table, path, "0", place / "many", device, steps=2) == (2, 0)
         assert generate_folder(tiny_sd, table, path, "0", place / "many", device, steps=2) == (0, 2)
@@ -279,7 +279,7 @@ def test_inspection_ranks_words_alike(cuda: str, tiny_sd: Path, edit: Edit, tmp_
     path = str(tmp_path / "church.safetensors")
     save_edit(edit, Path(path))
     here, there = (
-        inspect_models("base", path, ["church", *WORDS], str(tiny_sd), "church", points=2, device=device)
+        inspect("base", path, ["church", *WORDS], str(tiny_sd), "church", points=2, device=device)
         for device in ("cpu", cuda)
     )
     assert [one.word for one in there] == [one.word for one in here]
@@ -320,7 +320,7 @@ def test_a_device_that_is_not_there_is_refused_before_work_begins(model: Editabl
                 model, tmp_path / "out", ["church"], options=RefineOptions.of(**SMALL), vocabulary=WORDS, device=name
             )
         with pytest.raises(EditkitError, match=f"--device {name}: cannot be used here .*; try cpu"):
-            generate_grid(model.source.path, ["a church"], None, "0", tmp_path / "x.png", name)
+            generate(["a church"], tmp_path / "x.png", model=model.source.path, device=name)
     assert not any(tmp_path.iterdir())
 
 
