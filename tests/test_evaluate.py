@@ -224,7 +224,7 @@ def test_edits_choose_the_split_and_mismatches_are_said(folder: Path, tmp_path: 
         (["strong"], {"metrics": ["esr"]}, "metric 'esr': expected esr-K"),
         (["strong"], {"seeds": "a"}, "--seeds: expected numbers and ranges"),
         (["nothing"], {}, "nothing.safetensors: no such edit file"),
-        (["strong"], {"prompts": "none.csv"}, "none.csv: expected a CSV file, but it cannot be read"),
+        (["strong"], {"prompts": "none.csv"}, "none.csv: expected a text file, but it cannot be read"),
         (
             ["strong"],
             {"weights": {"clipp": "x"}},

@@ -180,7 +180,7 @@ def test_no_code_of_a_weight_file_runs(linear: Path, tmp_path: Path, capsys: pyt
     for name, reason in {
         "bad.pth": "cannot be read",
         "cut.pth": "cannot be read",
-        "cut.safetensors": "cannot be read",
+        "cut.safetensors": "its first bytes are those of no known format",
         "list.pth": "expected a table of tensors in .*, found list",
     }.items():
         with pytest.raises(EditkitError, match=reason):

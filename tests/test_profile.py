@@ -169,7 +169,9 @@ def test_models_of_which_nothing_is_known_have_the_default(tiny_sd: Path) -> Non
     check_known(model, ["zeppelin"])
 
 
-def test_erase_uses_the_words_and_sentences_of_a_profile(tiny_sd: Path, file: Path, tmp_path: Path) -> None:
+def test_erase_uses_the_words_and_sentences_of_a_profile(
+    tiny_sd: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same edit as with the words given, the sentences put in by hand; what is taught as the same is left out."""
     out = tmp_path / "church.safetensors"
     editkit("erase", "--concept", "church", "--model", tiny_sd, "--profile", file, "--method", "uce", "--out", out)
@@ -186,11 +188,18 @@ def test_erase_uses_the_words_and_sentences_of_a_profile(tiny_sd: Path, file: Pa
     assert made.record["profile"] == {"name": "buildings", "sha256": model.profile.sha256}
     other = erase(open_model(tiny_sd), ["church"], options=Options("uce"), vocabulary=kept)
     assert not torch.equal(expected.map.U, other.map.U), "the default sentences are others"
-    unprotected = erase(model, ["church"], options=Options("uce", protect="none"))
-    assert "worst_words" not in unprotected.record["figures"] or not unprotected.record["figures"]["worst_words"]
+    monkeypatch.setattr("editkit.erasure.make.LOOKED_AT", 2)
     told = open_model(tiny_sd, profile=replace(model.profile, measures_damage=True))
-    figures = erase(told, ["church"], options=Options("uce", protect="none")).record["figures"]
-    assert {word for word, _ in figures["worst_words"]} <= set(WORDS) and figures["worst_words"]
+    few, every = (
+        {
+            word
+            for word, _ in erase(one, ["church"], options=Options("uce", protect="none")).record["figures"][
+                "worst_words"
+            ]
+        }
+        for one in (model, told)
+    )
+    assert set() < few < every <= set(WORDS) and len(few) <= 2, "unprotected, a few words tell whether it blows up"
 
 
 def test_generate_draws_as_a_profile_says_and_options_win(tiny_sd: Path, file: Path, tmp_path: Path) -> None:
