@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
-    from editkit.listings import detectors, methods, metrics, objectives, searches
+    from editkit.listings import attacks, detectors, methods, metrics, objectives, searches
     from editkit.model.apply import applied
     from editkit.model.editable import open_model
     from editkit.model.pipeline import load
+    from editkit.redteam.attack import attack
     from editkit.redteam.inspection import inspect
     from editkit.report.command import compare
     from editkit.report.concept_graph import graph
@@ -54,6 +55,8 @@ _HOMES = {
     "Tuned": "editkit.edits.tuned",
     "UCE": "editkit.edits.uce",
     "applied": "editkit.model.apply",
+    "attack": "editkit.redteam.attack",
+    "attacks": "editkit.listings",
     "compare": "editkit.report.command",
     "compose": "editkit.variants.compose",
     "detectors": "editkit.listings",
@@ -87,6 +90,8 @@ __all__ = [
     "Options",
     "Tuned",
     "applied",
+    "attack",
+    "attacks",
     "compare",
     "compose",
     "detectors",

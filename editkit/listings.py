@@ -32,3 +32,8 @@ def objectives() -> list[Component]:
 def searches() -> list[Component]:
     """How a gradient stage looks for the concept that suffers most, with their options."""
     return describe("searches")
+
+
+def attacks() -> list[Component]:
+    """What can try to bring an erased concept back, with their options."""
+    return describe("attacks")

@@ -69,6 +69,12 @@ GROUPS: Mapping[str, Group] = {
         },
         default="gumbel",
     ),
+    "attacks": Group(
+        "attack",
+        "what tries to bring an erased concept back, for `attack`",
+        {"embedding": "editkit.redteam.embedding:Embedding"},
+        default="embedding",
+    ),
     "detectors": Group(
         "detector",
         "who looks at pictures, for `evaluate --detector`, suites and profiles",

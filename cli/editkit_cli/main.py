@@ -15,7 +15,7 @@ from typer.models import CommandInfo
 
 from editkit.errors import EditkitError
 from editkit.plugins import GROUPS
-from editkit_cli import components, edits, evaluate, hide, inspection, models, pictures, refine, report
+from editkit_cli import attack, components, edits, evaluate, hide, inspection, models, pictures, refine, report
 from editkit_cli.options import with_flags
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "hide": hide.hide,
     "recover": hide.recover,
     "inspect": inspection.inspect,
+    "attack": attack.attack,
     "generate": pictures.generate,
     "compare": report.compare,
     "evaluate": evaluate.evaluate,
