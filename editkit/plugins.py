@@ -117,6 +117,18 @@ GROUPS: Mapping[str, Group] = {
         },
         flags=False,
     ),
+    "formats": Group(
+        "format",
+        "files that other programs load, for `export`",
+        {
+            "diffusers": "editkit.model.formats.diffusers_folder:DiffusersFolder",
+            "kohya": "editkit.model.formats.kohya:Kohya",
+            "kv": "editkit.model.formats.kv:KV",
+            "lora": "editkit.model.formats.lora:LoRA",
+            "single-file": "editkit.model.formats.single_file:SingleFile",
+        },
+        default="kv",
+    ),
 }
 
 
@@ -172,6 +184,17 @@ def load(group: str, name: str) -> Any:
         return foreign[0].load()
     except (ImportError, AttributeError) as error:
         raise EditkitError(f"{one} {name!r}: {foreign[0].value} cannot be imported: {error}") from error
+
+
+def loadable(group: str) -> dict[str, Any]:
+    """Every component of a group that can be imported, by name: what cannot says so when it is asked for."""
+    known: dict[str, Any] = {}
+    for name in names(group):
+        try:
+            known[name] = load(group, name)
+        except EditkitError:
+            continue
+    return known
 
 
 def make(group: str, name: str, **given: Any) -> Any:

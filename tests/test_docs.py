@@ -21,7 +21,6 @@ from editkit.drawing.prompt_rows import PROMPTS
 from editkit.edits.compose import scale
 from editkit.evaluation.suites.suite import load_suite, suite_names
 from editkit.plugins import GROUPS
-from editkit.variants.export import FORMATS
 from tests.cli import run
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +82,7 @@ def test_the_pages_name_every_suite_detector_and_format() -> None:
     evaluate, export = ((ROOT / "docs" / "how-to" / f"{name}.md").read_text() for name in ("evaluate", "export"))
     for name in (*suite_names(), *GROUPS["detectors"].own):
         assert f"`{name}`" in evaluate, name
-    for name in FORMATS:
+    for name in GROUPS["formats"].own:
         assert f"| `{name}` |" in export, name
 
 

@@ -119,16 +119,17 @@ def edit(
     show_record(made.record, out, json)
 
 
+@flags(group("formats"))
 def export(
     edit: Annotated[Path, typer.Argument(help="An edit file.")],
     out: Annotated[Path, typer.Option(help="File or, for `diffusers`, folder to write.")],
     model: Model = None,
     format: Annotated[
         str, typer.Option(help="`kv`, `diffusers`, `single-file`, `lora` (diffusers) or `kohya` (WebUI, ComfyUI).")
-    ] = "kv",
-    rank: Annotated[int | None, typer.Option(help="LoRA: directions to keep. Default: all, which is exact.")] = None,
+    ] = GROUPS["formats"].default,
     tokenizer: Tokenizer = None,
     force: Force = False,
+    **given: Any,
 ) -> None:
     """Write an edit as weights that other programs load."""
     from editkit.model.editable import open_model
@@ -136,10 +137,8 @@ def export(
     from editkit.variants.export import export as export_edit
 
     opened = open_model(model, tokenizer)
-    done = export_edit(load_edit(edit), opened, out, format, force, rank)
-    what = "the cut" if rank is not None else "rounding to float8"
-    is_rounded = format in ("single-file", "diffusers") and done.error > 0
-    lost = f", error of {what} {done.error:.2g} of the change" if rank is not None or is_rounded else ""
+    done = export_edit(load_edit(edit), opened, out, format, force, **given)
+    lost = f", error of {done.lost_by} {done.error:.2g} of the change" if done.lost_by else ""
     print(f"{done.count} edited projections of model {opened.source.name} written to {out}{lost}")
     if done.left_out:
         print(f"left out, since they hold the unedited weights or are pickles: {', '.join(done.left_out)}")

@@ -8,9 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from editkit.errors import EditkitError
 from editkit.options import Option, options_of
-from editkit.plugins import load, names
+from editkit.plugins import loadable
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Components = Mapping[str, Any]
@@ -34,17 +33,7 @@ def flags(components: Callable[[], Components], less: Iterable[str] = ()) -> Cal
 
 def group(group: str) -> Callable[[], Components]:
     """Every component of a group that can be imported: what cannot says so when it is chosen."""
-
-    def loaded() -> Components:
-        known: dict[str, Any] = {}
-        for name in names(group):
-            try:
-                known[name] = load(group, name)
-            except EditkitError:
-                continue
-        return known
-
-    return loaded
+    return lambda: loadable(group)
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from typing import Any
 from editkit.errors import EditkitError
 from editkit.evaluation.metrics.metric import Kit, Metric, Wanted
 from editkit.options import options_of
-from editkit.plugins import load, names
+from editkit.plugins import load, loadable, names
 
 
 def check_metric(name: str, wanted: Wanted) -> Metric:
@@ -25,7 +25,7 @@ def check_metric(name: str, wanted: Wanted) -> Metric:
     """
     fitting = [known for known in names("metrics") if name == known or name.startswith(f"{known}-")]
     if not fitting:
-        known = ", ".join(kind.usage() for kind in _kinds().values())
+        known = ", ".join(kind.usage() for kind in loadable("metrics").values())
         raise EditkitError(f"metric {name!r}: {_hint(name)}expected one of {known}; `editkit metrics` describes them")
     component = max(fitting, key=len)
     kind = load("metrics", component)
@@ -48,7 +48,7 @@ def metric(name: str, kit: Kit | None = None) -> Metric:
 
 def weight_names() -> list[str]:
     """The weights that any metric looks for, as `--weights` names them."""
-    return sorted({weight for kind in _kinds().values() for weight in kind.needs_weights})
+    return sorted({weight for kind in loadable("metrics").values() for weight in kind.needs_weights})
 
 
 def _values(name: str, component: str, kind: type[Metric]) -> dict[str, Any]:
@@ -71,14 +71,3 @@ def _values(name: str, component: str, kind: type[Metric]) -> dict[str, Any]:
 def _hint(name: str) -> str:
     near = get_close_matches(name.partition("-")[0], names("metrics"), 1, cutoff=0.7)
     return f"did you mean {near[0]}? " if near else ""
-
-
-def _kinds() -> dict[str, type[Metric]]:
-    """Every metric that can be imported: what cannot says so when it is asked for."""
-    known = {}
-    for name in names("metrics"):
-        try:
-            known[name] = load("metrics", name)
-        except EditkitError:
-            continue
-    return known

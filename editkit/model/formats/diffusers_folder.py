@@ -6,33 +6,40 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
-from editkit.files.atomic_folder import write_folder_atomic
+from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.files.header import WEIGHTS, read_header
 from editkit.model.checkpoints.loadable import unloadable
 from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.checkpoints.source import INDEX, Source
 from editkit.model.checkpoints.weight_files import OTHER_WEIGHTS, PICKLES
+from editkit.model.editable import EditableModel
+from editkit.model.formats.format import Format, Stored, Written
 from editkit.model.formats.rewrite import rewrite
 
 
 @dataclass(frozen=True)
-class Written:
-    """What became of a folder.
+class DiffusersFolder(Format):
+    """A whole pipeline folder, for `from_pretrained`."""
 
-    Attributes:
-        left_out: files and components that were not carried over, relative to the source, components with the reason.
-        lost: what float8 loses, see `editkit.model.formats.rewrite`; 0 for other dtypes.
-    """
+    reads: ClassVar[Stored | None] = "folder"
 
-    left_out: tuple[str, ...] = ()
-    lost: float = 0.0
+    def check_free(self, out: Path, force: bool) -> None:
+        check_free_folder(out, force)
+
+    def export(
+        self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, out: Path, force: bool
+    ) -> Written:
+        source = model.source
+        written = write(edit, weights, source.path, source.family.component, out, force)
+        return replace(written, variant=_variant(source))
 
 
 def write(
@@ -82,7 +89,12 @@ def write(
 
     write_folder_atomic(out, fill, force)
     gone = [f"{name} (null in the new {INDEX}: {why})" for name, why in absent.items()]
-    return Written((*map(str, left_out), *gone), max(lost))
+    return Written.rounded(max(lost), (*map(str, left_out), *gone))
+
+
+def _variant(source: Source) -> str | None:
+    with_weights = [name for name in source.components if list((source.path / name).glob("*.safetensors"))]
+    return next(filter(None, map(source.variant, with_weights)), None)
 
 
 def _check_apart(source: Path, out: Path) -> None:

@@ -8,7 +8,9 @@ files are named accordingly; all three programs know both. So `lora_unet_down_bl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,8 +18,10 @@ from torch import Tensor
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.ldm_unet import ldm_name
+from editkit.model.editable import EditableModel
 from editkit.model.formats import save_tensors
-from editkit.model.formats.lora import factors
+from editkit.model.formats.format import Written
+from editkit.model.formats.lora import LowRankFormat, factors
 
 VERSIONS = {
     "sd1": {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
@@ -25,6 +29,16 @@ VERSIONS = {
     "sdxl": {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"},
 }
 """Metadata by which WebUI hides the LoRAs of another family than the loaded checkpoint's."""
+
+
+@dataclass(frozen=True)
+class Kohya(LowRankFormat):
+    """LoRA for WebUI and ComfyUI, with the names of kohya's sd-scripts."""
+
+    source: ClassVar[str] = "https://github.com/kohya-ss/sd-scripts"
+
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+        return self.written(write(edit, weights, part, model.source.family.name, self.rank))
 
 
 def write(edit: Variant, projections: Mapping[str, Tensor], part: Path, family: str, rank: int | None = None) -> float:

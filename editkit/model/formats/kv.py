@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from editkit.edits.variant import Variant
+from editkit.model.editable import EditableModel
 from editkit.model.formats import save_tensors
+from editkit.model.formats.format import FileFormat, Written
+
+
+@dataclass(frozen=True)
+class KV(FileFormat):
+    """State dict of what was changed, for `load_state_dict(strict=False)`."""
+
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+        write(edit, weights, part)
+        return Written()
 
 
 def write(edit: Variant, projections: Mapping[str, Tensor], part: Path) -> None:

@@ -15,13 +15,34 @@ from torch import Tensor
 from editkit.edits.low_rank import Decomposition
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel
 from editkit.model.formats import save_tensors
+from editkit.model.formats.format import FileFormat, Written
+from editkit.options import option
 
 EXACT = 1e-7
 """Relative error up to which directions are left out of a full-rank file: that of float32."""
 
 FAR_BELOW = 1e-10
 """The same for the map itself, before any layer is looked at: padding rows make most of its directions nil."""
+
+
+@dataclass(frozen=True)
+class LowRankFormat(FileFormat):
+    """A format of two factors a layer."""
+
+    rank: int | None = option(None, "Directions of every layer to keep; all, which is exact, if none.", at_least=1)
+
+    def written(self, error: float) -> Written:
+        return Written(error, "" if self.rank is None else "the cut")
+
+
+@dataclass(frozen=True)
+class LoRA(LowRankFormat):
+    """LoRA for `pipe.load_lora_weights` of diffusers."""
+
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+        return self.written(write(edit, weights, part, model.source.family.component, self.rank))
 
 
 @dataclass(frozen=True)

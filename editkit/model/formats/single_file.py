@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,7 +14,20 @@ from editkit.files.header import read_header
 from editkit.model.checkpoints.ldm_names import UNET_PREFIX
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.projections import read_tensors
+from editkit.model.editable import EditableModel
+from editkit.model.formats.format import FileFormat, Stored, Written
 from editkit.model.formats.rewrite import rewrite
+
+
+@dataclass(frozen=True)
+class SingleFile(FileFormat):
+    """The given checkpoint with the edit in it, for WebUI and ComfyUI."""
+
+    reads: ClassVar[Stored | None] = "single file"
+
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+        source = model.source
+        return Written.rounded(write(edit, weights, source.path, part, source.family.name))
 
 
 def write(edit: Variant, projections: Mapping[str, Tensor], source_file: Path, part: Path, family: str) -> float:
