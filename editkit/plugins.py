@@ -129,6 +129,12 @@ GROUPS: Mapping[str, Group] = {
         },
         default="kv",
     ),
+    "families": Group(
+        "family",
+        "where the prompt enters a model",
+        "editkit.model.families.table:BY_NAME",
+        flags=False,
+    ),
 }
 
 
@@ -169,29 +175,36 @@ def load(group: str, name: str) -> Any:
     Raises:
         EditkitError: no component has that name, two have, or its package cannot be imported.
     """
-    one, own, foreign = GROUPS[group].singular, _own(group), _foreign(group).get(name, [])
+    return _loaded(group, name, _own(group), _foreign(group))
+
+
+def _loaded(group: str, name: str, own: Mapping[str, Any], points: Mapping[str, list[EntryPoint]]) -> Any:
+    singular, foreign = GROUPS[group].singular, points.get(name, [])
     if name in own:
         if foreign:
-            raise EditkitError(f"{one} {name!r}: {foreign[0].value} takes the name of one that editkit has; rename it")
-        return _attribute(own[name]) if isinstance(own[name], str) else own[name]
+            raise EditkitError(
+                f"{singular} {name!r}: {foreign[0].value} takes the name of one that editkit has; rename it"
+            )
+        return attribute(own[name]) if isinstance(own[name], str) else own[name]
     if not foreign:
         near = get_close_matches(name, names(group), 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise EditkitError(f"{one} {name!r}: {hint}known are {', '.join(names(group))}")
+        raise EditkitError(f"{singular} {name!r}: {hint}known are {', '.join(names(group))}")
     if len(foreign) > 1:
-        raise EditkitError(f"{one} {name!r}: more than one package has it: {', '.join(p.value for p in foreign)}")
+        raise EditkitError(f"{singular} {name!r}: more than one package has it: {', '.join(p.value for p in foreign)}")
     try:
         return foreign[0].load()
     except (ImportError, AttributeError) as error:
-        raise EditkitError(f"{one} {name!r}: {foreign[0].value} cannot be imported: {error}") from error
+        raise EditkitError(f"{singular} {name!r}: {foreign[0].value} cannot be imported: {error}") from error
 
 
 def loadable(group: str) -> dict[str, Any]:
     """Every component of a group that can be imported, by name: what cannot says so when it is asked for."""
+    own, foreign = _own(group), _foreign(group)
     known: dict[str, Any] = {}
-    for name in names(group):
+    for name in sorted({*own, *foreign}):
         try:
-            known[name] = load(group, name)
+            known[name] = _loaded(group, name, own, foreign)
         except EditkitError:
             continue
     return known
@@ -250,10 +263,11 @@ def _parameter(each: inspect.Parameter) -> Option:
 
 def _own(group: str) -> Mapping[str, Any]:
     own = GROUPS[group].own
-    return _attribute(own) if isinstance(own, str) else own
+    return attribute(own) if isinstance(own, str) else own
 
 
-def _attribute(where: str) -> Any:
+def attribute(where: str) -> Any:
+    """What `module:attribute` names."""
     module, _, attribute = where.partition(":")
     return getattr(import_module(module), attribute)
 

@@ -47,7 +47,7 @@ def test_unknown_pipelines_and_families_are_errors_that_name_the_known_ones() ->
     message = r"^pipeline 'KolorsPipeline': .* its text_encoder is ChatGLMModel, expected CLIPTextModel; .*, Flux"
     with pytest.raises(EditkitError, match=message):
         family_of("KolorsPipeline", {}, {"unet": "UNet2DConditionModel", "text_encoder": "ChatGLMModel"})
-    with pytest.raises(EditkitError, match=r"^family 'sd4': must be one of sd1, sd2, sdxl, .*, lumina2$"):
+    with pytest.raises(EditkitError, match=r"^family 'sd4': did you mean sd3\? known are auraflow, .*, wan$"):
         by_name("sd4")
 
 

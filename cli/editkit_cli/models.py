@@ -25,15 +25,15 @@ def models(json: Json = False) -> None:
 
 def families(json: Json = False) -> None:
     """List the model families, and where the prompt enters each."""
-    from editkit.model.families.table import FAMILIES
+    from editkit.model.families.table import families as every_family
     from editkit_cli.show import print_json, show_families
 
     if json:
         from dataclasses import asdict
 
-        print_json([asdict(family) for family in FAMILIES])
+        print_json([asdict(family) for family in every_family()])
     else:
-        show_families(FAMILIES)
+        show_families(every_family())
 
 
 def info(edit: Annotated[Path, typer.Argument(help="An edit file.")], json: Json = False) -> None:

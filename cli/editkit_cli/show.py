@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from editkit.model.families.family import Family
-from editkit.model.families.table import ENCODED
+from editkit.model.families.table import is_encoded
 from editkit.report.figure_names import PLAIN_WORDS, number
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def show_families(families: Sequence[Family]) -> None:
 
 
 def _encoded(family: Family) -> str:
-    return "erase, edit" if family.name in ENCODED else "by its pipeline"
+    return "erase, edit" if is_encoded(family) else "by its pipeline"
 
 
 def _pairs(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:

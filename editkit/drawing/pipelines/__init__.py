@@ -10,12 +10,12 @@ from editkit.errors import EditkitError
 from editkit.model.apply import family_of_pipeline
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.table import Family, by_name
-from editkit.plugins import load, names
+from editkit.plugins import loadable
 
 
 def kinds() -> list[type[Denoiser]]:
     """Every kind of `editkit pipelines`."""
-    return [load("pipelines", name) for name in names("pipelines")]
+    return list(loadable("pipelines").values())
 
 
 def open_denoiser(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu") -> Denoiser:

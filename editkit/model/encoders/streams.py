@@ -18,8 +18,10 @@ from editkit.model.checkpoints.projections import fingerprint, read_component
 from editkit.model.checkpoints.source import Source
 from editkit.model.encoders.llm import cogview4, flux2_klein, lumina2, qwenimage, sana
 from editkit.model.encoders.t5 import masked_t5_encoder, t5_encoder
-from editkit.model.families.table import ENCODED
+from editkit.model.families.family import Family
+from editkit.model.families.table import is_encoded
 from editkit.model.prompts import reader_of
+from editkit.plugins import attribute
 
 PENULTIMATE = -2
 Streams = dict[str, tuple[TextEncoder, ...]]
@@ -31,9 +33,21 @@ def read_streams(source: Source) -> Streams:
     Raises:
         EditkitError: the family's prompts cannot be encoded yet, or a component cannot be read.
     """
-    if source.family.name not in ENCODED:
+    if not is_encoded(source.family):
         raise _not_encoded(source)
-    return ENCODERS[source.family.name](source)
+    return _encoders(source.family)(source)
+
+
+def _encoders(family: Family) -> Callable[[Source], Streams]:
+    name = family.encoders or family.name
+    if ":" not in name and name not in ENCODERS:
+        raise EditkitError(
+            f"family {family.name}: its encoders are {name!r}; must be module:function or one of {', '.join(ENCODERS)}"
+        )
+    try:
+        return attribute(name) if ":" in name else ENCODERS[name]
+    except (ImportError, AttributeError) as error:
+        raise EditkitError(f"family {family.name}: its encoders {name} cannot be imported: {error}") from error
 
 
 def _not_encoded(source: Source) -> EditkitError:

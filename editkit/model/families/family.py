@@ -73,6 +73,8 @@ class Family:
         rules: what an edit changes.
         refused: what it must not, although the name suggests it.
         second: folder of a second denoiser that some releases have: the same rules, with static keys of its own.
+        encoders: of a family from another package: the family whose prompts are encoded alike, or `module:function`
+            from a `Source` to its streams (`editkit.model.encoders.streams`); empty where its prompts are not encoded.
     """
 
     name: str
@@ -84,6 +86,12 @@ class Family:
     rules: tuple[Rule, ...]
     refused: tuple[Refusal, ...] = ()
     second: str | None = None
+    encoders: str = ""
+
+    @property
+    def summary(self) -> str:
+        """A line of a listing."""
+        return f"{self.title}, as {self.released}: {', '.join(rule.label for rule in self.rules)}"
 
 
 def _label(modules: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from editkit.errors import EditkitError
 from editkit.model.families.family import Family, Refusal, Rule
 from editkit.model.families.parts import family_by_parts
+from editkit.plugins import load, loadable
 
 _ATTN2 = r"attn2\.to_[kv]"
 _UNET = rf"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.transformer_blocks\.\d+\.{_ATTN2}"
@@ -144,13 +145,25 @@ FAMILIES = (
         (Refusal(r"layers\.\d+\.attn\.to_[qkv]", _ONE_SEQUENCE),),
     ),
 )  # fmt: skip
-"""Every supported family."""
+"""Every family that editkit has."""
+BY_NAME = {family.name: family for family in FAMILIES}
 
 ENCODED = (
     "sd1", "sd2", "sdxl", "sd3", "flux1", "chroma", "auraflow", "pixart", "ltx", "wan", "cogview4", "lumina2", "sana",
     "qwenimage", "flux2",
 )  # fmt: skip
 """Families whose prompts `editkit.model.encoders.streams` encodes: `erase` and `edit` work on their checkpoints."""
+
+
+def families() -> tuple[Family, ...]:
+    """Those of the table, and those that other packages add."""
+    known = loadable("families").values()
+    return (*FAMILIES, *(family for family in known if isinstance(family, Family) and family.name not in BY_NAME))
+
+
+def is_encoded(family: Family) -> bool:
+    """Whether its prompts are encoded, so that `erase` and `edit` work on its checkpoints."""
+    return family.name in ENCODED or bool(family.encoders)
 
 
 def family_of(pipeline_class: str, config: Mapping[str, Any], components: Mapping[str, str]) -> Family:
@@ -165,12 +178,12 @@ def family_of(pipeline_class: str, config: Mapping[str, Any], components: Mappin
     Raises:
         EditkitError: no family has such a pipeline; the message says which part is another.
     """
-    found = [family for family in FAMILIES if pipeline_class in family.pipelines]
+    found = [family for family in families() if pipeline_class in family.pipelines]
     if not found:
         name, why = family_by_parts(components, config)
         if name is not None:
             return by_name(name)
-        known = ", ".join(dict.fromkeys(name for family in FAMILIES for name in family.pipelines))
+        known = ", ".join(dict.fromkeys(name for family in families() for name in family.pipelines))
         raise EditkitError(
             f"pipeline {pipeline_class!r}: not a supported family: {why}; must have the parts of Stable Diffusion, "
             f"or be one of {known}"
@@ -183,9 +196,9 @@ def by_name(name: str) -> Family:
     """The family of that short name.
 
     Raises:
-        EditkitError: there is none.
+        EditkitError: there is none, or another package has something else under that name.
     """
-    for family in FAMILIES:
-        if family.name == name:
-            return family
-    raise EditkitError(f"family {name!r}: must be one of {', '.join(family.name for family in FAMILIES)}")
+    family = BY_NAME.get(name) or load("families", name)
+    if not isinstance(family, Family) or family.name != name:
+        raise EditkitError(f"family {name!r}: its package has no Family of that name there, but {family!r:.60}")
+    return family
