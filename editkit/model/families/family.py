@@ -91,7 +91,7 @@ class Family:
     @property
     def summary(self) -> str:
         """A line of a listing."""
-        return f"{self.title}, as {self.released}: {', '.join(rule.label for rule in self.rules)}"
+        return f"{self.title}: in {self.released}, {sum(rule.count for rule in self.rules)} modules are edited"
 
 
 def _label(modules: str) -> str:
