@@ -209,6 +209,6 @@ def test_command_line(report: tuple[Path, Comparison], tmp_path: Path) -> None:
     assert "expected a picture file (.png, .jpg, .webp), got '.gif'" in run(
         *words, "--out", "g.gif", cwd=tmp_path, code=1
     )
-    assert "give `base` or edit files" in run("compare", "--out", "x", cwd=tmp_path, code=2)
+    assert "no edit for model emoji in this folder" in run("compare", "--out", "x", cwd=tmp_path, code=1)
     assert "--concept goes with --sweep" in run("compare", "--concept", "dog", "--out", "x", cwd=tmp_path, code=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g.png", "r"]

@@ -59,6 +59,8 @@ def compare(
     force: Force = False,
 ) -> None:
     """Draw the same prompts with the same noise under several edits: a report, or a grid of one row each."""
+    if concept and not sweep:
+        raise typer.BadParameter("--concept goes with --sweep; for one edit, `editkit erase` makes the file to compare")
     from editkit.concepts.vocabulary import read_word_file
     from editkit.report.command import compare as compared
 

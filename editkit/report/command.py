@@ -81,7 +81,7 @@ def compare(
             force, vocabulary, profile, **settings,
         )  # fmt: skip
     if concepts:
-        raise EditkitError("--concept goes with --sweep; for one edit, `editkit erase` makes the file to compare")
+        raise EditkitError("concepts: expected with a sweep alone; for one edit, `erase` makes what is compared")
     opened = open_model(model, profile=profile)
     names = names or [BASE, *_here(opened)]
     prompts = prompts or _prompts(opened, names)
