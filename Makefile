@@ -33,7 +33,7 @@ test: $(VENV)/.installed-dev | browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The report is tested in a real browser: Debian's, which root may install. Elsewhere these tests say why they are skipped.
 browser:

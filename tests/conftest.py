@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
+SHARES_THE_CORES = "PYTEST_XDIST_WORKER" in os.environ
+if SHARES_THE_CORES:  # one thread each, and for what they start: read when torch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch  # noqa: E402
 
 
 @pytest.fixture(scope="session")

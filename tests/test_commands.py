@@ -15,14 +15,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from editkit.model.editable import open_model
-from tests.cli import run
+from tests.cli import run, run_apart
 
 
 @pytest.fixture(scope="module")
 def church(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first command of the README."""
     folder = tmp_path_factory.mktemp("church")
-    said = run("erase", "--concept", "church", "--method", "rece", cwd=folder)
+    said = run_apart("erase", "--concept", "church", "--method", "rece", cwd=folder)
     assert "model emoji" in said and "church → average" in said
     return folder / "church-rece.safetensors"
 
@@ -156,3 +156,17 @@ def test_read_only_folder(tmp_path: Path) -> None:
 def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
     run("generate", "--out", "x.png", cwd=tmp_path, code=2)
     run("erase", "--no-such-option", cwd=tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["families"], 0),
+        (["erase", "--concept", "chruch"], 1),
+        (["compose", "none.safetensors", "--out", "x.safetensors"], 1),
+        (["erase", "--no-such-option"], 2),
+    ],
+)
+def test_a_process_of_its_own_says_the_same(words: list[str], code: int, tmp_path: Path) -> None:
+    """What other tests run in theirs."""
+    assert run_apart(*words, cwd=tmp_path, code=code) == run(*words, cwd=tmp_path, code=code)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from editkit.variants.here import edits_in
-from tests.cli import run
+from tests.cli import run, run_apart
 from tests.ldm import TOKENIZER, save_folder, save_single_file
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (["compare"], ["refine", "--adversarial"]):
         said = run(*words, cwd=folder, code=1)
         assert "no edit for model emoji in this folder; make one with `editkit erase --concept church" in said
-    run("erase", "--concept", "church", "--method", "rece", cwd=folder)
+    run_apart("erase", "--concept", "church", "--method", "rece", cwd=folder)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_checkpoints_of_this_machine_are_named_and_not_taken(
     (checkpoints / "broken.safetensors").write_bytes(b"")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-    said = run("erase", "--concept", "nudity", "--method", "rece", cwd=tmp_path, code=1)
+    said = run_apart("erase", "--concept", "nudity", "--method", "rece", cwd=tmp_path, code=1)  # HF_HOME is read once
     file = shlex.quote(str(checkpoints / "my model.safetensors"))
     assert said.endswith(f"give --model DIR; on this machine are --model org/drawn, --model {file}\n")
     assert "never learned the word 'nudity'" in said and said.count("\n") == 1

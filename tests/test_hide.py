@@ -272,7 +272,7 @@ def test_commands(tiny_sd: Path, tmp_path: Path) -> None:
     refined = ["refine", "--concept", "church", "--objective", "esd", "--sampling-steps", 4, *short, *common]
     assert "edit: church-esd" in run(*refined, cwd=tmp_path) and (tmp_path / "church-esd").is_dir()
     said = run("refine", *common, cwd=tmp_path, code=1)
-    assert "no concept given" in said and not (tmp_path / "edit-ap").exists()
+    assert "no edit for model" in said and not (tmp_path / "edit-ap").exists()
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def main() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        app()
+        app(prog_name="editkit")
     except EditkitError as error:
         if "--debug" in sys.argv:
             raise
