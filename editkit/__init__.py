@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
-    from editkit.listings import attacks, detectors, methods, metrics, objectives, searches
+    from editkit.listings import (
+        attacks,
+        detectors,
+        families,
+        formats,
+        methods,
+        metrics,
+        objectives,
+        pipelines,
+        searches,
+    )
     from editkit.model.apply import applied
     from editkit.model.editable import open_model
     from editkit.model.pipeline import load
@@ -73,6 +83,9 @@ _HOMES = {
     "methods": "editkit.listings",
     "searches": "editkit.listings",
     "objectives": "editkit.listings",
+    "pipelines": "editkit.listings",
+    "formats": "editkit.listings",
+    "families": "editkit.listings",
     "metrics": "editkit.listings",
     "models": "editkit.emoji.catalogue",
     "open_model": "editkit.model.editable",
@@ -99,6 +112,8 @@ __all__ = [
     "erase",
     "evaluate",
     "export",
+    "families",
+    "formats",
     "generate",
     "graph",
     "info",
@@ -110,6 +125,7 @@ __all__ = [
     "models",
     "objectives",
     "open_model",
+    "pipelines",
     "save_edit",
     "searches",
     "sensitivity",

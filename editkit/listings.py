@@ -37,3 +37,18 @@ def searches() -> list[Component]:
 def attacks() -> list[Component]:
     """What can try to bring an erased concept back, with their options."""
     return describe("attacks")
+
+
+def formats() -> list[Component]:
+    """What `export` can write, with their options."""
+    return describe("formats")
+
+
+def families() -> list[Component]:
+    """The model families that are known."""
+    return describe("families")
+
+
+def pipelines() -> list[Component]:
+    """The kinds of pipelines that are drawn."""
+    return describe("pipelines")
