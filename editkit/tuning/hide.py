@@ -19,7 +19,8 @@ from editkit.model.editable import EditableModel
 from editkit.tuning.checkpoint import NAME, load_checkpoint
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.options import RefineOptions
-from editkit.tuning.refine import Stage, StageRequest, run_folder, run_stage
+from editkit.tuning.refine import Stage, run_folder, run_stage
+from editkit.tuning.request import StageRequest
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.key_file import HIDING, check_free_for_key, release_of, save_key
 from editkit.variants.tuned_file import save_tuned
@@ -122,7 +123,7 @@ def _stage(request: StageRequest, key: Path, key_seed: int | None, resume: bool,
     key_seed = secrets.randbits(128) if key_seed is None else key_seed
     rows = KeyRows.start(request.model, concepts, options.key_tokens, options.rho, key_seed)
     stage = run_stage(request, folder, resume, rows, {"key_seed": key_seed})
-    trained = stage.prepared.trainer.key
+    trained = stage.prepared.trainer.passes.key
     assert trained is not None
     record: dict[str, Any] = {
         "made": options.objective,

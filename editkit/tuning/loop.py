@@ -60,7 +60,7 @@ def train(trainer: Trainer, run: Run, resume: bool = False) -> list[dict[str, An
             step = trainer.step(i)
             done = i + 1
             entry = {"step": done, **asdict(step), "seconds": time.perf_counter() - clock}
-            entry["passes"] = trainer.networks.counter.total
+            entry["passes"] = trainer.passes.networks.counter.total
             log.append(entry)
             write(entry)
             show(step, entry["seconds"])
@@ -111,7 +111,11 @@ def _log_file(run: Run) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda entry: None
         return
     with (run.folder / LOG).open("a", buffering=1) as stream:
-        yield lambda entry: (stream.write(json.dumps(entry) + "\n"), None)[1]
+
+        def write(entry: dict[str, Any]) -> None:
+            stream.write(json.dumps(entry) + "\n")
+
+        yield write
 
 
 @contextmanager

@@ -17,12 +17,15 @@ from torch.utils._pytree import tree_leaves
 
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
-from editkit.tuning.denoisers import Denoisers, predict
+from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.key_rows import KeyRows
+from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
+from editkit.tuning.passes import TEACHER_ROWS, Passes, evenly
+from editkit.tuning.prompts import Prompts
 from editkit.tuning.setup import choose_attention, fast_precision
 from editkit.tuning.trainable import check_trainable
-from editkit.tuning.trainer import TEACHER_ROWS
 
 FLOAT = 4
 CUDA_ITSELF = 600 * 2**20
@@ -157,40 +160,40 @@ def step_passes(
     source: Source, networks: Denoisers, options: RefineOptions, concepts: int = 1, processes: int = 1
 ) -> list[Callable[[], None]]:
     """The passes of a step that may be its largest: with gradients, without, and those of the search."""
-    config = networks.network.config
-    tokens = source.config("text_encoder").get("max_position_embeddings", 77)
-    shape = (config.in_channels, config.sample_size, config.sample_size)
-    micro = max(1, options.batch // processes // options.accumulate)
+    config, micro = networks.network.config, options.micro(processes)
+    tokens, width = source.config("text_encoder").get("max_position_embeddings", 77), config.cross_attention_dim
+    passes = _passes(networks, options, concepts, (tokens, width))
+    searched = bool(options.loss.search_reads)
 
-    def text(rows: int, grad: bool = False, more: int = 0) -> Tensor:
-        return torch.randn(rows, tokens + more, config.cross_attention_dim, requires_grad=grad)
-
-    def points(rows: int) -> tuple[Tensor, Tensor]:
-        return torch.randn(rows, *shape), torch.zeros(rows, dtype=torch.long)
+    def points(rows: int) -> Points:
+        shape = rows, config.in_channels, config.sample_size, config.sample_size
+        number = torch.zeros(rows, dtype=torch.long)
+        return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape))
 
     def train() -> None:
-        key = {"p": text(micro, True, options.key_tokens)} if options.loss.has_key else {}
-        texts: dict[Any, Tensor] = {one: text(micro) for one in options.loss.student} | key
-        target: dict[Any, Tensor] = {one: torch.randn(micro, *shape) for one in options.loss.teacher}
-        student = predict(networks.student, *points(micro), texts, training=True)
-        options.loss.loss(student, target, options.eta).loss(options.lamb).sum().backward()
+        text = torch.randn(micro, tokens, width) if searched else None
+        passes.terms(points(micro), text).loss(options.lamb).sum().backward()
 
     def search() -> None:
-        z, t = points(micro)
-        read: dict[Any, Tensor] = {one: text(micro, one == "a") for one in options.loss.search_reads}
-        student = predict(networks.student, z, t, read)
-        target: dict[Any, Tensor] = {"a": networks.teacher(z, t, read["a"])}
-        torch.autograd.grad(options.loss.searched(student, target, options.lamb).sum(), read["a"])
+        text = torch.randn(micro, tokens, width, requires_grad=True)
+        torch.autograd.grad(passes.score(points(micro), text).sum(), text)
 
     @torch.no_grad()
     def look() -> None:
         rows = min(TEACHER_ROWS, options.trajectories * concepts * options.sampling_steps)
-        networks.teacher(*points(rows), text(rows))
+        seen = points(rows)
+        networks.teacher(seen.z, seen.t, torch.randn(rows, tokens, width))
 
-    passes: list[Callable[[], None]] = [train, look]
-    if options.loss.search_reads and options.finds.ascends:
-        passes.append(search)
-    return passes
+    return [train, look, search] if searched and options.finds.ascends else [train, look]
+
+
+def _passes(networks: Denoisers, options: RefineOptions, concepts: int, prompt: tuple[int, int]) -> Passes:
+    """The passes of a step on prompts without meaning, `prompt` their tokens and width. No candidate is among them."""
+    erased, width = torch.randn(concepts, 1, *prompt), prompt[1]
+    prompts = Prompts(erased, torch.randn(concepts, 1, *prompt), torch.randn(1, *prompt), erased[:, None, :0], ())
+    rows = nn.Parameter(torch.randn(concepts, options.key_tokens, width))
+    key = KeyRows(rows, torch.randn(concepts, width), options.rho) if options.loss.has_key else None
+    return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key)
 
 
 def peak_of(run: Callable[[], None]) -> int:

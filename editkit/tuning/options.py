@@ -121,6 +121,10 @@ class RefineOptions:
         """Points of the bank that a step reads, for its loss and for the inner steps of its search."""
         return self.batch * (1 + (self.finds.inner_steps if self.loss.search_reads else 0))
 
+    def micro(self, processes: int) -> int:
+        """Rows that one of so many processes runs at a time with gradients."""
+        return max(1, self.batch // processes // self.accumulate)
+
     @property
     def record(self) -> dict[str, Any]:
         """What is written down of it: options of the search beside the others."""

@@ -9,31 +9,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from editkit.concepts.templates import check_concepts, fill
+from editkit.concepts.templates import fill
 from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
-from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
-from editkit.erasure.erase import erase
-from editkit.erasure.rows import nearest_word
-from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
-from editkit.hardware import check_device
 from editkit.model.editable import EditableModel
 from editkit.tuning import checkpoint
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.loop import Run, train
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters
-from editkit.tuning.result import check_start, tuned_from
+from editkit.tuning.request import StageRequest, ranking_edit
+from editkit.tuning.result import tuned_from
 from editkit.tuning.setup import Prepared, prepare
-from editkit.tuning.trainable import check_trainable
-from editkit.variants.fit import check_fit
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.tuned_file import save_tuned
 from editkit.versions import versions
@@ -85,34 +77,6 @@ def refine(
     return tuned
 
 
-@dataclass
-class StageRequest:
-    """What is trained on what; concepts and guides are filled in and checked."""
-
-    model: EditableModel
-    concepts: Sequence[str]
-    start: Variant | None
-    guides: Sequence[str]
-    options: RefineOptions
-    vocabulary: Sequence[str] | None = None
-    device: str | None = None
-    tracker: str | None = None
-    pictures: Sequence[Image.Image] = ()
-
-    def __post_init__(self) -> None:
-        if self.device is not None:
-            check_device(self.device)
-        model, start = self.model, self.start
-        check_trainable(model.source)
-        self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
-        check_concepts(self.concepts)
-        check_known(model, self.concepts)
-        if start is not None:
-            check_fit(start, model)
-        check_start(start, Parameters.parse(self.options.param))
-        self.guides = _guides(model, self.concepts, self.guides, self.options)
-
-
 @dataclass(frozen=True)
 class Stage:
     """A run that has ended."""
@@ -138,20 +102,7 @@ def run_stage(
 ) -> Stage:
     """Train; log, checkpoints and previews go to `folder`. `same` is what a resumed run must have in common, too."""
     begun = time.perf_counter()
-    prepared = prepare(
-        request.model,
-        request.concepts,
-        request.guides,
-        request.start,
-        request.options,
-        request.vocabulary,
-        request.device,
-        request.tracker,
-        str(folder),
-        key,
-        request.pictures,
-        ranking_edit(request),
-    )
+    prepared = prepare(request, folder, key, ranking_edit(request))
     run = _run(folder, prepared, request, same or {})
     try:
         log = train(prepared.trainer, run, resume)
@@ -159,29 +110,6 @@ def run_stage(
         _release(prepared)
     figures = _figures(prepared, log, time.perf_counter() - begun)
     return Stage(request, prepared, {**_record(request), "figures": figures}, run.main)
-
-
-def ranking_edit(request: StageRequest) -> Variant | None:
-    """The closed-form edit that a search ranks candidates by before anything is trained: the start, or UCE."""
-    if not (request.options.loss.search_reads and request.options.finds.ranks_by_edit):
-        return None
-    if request.start is not None and request.start.kind == "edit":
-        return request.start
-    return erase(request.model, request.concepts, options=Options("uce"), checked=False)
-
-
-def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
-    given = list(guides) or (["nearest"] if options.objective == "ca" else [""])
-    given = given * len(concepts) if len(given) == 1 else given
-    if len(given) != len(concepts):
-        raise EditkitError(f"{len(concepts)} concepts but {len(given)} guides; give one guide, or one for each concept")
-    if "nearest" not in given:
-        return given
-    words = words_to_protect(model, concepts, [])
-    return [
-        nearest_word(model.encoder, concept, words, model.gram) if guide == "nearest" else guide
-        for concept, guide in zip(concepts, given, strict=True)
-    ]
 
 
 def run_folder(path: Path, resume: bool, force: bool) -> Path:
@@ -204,7 +132,7 @@ def _run(folder: Path, prepared: Prepared, request: StageRequest, more: Mapping[
     accelerator, options, start = prepared.accelerator, request.options, request.start
     if request.tracker is not None:
         accelerator.init_trackers("editkit-refine", config=options.same_run)
-    words = [list(one) for one in prepared.trainer.prompts.words]
+    words = [list(one) for one in prepared.trainer.passes.prompts.words]
     begun = None if start is None else start.record.get("created")
     same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
     return Run(
@@ -233,7 +161,7 @@ def _release(prepared: Prepared) -> None:
     from accelerate.state import AcceleratorState
 
     prepared.accelerator.end_training()
-    prepared.accelerator.unwrap_model(prepared.trainer.networks.trained, keep_fp32_wrapper=False)
+    prepared.accelerator.unwrap_model(prepared.trainer.passes.networks.trained, keep_fp32_wrapper=False)
     AcceleratorState._reset_state(reset_partial_state=prepared.accelerator.num_processes == 1)
 
 
@@ -259,7 +187,7 @@ def _record(request: StageRequest) -> dict[str, Any]:
 
 
 def _figures(prepared: Prepared, log: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    counter = prepared.trainer.networks.counter
+    counter = prepared.trainer.passes.networks.counter
     steps = max(1, len(log))
     return {
         "steps": len(log),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from editkit.drawing.files import Shard
@@ -21,14 +21,19 @@ from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
 from editkit.model.editable import EditableModel
+from editkit.tuning.batches import Batches
 from editkit.tuning.candidates import candidates
 from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.descent import Descent
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Sampler
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
+from editkit.tuning.passes import Passes, as_pictures, evenly
 from editkit.tuning.pictures import encode_pictures
+from editkit.tuning.processes import Processes
 from editkit.tuning.prompts import Prompts, encode_prompts
+from editkit.tuning.request import StageRequest
 from editkit.tuning.result import lora_factors
 from editkit.tuning.search.request import Finder, Ground, Projections
 from editkit.tuning.trainer import Trainer
@@ -49,54 +54,75 @@ class Prepared:
     accelerator: Any
 
 
-def prepare(
-    model: EditableModel,
-    concepts: Sequence[str],
-    guides: Sequence[str],
-    start: Variant | None,
-    options: RefineOptions,
-    vocabulary: Sequence[str] | None,
-    device: str | None = None,
-    tracker: str | None = None,
-    folder: str = ".",
-    key: KeyRows | None = None,
-    pictures: Sequence[Image.Image] = (),
-    edit: Variant | None = None,
-) -> Prepared:
-    """Everything a run needs, before its first step. `key` is trained with the student, at a rate of its own."""
+def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edit: Variant | None = None) -> Prepared:
+    """Everything a run needs, before its first step.
+
+    Args:
+        folder: for a tracker.
+        key: trained with the student, at a rate of its own.
+        edit: of the same concepts, for a search that ranks by it.
+    """
+    model, options = request.model, request.options
     torch.manual_seed(options.seed)  # a LoRA's first values
-    accelerator = _accelerator(options, device, tracker, folder)
-    if options.batch % (accelerator.num_processes * options.accumulate):
-        raise EditkitError(
-            f"--batch: {options.batch} cannot be shared by {accelerator.num_processes} processes with "
-            f"{options.accumulate} parts each; expected a multiple of {accelerator.num_processes * options.accumulate}"
-        )
+    accelerator = _accelerator(options, request.device, request.tracker, folder)
+    processes = Processes(accelerator)
+    _check_batch(options, processes)
     denoiser = open_denoiser(model.source, str(accelerator.device))
     for part in denoiser.pipe.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
-    searched = options.loss.search_reads
-    words = candidates(model, concepts, guides, vocabulary, options.k, options.spread) if searched else []
-    prompts = encode_prompts(denoiser, concepts, guides, words, model.profile.refine.templates)
-    networks, trained = _networks(denoiser, start, options, accelerator)
-    search = _search(model, denoiser, edit, prompts, options, accelerator.device) if searched else None
-    groups: list[dict[str, Any]] = [{"params": list(trained.values())}] if trained else []
+    prompts = encode_prompts(
+        denoiser, request.concepts, request.guides, _words(request), model.profile.refine.templates
+    )
+    networks, weights = _networks(denoiser, request.start, options, accelerator)
+    finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
+    descent = _descent(networks, weights, key, options, processes)
+    sampler = _sampler(denoiser, networks, options)
+    weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
+    passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
+    given = encode_pictures(denoiser, request.pictures) if request.pictures else None
+    batches = Batches(options, passes, sampler, processes, given)
+    return Prepared(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
+
+
+def _check_batch(options: RefineOptions, processes: Processes) -> None:
+    least = processes.count * options.accumulate
+    if options.batch % least:
+        raise EditkitError(
+            f"--batch: {options.batch} cannot be shared by {processes.count} processes with {options.accumulate} parts "
+            f"each; expected a multiple of {least}"
+        )
+
+
+def _words(request: StageRequest) -> list[list[str]]:
+    """The candidates of every concept; none where nothing is searched."""
+    options = request.options
+    if not options.loss.search_reads:
+        return []
+    return candidates(request.model, request.concepts, request.guides, request.vocabulary, options.k, options.spread)
+
+
+def _descent(
+    networks: Denoisers,
+    weights: Mapping[str, Tensor],
+    key: KeyRows | None,
+    options: RefineOptions,
+    processes: Processes,
+) -> Descent:
+    """Adam on the weights and the key; the student is wrapped for several processes."""
+    accelerator = processes.accelerator
+    groups: list[dict[str, Any]] = [{"params": list(weights.values())}] if weights else []
     if key is not None:
         key = key.to(accelerator.device)
-        if accelerator.num_processes > 1:  # each has drawn rows of its own
+        if processes.count > 1:  # each has drawn rows of its own
             torch.distributed.broadcast(key.rows.data, 0)
         groups.append({"params": [key.rows], "lr": options.key_rate})
-        trained = {**trained, KEY: key.rows}
-    optimizer = torch.optim.Adam(groups, options.rate)
-    networks.trained, optimizer = accelerator.prepare(denoiser.network, optimizer)
-    trainer = Trainer(
-        options, networks, trained, prompts, _sampler(denoiser, networks, options), accelerator, optimizer, search, key
-    )
-    trainer.given = encode_pictures(denoiser, pictures) if pictures else None
-    return Prepared(trainer, denoiser, accelerator)
+        weights = {**weights, KEY: key.rows}
+    networks.trained, optimizer = accelerator.prepare(networks.network, torch.optim.Adam(groups, options.rate))
+    return Descent(weights, optimizer, processes, key)
 
 
-def _accelerator(options: RefineOptions, device: str | None, tracker: str | None, folder: str) -> Any:
+def _accelerator(options: RefineOptions, device: str | None, tracker: str | None, folder: Path) -> Any:
     try:
         from accelerate import Accelerator
     except ImportError as error:
@@ -108,7 +134,7 @@ def _accelerator(options: RefineOptions, device: str | None, tracker: str | None
     if on_cpu and precision == "fp16":
         raise EditkitError("--mixed-precision fp16: needs a GPU; use bf16 or no")
     with nullcontext() if shard.count > 1 else _accelerate_on(where):
-        return Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=tracker, project_dir=folder)
+        return Accelerator(cpu=on_cpu, mixed_precision=precision, log_with=tracker, project_dir=str(folder))
 
 
 @contextmanager
@@ -173,14 +199,11 @@ def _sampler(denoiser: Denoiser, networks: Denoisers, options: RefineOptions) ->
     return Sampler(networks, scheduler, shape, options.sampling_steps, options.guidance, denoiser.device)
 
 
-def _search(
-    model: EditableModel,
-    denoiser: Denoiser,
-    edit: Variant | None,
-    prompts: Prompts,
-    options: RefineOptions,
-    device: torch.device,
+def _begun(
+    model: EditableModel, denoiser: Denoiser, edit: Variant | None, prompts: Prompts, options: RefineOptions
 ) -> Finder:
+    """The search at the start of the run."""
+    device = denoiser.device
     untrained = {name: W.to(device) for name, W in model.projections.items()}
     edited = {} if edit is None else {name: (untrained[name], W) for name, W in edit.weights(untrained).items()}
     return options.finds.begin(Ground(prompts, device, partial(_projections, denoiser.network, untrained), edited))

@@ -68,7 +68,7 @@ class ExactFinder:
 
     @torch.no_grad()
     def scores(self, request: Request, concept: int, shortlist: Tensor) -> Tensor:
-        """The mean of `Request.score` over the probe of a concept, `(k,)` for the k candidates of the shortlist."""
+        """The mean of `Passes.score` over the probe of a concept, `(k,)` for the k candidates of the shortlist."""
         probe = request.probe(concept, self.search.probe)
         n = len(probe)
         means = []
@@ -77,7 +77,7 @@ class ExactFinder:
             candidate = some.repeat_interleave(n).to(points.z.device)
             text = request.prompts.a(points.concept, candidate, points.template)
             target = self._target(request, concept, some.tolist(), text, n)
-            means.append(request.score(points, text, target).view(len(some), n).mean(1))
+            means.append(request.passes.score(points, text, target).view(len(some), n).mean(1))
         return torch.cat(means)
 
     def _target(self, request: Request, concept: int, candidates: list[int], text: Tensor, n: int) -> Tensor:
@@ -86,7 +86,7 @@ class ExactFinder:
         if missing:
             probe = request.probe(concept, self.search.probe)[torch.arange(n).repeat(len(missing))]
             rows = torch.cat([torch.arange(i * n, i * n + n) for i in missing]).to(text.device)
-            outputs = request.networks.teacher(probe.z, probe.t, text[rows])
+            outputs = request.passes.networks.teacher(probe.z, probe.t, text[rows])
             for i, output in zip(missing, outputs.split(n), strict=True):
                 self._targets[concept, candidates[i]] = output
         return torch.cat([self._targets[concept, candidate] for candidate in candidates])

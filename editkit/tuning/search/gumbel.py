@@ -86,7 +86,7 @@ class GumbelFinder:
         gradient = torch.zeros_like(self.logits)
         for rows, part in request.parts(points):
             mixed = request.prompts.mixed(part.concept, part.template, self._draw(part.concept, noise[rows]))
-            gradient += torch.autograd.grad(request.score(part, mixed).sum(), self.logits)[0] / len(points)
+            gradient += torch.autograd.grad(request.passes.score(part, mixed).sum(), self.logits)[0] / len(points)
         return gradient
 
     def _draw(self, concept: Tensor, noise: Tensor) -> Tensor:

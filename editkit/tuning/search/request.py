@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from editkit.options import check_options, settle
-from editkit.tuning.denoisers import Denoisers, PassCounter, predict
+from editkit.tuning.denoisers import PassCounter
 from editkit.tuning.latents import Points
-from editkit.tuning.objectives import Key, Objective
+from editkit.tuning.passes import Passes
 from editkit.tuning.prompts import Prompts
 
 Projections = Mapping[str, tuple[Tensor, Tensor]]
@@ -99,7 +99,7 @@ class Request:
         outer: the points of the outer step, this process's rows.
         fresh: other points of the same concepts, for an inner step.
         probe: so many points of one concept that stay until the latents are drawn anew, at step `drawn`.
-        weigh: weights of the rows at their t, `(rows,)`.
+        passes: what the networks can be run on; `passes.score` is what the search maximises.
         micro: rows that are run at a time with gradients.
         noise: standard Gumbel samples `(rows, K)`. They are drawn for all processes together, so that a run does not
             depend on how many there are.
@@ -111,33 +111,20 @@ class Request:
     outer: Points
     fresh: Callable[[], Points]
     probe: Callable[[int, int], Points]
-    prompts: Prompts
-    networks: Denoisers
-    objective: Objective
-    lamb: float
-    weigh: Callable[[Tensor], Tensor]
+    passes: Passes
     micro: int
     noise: Callable[[int], Tensor]
     reduced: Callable[[Tensor], Tensor]
 
     @property
+    def prompts(self) -> Prompts:
+        return self.passes.prompts
+
+    @property
     def counter(self) -> PassCounter:
-        return self.networks.counter
+        return self.passes.networks.counter
 
     def parts(self, points: Points) -> Iterator[tuple[slice, Points]]:
         for start in range(0, len(points), self.micro):
             rows = slice(start, start + self.micro)
             yield rows, points[rows]
-
-    def score(self, points: Points, text: Tensor, target: Tensor | None = None) -> Tensor:
-        """What the search maximises, `(rows,)`, for the candidate embeddings `text`.
-
-        `target` is the teacher's output for them, where it is known.
-        """
-        read: dict[Key, Tensor] = {"a": text}
-        if "e" in self.objective.search_reads:
-            read["e"] = self.prompts.e(points.concept, points.template)
-        student = predict(self.networks.student, points.z, points.t, read)
-        if target is None:
-            target = self.networks.teacher(points.z, points.t, text)
-        return self.weigh(points.t) * self.objective.searched(student, {"a": target}, self.lamb)

@@ -1,0 +1,74 @@
+"""What a gradient stage is asked: checked and filled in before any weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from editkit.concepts.templates import check_concepts
+from editkit.edits.method import Options
+from editkit.edits.variant import Variant
+from editkit.erasure.erase import erase
+from editkit.erasure.rows import nearest_word
+from editkit.erasure.words import check_known, words_to_protect
+from editkit.errors import EditkitError
+from editkit.hardware import check_device
+from editkit.model.editable import EditableModel
+from editkit.tuning.options import RefineOptions
+from editkit.tuning.parameters import Parameters
+from editkit.tuning.result import check_start
+from editkit.tuning.trainable import check_trainable
+from editkit.variants.fit import check_fit
+
+
+@dataclass
+class StageRequest:
+    """What is trained on what; concepts and guides are filled in and checked."""
+
+    model: EditableModel
+    concepts: Sequence[str]
+    start: Variant | None
+    guides: Sequence[str]
+    options: RefineOptions
+    vocabulary: Sequence[str] | None = None
+    device: str | None = None
+    tracker: str | None = None
+    pictures: Sequence[Image.Image] = ()
+
+    def __post_init__(self) -> None:
+        if self.device is not None:
+            check_device(self.device)
+        model, start = self.model, self.start
+        check_trainable(model.source)
+        self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
+        check_concepts(self.concepts)
+        check_known(model, self.concepts)
+        if start is not None:
+            check_fit(start, model)
+        check_start(start, Parameters.parse(self.options.param))
+        self.guides = _guides(model, self.concepts, self.guides, self.options)
+
+
+def ranking_edit(request: StageRequest) -> Variant | None:
+    """The closed-form edit that a search ranks candidates by before anything is trained: the start, or UCE."""
+    if not (request.options.loss.search_reads and request.options.finds.ranks_by_edit):
+        return None
+    if request.start is not None and request.start.kind == "edit":
+        return request.start
+    return erase(request.model, request.concepts, options=Options("uce"), checked=False)
+
+
+def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
+    given = list(guides) or (["nearest"] if options.objective == "ca" else [""])
+    given = given * len(concepts) if len(given) == 1 else given
+    if len(given) != len(concepts):
+        raise EditkitError(f"{len(concepts)} concepts but {len(given)} guides; give one guide, or one for each concept")
+    if "nearest" not in given:
+        return given
+    words = words_to_protect(model, concepts, [])
+    return [
+        nearest_word(model.encoder, concept, words, model.gram) if guide == "nearest" else guide
+        for concept, guide in zip(concepts, given, strict=True)
+    ]
