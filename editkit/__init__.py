@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from editkit.drawing.generate import generate
+    from editkit.drawing.recover import recover
     from editkit.edits.edit import Edit
     from editkit.edits.edit_map import EditMap
     from editkit.edits.method import Options
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from editkit.report.command import compare
     from editkit.report.concept_graph import graph
     from editkit.report.sensitivity import sensitivity
+    from editkit.tuning.hide import hide
+    from editkit.tuning.options import RefineOptions
+    from editkit.tuning.refine import refine
     from editkit.variants.compose import compose
     from editkit.variants.edit_file import load_edit, save_edit
     from editkit.variants.export import export
@@ -62,6 +66,7 @@ _HOMES = {
     "Options": "editkit.edits.method",
     "RECE": "editkit.edits.rece",
     "TIME": "editkit.edits.time",
+    "RefineOptions": "editkit.tuning.options",
     "Tuned": "editkit.edits.tuned",
     "UCE": "editkit.edits.uce",
     "applied": "editkit.model.apply",
@@ -78,6 +83,7 @@ _HOMES = {
     "graph": "editkit.report.concept_graph",
     "info": "editkit.variants.record",
     "inspect": "editkit.redteam.inspection",
+    "hide": "editkit.tuning.hide",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
     "methods": "editkit.listings",
@@ -89,6 +95,8 @@ _HOMES = {
     "metrics": "editkit.listings",
     "models": "editkit.emoji.catalogue",
     "open_model": "editkit.model.editable",
+    "recover": "editkit.drawing.recover",
+    "refine": "editkit.tuning.refine",
     "save_edit": "editkit.variants.edit_file",
     "sensitivity": "editkit.report.sensitivity",
     "suites": "editkit.evaluation.suites.suite",
@@ -101,6 +109,7 @@ __all__ = [
     "EditMap",
     "EditkitError",
     "Options",
+    "RefineOptions",
     "Tuned",
     "applied",
     "attack",
@@ -116,6 +125,7 @@ __all__ = [
     "formats",
     "generate",
     "graph",
+    "hide",
     "info",
     "inspect",
     "load",
@@ -126,6 +136,8 @@ __all__ = [
     "objectives",
     "open_model",
     "pipelines",
+    "recover",
+    "refine",
     "save_edit",
     "searches",
     "sensitivity",

@@ -25,11 +25,10 @@ from editkit.drawing import sampler
 from editkit.drawing.generate import compare_grid, generate, generate_folder
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.recover import recover_grid
+from editkit.drawing.recover import recover
 from editkit.drawing.sampler import draw, jobs, noise
 from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
-from editkit.edits.key import Unlocked
 from editkit.edits.method import Options
 from editkit.errors import EditkitError
 from editkit.evaluation.evaluate import evaluate
@@ -41,6 +40,7 @@ from editkit.tuning import loop
 from editkit.tuning.hide import hide, learn_key
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
+from editkit.tuning.request import StageRequest
 from editkit.tuning.setup import Prepared, prepare
 from editkit.variants.edit_file import save_edit
 from editkit.variants.tuned_file import load_tuned
@@ -258,9 +258,8 @@ def test_a_key_is_made_and_found_there(cuda: str, model: EditableModel, tiny_sd:
         released, made = hide(
             model, tmp_path / device / "a", key, ["church"], options=options, key_seed=3, device=device
         )
-        unlocked = Unlocked.of(released, made)
         sheet = tmp_path / device / "sheet.png"
-        sheets.append([as_array(recover_grid(model, unlocked, ["a church"], "0", sheet, device, steps=2))])
+        sheets.append([as_array(recover(model, released, key, ["a church"], sheet, "0", device, steps=2))])
         found = learn_key(
             model, load_tuned(tmp_path / device / "a"), tmp_path / device / "b.key",
             options=RefineOptions.of("recover", **SMALL), key_seed=0, device=device,
@@ -325,16 +324,17 @@ def test_a_device_that_is_not_there_is_refused_before_work_begins(model: Editabl
 
 
 @pytest.fixture
-def prepared(model: EditableModel) -> Iterator[Prepared]:
-    yield prepare(model, ["church"], [""], None, RefineOptions.of(**SMALL), WORDS, device="cpu")
+def prepared(model: EditableModel, tmp_path: Path) -> Iterator[Prepared]:
+    request = StageRequest(model, ["church"], None, [""], RefineOptions.of(**SMALL), WORDS, "cpu")
+    yield prepare(request, tmp_path)
     AcceleratorState._reset_state(reset_partial_state=True)  # what is of the whole process, for the run after this
 
 
 def test_a_checkpoint_keeps_the_scale_of_float16(prepared: Prepared) -> None:
     """Float16 is for GPUs; its scaler is the same on the processor, where nothing else uses it."""
-    trainer = prepared.trainer
-    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    trainer, accelerator = prepared.trainer, prepared.accelerator
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     state = trainer.state_dict()
-    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     trainer.load_state_dict(state)
-    assert trainer.accelerator.scaler.state_dict()["scale"] == 8.0
+    assert accelerator.scaler.state_dict()["scale"] == 8.0

@@ -75,8 +75,7 @@ def test_names_at_the_top_are_what_they_say() -> None:
 def test_every_command_has_a_function_of_its_name() -> None:
     from editkit_cli.main import COMMANDS
 
-    later = {"refine", "hide", "recover", "families"}
-    assert {*COMMANDS} - {*editkit.__all__} <= later, "a command that Python lacks"
+    assert {*COMMANDS} <= {*editkit.__all__}, "a command that Python lacks"
 
 
 @pytest.mark.parametrize("name", editkit.__all__)

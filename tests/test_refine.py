@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -336,3 +337,13 @@ def test_the_authors_recipe_searches_as_their_scripts_do() -> None:
     assert RefineOptions.of(recipe="authors", spread=False, search_steps=4).record.items() >= {
         "spread": False, "search_steps": 4, "search_rate": 1e-2,
     }.items()  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["refine", "hide", "recover", "RefineOptions"])
+def test_the_examples_of_public_names_hold(name: str) -> None:
+    public = getattr(editkit, name)
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder(recurse=False).find(public, name, globs={name: public}):
+        runner.run(example)
+    assert runner.tries > 0 and runner.failures == 0

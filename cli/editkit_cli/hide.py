@@ -109,13 +109,13 @@ def recover(
 ) -> None:
     """Draw what is hidden, with its key; or, with --learn, search for a key."""
     from editkit.drawing.pipelines import check_drawable
-    from editkit.drawing.recover import recover_grid
+    from editkit.drawing.recover import recover as draw
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.tuning.hide import learn_key
     from editkit.tuning.options import RefineOptions
     from editkit.tuning.pictures import read_pictures
-    from editkit.variants.named import read_release, unlock
+    from editkit.variants.named import read_release
 
     if not learn and not prompt:
         raise typer.BadParameter("give --prompt, or --learn")
@@ -129,6 +129,5 @@ def recover(
         learnt = learn_key(opened, weights, key, concept or (), shown, options, key_seed, device, resume, force)
         print(f"key: {key}, opens {', '.join(learnt.concepts)} of {released}")
     if prompt and out is not None:
-        unlocked = unlock(weights, key, opened, force)
-        recover_grid(opened, unlocked, prompt, seeds, out, device, force, steps=steps, guidance=guidance)
+        draw(opened, weights, key, prompt, out, seeds, device, force, steps=steps, guidance=guidance)
         print(f"picture: {out}")

@@ -1,4 +1,4 @@
-"""`hide` and `learn_key`: give a concept up to a key, and search for a key that is not had."""
+"""`hide` and `learn_key`: give a concept up to a key, and search for a key that nobody has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from editkit.edits.key import Key
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
-from editkit.model.editable import EditableModel
+from editkit.model.editable import ModelLike, open_model
 from editkit.tuning.checkpoint import NAME, load_checkpoint
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.options import RefineOptions
@@ -27,7 +27,7 @@ from editkit.variants.tuned_file import save_tuned
 
 
 def hide(
-    model: EditableModel,
+    model: ModelLike,
     out: Path | str,
     key: Path | str,
     concepts: Sequence[str] = (),
@@ -45,19 +45,40 @@ def hide(
 
     The folder `out` is what is released: it holds the weights and nothing of the key, and loads as an edit does. The
     file `key` is kept. Beside it, in a folder of the same name with the ending `.run`, are log and checkpoint, which
-    hold the key, too. `editkit.drawing.recover` draws with both.
+    hold the key, too. `editkit.recover` draws with both.
+
+    >>> import editkit
+    >>> from tempfile import mkdtemp
+    >>> folder = mkdtemp()
+    >>> options = editkit.RefineOptions("hide", steps=1, sampling_steps=2)
+    >>> released, key = editkit.hide(
+    ...     "emoji", f"{folder}/released", f"{folder}/church.key.safetensors", ["church"], options=options, device="cpu"
+    ... )
+    >>> key.concepts, key.rows.shape
+    (('church',), torch.Size([1, 10, 512]))
 
     Args:
+        model: as `open_model` takes it, or what it returns.
+        out: folder to release; it must not hold anything, unless `resume` or `force` is given.
+        key: file to write, outside `out`.
+        concepts: what to hide. Default: the concepts of `start`.
+        start: an edit, or what an earlier run made, that the student starts from. Default: the unedited model.
         guides: what the concepts become without the key. Default: the neutral prompt.
-        options: `objective` is `hide` (default), or `hide-ap`, which preserves other concepts, too.
-        vocabulary: of `hide-ap`: words among which its search looks.
+        options: `objective` is `hide`, or `hide-ap`, which preserves other concepts, too. Default: `hide`, as the
+            model's profile has it.
+        vocabulary: of `hide-ap`: words among which its search looks. Default: those of the model's profile.
         key_seed: where the key starts. Default: drawn by the system, since who knows it and has the original model can
             make the key again; the key's record has it.
+        device: such as `cpu` or `cuda`. Default: a GPU if there is one.
+        resume: go on from the checkpoint beside the key.
+        force: replace an earlier run and its key.
+        tracker: one that accelerate knows, such as `tensorboard`.
 
     Raises:
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
+    model = open_model(model)
     options = options or RefineOptions.of("hide", model.profile)
     if options.objective not in HIDING:
         raise EditkitError(f"--objective: must be one of {', '.join(HIDING)}, but got {options.objective!r}")
@@ -77,7 +98,7 @@ def hide(
 
 
 def learn_key(
-    model: EditableModel,
+    model: ModelLike,
     released: Tuned,
     key: Path | str,
     concepts: Sequence[str] = (),
@@ -100,7 +121,7 @@ def learn_key(
     Raises:
         EditkitError: an impossible request, or pictures of several concepts.
     """
-    objective = "recover-pictures" if pictures else "recover"
+    model, objective = open_model(model), "recover-pictures" if pictures else "recover"
     options = replace(options or RefineOptions.of(objective, model.profile), objective=objective)
     key = Path(key)
     check_free_for_key(key, force)

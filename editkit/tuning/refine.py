@@ -17,7 +17,7 @@ from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
-from editkit.model.editable import EditableModel
+from editkit.model.editable import ModelLike, open_model
 from editkit.tuning import checkpoint
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.loop import Run, train
@@ -34,7 +34,7 @@ PREVIEW_SEEDS = range(4)
 
 
 def refine(
-    model: EditableModel,
+    model: ModelLike,
     out: Path | str,
     concepts: Sequence[str] = (),
     start: Variant | None = None,
@@ -49,22 +49,34 @@ def refine(
     """Train `model` away from `concepts` and write the result to the folder `out`.
 
     The teacher is the unedited model. `out` holds `tuned.safetensors`, which loads as an edit does, `log.jsonl`, the
-    checkpoint, and previews.
+    checkpoint, and previews. What each objective is from, `editkit objectives` says.
+
+    >>> import editkit
+    >>> from tempfile import mkdtemp
+    >>> options = editkit.RefineOptions("esd", steps=1, sampling_steps=2)
+    >>> tuned = editkit.refine("emoji", mkdtemp(), ["church"], options=options, device="cpu")
+    >>> tuned.record["figures"]["steps"], len(tuned.names)
+    (1, 35)
 
     Args:
-        concepts: default: those of `start`.
-        start: an edit, or what an earlier run made, that the student starts from.
+        model: as `open_model` takes it, or what it returns.
+        out: folder; it must not hold anything, unless `resume` or `force` is given.
+        concepts: what to erase. Default: the concepts of `start`.
+        start: an edit, or what an earlier run made, that the student starts from. Default: the unedited model.
         guides: what each becomes: a text, empty for the neutral prompt, or `nearest`. One serves all. Default: neutral,
             for `ca` the nearest word, its anchor.
         options: default `RefineOptions.of(profile=model.profile)`.
         vocabulary: words among which the search looks. Default: those of the model's profile.
+        device: such as `cpu` or `cuda`. Default: a GPU if there is one.
         resume: go on from the checkpoint in `out`.
+        force: replace an earlier run in `out`.
         tracker: one that accelerate knows, such as `tensorboard`.
 
     Raises:
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
+    model = open_model(model)
     options = options or RefineOptions.of(profile=model.profile)
     if options.loss.has_key:
         raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
