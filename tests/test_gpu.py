@@ -288,7 +288,7 @@ def test_inspection_ranks_words_alike(cuda: str, tiny_sd: Path, edit: Edit, tmp_
 def test_sensitivity_is_measured_there(cuda: str, church: Path) -> None:
     opened, loaded = open_model("emoji"), editkit.load_edit(str(church))
     here, there = (
-        sensitivity(opened, loaded, ["dog", "castle", "mosque", "pizza"], True, (0, 1), device, steps=3)
+        sensitivity(opened, loaded, ["dog", "castle", "mosque", "pizza"], True, (0, 1), device=device, steps=3)
         for device in ("cpu", cuda)
     )
     for one, other in zip(here.deltas, there.deltas, strict=True):
