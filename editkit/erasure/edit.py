@@ -27,7 +27,8 @@ def edit(
 
     Args:
         model: as `open_model` takes it, or what it returns.
-        source, destination: prompts.
+        source: the prompt that changes.
+        destination: the prompt whose meaning it takes.
         preserve: prompts that must stay as they are.
         options: how to solve it; default: `Options("time")`.
         augment: also edit the prompts after "A photo of", "An image of" and "A picture of".
