@@ -116,7 +116,7 @@ def by_reason(bad: Sequence[BadRow]) -> str:
     lines: dict[str, list[int]] = {}
     for row in bad:
         lines.setdefault(row.reason, []).append(row.line)
-    return "; ".join(f"{reason} (line{'s' * (len(of) > 1)} {_ranges(of)})" for reason, of in lines.items())
+    return "; ".join(f"{reason} ({'line' if len(of) == 1 else 'lines'} {_ranges(of)})" for reason, of in lines.items())
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -63,7 +63,7 @@ def load_key(path: Path | str) -> Key:
     if not has_metadata(path, KEY_KEY):
         raise EditkitError(f"{path}: expected a key of `editkit hide`, this is none")
     record = read_json_metadata(path, KEY_KEY)
-    rows = read_tensors(path, "rows".__eq__).get("rows")
+    rows = read_tensors(path, lambda name: name == "rows").get("rows")
     concepts = record.get("concepts", [])
     if rows is None or rows.ndim != 3 or len(rows) != len(concepts) or not rows.isfinite().all():
         raise EditkitError(f"{path}: its rows do not fit the concepts that it names; is it damaged?")
