@@ -399,7 +399,7 @@ def test_only_its_own_folder_knows_the_bundled_model() -> None:
     """No import of `editkit.emoji` from elsewhere, and nobody asks whether a model is the bundled one."""
     root = Path(profile.__file__).parents[1]
     for path in sorted(root.rglob("*.py")):
-        if root / "emoji" in path.parents:
+        if root / "emoji" in path.parents or path == root / "__init__.py":  # the package names all its functions
             continue
         text = path.read_text(encoding="utf-8")
         imported = [
