@@ -146,6 +146,13 @@ def test_every_component_is_listed_with_its_options() -> None:
             assert re.findall(r"^\| `([\w/-]+)`", part, re.MULTILINE) == named
 
 
+def test_the_page_has_every_key_that_a_program_reads() -> None:
+    section = (ROOT / "docs" / "how-to" / "plug-ins.md").read_text(encoding="utf-8").split("## What a program reads")[1]
+    stated = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)]
+    printed = next(component.as_dict() for component in plugins.describe("methods"))
+    assert {name for row in stated for name in row} == {*printed, *printed["options"][0]}
+
+
 def test_the_method_of_the_page_goes_part_of_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = [code for code in blocks(ROOT / "docs" / "how-to" / "plug-ins.md", "python") if "class Halved" in code]
     (tmp_path / "halved_of_the_page.py").write_text(code)
