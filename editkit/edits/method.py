@@ -17,6 +17,9 @@ from editkit.plugins import GROUPS, load
 
 Tokens = Literal["last", "tail", "all"]
 TOKENS: tuple[Tokens, ...] = ("last", "tail", "all")
+ROWS_HELP = "Rows of a prompt: the last subject token's, from there to the end, or all."
+RIDGE_HELP = "Ridge weight λ."
+"""Of options whose published default differs from method to method."""
 PROTECTIONS = ("minimax", "prior", "none")
 EXPANSIONS = ("none", "artist", "object")
 UNPROTECTED = "--protect none"
@@ -43,11 +46,11 @@ class Method:
     )
     tokens: Tokens = option(
         "tail",
-        "Rows of a prompt: the last subject token's, from there to the end, or all.",
+        ROWS_HELP,
         choices=TOKENS,
         otherwise={UNPROTECTED: "all"},
     )
-    lamb: float = option(1e-4, "Ridge weight λ.", at_least=0, otherwise={UNPROTECTED: 0.1})
+    lamb: float = option(1e-4, RIDGE_HELP, at_least=0, otherwise={UNPROTECTED: 0.1})
     erase_scale: float = option(1.0, "Weight of the erased concepts.", above=0)
     preserve_scale: float = option(1.0, "Weight of the preserved prompts.", at_least=0)
     expand: str = option("none", "Prompts that an unprotected edit is solved over.", choices=EXPANSIONS)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix
-from editkit.edits.method import TOKENS, UNPROTECTED, Method, Tokens
+from editkit.edits.method import RIDGE_HELP, ROWS_HELP, TOKENS, UNPROTECTED, Method, Tokens
 from editkit.edits.problem import Problem
 from editkit.edits.solve import Penalty, down_factor
 from editkit.errors import EditkitError
@@ -26,11 +26,11 @@ class UCE(Method):
 
     tokens: Tokens = option(
         "tail",
-        "Rows of a prompt: the last subject token's, from there to the end, or all.",
+        ROWS_HELP,
         choices=TOKENS,
         otherwise={UNPROTECTED: "last"},
     )
-    lamb: float = option(1e-4, "Ridge weight λ.", at_least=0, otherwise={UNPROTECTED: 0.5})
+    lamb: float = option(1e-4, RIDGE_HELP, at_least=0, otherwise={UNPROTECTED: 0.5})
     technique: str = option(
         "replace",
         "What a concept's keys and values become: the guide's, or the guide's less their component along its own.",
