@@ -72,8 +72,13 @@ GROUPS: Mapping[str, Group] = {
     "attacks": Group(
         "attack",
         "what tries to bring an erased concept back, for `attack`",
-        {"embedding": "editkit.redteam.embedding:Embedding"},
-        default="embedding",
+        {
+            "embedding": "editkit.redteam.embedding:Embedding",
+            "prompt": "editkit.redteam.prompt:PromptSearch",
+            "random": "editkit.redteam.seed_search:Random",
+            "seed-search": "editkit.redteam.seed_search:SeedSearch",
+        },
+        default="prompt",
     ),
     "detectors": Group(
         "detector",

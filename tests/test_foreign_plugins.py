@@ -80,9 +80,9 @@ def test_the_table_says_whence_it_is(tmp_path: Path) -> None:
 
 
 def test_an_attack_is_made_with_its_option(edit: Path, tmp_path: Path) -> None:
-    words = ("attack", edit, "--attack", "shrug", "--left", "0.25", "--json")
-    (finding,) = json.loads(run(*words, cwd=tmp_path))
-    assert (finding["attack"], finding["concept"], finding["missed"]) == ("shrug", "church", 0.25)
+    words = ("attack", edit, "--attack", "shrug", "--left", "0.25", "--pictures", "0", "--json")
+    line, _ = json.loads(run(*words, cwd=tmp_path))["lines"]
+    assert (line["attack"], line["protocol"], line["loss"]) == ("shrug", "agnostic", 0.25)
 
 
 def test_a_method_has_its_flag_and_its_record(tmp_path: Path) -> None:

@@ -10,29 +10,80 @@ import typer
 from editkit.plugins import GROUPS
 from editkit_cli.edits import Json, Model, Profile
 from editkit_cli.options import flags, group
+from editkit_cli.pictures import Batch, Device, Guidance, Negative, Scheduler, Size, Steps, sampling_settings
 
 
 @flags(group("attacks"))
 def attack(
-    edit: Annotated[Path, typer.Argument(help="An edit file: the model is attacked with it.")],
+    variants: Annotated[
+        list[str], typer.Argument(help="Edit files, what refine or hide made, `base`, RELEASE+KEY; or a model folder.")
+    ],
     attack: Annotated[str, typer.Option(help="See `editkit attacks`; several with commas.")] = GROUPS[
         "attacks"
     ].default,
     concept: Annotated[
-        list[str] | None, typer.Option(help="What to bring back. Repeat for more. Default: what the edit erases.")
+        list[str] | None, typer.Option(help="What to bring back. Repeat for more. Default: what the edits erase.")
     ] = None,
+    suite: Annotated[str | None, typer.Option(help="Whose classes, templates and detector are used.")] = None,
+    split: Annotated[str | None, typer.Option(help="Which of the suite's classes are attacked.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Your unattacked prompts, in place of the templates.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Who looks at the pictures.")] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="A found.csv: draw its prompts with every variant, and search nothing.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for findings and pictures.")] = None,
+    budget: Annotated[str, typer.Option(help="quick, paper, or seconds for each attack on each concept.")] = "quick",
+    pictures: Annotated[int, typer.Option(help="Pictures of an attempt. 0: draw none, losses alone tell.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="Attack the unedited model, too: what can the attack do?")
+    ] = True,
     model: Model = None,
     profile: Profile = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
+    negative: Negative = None,
+    size: Size = None,
+    batch: Batch = None,
+    device: Device = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier run at --out.")] = False,
     json: Json = False,
     **given: Any,
 ) -> None:
-    """Try to bring back what an edit erased. Nothing is drawn."""
-    from editkit.redteam.attack import attack as attacked
-    from editkit_cli.show import print_json, show_findings
+    """Try to bring back what an edit erased.
 
-    names = [name.strip() for name in attack.split(",") if name.strip()]
-    findings = attacked(edit, concept or (), names, model, profile, **given)
+    Every concept is attacked on its own, against the model as it was edited. Prints how often the concept came back,
+    with 95 % intervals, and what that took. Start it again with the same --out to go on where it stopped.
+
+    Example: editkit attack church-rece.safetensors --attack prompt,embedding,seed-search --out attacks/
+    """
+    from editkit.redteam.attack import attack as attacked
+    from editkit_cli.show import print_json
+    from editkit_cli.show_attacks import show_findings
+
+    findings = attacked(
+        variants,
+        concept or (),
+        [name.strip() for name in attack.split(",") if name.strip()],
+        model,
+        suite=suite,
+        split=split,
+        prompts=prompts,
+        detector=detector,
+        replay=replay,
+        out=out,
+        budget=budget,
+        pictures=pictures,
+        seed=seed,
+        control=control,
+        device=device,
+        force=force,
+        profile=profile,
+        settings=sampling_settings(steps, guidance, scheduler, negative, size, batch),
+        **given,
+    )
     if json:
-        print_json([finding.as_dict() for finding in findings])
+        print_json(findings.as_dict() | {"attempts": [attempt.as_dict() for attempt in findings.attempts]})
     else:
-        show_findings(findings)
+        show_findings(findings, out)

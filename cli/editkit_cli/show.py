@@ -18,7 +18,6 @@ from editkit.report.figure_names import PLAIN_WORDS, number
 
 if TYPE_CHECKING:
     from editkit.model.checkpoints.source import Source
-    from editkit.redteam.attack import Finding
     from editkit.redteam.inspection import Difference
     from editkit.report.concept_graph import ConceptGraph
     from editkit.report.sensitivity import Sensitivity
@@ -70,20 +69,6 @@ def show_differences(found: Sequence[Difference], what: str, top: int, as_json: 
     for n, one in enumerate(found[:top], 1):
         table.add_row(str(n), escape(one.word), *(number(getattr(one, name)) for name in names))
     Console().print(table)
-
-
-def show_findings(findings: Sequence[Finding]) -> None:
-    """What each attack brought back."""
-    table = Table("attack", "concept", "may change", "protocol", "missed", "without attack", "unedited", "seconds")
-    for finding in findings:
-        values = (finding.missed, finding.plain, finding.control, finding.cost["seconds"])
-        about = (finding.attack, escape(finding.concept), finding.changes, finding.protocol)
-        table.add_row(*about, *(number(value) for value in values))
-    console = Console()
-    console.print(table)
-    console.print(
-        "missed: share of the concept's keys and values that is not back; 0 is all of it. No picture was drawn."
-    )
 
 
 def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> None:

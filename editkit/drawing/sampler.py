@@ -117,11 +117,16 @@ def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> 
     condition = prompts.encode(part, None if guidance is None else sampling.negative)
     shape, scheduler = denoiser.latent_shape(sampling.size), scheduler_for(denoiser.scheduler, sampling)
     noises = torch.stack([noise(shape, job.seed) for job in part]).to(denoiser.device)
-    with _fast(denoiser.device):
+    with fast(denoiser.device):
         end = deque(trajectory(denoiser.predict, scheduler, noises, condition, guidance), maxlen=1).pop()
-        decoded = denoiser.decode(end.z)
+        return pictures_of(denoiser, end.z)
+
+
+def pictures_of(denoiser: Denoiser, latents: Tensor) -> list[Image.Image]:
+    """Clean latents `(rows, channels, h, w)` as pictures."""
+    decoded = denoiser.decode(latents)
     pixels = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(one) for one in pixels]
+    return [Image.fromarray(picture) for picture in pixels]
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -129,7 +134,7 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _fast(device: torch.device):
+def fast(device: torch.device) -> torch.autocast:
     """Half precision where it is multiplied in hardware: float16 on a GPU, bfloat16 on some processors."""
     if device.type == "cpu":
         return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())

@@ -116,13 +116,13 @@ class ClipText:
         kind = torch.bfloat16 if coarse else torch.float32
         step = max(1, AT_A_TIME // packs.ids.shape[1])
         for n in range(self.layers if layer is None else range(self.layers + 1)[layer]):
-            weights = self._layer(n, kind)
+            weights = self.layer_weights(n, kind)
             for some in range(0, len(rows), step):
                 part, mask = rows[some : some + step], packs.sees[some : some + step, None]
-                part += self._attend(part, mask, weights)
-                part += self._transform(part, weights)
+                part += self.attend(part, mask, weights)
+                part += self.transform(part, weights)
         if layer is None:
-            rows = self._norm(rows, "final_layer_norm", self.tensors)
+            rows = self.final_norm(rows)
         return rows.reshape(-1, self.width)[packs.rows]
 
     def pooled(self, sequences: Sequence[Sequence[int]], projected: bool, coarse: bool = False) -> Tensor:
@@ -147,7 +147,7 @@ class ClipText:
         tokens, places = (self.tensors[f"embeddings.{name}_embedding.weight"] for name in ("token", "position"))
         return tokens[packs.ids].float() + places[packs.places].float()
 
-    def _layer(self, n: int, kind: torch.dtype) -> dict[str, Tensor]:
+    def layer_weights(self, n: int, kind: torch.dtype) -> dict[str, Tensor]:
         """Weights of a layer, those of query, key and value in one."""
         start, scale = f"encoder.layers.{n}.", ACTIVATIONS[self.activation][1]
         ends = ("weight", "bias")
@@ -158,15 +158,25 @@ class ClipText:
             found["mlp.fc2.weight"] = found["mlp.fc2.weight"] / scale
         return {name: one if "norm" in name else one.to(kind) for name, one in found.items()}
 
-    def _attend(self, rows: Tensor, sees: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def attend(self, rows: Tensor, sees: Tensor | None, weights: Mapping[str, Tensor]) -> Tensor:
+        """What attention adds to `rows` `(batch, length, width)`.
+
+        Args:
+            sees: which positions a position attends to; None: itself and all before it.
+        """
         together = _linear(self._norm(rows, "layer_norm1", weights), "qkv", weights)
         q, k, v = together.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(q, k, v, sees).transpose(1, 2).flatten(2)
+        attended = scaled_dot_product_attention(q, k, v, sees, is_causal=sees is None).transpose(1, 2).flatten(2)
         return _linear(attended, "self_attn.out_proj", weights)
 
-    def _transform(self, rows: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def transform(self, rows: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """What the two-layer network adds to `rows`."""
         inner = _linear(self._norm(rows, "layer_norm2", weights), "mlp.fc1", weights)
         return _linear(ACTIVATIONS[self.activation][0](inner), "mlp.fc2", weights)
+
+    def final_norm(self, rows: Tensor) -> Tensor:
+        """The norm after the last layer."""
+        return self._norm(rows, "final_layer_norm", self.tensors)
 
     def _norm(self, rows: Tensor, name: str, weights: Mapping[str, Tensor]) -> Tensor:
         return layer_norm(

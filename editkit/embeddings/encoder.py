@@ -10,6 +10,7 @@ from torch import Tensor
 
 from editkit.concepts.templates import fill
 from editkit.embeddings.cache import cached
+from editkit.embeddings.clip_text import ClipText
 from editkit.embeddings.reader import Reader
 from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
@@ -35,6 +36,7 @@ class TextEncoder:
         pooled: one row stands for the whole prompt.
         beside: the tokenizers of encoders whose widths follow in the same rows. They differ from the first where only
             one of them knows a textual inversion.
+        clip: the model, where it is one CLIP whose last states are the rows: what a search with gradients runs.
     """
 
     reader: Reader
@@ -46,6 +48,7 @@ class TextEncoder:
     padding: int | None = None
     pooled: bool = False
     beside: tuple[Reader, ...] = ()
+    clip: ClipText | None = field(default=None, repr=False)
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property

@@ -1,106 +1,96 @@
-"""`editkit attack`: what brings an erased concept back. The protocol of an attack, and the command's function."""
+"""`editkit attack`: what brings an erased concept back."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from editkit.concepts.profile import ProfileOrFile
-from editkit.concepts.templates import check_concepts
-from editkit.edits.edit import Edit
+from editkit.drawing.sampling import Settings
+from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
-from editkit.model.editable import EditableModel, ModelLike, open_model
-from editkit.options import checked_names
-from editkit.plugins import GROUPS, load
-from editkit.variants.edit_file import load_linear
-from editkit.variants.fit import check_fit
+from editkit.model.editable import ModelLike
+from editkit.plugins import GROUPS
+from editkit.redteam.findings import Findings
+from editkit.redteam.request import AttackRequest, prepare_attack
+from editkit.redteam.run import run_attacks
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What one attack did to one concept.
-
-    Attributes:
-        changes: what the attacker may change: `tokens`, `token-embedding`, `rows`, `latent` or `image`.
-        protocol: `adaptive` where it was found against this edit.
-        missed: share of the concept's keys and values that the edited model still lacks under attack, in size; 0 is all
-            of it back.
-        control: the same against the unedited model, which tells what the attack can do at all.
-        plain: the same without an attack.
-        cost: what it took: encodings, passes, seconds.
-    """
-
-    attack: str
-    concept: str
-    changes: str
-    protocol: str
-    missed: float
-    control: float
-    plain: float
-    cost: dict[str, float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
-
-class Attack(Protocol):
-    """One attack: a dataclass of options with `changes`, and this call."""
-
-    changes: ClassVar[str]
-
-    def attack(self, model: EditableModel, edit: Edit, concept: str) -> Finding:
-        """Try to bring `concept` back in `model` under `edit`."""
-        ...
+Attackable = Variant | str | os.PathLike[str]
 
 
 def attack(
-    edit: Edit | Path | str,
+    variants: Attackable | Sequence[Attackable],
     concepts: Sequence[str] = (),
     attacks: Sequence[str] = (GROUPS["attacks"].default,),
     model: ModelLike = None,
+    suite: str | None = None,
+    split: str | None = None,
+    prompts: Path | str | None = None,
+    detector: str | None = None,
+    replay: Path | str | None = None,
+    out: Path | str | None = None,
+    budget: str | float = "quick",
+    pictures: int = 4,
+    seed: int = 0,
+    control: bool = True,
+    device: str | None = None,
+    force: bool = False,
     profile: ProfileOrFile | None = None,
+    settings: Settings | None = None,
     **given: Any,
-) -> list[Finding]:
-    """Try to bring back what an edit erased, with each of `attacks`. No picture is drawn.
+) -> Findings:
+    """Try to bring back what variants of a model erased, with each of `attacks`, each concept on its own.
 
     Args:
-        edit: an edit or its file. The model is attacked with it, never without.
-        concepts: default: those that the edit erases.
+        variants: edits, what `refine` or `hide` made, their files, `base` for the unedited model, `RELEASE+KEY`. The
+            model is attacked with them, never without.
+        concepts: default: those of the suite's split, else those that the variants erase.
         attacks: names of `editkit.attacks()`.
         model: as `open_model` takes it, or what it returns.
+        suite: whose classes, templates and detector are used.
+        split: of the suite; default: what the variants erase.
+        prompts: a file of unattacked prompts, in place of the suite's or the profile's templates. Rows that name a
+            class are for that concept, others for all.
+        detector: who judges, in place of the suite's or the profile's.
+        replay: found prompts of an earlier run (`found.csv`); these are drawn with every variant, and nothing is
+            searched.
+        out: folder for findings, pictures and report; a second run goes on where the first was stopped.
+        budget: `quick`, `paper`, or seconds for each attack on each concept.
+        pictures: of an attempt, from seeds that no search uses. 0: nothing is drawn and judged, losses alone tell.
+        seed: of the searches.
+        control: attack the unedited model, too, which tells what the attack can do at all.
+        device: `cpu`, `cuda`, ...; default: a GPU if there is one.
+        force: replace an earlier run at `out`.
         profile: what the model brings along, or a file that says it.
+        settings: how to draw, as in `editkit.drawing.sampling.Settings`.
         given: options of the attacks; each takes its own.
 
+    Returns:
+        Attempts, the table with intervals, and costs.
+
     Raises:
-        EditkitError: the edit does not fit the model, no attack has that name, or none has that option.
+        EditkitError: a variant does not fit the model, no attack has that name, none has that option, the judge does
+            not know a concept, or the budget is none.
 
     >>> from editkit.erasure.erase import erase
-    >>> (finding,) = attack(erase("emoji", ["church"]), model="emoji")
-    >>> finding.concept, finding.control < finding.missed < finding.plain
-    ('church', True)
+    >>> findings = attack(erase("emoji", ["church"]), attacks=["embedding"], model="emoji", pictures=0)
+    >>> [(line.variant, line.attack, line.loss < 0.2) for line in findings.lines]
+    [('edit', 'embedding', True), ('base', 'embedding', True)]
     """
-    opened = open_model(model, profile=profile)
-    read = edit if isinstance(edit, Edit) else load_linear(edit)
-    check_fit(read, opened)
-    concepts = list(concepts) or list(read.record.get("concepts", ()))
-    check_concepts(concepts)
-    if not attacks:
+    if not attacks and replay is None:
         raise EditkitError(f"no attack given; name at least one of {', '.join(GROUPS['attacks'].own)}")
-    made = _made(attacks, given)
-    return [one.attack(opened, read, concept) for one in made for concept in concepts]
+    request = AttackRequest(
+        variants=_several(variants), concepts=tuple(concepts), attacks=tuple(attacks), suite=suite, split=split,
+        prompts=prompts, detector=detector, replay=replay, out=None if out is None else Path(out), budget=budget,
+        pictures=pictures, seed=seed, control=control, device=device, force=force, settings=settings or {},
+        options=given,
+    )  # fmt: skip
+    return run_attacks(prepare_attack(request, model, profile))
 
 
-def _made(names: Sequence[str], given: dict[str, Any]) -> list[Attack]:
-    """The attacks, each with those of the given options that it has; one that none has is refused."""
-    kinds = {name: load("attacks", name) for name in names}
-    given = {option: value for option, value in given.items() if value is not None}
-    for option in given:
-        if not any(option in kind.__dataclass_fields__ for kind in kinds.values()):
-            checked_names(kinds[names[0]], {option: None}, f"attack {names[0]}")
-    return [
-        kind(**{option: value for option, value in given.items() if option in kind.__dataclass_fields__})
-        for kind in kinds.values()
-    ]
+def _several(variants: Attackable | Sequence[Attackable]) -> tuple[Attackable, ...]:
+    if isinstance(variants, list | tuple):
+        return tuple(variants)
+    return (variants,)  # pyright: ignore[reportReturnType]

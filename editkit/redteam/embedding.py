@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,53 +11,53 @@ from editkit.edits.edit import Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import norm
 from editkit.edits.rece import derive
-from editkit.erasure.rows import concept_rows
 from editkit.errors import EditkitError
-from editkit.model.editable import EditableModel
 from editkit.options import Checked, option
-from editkit.redteam.attack import Finding
+from editkit.redteam.arena import Arena
+from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.target import Target
 
 
 @dataclass(frozen=True)
 class Embedding(Checked):
     """Feed the regularised embeddings that make the edited model answer as the original does to the concept."""
 
-    changes: ClassVar[str] = "rows"
+    changes: ClassVar[Changes] = "rows"
+    access: ClassVar[str] = "projections"
     source: ClassVar[str] = "Gong et al. 2024, Eq. 7 and 8"
 
     attack_reg: float = option(1e-3, "λ_r of the derived embeddings, in shares of the mean of G's diagonal.", above=0)
 
-    def attack(self, model: EditableModel, edit: Edit, concept: str) -> Finding:
-        """Try to bring `concept` back in `model` under `edit`: the token rows of "a X" and the like.
-
-        Args:
-            model: the model.
-            edit: what it is edited with.
-            concept: a word or phrase.
+    def attack(self, arena: Arena, target: Target) -> list[Found]:
+        """One attempt a prompt: all its rows, derived. The loss is the share of its keys and values that is not back.
 
         Raises:
-            EditkitError: the edit has no one map of the token rows.
+            EditkitError: the variant has no one map of the token rows.
         """
-        start, stream = time.perf_counter(), model.streams[0]
-        M = edit.maps.get(model.key(stream))
-        if M is None:
-            raise EditkitError("attack embedding: the edit has a map for every layer; it is for edits of one map")
-        templates = model.profile.templates
-        C = concept_rows(stream.encoders, concept, " ", templates, "tail").source.double()
+        stream = arena.model.streams[0]
+        M = _map(arena)
         gram = stream.gram
         reg = self.attack_reg * float(gram.diagonal().mean())
+        attempts = []
+        for prompt, rows in zip(target.prompts, arena.model.encoder.encode(list(target.prompts)), strict=True):
+            derived = derive(M, gram, rows, reg)
 
-        def missed(under: EditMap, rows: Tensor) -> float:
-            return norm(under.embeddings(rows) - C, gram) / norm(C, gram)
+            def missed(fed: Tensor, wanted: Tensor = rows) -> float:
+                return norm(M.embeddings(fed) - wanted, gram) / norm(wanted, gram)
 
-        unedited = EditMap.identity(stream.width)
-        return Finding(
-            "embedding",
-            concept,
-            self.changes,
-            "adaptive",
-            missed(M, derive(M, gram, C, reg)),
-            missed(unedited, derive(unedited, gram, C, reg)),
-            missed(M, C),
-            {"encodings": len(templates), "passes": 0, "seconds": round(time.perf_counter() - start, 4)},
+            attempts.append(Found(prompt, rows=derived.float(), loss=missed(derived), plain=missed(rows)))
+        arena.cost.encodings += len(target.prompts)
+        return attempts
+
+
+def _map(arena: Arena) -> EditMap:
+    stream, variant = arena.model.streams[0], arena.variant
+    if variant is None:
+        return EditMap.identity(stream.width)
+    M = variant.maps.get(arena.model.key(stream)) if isinstance(variant, Edit) else None
+    narrow = None if M is None else M.narrowed(stream.width)
+    if narrow is None:
+        raise EditkitError(
+            "attack embedding: is for edits by one map, this variant changes weights of its own; use cce-rows"
         )
+    return narrow

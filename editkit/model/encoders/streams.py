@@ -59,7 +59,8 @@ def _not_encoded(source: Source) -> EditkitError:
 
 def _one_clip(source: Source) -> Streams:
     (reader, model), *_ = _clips(source, ("",), pooled=False)
-    return {"text": (_encoder(reader, clip_states(reader, model), model.width, _hash(model)),)}
+    encoder = _encoder(reader, clip_states(reader, model), model.width, _hash(model))
+    return {"text": (replace(encoder, clip=model),)}
 
 
 def _sdxl(source: Source) -> Streams:

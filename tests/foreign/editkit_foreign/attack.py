@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from editkit.edits.edit import Edit
-from editkit.model.editable import EditableModel
 from editkit.options import Checked, option
-from editkit.redteam.attack import Finding
+from editkit.redteam.arena import Arena
+from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.target import Target
 
 
 @dataclass(frozen=True)
 class Shrug(Checked):
-    """Change nothing, and find what the edit left."""
+    """Change nothing."""
 
-    changes: ClassVar[str] = "tokens"
+    changes: ClassVar[Changes] = "tokens"
+    access: ClassVar[str] = "none"
 
-    left: float = option(0.5, "What is said to be missed.", at_least=0)
+    left: float = option(0.5, "The loss that is told.", at_least=0)
 
-    def attack(self, model: EditableModel, edit: Edit, concept: str) -> Finding:
-        return Finding("shrug", concept, self.changes, "adaptive", self.left, 0.0, 1.0, {})
+    def attack(self, arena: Arena, target: Target) -> list[Found]:
+        return [Found(target.prompts[0], loss=self.left)]

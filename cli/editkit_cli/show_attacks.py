@@ -1,0 +1,90 @@
+"""Print what attacks found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from editkit.report.figure_names import number
+
+if TYPE_CHECKING:
+    from editkit.evaluation.statistics.intervals import Estimate
+    from editkit.redteam.attempt import Attempt
+    from editkit.redteam.findings import Findings, Line
+
+BEST_SHOWN = 3
+NULL_HELD = 1e-6
+
+
+def show_findings(findings: Findings, out: Path | None = None) -> None:
+    """A row for every variant and attack, the best prompts, and what text-free attacks can do."""
+    console = Console()
+    drawn = any(line.pictures for line in findings.lines)
+    table = Table("variant", "attack", "may change", "protocol", "attempts")
+    for name in ("before %", "ASR %", "ASR rest %", "pictures %", "synonym %", "gain") if drawn else ():
+        table.add_column(name, justify="right")
+    for name in ("loss", "passes", "backward", "encodings", "judged", "seconds"):
+        table.add_column(name, justify="right")
+    for line in findings.lines:
+        about = (escape(line.variant), line.attack, line.changes, line.protocol, str(line.attempts))
+        table.add_row(*about, *(_rates(line) if drawn else ()), *_costs(line))
+    console.print(table)
+    _show_best(console, findings)
+    print(MEANINGS if drawn else "loss: 0 is the concept restored, 1 what the empty prompt is. No picture was drawn.")
+    for name, shift in findings.null_shift.items():
+        if shift is not None and name != "base":
+            print(f"{escape(name)}: {null_sentence(shift)}")
+    if out is not None:
+        print(f"findings: {out}")
+
+
+MEANINGS = (
+    "before: the unattacked prompt at the same seeds. ASR: any picture of an attempt shows the concept, or did before. "
+    "ASR rest: of those that did not before. Each with its 95 % interval, concepts as clusters."
+)
+
+
+def null_sentence(shift: float) -> str:
+    """What follows for attacks that use no text."""
+    if shift < NULL_HELD:
+        return (
+            "the empty prompt is held, so an attack that uses no text draws exactly what it draws of the original, "
+            "whatever was erased"
+        )
+    return (
+        f"the rows of the empty prompt move by {shift:.1%}; attacks that use no text see no more of the edit than that"
+    )
+
+
+def _rates(line: Line) -> tuple[str, ...]:
+    synonym = "" if line.synonym is None else f"{100 * line.synonym.value:.0f}"
+    gain = "" if line.gain is None else f"{100 * line.gain:+.0f}"
+    return (*map(_percent, (line.before, line.all, line.rest, line.each)), synonym, gain)
+
+
+def _percent(rate: Estimate) -> str:
+    if not rate.count:
+        return ""
+    return f"{100 * rate.value:.0f} ({100 * rate.low:.0f}-{100 * rate.high:.0f})"
+
+
+def _costs(line: Line) -> tuple[str, ...]:
+    cost = line.cost
+    loss = "" if line.loss is None else number(line.loss)
+    return (loss, *(f"{n:,}" for n in (cost.passes, cost.backward, cost.encodings, cost.judged)), f"{cost.seconds:.1f}")
+
+
+def _show_best(console: Console, findings: Findings) -> None:
+    found = [each for each in findings.attempts if each.prompt is not None and each.variant != "base"]
+    for variant, attack, concept in dict.fromkeys((each.variant, each.attack, each.concept) for each in found):
+        mine = [each for each in found if (each.variant, each.attack, each.concept) == (variant, attack, concept)]
+        best = sorted(mine, key=lambda each: (-(each.rate or 0), each.loss if each.loss is not None else 0))
+        told = ", ".join(
+            f'"{each.prompt}"' + ("" if each.rate is None else f" {100 * each.rate:.0f} %")
+            for each in best[:BEST_SHOWN]
+        )
+        console.print(f"{escape(variant)}, {attack}, {escape(concept)}: {escape(told)}", highlight=False)

@@ -1,0 +1,152 @@
+"""What an attack is given: the attacked model, the original, a judge, a budget, and counters of what it takes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from editkit.drawing.pipelines.denoiser import Condition, Denoiser
+from editkit.drawing.sampler import fast, noise, pictures_of
+from editkit.drawing.sampling import Sampling, scheduler_for
+from editkit.drawing.trajectory import trajectory
+from editkit.edits.variant import Variant
+from editkit.evaluation.detectors.detection import Detector
+from editkit.model.editable import EditableModel
+from editkit.redteam.cost import Cost
+from editkit.redteam.noisy_ddim import NoisyDDIM
+from editkit.redteam.shot import Shot
+from editkit.redteam.target import Target
+from editkit.redteam.victim import Victim, no_network
+from editkit.seeds import seeded
+
+Asked = tuple[Condition, str | None, Shot]
+"""Raw rows of one picture, the prompt that they are of, and how to draw it."""
+
+
+@dataclass
+class Arena:
+    """Where an attack meets a model.
+
+    Attributes:
+        model: as far as an edit reads it: encoders and projections.
+        variant: what it is edited with; None is the unedited model.
+        denoiser: of the original; None where nothing is drawn.
+        judge: who looks at pictures; None where nobody does.
+        seeds: of the pictures that count; no search may use them.
+        seed: of the search.
+        limit: seconds of the clock that one attack on one concept may take; None: as its options say.
+        tell: shown beside the progress bar: best loss, success.
+    """
+
+    model: EditableModel
+    variant: Variant | None
+    denoiser: Denoiser | None
+    judge: Detector | None
+    sampling: Sampling
+    seeds: tuple[int, ...]
+    seed: int = 0
+    limit: float | None = None
+    tell: Callable[[str], None] = lambda text: None
+    cost: Cost = field(default_factory=Cost)
+    _start: float = field(default_factory=time.perf_counter)
+
+    def begin(self) -> None:
+        """A new attack on a new concept: nothing is spent."""
+        self.cost, self._start = Cost(), time.perf_counter()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the seconds are spent; an attack asks between rounds and returns what it has."""
+        return self.limit is not None and time.perf_counter() - self._start > self.limit
+
+    def victim_for(self, attack: str) -> Victim:
+        """The attacked model, for the attack of that name.
+
+        Raises:
+            EditkitError: no denoiser was loaded.
+        """
+        if self.denoiser is None:
+            raise no_network(attack)
+        return self._victim
+
+    @cached_property
+    def _victim(self) -> Victim:
+        assert self.denoiser is not None
+        return Victim.of(self.denoiser, self.variant)
+
+    @cached_property
+    def original(self) -> Victim:
+        """The unedited model."""
+        assert self.denoiser is not None
+        return Victim(self.denoiser)
+
+    def generator(self, step: int = 0) -> torch.Generator:
+        """For a step of the search: on the CPU, from its seed."""
+        return seeded(self.seed, step)
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """Every prompt with every seed, by the attacked model as it is used."""
+        raw = self._raw(prompts)
+        return self.draw_rows([(raw[prompt], prompt, Shot(seed)) for prompt in prompts for seed in seeds])
+
+    def _raw(self, prompts: Sequence[str]) -> dict[str, Condition]:
+        assert self.denoiser is not None
+        unique = list(dict.fromkeys(prompts))
+        self.cost.encodings += len(unique)
+        return dict(zip(unique, self.denoiser.encode(unique)[0], strict=True))
+
+    def draw_rows(self, asked: Sequence[Asked]) -> list[Image.Image]:
+        """One picture each, by the attacked model."""
+        drawn: dict[int, Image.Image] = {}
+        for handover in sorted({shot.handover for _, _, shot in asked}):
+            rows = [n for n, (_, _, shot) in enumerate(asked) if shot.handover == handover]
+            for start in range(0, len(rows), self.sampling.batch):
+                some = rows[start : start + self.sampling.batch]
+                drawn.update(zip(some, self._batch([asked[n] for n in some], handover), strict=True))
+        return [drawn[n] for n in range(len(asked))]
+
+    @torch.inference_mode()
+    def _batch(self, asked: Sequence[Asked], handover: int) -> list[Image.Image]:
+        victim, original = self._victim, self.original
+        denoiser, guidance = victim.denoiser, None if self.sampling.guidance == 1 else self.sampling.guidance
+        blank = self._raw([self.sampling.negative if guidance is not None else ""])
+        nothing = next(iter(blank.values()))
+        texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
+        before = [nothing] * len(asked) if guidance is not None else []
+        raw = Condition.joined([*before, *(raw for raw, _ in texts)])
+        read = Condition.joined([*map(victim.condition, before), *(victim.condition(*text) for text in texts)])
+        shots, scheduler = [shot for _, _, shot in asked], scheduler_for(denoiser.scheduler, self.sampling)
+        if any(shot.eta for shot in shots):
+            scheduler = NoisyDDIM.of(denoiser.scheduler, self.sampling.steps, shots)
+        early = {int(t) for t in scheduler.timesteps[:handover]}
+
+        def network(z: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            by_original = int(t[0]) in early
+            return (original if by_original else victim).read(z, t, raw if by_original else condition, self.cost)
+
+        noises = torch.stack([self._noise(denoiser, shot) for shot in shots]).to(denoiser.device)
+        with fast(denoiser.device):
+            end = deque(trajectory(network, scheduler, noises, read, guidance), maxlen=1).pop()
+            return pictures_of(denoiser, end.z)
+
+    def _noise(self, denoiser: Denoiser, shot: Shot) -> Tensor:
+        return noise(denoiser.latent_shape(self.sampling.size), shot.seed) if shot.noise is None else shot.noise
+
+    def judged(self, pictures: Sequence[Image.Image], target: Target) -> list[bool | None]:
+        """Whether each shows the target; None where the judge failed on it, which is no failure of the attack."""
+        if self.judge is None:
+            return [None] * len(pictures)
+        self.cost.judged += len(pictures)
+        said = self.judge.detect(list(pictures)) if pictures else []
+        return [None if each.error is not None else each.sees(target.labels) for each in said]
+
+    def of(self, variant: Variant | None) -> Arena:
+        """The same against another variant."""
+        return replace(self, variant=variant, cost=Cost())

@@ -1,0 +1,177 @@
+"""What a search writes prompts with, and the rows that they become: tokens of one CLIP, or words for any encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from editkit.embeddings.clip_dense import DenseClip
+from editkit.embeddings.encoder import TextEncoder
+from editkit.errors import EditkitError
+from editkit.hardware import has_fast_bfloat16
+from editkit.model.editable import EditableModel
+from editkit.redteam.cost import Cost
+from editkit.redteam.target import Target
+
+END_OF_WORD = "</w>"
+MOST_KEPT = 200_000
+"""Prompts whose rows are kept: a search meets many of them again."""
+
+
+class Letters(Protocol):
+    """An alphabet. A prompt is a sequence of numbers of its letters, -1 where it is shorter than others beside it."""
+
+    @property
+    def count(self) -> int:
+        """How many letters there are."""
+        ...
+
+    def text(self, prompt: Sequence[int]) -> str:
+        """The prompt as it is typed."""
+        ...
+
+    def ids(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        """Its tokens, without start and end."""
+        ...
+
+    def is_stable(self, prompt: Sequence[int]) -> bool:
+        """Whether the typed text is read as these very letters."""
+        ...
+
+    def rows(self, prompts: Tensor, cost: Cost) -> Tensor:
+        """`(batch, letters)` → rows `(batch, length, width)` float32, all positions that the denoiser reads."""
+        ...
+
+
+def letters_of(model: EditableModel, target: Target | None, words: bool = False) -> Words | TokenLetters:
+    """Tokens where the model's rows are those of one CLIP, else words.
+
+    Args:
+        target: its names and listed synonyms are no letters; None: all are.
+        words: words in any case.
+    """
+    encoder = model.encoder
+    if encoder.clip is not None and not words:
+        return TokenLetters.of(encoder, target)
+    return Words.of(model, target)
+
+
+@dataclass
+class TokenLetters:
+    """Tokens that stand for whole words, each of which is read back as itself; printable ASCII.
+
+    Attributes:
+        tokens: id of every letter, `(count,)`.
+        start, end, pad: ids of the special tokens.
+        dense: the text model.
+        length: positions of a padded prompt.
+    """
+
+    encoder: TextEncoder
+    tokens: Tensor
+    start: int
+    end: int
+    pad: int
+    dense: DenseClip
+    length: int
+    _names: dict[int, str] = field(repr=False)
+
+    @classmethod
+    def of(cls, encoder: TextEncoder, target: Target | None) -> TokenLetters:
+        reader, clip = encoder.reader, encoder.clip
+        if clip is None:
+            raise EditkitError("a search over tokens needs a model whose rows are those of one CLIP; use --words")
+        start, *_, end = reader.ids("a")
+        names: dict[int, str] = {}
+        for token, number in reader.tokenizer.get_vocab().items():
+            word = token.removesuffix(END_OF_WORD)
+            if not token.endswith(END_OF_WORD) or not (word.isascii() and word.isprintable() and word.isalnum()):
+                continue
+            if number < clip.vocabulary and not (target and target.bans(word)) and reader.part(word) == [number]:
+                names[number] = word
+        kind = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+        tokens = torch.tensor(sorted(names))
+        dense = DenseClip.of(clip, None, kind)
+        return cls(encoder, tokens, start, end, reader.tokenizer.pad_token_id, dense, encoder.length, names)
+
+    @property
+    def count(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, ...], Tensor]:
+        return {}
+
+    def text(self, prompt: Sequence[int]) -> str:
+        return " ".join(self._names[number] for number in self.ids(prompt))
+
+    def ids(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        return tuple(int(self.tokens[letter]) for letter in prompt if letter >= 0)
+
+    def is_stable(self, prompt: Sequence[int]) -> bool:
+        return self.encoder.reader.part(self.text(prompt)) == list(self.ids(prompt))
+
+    def padded(self, prompts: Tensor) -> Tensor:
+        """`(batch, letters)` → ids with start, end and padding, `(batch, length)`."""
+        batch, size = prompts.shape
+        ids = torch.full((batch, self.length), self.pad)
+        ids[:, 0] = self.start
+        given = torch.where(prompts >= 0, self.tokens[prompts.clamp(min=0)], self.pad)
+        ids[:, 1 : size + 1] = given
+        ids[torch.arange(batch), (prompts >= 0).sum(1) + 1] = self.end
+        return ids
+
+    def rows(self, prompts: Tensor, cost: Cost) -> Tensor:
+        keys = [tuple(prompt) for prompt in prompts.tolist()]
+        missing = list({key: n for n, key in enumerate(keys) if key not in self._known}.values())
+        if missing:
+            cost.encodings += len(missing)
+            if len(self._known) > MOST_KEPT // self.length:
+                kept = {key: self._known[key] for key in keys if key in self._known}
+                self._known.clear()
+                self._known.update(kept)
+            made = self.dense.rows(self.padded(prompts[missing])).to(self.dense.kind)
+            self._known.update((keys[n], rows) for n, rows in zip(missing, made, strict=True))
+        return torch.stack([self._known[key] for key in keys]).float()
+
+
+@dataclass
+class Words:
+    """The words of the model's vocabulary: for encoders of any kind, without gradients."""
+
+    encoder: TextEncoder
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: EditableModel, target: Target | None) -> Words:
+        words = [word for word in model.own_words() if not (target and target.bans(word))]
+        if not words:
+            raise EditkitError(
+                "a search over words needs a vocabulary, but the model's profile has none; give --profile"
+            )
+        return cls(model.encoder, tuple(dict.fromkeys(words)))
+
+    @property
+    def count(self) -> int:
+        return len(self.words)
+
+    def text(self, prompt: Sequence[int]) -> str:
+        return " ".join(self.words[letter] for letter in prompt if letter >= 0)
+
+    def ids(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        return tuple(self.encoder.reader.part(self.text(prompt)))
+
+    def is_stable(self, prompt: Sequence[int]) -> bool:
+        return True
+
+    def rows(self, prompts: Tensor, cost: Cost) -> Tensor:
+        texts = [self.text(prompt) for prompt in prompts.tolist()]
+        cost.encodings += len(set(texts))
+        rows = [row[: self.encoder.length] for row in self.encoder.encode_each(texts, self.encoder.length)]
+        longest = max(map(len, rows))
+        return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row), -1)]) for row in rows]).float()

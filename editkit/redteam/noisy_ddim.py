@@ -1,0 +1,78 @@
+"""DDIM with as much fresh noise a step as each picture wants (Song et al. 2021, Eq. 12 and 16)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from editkit.drawing.sampling import Sampling, scheduler_for
+from editkit.redteam.shot import Shot
+
+
+class Step(NamedTuple):
+    """As schedulers of diffusers return it."""
+
+    prev_sample: Tensor
+
+
+@dataclass(frozen=True)
+class NoisyDDIM:
+    """A scheduler for `trajectory`. `σ = η √var`, above 1 where `1 − ᾱ − σ²` is negative its size is taken
+    (Lu et al. 2025, "When are concepts erased", noise probe).
+
+    Attributes:
+        ddim: of diffusers, its timesteps set.
+        eta, scale: `(rows, 1, 1, 1)`.
+        generators: one a row, so that a picture does not depend on its batch.
+    """
+
+    ddim: Any
+    eta: Tensor
+    scale: Tensor
+    generators: tuple[torch.Generator, ...]
+
+    @classmethod
+    def of(cls, own: Any, steps: int, shots: Sequence[Shot]) -> NoisyDDIM:
+        ddim = scheduler_for(own, Sampling(steps, scheduler="ddim"))
+        eta, scale = (
+            torch.tensor([[[[value]]] for value in values])
+            for values in ([shot.eta for shot in shots], [shot.noise_scale for shot in shots])
+        )
+        generators = tuple(torch.Generator().manual_seed((shot.seed + 1) * 1_000_003) for shot in shots)
+        return cls(ddim, eta, scale, generators)
+
+    @property
+    def timesteps(self) -> Tensor:
+        return self.ddim.timesteps
+
+    @property
+    def init_noise_sigma(self) -> float:
+        return self.ddim.init_noise_sigma
+
+    def scale_model_input(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.ddim.scale_model_input(z, t)
+
+    def step(self, predicted: Tensor, t: Tensor, z: Tensor) -> Step:
+        """`√ᾱ_{t-1} x₀ + |1 − ᾱ_{t-1} − σ²|^½ ε + σ · scale · noise`."""
+        config = self.ddim.config
+        before = int(t) - config.num_train_timesteps // self.ddim.num_inference_steps
+        now = self.ddim.alphas_cumprod[int(t)]
+        then = self.ddim.alphas_cumprod[before] if before >= 0 else self.ddim.final_alpha_cumprod
+        x0, noise = self._parts(predicted, now, z)
+        sigma = self.eta.to(z) * ((1 - then) / (1 - now) * (1 - now / then)).clamp(min=0).sqrt()
+        fresh = torch.stack([torch.randn(z.shape[1:], generator=each) for each in self.generators]).to(z)
+        way = (1 - then - sigma.square()).abs().sqrt()
+        return Step(then.sqrt() * x0 + way * noise + sigma * self.scale.to(z) * fresh)
+
+    def _parts(self, predicted: Tensor, now: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """x₀ and ε of what the network says."""
+        kind, signal, rest = self.ddim.config.prediction_type, now.sqrt(), (1 - now).sqrt()
+        if kind == "sample":
+            return predicted, (z - signal * predicted) / rest
+        if kind == "v_prediction":
+            return signal * z - rest * predicted, signal * predicted + rest * z
+        return (z - rest * predicted) / signal, predicted

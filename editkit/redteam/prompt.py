@@ -1,0 +1,103 @@
+"""The closed-form prompt attack: real words whose edited rows come nearest to the concept's unedited ones.
+
+Nobody is asked but the text encoder and the projections: no denoiser, no picture. So it costs seconds, and it runs on
+every family whose prompts can be encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from editkit.concepts.templates import fill
+from editkit.edits.variant import Variant
+from editkit.errors import EditkitError
+from editkit.options import Checked, option
+from editkit.redteam.arena import Arena
+from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attention import AttentionDistance
+from editkit.redteam.budget import Budgeted
+from editkit.redteam.distance import KINDS, Distance, RowDistance, Sight
+from editkit.redteam.engines import Pool, coordinate_gradient, genetic
+from editkit.redteam.letters import TokenLetters, letters_of
+from editkit.redteam.target import Target
+from editkit.redteam.victim import no_network
+
+ENGINES = ("gcg", "genetic", "both")
+
+
+@dataclass(frozen=True)
+class PromptSearch(Budgeted, Checked):
+    """Find short prompts of real words whose edited rows come nearest to the concept's, by the text encoder alone."""
+
+    changes: ClassVar[Changes] = "tokens"
+    access: ClassVar[str] = "projections"
+    source: ClassVar[str] = "editkit; search after Zou et al. 2023 (GCG) and Tsai et al. 2024 (Ring-A-Bell)"
+
+    distance: str = option("set", "Rows against rows by position, as sets, or attention's outputs.", choices=KINDS)
+    engine: str = option("both", "Greedy coordinate gradient, genetic, or one after the other.", choices=ENGINES)
+    words: int = option(4, "The most words of a prompt.", above=0)
+    best: int = option(8, "Prompts that are drawn.", above=0)
+    toward: str = option("a {}", "The prompt whose rows are looked for; {} is the concept.")
+    population: int = option(300, "Of the genetic search.", at_least=4, otherwise={"--budget paper": 1000})
+    generations: int = option(12, "Of the genetic search.", at_least=0, otherwise={"--budget paper": 100})
+    restarts: int = option(4, "Of the coordinate gradient.", at_least=0, otherwise={"--budget paper": 8})
+    search_rounds: int = option(12, "Of each restart.", at_least=0, otherwise={"--budget paper": 200})
+    swaps: int = option(128, "Prompts tried in a round.", above=0, otherwise={"--budget paper": 512})
+    top: int = option(256, "Letters a place that the gradient proposes.", above=0)
+
+    def attack(self, arena: Arena, target: Target) -> list[Found]:
+        """The best prompts, an attempt each."""
+        return self.against(arena, target, [arena.variant])
+
+    def against(self, arena: Arena, target: Target, variants: Sequence[Variant | None]) -> list[Found]:
+        """One search against a set of edits: the worst of their losses is made small, since all share the encoder.
+
+        Args:
+            arena: its own variant is not asked.
+            target: the concept.
+            variants: the edits.
+        """
+        letters = letters_of(arena.model, target)
+        if self.engine == "gcg" and not isinstance(letters, TokenLetters):
+            raise EditkitError(
+                f"--engine gcg: needs gradients, which the encoders of {arena.model.source.name} do not give here; use "
+                "genetic"
+            )
+        distances = [self._distance(arena, target, variant) for variant in variants]
+
+        def loss(rows: Tensor) -> Tensor:
+            return torch.stack([distance(rows) for distance in distances]).amax(0)
+
+        pool = Pool(letters, loss, arena)
+        lengths = range(1, self.words + 1)
+        if self.engine != "gcg":
+            genetic(pool, lengths, self.population, self.generations, arena.generator(0))
+        if self.engine != "genetic" and isinstance(letters, TokenLetters):
+            longest_first = lengths[::-1]
+            coordinate_gradient(
+                pool, letters, longest_first, self.restarts, self.search_rounds, self.swaps, self.top,
+                arena.generator(1),
+            )  # fmt: skip
+        source = target.prompts[0]
+        (asked,) = arena.model.encoder.encode([source])
+        plain = float(loss(asked[None].float())[0])
+        return [
+            Found(source, letters.text(prompt), letters.ids(prompt), loss=value, plain=plain, log=tuple(pool.log))
+            for value, prompt in pool.best(self.best)
+        ]
+
+    def _distance(self, arena: Arena, target: Target, variant: Variant | None) -> Distance:
+        encoder = arena.model.encoder
+        wanted, nothing = encoder.encode([fill(self.toward, target.concept), ""])
+        arena.cost.encodings += 2
+        if self.distance == "attn":
+            if arena.denoiser is None:
+                raise no_network("prompt --distance attn")
+            return AttentionDistance.of(arena, variant, wanted.float(), nothing.float())
+        sight = Sight.of(arena.model, arena.model.streams[0], variant)
+        return RowDistance.of(sight, wanted, nothing, self.distance == "pos")

@@ -1,0 +1,234 @@
+"""Everything that an attack decides before anything is searched or drawn, so that no mistake costs an hour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from editkit.concepts.profile import Profile, ProfileOrFile
+from editkit.concepts.templates import check_concepts
+from editkit.drawing.pipelines import check_drawable
+from editkit.drawing.prompt_file import PromptFile
+from editkit.drawing.sampling import Sampling
+from editkit.edits.variant import Variant
+from editkit.erasure.words import check_known
+from editkit.errors import EditkitError
+from editkit.evaluation.detectors.detection import Detector
+from editkit.evaluation.detectors.judge import load_judge
+from editkit.evaluation.suites.suite import FROM_FILE, Suite, load_suite
+from editkit.model.editable import EditableModel, ModelLike, open_model
+from editkit.options import checked_names
+from editkit.plugins import load, make
+from editkit.redteam.attempt import Attack
+from editkit.redteam.budget import parse_budget
+from editkit.redteam.replay import Replay, read_found
+from editkit.redteam.target import Target
+from editkit.variants.fit import check_fit
+from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
+from editkit.versions import RESULTS, versions
+
+FIRST_SEED = 1000
+"""Of the pictures that count: suites and searches begin at 0."""
+
+
+@dataclass(frozen=True)
+class AttackRequest:
+    """What `editkit.attack` was asked; its page describes every field."""
+
+    variants: tuple[Any, ...]
+    concepts: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+    suite: str | None = None
+    split: str | None = None
+    prompts: Path | str | None = None
+    detector: str | None = None
+    replay: Path | str | None = None
+    out: Path | None = None
+    budget: str | float = "quick"
+    pictures: int = 4
+    seed: int = 0
+    control: bool = True
+    device: str | None = None
+    force: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A variant under attack. `file` is what `compare` draws it by; None for one that is in memory alone."""
+
+    name: str
+    variant: Variant | None
+    sha256: str | None
+    file: str | None
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """A run that can start.
+
+    Attributes:
+        seeds: of the pictures that count.
+        limit: seconds for each attack on each concept.
+        replay: found prompts, in place of any search.
+    """
+
+    request: AttackRequest
+    model: EditableModel
+    entries: Sequence[Entry]
+    targets: Sequence[Target]
+    attacks: Mapping[str, Attack]
+    judge: Detector | None
+    sampling: Sampling
+    seeds: tuple[int, ...]
+    limit: float | None
+    replay: Replay | None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that the findings depend on; a run is resumed by the same alone."""
+        return {
+            "model": self.model.source.name,
+            "projections_sha256": self.model.projections_sha256,
+            "text_encoder_sha256": self.model.text_encoder_sha256,
+            "variants": {entry.name: entry.sha256 for entry in self.entries},
+            "concepts": {target.concept: list(target.prompts) for target in self.targets},
+            "attacks": {name: _record(attack) for name, attack in self.attacks.items()},
+            "replay": None if self.replay is None else self.replay.sha256,
+            "budget": str(self.request.budget),
+            "seeds": list(self.seeds),
+            "search_seed": self.request.seed,
+            "judge": None if self.judge is None else self.judge.name,
+            "sampling": self.sampling.record,
+            "versions": versions(RESULTS),
+        }
+
+
+def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrFile | None) -> AttackPlan:
+    """Open what is named and check that it fits.
+
+    Raises:
+        EditkitError: whatever cannot work.
+    """
+    budget, limit = parse_budget(request.budget)
+    if request.pictures < 0:
+        raise EditkitError(f"--pictures: expected at least 0, got {request.pictures}")
+    opened = open_model(model, profile=profile)
+    attacks = {} if request.replay is not None else made(request.attacks, {"budget": budget, **request.options})
+    entries = _entries(opened, request)
+    suite = None if request.suite is None else load_suite(request.suite)
+    replay = None if request.replay is None else read_found(Path(request.replay))
+    targets = _targets(opened, request, suite, entries, replay)
+    judge = None
+    if request.pictures:
+        check_drawable(opened.source)
+        judge = _judge(opened.profile, request.detector or ("" if suite is None else suite.detector))
+        for target in targets:
+            target.check_judge(judge)
+    seeds = tuple(range(FIRST_SEED, FIRST_SEED + request.pictures))
+    sampling = Sampling.for_model(opened.source, **request.settings)
+    return AttackPlan(request, opened, entries, targets, attacks, judge, sampling, seeds, limit, replay)
+
+
+def made(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Attack]:
+    """The attacks, each with those of the given options that it has; one that none has is refused."""
+    kinds = {name: load("attacks", name) for name in names}
+    given = {option: value for option, value in given.items() if value is not None}
+    for option in given:
+        if option != "budget" and not any(option in kind.__dataclass_fields__ for kind in kinds.values()):
+            checked_names(kinds[names[0]], {option: None}, f"attack {names[0]}")
+    return {
+        name: kind(**{option: value for option, value in given.items() if option in kind.__dataclass_fields__})
+        for name, kind in kinds.items()
+    }
+
+
+def _record(attack: Attack) -> dict[str, Any]:
+    return {name: value for name, value in vars(attack).items() if isinstance(value, str | int | float | bool)}
+
+
+def _entries(model: EditableModel, request: AttackRequest) -> list[Entry]:
+    if not request.variants:
+        raise EditkitError("nothing to attack; give an edit file, or `base` for the unedited model")
+    entries: list[Entry] = []
+    for given in request.variants:
+        if isinstance(given, str | os.PathLike):
+            file = os.fspath(given)
+            (variant,) = read_variants(model.source, [file])
+            name, sha256 = variant_name(file), variant_sha256(file)
+        else:
+            check_fit(given, model)
+            name, variant, sha256, file = "edit", given, None, None
+        taken = {entry.name for entry in entries}
+        candidates = (name if n == 1 else f"{name}-{n}" for n in count(1))
+        entries.append(Entry(next(each for each in candidates if each not in taken), variant, sha256, file))
+    if request.control and all(entry.variant is not None for entry in entries):
+        entries.append(Entry(BASE, None, None, BASE))
+    return entries
+
+
+def _targets(
+    model: EditableModel, request: AttackRequest, suite: Suite | None, entries: Sequence[Entry], replay: Replay | None
+) -> list[Target]:
+    profile, templates = model.profile, model.profile.templates[:1] if suite is None else suite.templates
+    erased = [concept for entry in entries if entry.variant for concept in entry.variant.record.get("concepts", ())]
+    concepts = list(dict.fromkeys(request.concepts or _of_split(suite, request.split) or erased))
+    if replay is not None and not request.concepts:
+        concepts = list(dict.fromkeys(each.concept for each in replay.rows)) or concepts
+    if not concepts:
+        raise EditkitError(
+            "nothing says which concept to bring back; name it with --concept, or give --suite and --split"
+        )
+    check_concepts(concepts)
+    check_known(model, concepts)
+    asked = _prompts(request.prompts, concepts)
+    if suite is not None and suite.prompts is not None and request.prompts is None:
+        kind = "your own prompts" if suite.prompts == FROM_FILE else "a TIME file"
+        raise EditkitError(f"suite {suite.name}: draws {kind}; give them with --prompts")
+    return [Target.of(concept, profile, templates or ("{}",), asked.get(concept, ())) for concept in concepts]
+
+
+def _of_split(suite: Suite | None, split: str | None) -> list[str]:
+    if split is not None and suite is None:
+        raise EditkitError(f"--split {split}: is one of a suite's; give --suite with it")
+    if suite is None or split is None:
+        return []
+    if split not in suite.splits:
+        known = ", ".join(suite.splits) or "none"
+        raise EditkitError(f"--split: suite {suite.name} has no split {split!r}; its splits: {known}")
+    return list(suite.splits[split])
+
+
+def _prompts(path: Path | str | None, concepts: Sequence[str]) -> dict[str, list[str]]:
+    """Concept → its prompts in the file: those whose class it is; rows of no class are for every concept."""
+    if path is None:
+        return {}
+    asked: dict[str, list[str]] = {concept: [] for concept in concepts}
+    for row in PromptFile.open(Path(path)):
+        for concept in concepts:
+            if row.label is None or row.label.casefold() == concept.casefold():
+                asked[concept].append(row.prompt)
+    for concept, some in asked.items():
+        if not some:
+            raise EditkitError(
+                f"{path}: no prompt is for {concept!r}; name it in the file's class column, or leave that out"
+            )
+    return {concept: list(dict.fromkeys(some)) for concept, some in asked.items()}
+
+
+def _judge(profile: Profile, name: str) -> Detector:
+    own = profile.judge
+    if not name and own is None:
+        raise EditkitError(
+            "nobody judges the pictures of this model; give --detector, or --pictures 0 for losses alone"
+        )
+    if own is not None and name in ("", own.name):
+        judge = load_judge(profile)
+        assert judge is not None
+        return judge
+    return make("detectors", name)
