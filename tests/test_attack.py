@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from editkit.redteam.findings import Findings
 from editkit.variants.edit_file import save_edit
 from tests.cli import run
 
-QUICK = {"generations": 4, "population": 64, "restarts": 1, "search_rounds": 3, "swaps": 32, "best": 3}
+QUICK: dict[str, Any] = {"generations": 4, "population": 64, "restarts": 1, "search_rounds": 3, "swaps": 32, "best": 3}
 """A search that takes a second."""
 
 

@@ -13,7 +13,6 @@ from editkit.report.figure_names import number
 
 if TYPE_CHECKING:
     from editkit.evaluation.statistics.intervals import Estimate
-    from editkit.redteam.attempt import Attempt
     from editkit.redteam.findings import Findings, Line
 
 BEST_SHOWN = 3
