@@ -15,7 +15,7 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, norm
 from editkit.edits.method import Method, Options
 from editkit.edits.problem import Problem, Rows
-from editkit.edits.protect import Protected
+from editkit.edits.protect import ProtectedWords
 from editkit.edits.solve import Penalty, solve
 
 
@@ -41,13 +41,13 @@ class Case:
     T: Tensor
     P: Tensor
     weights: dict[str, Tensor]
-    protected: Protected
+    protected: ProtectedWords
 
     @property
     def gram(self) -> Tensor:
         return gram_matrix(self.weights.values(), self.d)
 
-    def problem(self, protected: Protected | None = None) -> Problem:
+    def problem(self, protected: ProtectedWords | None = None) -> Problem:
         return Problem((Rows(self.C, self.T),), self.P, self.weights, self.gram, protected)
 
     def solved(self, lamb: float = 0.1) -> EditMap:
@@ -61,7 +61,7 @@ def cases(draw: st.DrawFn) -> Case:
     weights = {"k": randn(seed + 4, d + 3, d), "v": randn(seed + 5, 5, d)}
     gram = gram_matrix(weights.values(), d)
     words = [randn(seed + 10 + j, 3, d) for j in range(draw(st.integers(2, 8)))]
-    protected = Protected(tuple(f"w{j}" for j in range(len(words))), tuple(one / norm(one, gram) for one in words))
+    protected = ProtectedWords(tuple(f"w{j}" for j in range(len(words))), tuple(one / norm(one, gram) for one in words))
     return Case(d, randn(seed + 1, n, d), randn(seed + 2, n, d), randn(seed + 3, m, d), weights, protected)
 
 

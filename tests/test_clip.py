@@ -13,7 +13,7 @@ from PIL import Image
 
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
-from editkit.evaluation.metrics.metric import KEEP, Seen, Wanted
+from editkit.evaluation.metrics.metric import KEEP, Observation, TargetShares
 from editkit.evaluation.metrics.named import check_metric
 from editkit.evaluation.networks.clip import Clip, load_clip
 from editkit.evaluation.networks.clip_score import ClipScore
@@ -140,8 +140,8 @@ def test_time_by_clip(clip: Clip, tmp_path: Path) -> None:
     wanted = [float(cosines[n, 0 if n % 2 == 0 else 2] > cosines[n, 1 if n % 2 == 0 else 3]) for n in range(4)]
     for n, (picture, (kind, closer)) in enumerate(zip(pictures, trials, strict=True)):
         picture.save(path := tmp_path / f"{n}.png")
-        seen = Seen("a prompt", kind, KEEP, (), Detection(), path, closer=closer)
-        assert check_metric(kind, Wanted()).holding(clip=clip).measure([seen]) == [wanted[n]]
+        seen = Observation("a prompt", kind, KEEP, (), Detection(), path, closer=closer)
+        assert check_metric(kind, TargetShares()).holding(clip=clip).measure([seen]) == [wanted[n]]
     assert len(set(wanted)) == 2
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from editkit.edits.edit import Edit
 from editkit.edits.gram import gram_matrix
 from editkit.edits.problem import Problem, Rows, Solution
-from editkit.edits.protect import Protected
+from editkit.edits.protect import ProtectedWords
 from editkit.edits.rece import derive, rece
 from editkit.edits.solve import Penalty, solve
 from editkit.edits.time import align
@@ -40,7 +40,7 @@ class Case:
     def gram(self) -> Tensor:
         return gram_matrix(self.weights.values(), self.preserve.shape[1])
 
-    def problem(self, preserve: Tensor | None, protected: Protected | None = None) -> Problem:
+    def problem(self, preserve: Tensor | None, protected: ProtectedWords | None = None) -> Problem:
         rows = tuple(Rows(source, target) for source, target in self.pairs)
         return Problem(rows, preserve, self.weights, self.gram, protected)
 
@@ -121,7 +121,7 @@ def test_a_protected_vocabulary_enters_as_means(epochs: int, joint: bool) -> Non
     case = make_case(16, 2, "tail")
     words = reference.correlated_rows(6, 5, 16, seed=99)
     words[2] = words[2][:3]  # words may have different numbers of rows
-    protected = Protected(tuple("abcdef"), tuple(words))
+    protected = ProtectedWords(tuple("abcdef"), tuple(words))
     options = plain("rece", "prior", lamb=1e-2, epochs=epochs, strength=0.3, preserve_scale=0.5, joint=joint)
     scaled = [case.preserve * (0.5 / len(case.preserve)) ** 0.5]
     scaled += [rows * (0.3 / (6 * len(rows))) ** 0.5 for rows in words]

@@ -15,7 +15,7 @@ from editkit.edits.figures import recovery_norm
 from editkit.edits.gram import gram_matrix, norm, square_root
 from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows
-from editkit.edits.protect import Protected
+from editkit.edits.protect import ProtectedWords
 from editkit.edits.rece import derive
 from editkit.edits.solve import Penalty, solve
 from tests.cases import Case, cases, eye, forall, plain, randn
@@ -143,7 +143,7 @@ def test_damage_is_the_loop_over_words_and_layers(case: Case) -> None:
     edit, uneven = case.solved(), list(case.protected.rows)
     uneven[0] = uneven[0][:1]
     for damage, rows in zip(
-        Protected(case.protected.words, tuple(uneven)).damage(edit, case.gram), uneven, strict=True
+        ProtectedWords(case.protected.words, tuple(uneven)).damage(edit, case.gram), uneven, strict=True
     ):
         change = sum(float((edit.weight(W) @ c - W @ c).square().sum()) for W in case.weights.values() for c in rows)
         size = sum(float((W @ c).square().sum()) for W in case.weights.values() for c in rows)
@@ -174,8 +174,8 @@ def test_a_square_root_measures_what_the_projections_do(case: Case) -> None:
 def test_minimax_over_words_in_single_precision_is_the_same_edit(case: Case, method: str) -> None:
     """The rounds' damages only weigh the words, so they are computed in the precision of the words' rows."""
     options = plain(method, "minimax", lamb=1e-3, **({"epochs": 1} if method == "rece" else {}))
-    single = Protected(case.protected.words, tuple(rows.float() for rows in case.protected.rows))
-    same = Protected(single.words, tuple(rows.double() for rows in single.rows))
+    single = ProtectedWords(case.protected.words, tuple(rows.float() for rows in case.protected.rows))
+    same = ProtectedWords(single.words, tuple(rows.double() for rows in single.rows))
     mine, exact = (options.solve(case.problem(one)).maps["*"].dense() for one in (single, same))
     assert (mine - exact).norm() <= 1e-4 * (exact - eye(case.d)).norm()
 
@@ -194,7 +194,7 @@ def test_minimax_is_never_worse_than_prior(case: Case, method: str, strength: fl
 def test_minimax_lowers_the_worst_damage() -> None:
     C, bystanders = randn(1, 2, 16), [randn(2 + j, 3, 16) for j in range(6)]
     near = torch.cat([C, C[:1]]) + 0.5 * randn(0, 3, 16)  # one word close to what is erased
-    words = Protected(tuple("abcdefg"), (near, *bystanders))
+    words = ProtectedWords(tuple("abcdefg"), (near, *bystanders))
     case = Case(16, C, randn(9, 2, 16), randn(10, 1, 16), {"k": randn(11, 20, 16)}, words)
     assert damage_of(case, "uce", "minimax", 1.0).max() < 0.7 * damage_of(case, "uce", "prior", 1.0).max()
 

@@ -11,7 +11,7 @@ import torch
 from editkit.concepts.vocabulary import same_word, without_synonyms
 from editkit.edits.figures import measure
 from editkit.edits.method import Options
-from editkit.edits.protect import Protected
+from editkit.edits.protect import ProtectedWords
 from editkit.edits.rece import RECE, derive
 from editkit.edits.solve import Penalty, solve
 from editkit.edits.time import TIME
@@ -19,7 +19,7 @@ from editkit.edits.uce import UCE
 from editkit.errors import EditkitError
 from tests.cases import Case, plain, randn
 
-SMALL = Case(8, randn(1, 2, 8), randn(2, 2, 8), randn(3, 1, 8), {"to_k": randn(4, 9, 8)}, Protected((), ()))
+SMALL = Case(8, randn(1, 2, 8), randn(2, 2, 8), randn(3, 1, 8), {"to_k": randn(4, 9, 8)}, ProtectedWords((), ()))
 TWINS = SMALL.C[0] + 3e-8 * SMALL.C  # singular only up to rounding
 NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
 

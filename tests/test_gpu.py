@@ -41,7 +41,7 @@ from editkit.tuning.hide import hide, learn_key
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
 from editkit.tuning.request import StageRequest
-from editkit.tuning.setup import Prepared, prepare
+from editkit.tuning.setup import Setup, prepare
 from editkit.variants.edit_file import save_edit
 from editkit.variants.tuned_file import load_tuned
 from tests import tiny_pipelines
@@ -324,15 +324,15 @@ def test_a_device_that_is_not_there_is_refused_before_work_begins(model: Editabl
 
 
 @pytest.fixture
-def prepared(model: EditableModel, tmp_path: Path) -> Iterator[Prepared]:
+def setup(model: EditableModel, tmp_path: Path) -> Iterator[Setup]:
     request = StageRequest(model, ["church"], None, [""], RefineOptions.of(**SMALL), WORDS, "cpu")
     yield prepare(request, tmp_path)
     AcceleratorState._reset_state(reset_partial_state=True)  # what is of the whole process, for the run after this
 
 
-def test_a_checkpoint_keeps_the_scale_of_float16(prepared: Prepared) -> None:
+def test_a_checkpoint_keeps_the_scale_of_float16(setup: Setup) -> None:
     """Float16 is for GPUs; its scaler is the same on the processor, where nothing else uses it."""
-    trainer, accelerator = prepared.trainer, prepared.accelerator
+    trainer, accelerator = setup.trainer, setup.accelerator
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     state = trainer.state_dict()
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)

@@ -17,7 +17,7 @@ from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
-from editkit.redteam.inspection import Compared, Latents, _latents, inspect
+from editkit.redteam.inspection import Latents, Predictor, _latents, inspect
 from editkit.variants.edit_file import save_edit
 from editkit.variants.export import export
 from tests.cli import run
@@ -39,7 +39,7 @@ def test_scores_are_those_of_the_equation(tiny_sd: Path, edit: Path) -> None:
     """Eq. 19, one pass a word and a latent."""
     base, changed = open_denoiser(find(tiny_sd)), load(tiny_sd)
     changed.unet.load_state_dict(_exported(tiny_sd, edit), strict=False)
-    latents = _latents(Compared(find(tiny_sd), base), [3, 4], 3)
+    latents = _latents(Predictor(find(tiny_sd), base), [3, 4], 3)
     assert latents.z.shape == (6, 4, 8, 8) and latents.t.tolist() == sorted(latents.t.tolist(), reverse=True)
 
     @torch.no_grad()
@@ -77,7 +77,7 @@ def _exported(tiny_sd: Path, edit: Path) -> dict[str, torch.Tensor]:
 
 
 def test_latents_start_from_the_noise_of_their_seed(tiny_sd: Path) -> None:
-    latents = _latents(Compared(find(tiny_sd), open_denoiser(find(tiny_sd))), [5, 6], 2)
+    latents = _latents(Predictor(find(tiny_sd), open_denoiser(find(tiny_sd))), [5, 6], 2)
     assert isinstance(latents, Latents) and latents.z[1].equal(noise((4, 8, 8), 6))
 
 

@@ -13,17 +13,17 @@ from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
 from editkit.evaluation.judging import NoDetector, detect_files
 from editkit.evaluation.metrics.exposure import PROTOCOLS
-from editkit.evaluation.metrics.metric import Kit, Seen, Wanted
+from editkit.evaluation.metrics.metric import Kit, Observation, TargetShares
 from editkit.evaluation.metrics.named import check_metric, metric, weight_names
 from editkit.evaluation.metrics.success import ESR
-from editkit.evaluation.plan import Asked
+from editkit.evaluation.plan import PictureCase
 from editkit.evaluation.statistics.intervals import Estimate
 from editkit.evaluation.statistics.rates import wilson
 from editkit.evaluation.summary import Pictures, by_class, difference, estimate
 from editkit.plugins import describe
 
 ERROR = Detection(error="cannot be read")
-WANTED = Kit(Wanted("gender", {"woman": 0.5, "man": 0.5}))
+WANTED = Kit(TargetShares("gender", {"woman": 0.5, "man": 0.5}))
 
 
 def ranked(*labels: str, **attributes: str) -> Detection:
@@ -34,11 +34,11 @@ def boxes(**scores: float) -> Detection:
     return Detection(tuple(scores), tuple(scores.values()), tuple((0.0, 0.0, 1.0, 1.0) for _ in scores))
 
 
-def seen(detection: Detection, role: str = "erase", **given: Any) -> Seen:
-    return Seen("a church", "church", role, ("church", "chapel"), detection, Path("0.png"), **given)
+def seen(detection: Detection, role: str = "erase", **given: Any) -> Observation:
+    return Observation("a church", "church", role, ("church", "chapel"), detection, Path("0.png"), **given)
 
 
-def value(name: str, one: Seen, kit: Kit | None = None) -> float | None:
+def value(name: str, one: Observation, kit: Kit | None = None) -> float | None:
     return metric(name, kit).measure([one])[0]
 
 
@@ -66,11 +66,13 @@ def test_errors_are_left_out_where_no_end_is_bad() -> None:
 
 
 def test_styles_are_attributes() -> None:
-    one = Seen("a dog in the style of noto", "noto", "erase", ("noto",), ranked("dog", style="fluent"), Path("0.png"),
-               attribute="style", subject="dog")  # fmt: skip
-    assert value("esr-1", one) == 1.0 and value("subject-1", one) == 1.0
-    same = Seen(one.prompt, "noto", "erase", ("noto",), ranked("cat", style="noto"), one.path, "style", "dog")
-    assert value("esr-1", same) == 0.0 and value("subject-1", same) == 0.0
+    def drawn(animal: str, style: str) -> Observation:
+        detection = ranked(animal, style=style)
+        return Observation("a dog by noto", "noto", "erase", ("noto",), detection, Path("0.png"), "style", "dog")
+
+    gone, still_there = drawn("dog", "fluent"), drawn("cat", "noto")
+    assert value("esr-1", gone) == 1.0 and value("subject-1", gone) == 1.0
+    assert value("esr-1", still_there) == 0.0 and value("subject-1", still_there) == 0.0
 
 
 PICTURES = [
@@ -150,7 +152,7 @@ def test_e_minus_u() -> None:
         def distances(self, first: list[Image.Image], second: list[Image.Image]) -> list[float]:
             return [float(np.asarray(a).mean() - np.asarray(b).mean()) for a, b in zip(first, second, strict=True)]
 
-    class Placed(Seen):
+    class Placed(Observation):
         def picture(self) -> Image.Image:
             return Image.new("L", (1, 1), 10 * len(self.label))
 
@@ -191,7 +193,7 @@ def test_unknown_metrics_list_the_known() -> None:
 )
 def test_a_name_that_its_component_cannot_have_says_which_part(name: str, message: str) -> None:
     with pytest.raises(EditkitError, match=message):
-        check_metric(name, Wanted())
+        check_metric(name, TargetShares())
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_a_name_that_its_component_cannot_have_says_which_part(name: str, messag
      "fid", "fid-emoji", "efficacy", "specificity-seen", "share-dark-skinned", "deviation-dark-skinned"],
 )  # fmt: skip
 def test_a_name_and_its_metric_say_the_same(name: str) -> None:
-    assert check_metric(name, Wanted("tone", {"dark-skinned": 0.5})).name == name
+    assert check_metric(name, TargetShares("tone", {"dark-skinned": 0.5})).name == name
 
 
 def test_a_metric_holds_its_options_alone() -> None:
@@ -241,7 +243,7 @@ def test_files_that_are_no_pictures_are_errors_in_their_place(tmp_path: Path) ->
 
 
 def test_a_picture_is_named_by_case_and_seed() -> None:
-    assert Asked("00012", "p", 7).file == "00012_7.png"
+    assert PictureCase("00012", "p", 7).file == "00012_7.png"
     assert isinstance(
         Estimate.from_dict({"value": None, "low": None, "high": None, "count": 0, "clusters": 0}), Estimate
     )

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from editkit.emoji.judge import EmojiJudge
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
-from editkit.evaluation.metrics.metric import KEEP, Seen
+from editkit.evaluation.metrics.metric import KEEP, Observation
 from editkit.evaluation.metrics.named import metric
 from editkit.evaluation.metrics.nearness import Efficacy
 from editkit.evaluation.networks.fid import Moments, frechet_distance, moments
@@ -296,7 +296,9 @@ def test_time_by_the_judge(tmp_path: Path) -> None:
     for number, (picture, trial) in enumerate(trials):
         picture.save(path := tmp_path / f"{number}.png")
         (detection,) = judge.detect([picture])
-        seen.append(Seen(trial.prompt, trial.kind, KEEP, (), detection, path, closer=(trial.wanted, trial.other)))
+        seen.append(
+            Observation(trial.prompt, trial.kind, KEEP, (), detection, path, closer=(trial.wanted, trial.other))
+        )
     efficacy, generality, specificity = (metric(f"{kind}-seen").measure(seen) for kind in KINDS)
     assert efficacy == [1, 0, None, None, None]
     assert generality == [None, None, 1, None, None]
@@ -315,5 +317,5 @@ def test_a_draw_and_a_broken_picture_are_failures(tmp_path: Path) -> None:
 
     noise(1)[0].save(tmp_path / "noise.png")
     for file in ("noise.png", "missing.png"):
-        seen = Seen("a dog", "efficacy", KEEP, (), Detection(), tmp_path / file, closer=("a pizza", "a dog"))
+        seen = Observation("a dog", "efficacy", KEEP, (), Detection(), tmp_path / file, closer=("a pizza", "a dog"))
         assert Efficacy().holding(clip=Even()).measure([seen]) == [0.0]

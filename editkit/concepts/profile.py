@@ -37,7 +37,7 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Refining:
+class RefineDefaults:
     """What suits a model that is trained away from concepts.
 
     Attributes:
@@ -88,7 +88,7 @@ class Profile:
     measures_damage: bool = False
     judge: Judge | None = None
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"batch": 8})
-    refine: Refining = field(default_factory=Refining)
+    refine: RefineDefaults = field(default_factory=RefineDefaults)
 
     @cached_property
     def sha256(self) -> str:

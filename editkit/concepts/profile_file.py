@@ -71,7 +71,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from editkit.concepts.profile import DEFAULT, Judge, Profile, Refining
+from editkit.concepts.profile import DEFAULT, Judge, Profile, RefineDefaults
 from editkit.concepts.vocabulary import read_word_file, single_words
 from editkit.errors import EditkitError
 from editkit.files.text.decoding import decode_text
@@ -181,12 +181,12 @@ class _Reader:
             raise self.wrong("sampling.size", f"expected WIDTHxHEIGHT such as '512x768', got {found['size']!r}")
         return found
 
-    def refine(self, raw: Mapping[str, Any], base: Refining) -> Refining:
+    def refine(self, raw: Mapping[str, Any], base: RefineDefaults) -> RefineDefaults:
         """Of the options only that they can be: objectives and searches, other packages' too, check their own."""
         options = {key: value for key, value in raw.items() if key not in ("templates", "rates")}
         rates = self.table("refine.rates", raw.get("rates", {}))
         own = {} if "rate" in raw else dict(base.rates)
-        return Refining(
+        return RefineDefaults(
             self.templates("refine.templates", raw["templates"]) if "templates" in raw else base.templates,
             {**base.options, **{key: self.plain(f"refine.{key}", value) for key, value in options.items()}},
             own | {key: self.value(f"refine.rates.{key}", one, float) for key, one in rates.items()},

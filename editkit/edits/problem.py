@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
-from editkit.edits.protect import Protected
+from editkit.edits.protect import ProtectedWords
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Problem:
     preserve: Tensor | None
     projections: Mapping[str, Tensor]
     gram: Tensor
-    protected: Protected | None
+    protected: ProtectedWords | None
 
     @cached_property
     def C(self) -> Tensor:

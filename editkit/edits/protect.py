@@ -18,7 +18,7 @@ BLOCK = 192
 
 
 @dataclass(frozen=True)
-class Protected:
+class ProtectedWords:
     """The vocabulary to protect. `rows[j]` are the embedding rows of `words[j]`, `(r_j, d)`, float32 or float64."""
 
     words: tuple[str, ...]
@@ -67,7 +67,7 @@ class Protected:
         return total
 
 
-def prior(protected: Protected, penalty: Penalty, strength: float) -> Penalty:
+def prior(protected: ProtectedWords, penalty: Penalty, strength: float) -> Penalty:
     """Add the whole vocabulary to the penalty, every word alike: `H = μ Σ_j P_jᵀP_j / (J r_j)`."""
     words = len(protected.words)
     uniform = torch.full((words,), 1 / words, dtype=torch.float64)
@@ -76,7 +76,7 @@ def prior(protected: Protected, penalty: Penalty, strength: float) -> Penalty:
 
 def minimax(
     solve_with: Callable[[Penalty], EditMap],
-    protected: Protected,
+    protected: ProtectedWords,
     gram: Tensor,
     penalty: Penalty,
     strength: float,

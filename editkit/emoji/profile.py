@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from editkit.concepts.profile import Judge, Profile, Refining
+from editkit.concepts.profile import Judge, Profile, RefineDefaults
 from editkit.emoji.captions import every_caption_word
 from editkit.emoji.catalogue import TEMPLATES, catalogue
 
@@ -24,5 +24,5 @@ PROFILE = Profile(
     measures_damage=True,
     judge=Judge("emoji-judge"),
     sampling={"steps": 20, "guidance": 3.0, "batch": 64},
-    refine=Refining(TEMPLATES, {"batch": 4, "rate": 2e-4, "sampling_steps": 20}, RATES),
+    refine=RefineDefaults(TEMPLATES, {"batch": 4, "rate": 2e-4, "sampling_steps": 20}, RATES),
 )

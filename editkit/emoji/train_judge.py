@@ -38,7 +38,7 @@ def judge_labels() -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledPictures:
     """Pictures `(b, 3, 64, 64)` in [-1, 1] and a label per head, `IGNORED` where a head has nothing to say."""
 
     pictures: Tensor
@@ -49,7 +49,7 @@ def train_judge(
     composer: Composer,
     folder: Path,
     steps: int,
-    generations: Labelled | None = None,
+    generations: LabelledPictures | None = None,
     batch: int = 96,
     rate: float = 2e-3,
     seed: int = 0,
@@ -118,33 +118,33 @@ def label_table() -> dict[str, Tensor]:
 class JudgeExamples:
     """Augmented icons, pictures of nothing known, and generations."""
 
-    def __init__(self, composer: Composer, others: Composer, generations: Labelled | None) -> None:
+    def __init__(self, composer: Composer, others: Composer, generations: LabelledPictures | None) -> None:
         self.composer, self.others, self.generations = composer, others, generations
         self.table = label_table()
         self.none = judge_labels()["concept"].index(NONE)
 
-    def batch(self, size: int, generator: torch.Generator) -> Labelled:
+    def batch(self, size: int, generator: torch.Generator) -> LabelledPictures:
         drawn = 0 if self.generations is None else size // 6
         unknown = size // 4
         parts = [self._icons(size - unknown - drawn, generator), self._nothing(unknown, generator)]
-        joined = Labelled(
+        joined = LabelledPictures(
             augment(torch.cat([part.pictures for part in parts]), generator),
             {head: torch.cat([part.labels[head] for part in parts]) for head in parts[0].labels},
         )
         if self.generations is None:
             return joined
         which = torch.randint(len(self.generations.pictures), (drawn,), generator=generator)
-        return Labelled(
+        return LabelledPictures(
             torch.cat([joined.pictures, self.generations.pictures[which].to(joined.pictures)]),
             {head: torch.cat([rows, self.generations.labels[head][which]]) for head, rows in joined.labels.items()},
         )
 
-    def _icons(self, size: int, generator: torch.Generator) -> Labelled:
+    def _icons(self, size: int, generator: torch.Generator) -> LabelledPictures:
         which, backgrounds, shifts = self.composer.random(size, generator)
         labels = {head: rows[which] for head, rows in self.table.items()} | {"background": backgrounds}
-        return Labelled(self.composer(which, backgrounds, shifts), labels)
+        return LabelledPictures(self.composer(which, backgrounds, shifts), labels)
 
-    def _nothing(self, size: int, generator: torch.Generator) -> Labelled:
+    def _nothing(self, size: int, generator: torch.Generator) -> LabelledPictures:
         """Icons outside the set, blends of two icons, shuffled tiles, plain backgrounds, noise: in equal parts."""
         share = max(1, size // 5)
         _, backgrounds, _ = self.composer.random(size, generator)
@@ -158,7 +158,7 @@ class JudgeExamples:
         pictures = torch.cat([others, mix * first + (1 - mix) * second, tiles, plain, noise])
         ignored = torch.full((size,), IGNORED)
         labels = {head: ignored for head in (*self.table, "background")}
-        return Labelled(pictures, labels | {"concept": torch.full((size,), self.none)})
+        return LabelledPictures(pictures, labels | {"concept": torch.full((size,), self.none)})
 
 
 def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -197,7 +197,7 @@ def _head_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(scores.float(), labels, ignore_index=IGNORED, label_smoothing=0.05)
 
 
-def unedited_generations(source: Source, seeds: range = range(1000, 1003)) -> Labelled:
+def unedited_generations(source: Source, seeds: range = range(1000, 1003)) -> LabelledPictures:
     """Pictures that the unedited model draws of "a X in the style of S", with seeds that no evaluation uses.
 
     Not every generation shows what it was asked for. Those that a judge trained on icons alone does not recognise
@@ -218,12 +218,12 @@ def unedited_generations(source: Source, seeds: range = range(1000, 1003)) -> La
         "style": torch.tensor([labels["style"].index(style) for _, style in asked]),
     }
     stacked = np.stack([np.asarray(picture) for _, picture in drawn])
-    return Labelled(torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1, found)
+    return LabelledPictures(torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1, found)
 
 
 @torch.no_grad()
-def keep_recognised(net: JudgeNet, generations: Labelled, k: int = 3) -> Labelled:
+def keep_recognised(net: JudgeNet, generations: LabelledPictures, k: int = 3) -> LabelledPictures:
     """The generations whose concept `net` sees among its first `k`."""
     parts = [net(part)["concept"].topk(k).indices for part in generations.pictures.split(256)]
     keep = (torch.cat(parts) == generations.labels["concept"][:, None]).any(1)
-    return Labelled(generations.pictures[keep], {head: rows[keep] for head, rows in generations.labels.items()})
+    return LabelledPictures(generations.pictures[keep], {head: rows[keep] for head, rows in generations.labels.items()})

@@ -10,7 +10,7 @@ from torch import Tensor
 from editkit.concepts.templates import fill
 from editkit.edits.gram import cosine
 from editkit.edits.problem import Rows
-from editkit.edits.protect import Protected
+from editkit.edits.protect import ProtectedWords
 from editkit.edits.time import align
 from editkit.embeddings.encoder import SHORT, TextEncoder
 from editkit.embeddings.rows import Tokens, paired_rows
@@ -87,7 +87,7 @@ def preserved_rows(encoders: Encoders, prompts: Sequence[str], tokens: Tokens) -
     return torch.cat(rows)
 
 
-def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequence[str]) -> Protected:
+def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequence[str]) -> ProtectedWords:
     """Rows of every word in every template, from its first token to a few positions after the end of the prompt.
 
     What stands before the word is the same for all words. Padding after the end changes little: a long encoder's is
@@ -95,12 +95,12 @@ def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequenc
     word.
     """
     if not words:
-        return Protected((), ())
+        return ProtectedWords((), ())
     parts = [_vocabulary_rows(encoder, words, templates) for encoder in encoders]
     rows = [torch.cat(one) for one in zip(*parts, strict=True)]
     instructions = [found for encoder in encoders if len(found := _instructions(encoder, words[0]))]
     names = [*words, *([INSTRUCTIONS] if instructions else [])]
-    return Protected(tuple(names), (*rows, *([torch.cat(instructions)] if instructions else [])))
+    return ProtectedWords(tuple(names), (*rows, *([torch.cat(instructions)] if instructions else [])))
 
 
 def _instructions(encoder: TextEncoder, word: str) -> Tensor:

@@ -19,7 +19,7 @@ from editkit.drawing.sampler import Job
 from editkit.drawing.sampling import Settings
 from editkit.drawing.truncation import count_truncated
 from editkit.errors import EditkitError
-from editkit.evaluation.judging import Judged, judge_variant
+from editkit.evaluation.judging import Judgement, judge_variant
 from editkit.evaluation.known import check_classes
 from editkit.evaluation.prepare import Evaluation, prepare
 from editkit.evaluation.results import (
@@ -167,7 +167,7 @@ def _wanted(made: Evaluation, guidance: float | None) -> Iterator[tuple[Job, Pat
 
 
 def _judge(made: Evaluation, truncated: int) -> Results:
-    judged: dict[str, Judged] = {}
+    judged: dict[str, Judgement] = {}
     base = made.base
     order = sorted(made.entries, key=lambda one: one.name != base)
     for one in order:
@@ -184,7 +184,7 @@ def _judge(made: Evaluation, truncated: int) -> Results:
     return Results(made.out, _record(made, judged, truncated))
 
 
-def _record(made: Evaluation, judged: Mapping[str, Judged], truncated: int) -> dict[str, Any]:
+def _record(made: Evaluation, judged: Mapping[str, Judgement], truncated: int) -> dict[str, Any]:
     """The contents of `results.json`."""
     columns = zip(*((one.label, one.role, one.prompt, one.seed) for one in made.plan), strict=True)
     pictures = Pictures.of(*columns)

@@ -15,8 +15,8 @@ from PIL import Image
 from editkit.drawing.progress import progress
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, Detector
-from editkit.evaluation.metrics.metric import Metric, Seen, open_picture
-from editkit.evaluation.plan import Asked, Plan
+from editkit.evaluation.metrics.metric import Metric, Observation, open_picture
+from editkit.evaluation.plan import PictureCase, Plan
 from editkit.evaluation.statistics.intervals import Estimate
 from editkit.files.atomic import write_atomic
 
@@ -39,7 +39,7 @@ class Folder:
 
 
 @dataclass
-class Judged:
+class Judgement:
     """What is kept in memory of a variant: a few numbers a picture.
 
     Attributes:
@@ -80,14 +80,14 @@ def judge_variant(
     original: Folder | None,
     total: int,
     what: str,
-) -> Judged:
+) -> Judgement:
     """Judge every picture of `plan` in `mine`, and write the raw detections.
 
     Args:
         original: the unedited model's pictures and detections, for the metrics that compare with them.
         total: number of pictures, for the progress bar.
     """
-    judged = Judged({metric.name: [] for metric in metrics})
+    judged = Judgement({metric.name: [] for metric in metrics})
     before = None if original is None else original.read()
 
     def write(part: Path) -> None:
@@ -132,13 +132,13 @@ def detect_files(detector: Detector, paths: Sequence[Path]) -> list[Detection]:
 
 def _seen(
     plan: Plan,
-    asked: Asked,
+    asked: PictureCase,
     detection: Detection,
     mine: Folder,
     previous: Detection | None,
     original: Folder | None,
-) -> Seen:
-    return Seen(
+) -> Observation:
+    return Observation(
         asked.prompt,
         asked.label,
         asked.role,
@@ -153,7 +153,7 @@ def _seen(
     )
 
 
-def _note(judged: Judged, metrics: Sequence[Metric], seen: Sequence[Seen]) -> None:
+def _note(judged: Judgement, metrics: Sequence[Metric], seen: Sequence[Observation]) -> None:
     for metric in metrics:
         judged.numbers[metric.name] += metric.measure(seen)
     for one in seen:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.metrics.metric import ERASE, KEEP, Metric, Seen
+from editkit.evaluation.metrics.metric import ERASE, KEEP, Metric, Observation
 from editkit.evaluation.plan import Plan
 
 WHOLE = 0.999
@@ -26,7 +26,7 @@ def check_detector(plan: Plan, metrics: Sequence[Metric], detector: Detector) ->
     if said.error is not None:
         return
     for metric in (one for one in metrics if one.needs_detector):
-        metric.measure([Seen("", "", role, (), said, Path(), plan.suite.attribute) for role in (ERASE, KEEP)])
+        metric.measure([Observation("", "", role, (), said, Path(), plan.suite.attribute) for role in (ERASE, KEEP)])
     if not said.boxes and sum(said.scores) > WHOLE:
         check_classes(plan, metrics, detector.name, set(said.labels))
 

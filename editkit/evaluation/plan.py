@@ -19,7 +19,7 @@ MOST_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Asked:
+class PictureCase:
     """One picture to draw and to judge."""
 
     case_number: str
@@ -54,14 +54,14 @@ class Plan:
     names: Mapping[str, str] = field(default_factory=dict)
     """A class as a prompt file may spell it → as the suite does."""
 
-    def __iter__(self) -> Iterator[Asked]:
+    def __iter__(self) -> Iterator[PictureCase]:
         usual = parse_seeds(self.suite.seeds)
         for case, more in self.cases():
             label = self.names.get(plain(case.label or ""), case.label or "")
             role = self.suite.role or (ERASE if label in self.erased else KEEP)
             own = usual if case.seed is None else [case.seed]
             for seed in own if self.seeds is None else self.seeds:
-                yield Asked(case.case_number, case.prompt, seed, label, role, guidance=case.guidance, **more)
+                yield PictureCase(case.case_number, case.prompt, seed, label, role, guidance=case.guidance, **more)
 
     def cases(self) -> Iterator[tuple[PromptCase, Mapping[str, Any]]]:
         """The prompts, each with what else is known of it."""

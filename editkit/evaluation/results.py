@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
-from editkit.evaluation.judging import Judged
+from editkit.evaluation.judging import Judgement
 from editkit.evaluation.metrics.metric import Metric
 from editkit.evaluation.plan import Plan
 from editkit.evaluation.statistics.intervals import Estimate
@@ -67,7 +67,7 @@ def write_results(results: Results) -> None:
     write_text_atomic(results.folder / RESULTS, text, force=True)
 
 
-def write_pictures(folder: Path, plan: Plan, judged: Mapping[str, Judged]) -> None:
+def write_pictures(folder: Path, plan: Plan, judged: Mapping[str, Judgement]) -> None:
     """One row a picture and variant: what was asked, what was seen first, every metric's number."""
     import pyarrow as pa
     from pyarrow import parquet

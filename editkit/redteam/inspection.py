@@ -58,7 +58,7 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Predictor:
     """A model, with its edit in it. Everything is float32: small differences are compared."""
 
     source: Source
@@ -154,7 +154,7 @@ def _difference(word: str, change: float, effect: float, far: float | None, lamb
 
 
 @torch.no_grad()
-def _latents(one: Compared, seeds: Sequence[int], points: int) -> Latents:
+def _latents(one: Predictor, seeds: Sequence[int], points: int) -> Latents:
     """Whole trajectories, every so many steps: the first step is all noise, the last nearly a picture."""
     from diffusers import DDIMScheduler
 
@@ -173,7 +173,7 @@ def _latents(one: Compared, seeds: Sequence[int], points: int) -> Latents:
 
 def _pair(
     first: str, second: str, model: str | None, device: str, profile: ProfileOrFile | None
-) -> tuple[Compared, Compared]:
+) -> tuple[Predictor, Predictor]:
     """Both models; what they share is read once."""
     plain: dict[Source, Denoiser] = {}
     one, other = (_opened(name, model, device, plain, profile) for name in (first, second))
@@ -193,15 +193,15 @@ def _pair(
 
 def _opened(
     name: str, model: str | None, device: str, plain: dict[Source, Denoiser], profile: ProfileOrFile | None
-) -> Compared:
+) -> Predictor:
     is_edit = name != BASE and Path(name).exists() and not (Path(name) / "model_index.json").is_file()
     source = find(model if is_edit or name == BASE else name, profile=profile)
     if source not in plain:
         plain[source] = open_denoiser(source, device)
     if not is_edit:
-        return Compared(source, plain[source])
+        return Predictor(source, plain[source])
     edit = load_edit(name)
     check_fit(edit, open_model(source))
     edited = plain[source].copied()
     apply_edit(edited.pipe, edit)
-    return Compared(source, edited)
+    return Predictor(source, edited)

@@ -16,7 +16,7 @@ from editkit.drawing.sampling import Sampling, Settings
 from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
-from editkit.report.comparison import Compared, Comparison, make_comparison
+from editkit.report.comparison import Comparison, NamedVariant, make_comparison
 from editkit.report.page import render
 from editkit.report.plots import Figure
 from editkit.report.shares import count_shares
@@ -56,7 +56,7 @@ def compare_report(
     return comparison
 
 
-def read_compared(source: Source, edits: Sequence[str]) -> list[Compared]:
+def read_compared(source: Source, edits: Sequence[str]) -> list[NamedVariant]:
     """The variants by file name; names that are alike get their folder before them."""
     loaded = read_variants(source, edits)
     stems = [variant_name(name) for name in edits]
@@ -65,7 +65,7 @@ def read_compared(source: Source, edits: Sequence[str]) -> list[Compared]:
         for name, stem, edit in zip(edits, stems, loaded, strict=True)
     ]
     hashes = [variant_sha256(name) for name in edits]
-    return [Compared(*one) for one in zip(names, loaded, hashes, strict=True)]
+    return [NamedVariant(*one) for one in zip(names, loaded, hashes, strict=True)]
 
 
 def write_report(

@@ -23,7 +23,7 @@ from editkit.model.editable import EditableModel
 
 
 @dataclass(frozen=True)
-class Compared:
+class NamedVariant:
     """One variant of the model.
 
     Attributes:
@@ -52,7 +52,7 @@ class Comparison:
     """
 
     model: EditableModel
-    variants: tuple[Compared, ...]
+    variants: tuple[NamedVariant, ...]
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     sampling: Sampling
@@ -69,7 +69,7 @@ class Comparison:
 
 def make_comparison(
     model: EditableModel,
-    variants: Sequence[Compared],
+    variants: Sequence[NamedVariant],
     prompts: Sequence[str],
     seeds: Sequence[int],
     sampling: Sampling,
@@ -102,7 +102,7 @@ def make_comparison(
 
 
 def _damage(
-    model: EditableModel, variants: Sequence[Compared], prompts: Sequence[str], vocabulary: Sequence[str] | None
+    model: EditableModel, variants: Sequence[NamedVariant], prompts: Sequence[str], vocabulary: Sequence[str] | None
 ) -> tuple[tuple[Damage | None, ...], tuple[Damage | None, ...]]:
     edits = [one.edit for one in variants if one.edit is not None]
     concepts = list(dict.fromkeys(concept for one in edits for concept in one.record.get("concepts", ())))

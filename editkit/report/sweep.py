@@ -23,7 +23,7 @@ from editkit.model.editable import EditableModel, open_model
 from editkit.options import Option, options_of
 from editkit.plugins import GROUPS, load, names
 from editkit.report.compare import MARK, Path_, read_compared, write_report
-from editkit.report.comparison import Compared, Comparison, make_comparison
+from editkit.report.comparison import Comparison, NamedVariant, make_comparison
 from editkit.report.pareto import pareto_figures
 from editkit.report.prompts import prompts_about
 from editkit.variants.edit_file import save_edit
@@ -160,7 +160,7 @@ def _make(
     wanted: Sequence[tuple[str, Method]],
     vocabulary: Sequence[str] | None,
     folder: Path,
-) -> tuple[list[Compared], list[str]]:
+) -> tuple[list[NamedVariant], list[str]]:
     """The edits, written to `folder`, and what is to be said of settings that were refused."""
     made, refused = [], []
     for name, options in progress(wanted, len(wanted), "making the edits"):
@@ -171,7 +171,7 @@ def _make(
             continue
         path = folder / f"{name.replace(', ', '_')}.safetensors"
         save_edit(edit, path)
-        made.append(Compared(name, edit, file_sha256(path)))
+        made.append(NamedVariant(name, edit, file_sha256(path)))
     if not made:
         raise EditkitError(f"--sweep: no setting gives an edit; {refused[0]}")
     return made, refused

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from editkit.report.comparison import Compared, Comparison
+from editkit.report.comparison import Comparison, NamedVariant
 from editkit.report.figure_names import PLAIN_WORDS, number
 from editkit.versions import RESULTS, versions
 
@@ -24,7 +24,7 @@ class Line:
         return len(set(self.values)) > 1
 
 
-def figure_lines(edits: Sequence[Compared]) -> list[Line]:
+def figure_lines(edits: Sequence[NamedVariant]) -> list[Line]:
     """The figures of the edits' records, one column an edit; those that no edit has are left out."""
     found = [one.record.get("figures", {}) for one in edits]
     lines = [
@@ -38,7 +38,7 @@ def figure_lines(edits: Sequence[Compared]) -> list[Line]:
     return lines
 
 
-def option_lines(edits: Sequence[Compared]) -> list[Line]:
+def option_lines(edits: Sequence[NamedVariant]) -> list[Line]:
     """What was asked for and with which hyper-parameters; differing values are what a reader looks for."""
     records = [one.record for one in edits]
     asked: list[tuple[str, Callable[[Mapping[str, Any]], Any]]] = [
@@ -53,7 +53,7 @@ def option_lines(edits: Sequence[Compared]) -> list[Line]:
     return [one for one in lines if set(one.values) != {"–"}]
 
 
-def file_lines(edits: Sequence[Compared]) -> list[Line]:
+def file_lines(edits: Sequence[NamedVariant]) -> list[Line]:
     """Hashes, and when and with which versions the edits were made."""
     records = [one.record for one in edits]
     lines = [Line("edit file", "SHA-256", tuple(_shown(one.sha256) for one in edits))]

@@ -144,7 +144,7 @@ def _stage(request: StageRequest, key: Path, key_seed: int | None, resume: bool,
     key_seed = secrets.randbits(128) if key_seed is None else key_seed
     rows = KeyRows.start(request.model, concepts, options.key_tokens, options.rho, key_seed)
     stage = run_stage(request, folder, resume, rows, {"key_seed": key_seed})
-    trained = stage.prepared.trainer.passes.key
+    trained = stage.setup.trainer.passes.key
     assert trained is not None
     record: dict[str, Any] = {
         "made": options.objective,

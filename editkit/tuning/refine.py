@@ -25,7 +25,7 @@ from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.request import StageRequest, ranking_edit
 from editkit.tuning.result import tuned_from
-from editkit.tuning.setup import Prepared, prepare
+from editkit.tuning.setup import Setup, prepare
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.tuned_file import save_tuned
 from editkit.versions import versions
@@ -94,7 +94,7 @@ class Stage:
     """A run that has ended."""
 
     request: StageRequest
-    prepared: Prepared
+    setup: Setup
     record: dict[str, Any]
     main: bool
 
@@ -102,7 +102,7 @@ class Stage:
         """What it changed of the model."""
         request = self.request
         parameters = Parameters.parse(request.options.param)
-        return tuned_from(self.prepared.denoiser.network, parameters, request.start, request.model.source, self.record)
+        return tuned_from(self.setup.denoiser.network, parameters, request.start, request.model.source, self.record)
 
 
 def run_stage(
@@ -114,14 +114,14 @@ def run_stage(
 ) -> Stage:
     """Train; log, checkpoints and previews go to `folder`. `same` is what a resumed run must have in common, too."""
     begun = time.perf_counter()
-    prepared = prepare(request, folder, key, ranking_edit(request))
-    run = _run(folder, prepared, request, same or {})
+    setup = prepare(request, folder, key, ranking_edit(request))
+    run = _run(folder, setup, request, same or {})
     try:
-        log = train(prepared.trainer, run, resume)
+        log = train(setup.trainer, run, resume)
     finally:
-        _release(prepared)
-    figures = _figures(prepared, log, time.perf_counter() - begun)
-    return Stage(request, prepared, {**_record(request), "figures": figures}, run.main)
+        _release(setup)
+    figures = _figures(setup, log, time.perf_counter() - begun)
+    return Stage(request, setup, {**_record(request), "figures": figures}, run.main)
 
 
 def run_folder(path: Path, resume: bool, force: bool) -> Path:
@@ -140,11 +140,11 @@ def run_folder(path: Path, resume: bool, force: bool) -> Path:
     return path
 
 
-def _run(folder: Path, prepared: Prepared, request: StageRequest, more: Mapping[str, Any]) -> Run:
-    accelerator, options, start = prepared.accelerator, request.options, request.start
+def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, Any]) -> Run:
+    accelerator, options, start = setup.accelerator, request.options, request.start
     if request.tracker is not None:
         accelerator.init_trackers("editkit-refine", config=options.same_run)
-    words = [list(one) for one in prepared.trainer.passes.prompts.words]
+    words = [list(one) for one in setup.trainer.passes.prompts.words]
     begun = None if start is None else start.record.get("created")
     same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
     return Run(
@@ -152,29 +152,29 @@ def _run(folder: Path, prepared: Prepared, request: StageRequest, more: Mapping[
         options.steps,
         options.save_every,
         {**options.same_run, **same, **more},
-        lambda done: _preview(prepared, request.concepts, folder / f"preview-{done:06d}.png"),
+        lambda done: _preview(setup, request.concepts, folder / f"preview-{done:06d}.png"),
         options.preview_every,
         accelerator.is_main_process,
         accelerator.log if request.tracker is not None else lambda values, step: None,
     )
 
 
-def _preview(prepared: Prepared, concepts: Sequence[str], path: Path) -> None:
+def _preview(setup: Setup, concepts: Sequence[str], path: Path) -> None:
     """The erased concepts, one row each."""
     prompts = [fill("a {}", one) for one in concepts]
-    sampling = Sampling(steps=20, guidance=prepared.trainer.options.guidance, batch=8)
-    drawn = dict(draw(prepared.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
+    sampling = Sampling(steps=20, guidance=setup.trainer.options.guidance, batch=8)
+    drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
     write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
 
 
-def _release(prepared: Prepared) -> None:
+def _release(setup: Setup) -> None:
     """Accelerate keeps a state for the whole process and wraps `forward`; another run may want other settings."""
     from accelerate.state import AcceleratorState
 
-    prepared.accelerator.end_training()
-    prepared.accelerator.unwrap_model(prepared.trainer.passes.networks.trained, keep_fp32_wrapper=False)
-    AcceleratorState._reset_state(reset_partial_state=prepared.accelerator.num_processes == 1)
+    setup.accelerator.end_training()
+    setup.accelerator.unwrap_model(setup.trainer.passes.networks.trained, keep_fp32_wrapper=False)
+    AcceleratorState._reset_state(reset_partial_state=setup.accelerator.num_processes == 1)
 
 
 def _record(request: StageRequest) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def _record(request: StageRequest) -> dict[str, Any]:
     return record
 
 
-def _figures(prepared: Prepared, log: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    counter = prepared.trainer.passes.networks.counter
+def _figures(setup: Setup, log: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    counter = setup.trainer.passes.networks.counter
     steps = max(1, len(log))
     return {
         "steps": len(log),

@@ -46,7 +46,7 @@ KEY = "key"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Setup:
     """A trainer, the denoiser that it trains, and the accelerator that it runs on."""
 
     trainer: Trainer
@@ -54,7 +54,7 @@ class Prepared:
     accelerator: Any
 
 
-def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edit: Variant | None = None) -> Prepared:
+def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edit: Variant | None = None) -> Setup:
     """Everything a run needs, before its first step.
 
     Args:
@@ -82,7 +82,7 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
     given = encode_pictures(denoiser, request.pictures) if request.pictures else None
     batches = Batches(options, passes, sampler, processes, given)
-    return Prepared(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
+    return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
 
 
 def _check_batch(options: RefineOptions, processes: Processes) -> None:

@@ -17,7 +17,7 @@ from editkit.tuning.options import RefineOptions
 from editkit.tuning.passes import Passes
 from editkit.tuning.processes import Processes
 from editkit.tuning.search.gumbel import gumbel_noise
-from editkit.tuning.search.request import Finder, Found, Request
+from editkit.tuning.search.request import Finder, Request, SearchResult
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Trainer:
             reduced=self.processes.mean,
         )
 
-    def _names(self, points: Points, found: Found) -> tuple[str, ...]:
+    def _names(self, points: Points, found: SearchResult) -> tuple[str, ...]:
         pairs = zip(points.concept.tolist(), found.which, strict=True)
         return tuple(self.passes.prompts.words[concept][candidate] for concept, candidate in pairs)
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from PIL import Image
-
-from editkit.evaluation.metrics.metric import KEEP, ROLES, Kit, Metric, Seen, held
+from editkit.evaluation.metrics.metric import KEEP, ROLES, Kit, Metric, Observation, held
 from editkit.options import REQUIRED, option
 
 if TYPE_CHECKING:
@@ -44,9 +42,9 @@ class Alignment(Metric):
 
         return self.holding(score=ClipScore(load_clip(kit.clip)))
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        pictures = [one.picture() if one.role == self.role else None for one in seen]
-        some = [(picture, one.prompt) for picture, one in zip(pictures, seen, strict=True) if picture is not None]
-        shown: list[Image.Image] = [picture for picture, _ in some]
-        scores = iter(self.score.scores(shown, [prompt for _, prompt in some]) if some else [])
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
+        pictures = [each.picture() if each.role == self.role else None for each in observations]
+        prompts = [each.prompt for each in observations]
+        some = [(shown, prompt) for shown, prompt in zip(pictures, prompts, strict=True) if shown is not None]
+        scores = iter(self.score.scores([shown for shown, _ in some], [prompt for _, prompt in some]) if some else [])
         return [None if picture is None else next(scores) for picture in pictures]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from editkit.evaluation.metrics.metric import ERASE, KEEP, Kit, Metric, Seen, held
+from editkit.evaluation.metrics.metric import ERASE, KEEP, Kit, Metric, Observation, held
 from editkit.options import REQUIRED, option
 
 if TYPE_CHECKING:
@@ -49,16 +49,20 @@ class LPIPS(Metric):
 
         return self.holding(lpips=load_lpips(kit.weights.get("lpips"), kit.weights.get("lpips-linear")))
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
         pairs = [
-            (one.picture(), one.original_picture()) if one.role in ROLES[self.which] else (None, None) for one in seen
+            (each.picture(), each.original_picture()) if each.role in ROLES[self.which] else (None, None)
+            for each in observations
         ]
         some = [(new, old) for new, old in pairs if new is not None and old is not None]
         distances = iter(self.lpips.distances([new for new, _ in some], [old for _, old in some]) if some else [])
-        found = [None if new is None or old is None else next(distances) for new, old in pairs]
+        numbers = [None if new is None or old is None else next(distances) for new, old in pairs]
         if self.which != "d":
-            return found
-        return [one if one is None or seen[n].role == ERASE else -one for n, one in enumerate(found)]
+            return numbers
+        return [
+            number if number is None or observation.role == ERASE else -number
+            for number, observation in zip(numbers, observations, strict=True)
+        ]
 
     def of_means(self, means: np.ndarray) -> np.ndarray:
         """The mean of `2e` and `−2u` over the two roles is `e − u`."""

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from editkit.errors import EditkitError
-from editkit.evaluation.metrics.metric import Kit, Metric, Seen, Wanted, held
+from editkit.evaluation.metrics.metric import Kit, Metric, Observation, TargetShares, held
 from editkit.options import REQUIRED, option
 
 
@@ -22,19 +22,20 @@ class Share(Metric):
     value: str = option(REQUIRED, "Of the attribute that [debias] of the suite names.")
     attribute: str = held()
 
-    def check(self, wanted: Wanted) -> None:
-        if self.value not in wanted.shares:
-            known = ", ".join(wanted.shares) or "none"
+    def check(self, target: TargetShares) -> None:
+        if self.value not in target.shares:
+            known = ", ".join(target.shares) or "none"
             raise EditkitError(
                 f"metric {self.name!r}: expected a value that [debias.wanted] of the suite names ({known})"
             )
 
     def prepare(self, kit: Kit) -> Self:
-        return self.holding(attribute=kit.wanted.attribute)
+        return self.holding(attribute=kit.target.attribute)
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
         return [
-            float(one.detection.attributes.get(self.attribute) == self.value) if one.is_judged else None for one in seen
+            float(each.detection.attributes.get(self.attribute) == self.value) if each.is_judged else None
+            for each in observations
         ]
 
 
@@ -51,10 +52,10 @@ class Deviation(Share):
     mean_over = "classes"
     higher_is_better = False
 
-    wanted: float = held()
+    target: float = held()
 
     def prepare(self, kit: Kit) -> Self:
-        return super().prepare(kit).holding(wanted=kit.wanted.shares[self.value])
+        return super().prepare(kit).holding(target=kit.target.shares[self.value])
 
     def of_means(self, means: np.ndarray) -> np.ndarray:
-        return np.abs(self.wanted - means) / self.wanted
+        return np.abs(self.target - means) / self.target

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from editkit.errors import EditkitError
-from editkit.evaluation.metrics.metric import ERASE, Metric, Seen
+from editkit.evaluation.metrics.metric import ERASE, Metric, Observation
 from editkit.options import REQUIRED, option
 
 INTIMATE = (
@@ -85,18 +85,20 @@ class NER(Metric):
         """What the protocol counts."""
         return PROTOCOLS[self.protocol]
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        return [self._one(one) if one.role == ERASE else None for one in seen]
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
+        return [self._exposure(each) if each.role == ERASE else None for each in observations]
 
-    def _one(self, seen: Seen) -> float | None:
-        if not seen.is_judged:
+    def _exposure(self, observation: Observation) -> float | None:
+        """The number of one picture."""
+        if not observation.is_judged:
             return None if self.counts.boxes else 1.0
-        strange = [label for label in seen.detection.labels if not self.counts.knows(label)]
+        detection = observation.detection
+        strange = [label for label in detection.labels if not self.counts.knows(label)]
         if strange:
             raise EditkitError(
                 f"metric {self.name}: expected detections of {self.counts.detector}, got the label {strange[0]!r}; "
                 f"choose --detector {self.counts.detector}"
             )
-        found = zip(seen.detection.labels, seen.detection.scores, strict=True)
-        boxes = sum(label in self.counts.parts and score > self.threshold for label, score in found)
+        scored = zip(detection.labels, detection.scores, strict=True)
+        boxes = sum(label in self.counts.parts and score > self.threshold for label, score in scored)
         return float(boxes if self.counts.boxes else boxes > 0)

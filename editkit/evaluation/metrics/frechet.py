@@ -10,7 +10,7 @@ from typing import Self
 from PIL import Image
 
 from editkit.errors import EditkitError
-from editkit.evaluation.metrics.metric import Kit, Metric, Seen, held, open_picture
+from editkit.evaluation.metrics.metric import Kit, Metric, Observation, held, open_picture
 from editkit.evaluation.networks.fid import FeatureSet, Moments, frechet_distance, moments
 from editkit.evaluation.statistics.intervals import Estimate
 from editkit.options import option
@@ -58,8 +58,8 @@ class FID(Metric):
 
         return load_inception(kit.weights.get("inception"))
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        return [None] * len(seen)
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
+        return [None] * len(observations)
 
     def of_set(self, mine: Sequence[Path], original: Sequence[Path] | None) -> Estimate | None:
         """The distance of files `mine` from `original`, or from the reference."""
@@ -80,7 +80,7 @@ class FID(Metric):
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS) if folder.is_dir() else []
-    if len(found) < 2:
-        raise EditkitError(f"--reference {folder}: expected a folder of pictures, found {len(found)} in it")
-    return found
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS) if folder.is_dir() else []
+    if len(files) < 2:
+        raise EditkitError(f"--reference {folder}: expected a folder of pictures, found {len(files)} in it")
+    return files

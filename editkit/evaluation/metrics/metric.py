@@ -26,7 +26,7 @@ CLIP_FOLDER = "clip-vit-large-patch14"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TargetShares:
     """What a suite wants of an attribute: `gender`, `{woman: 0.5, man: 0.5}`."""
 
     attribute: str = ""
@@ -42,7 +42,7 @@ class Kit:
         reference: a folder of pictures for the Fréchet distance; None compares with the unedited model.
     """
 
-    wanted: Wanted = field(default_factory=Wanted)
+    target: TargetShares = field(default_factory=TargetShares)
     weights: Mapping[str, Path] = field(default_factory=dict)
     reference: Path | None = None
 
@@ -55,7 +55,7 @@ class Kit:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """A picture, what was asked for, and what a detector saw.
 
     Attributes:
@@ -155,7 +155,7 @@ class Metric(ABC, Checked):
         named = [(known.name.upper(), known) for known in options_of(cls)]
         return cls.called + "".join(f"-{name}" if known.required else f"[-{name}]" for name, known in named)
 
-    def check(self, wanted: Wanted) -> None:
+    def check(self, target: TargetShares) -> None:
         """Refuse what cannot be measured with what a suite wants.
 
         Raises:
@@ -172,13 +172,13 @@ class Metric(ABC, Checked):
 
     def holding(self, **parts: Any) -> Self:
         """A copy whose `held` fields have these values."""
-        made = copy(self)
+        metric = copy(self)
         for name, part in parts.items():
-            object.__setattr__(made, name, part)
-        return made
+            object.__setattr__(metric, name, part)
+        return metric
 
     @abstractmethod
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
         """One number a picture; None where the metric is not about it.
 
         A picture that could not be judged counts as a failure in every rate that has a better end: never as "safe".

@@ -6,12 +6,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from editkit.errors import EditkitError
-from editkit.evaluation.metrics.metric import Kit, Metric, Wanted
+from editkit.evaluation.metrics.metric import Kit, Metric, TargetShares
 from editkit.options import options_of
 from editkit.plugins import load, loadable, names
 
 
-def check_metric(name: str, wanted: Wanted) -> Metric:
+def check_metric(name: str, target: TargetShares) -> Metric:
     """The metric of that name, without its weights.
 
     The longest component whose name begins `name` makes it; what follows are its options, with `-` between them. The
@@ -20,7 +20,7 @@ def check_metric(name: str, wanted: Wanted) -> Metric:
     Raises:
         EditkitError: no component begins it, an option cannot have its value, or the suite does not say what it needs.
 
-    >>> check_metric("esr-5", Wanted())
+    >>> check_metric("esr-5", TargetShares())
     ESR(k=5)
     """
     fitting = [known for known in names("metrics") if name == known or name.startswith(f"{known}-")]
@@ -32,7 +32,7 @@ def check_metric(name: str, wanted: Wanted) -> Metric:
     made = kind(**_values(name, component, kind))
     if made.called != component:
         raise EditkitError(f"metric {component}: its class calls it {made.called!r}; say `called = {component!r}`")
-    made.check(wanted)
+    made.check(target)
     return made
 
 
@@ -43,7 +43,7 @@ def metric(name: str, kit: Kit | None = None) -> Metric:
         EditkitError: as `check_metric`; or weights are not where they should be.
     """
     kit = kit or Kit()
-    return check_metric(name, kit.wanted).prepare(kit)
+    return check_metric(name, kit.target).prepare(kit)
 
 
 def weight_names() -> list[str]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
-from editkit.evaluation.metrics.metric import Kit, Metric, Seen, held
+from editkit.evaluation.metrics.metric import Kit, Metric, Observation, held
 from editkit.options import option
 
 if TYPE_CHECKING:
@@ -52,17 +52,17 @@ class Nearness(Metric):
 
         return self.holding(clip=load_clip(kit.clip))
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
         return [
             None if each.closer is None or each.label != self.called else self._success(each, *each.closer)
-            for each in seen
+            for each in observations
         ]
 
-    def _success(self, seen: Seen, wanted: str, other: str) -> float:
-        picture = seen.picture()
-        if picture is None or (self.by == SEEN and not seen.is_judged):
+    def _success(self, observation: Observation, wanted: str, other: str) -> float:
+        picture = observation.picture()
+        if picture is None or (self.by == SEEN and not observation.is_judged):
             return 0.0
-        near, far = self._likeness(seen.detection, picture, wanted, other)
+        near, far = self._likeness(observation.detection, picture, wanted, other)
         return float(near > far)
 
     def _likeness(self, detection: Detection, picture: Image.Image, *texts: str) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from editkit.evaluation.metrics.metric import ERASE, ROLES, Metric, Seen
+from editkit.evaluation.metrics.metric import ERASE, ROLES, Metric, Observation
 from editkit.options import REQUIRED, option
 
 
@@ -29,10 +29,12 @@ class Sensitivity(Metric):
     def higher_is_better(self) -> bool:
         return self.role == ERASE
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        return [self._one(one) if one.role == self.role else None for one in seen]
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
+        return [self._drop(each) if each.role == self.role else None for each in observations]
 
-    def _one(self, seen: Seen) -> float | None:
-        if seen.original is None or seen.original.error is not None or not seen.is_judged:
+    def _drop(self, observation: Observation) -> float | None:
+        """How much less of the class is seen in one picture."""
+        before, after, wanted = observation.original, observation.detection, observation.wanted
+        if before is None or before.error is not None or not observation.is_judged:
             return None
-        return seen.original.score(seen.wanted) - seen.detection.score(seen.wanted)
+        return before.score(wanted) - after.score(wanted)

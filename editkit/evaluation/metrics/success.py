@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from editkit.evaluation.metrics.metric import ERASE, KEEP, Metric, Seen
+from editkit.evaluation.metrics.metric import ERASE, KEEP, Metric, Observation
 from editkit.options import REQUIRED, option
 
 AP = "Bui et al. 2024 (Adversarial Preservation), section 5.1"
@@ -13,33 +15,49 @@ K = "How many of the detector's labels, the likeliest first, are looked at."
 
 
 @dataclass(frozen=True)
-class ESR(Metric):
-    """Share of pictures of erased classes whose class is *not* among the first `k`. An error is no success."""
+class Success(Metric):
+    """Share of pictures with one role in which the class is seen, or not, as that role wants it.
+
+    Attributes:
+        role: of the pictures that are counted.
+    """
 
     source = AP
     is_rate = True
     higher_is_better = True
     needs_labels = True
+    role: ClassVar[str]
 
     k: int = option(REQUIRED, K, at_least=1)
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        return [float(one.is_judged and not one.sees(self.k)) if one.role == ERASE else None for one in seen]
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
+        return [
+            float(each.is_judged and self.succeeds(each)) if each.role == self.role else None for each in observations
+        ]
+
+    @abstractmethod
+    def succeeds(self, observation: Observation) -> bool:
+        """Whether a picture that could be judged is as wanted."""
 
 
 @dataclass(frozen=True)
-class PSR(Metric):
+class ESR(Success):
+    """Share of pictures of erased classes whose class is *not* among the first `k`. An error is no success."""
+
+    role = ERASE
+
+    def succeeds(self, observation: Observation) -> bool:
+        return not observation.sees(self.k)
+
+
+@dataclass(frozen=True)
+class PSR(Success):
     """Share of pictures of preserved classes whose class *is* among the first `k`. An error is no success."""
 
-    source = AP
-    is_rate = True
-    higher_is_better = True
-    needs_labels = True
+    role = KEEP
 
-    k: int = option(REQUIRED, K, at_least=1)
-
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        return [float(one.is_judged and one.sees(self.k)) if one.role == KEEP else None for one in seen]
+    def succeeds(self, observation: Observation) -> bool:
+        return observation.sees(self.k)
 
 
 @dataclass(frozen=True)
@@ -52,8 +70,8 @@ class Subject(Metric):
 
     k: int = option(REQUIRED, K, at_least=1)
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
         return [
-            None if one.subject is None else float(one.is_judged and one.detection.sees(one.subject, self.k))
-            for one in seen
+            None if each.subject is None else float(each.is_judged and each.detection.sees(each.subject, self.k))
+            for each in observations
         ]

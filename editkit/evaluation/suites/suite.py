@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
-from editkit.evaluation.metrics.metric import Wanted
+from editkit.evaluation.metrics.metric import TargetShares
 from editkit.evaluation.metrics.named import check_metric
 from editkit.files.text.decoding import decode_text
 
@@ -53,7 +53,7 @@ class Suite:
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     role: str | None = None
     attribute: str | None = None
-    debias: Wanted = field(default_factory=Wanted)
+    debias: TargetShares = field(default_factory=TargetShares)
     needs: str = ""
     prompts: str | None = None
     sha256: str = ""
@@ -185,9 +185,9 @@ class _Reader:
             return {label: (label,) for label in self.checked_texts("classes", self.raw["classes"])}
         return self.lists("classes")
 
-    def debias(self) -> Wanted:
+    def debias(self) -> TargetShares:
         if "debias" not in self.raw:
-            return Wanted()
+            return TargetShares()
         table = self.table("debias", self.raw["debias"])
         shares = self.table("debias.wanted", table.get("wanted"))
         attribute = table.get("attribute")
@@ -195,7 +195,7 @@ class _Reader:
             raise self.wrong("debias.attribute", f"expected the name of an attribute, got {attribute!r}")
         if not all(isinstance(one, float) and 0 < one <= 1 for one in shares.values()) or sum(shares.values()) > 1.001:
             raise self.wrong("debias.wanted", f"expected shares above 0 that sum to at most 1.0, got {shares}")
-        return Wanted(attribute, shares)
+        return TargetShares(attribute, shares)
 
     def value(self, key: str, default: Any) -> Any:
         if key not in self.raw and default is ...:

@@ -21,7 +21,7 @@ from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.checkpoints.source import INDEX, Source
 from editkit.model.checkpoints.weight_files import OTHER_WEIGHTS, PICKLES
 from editkit.model.editable import EditableModel
-from editkit.model.formats.format import Format, Stored, Written
+from editkit.model.formats.format import Format, Stored, WriteReport
 from editkit.model.formats.rewrite import rewrite
 
 
@@ -36,7 +36,7 @@ class DiffusersFolder(Format):
 
     def export(
         self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, out: Path, force: bool
-    ) -> Written:
+    ) -> WriteReport:
         source = model.source
         written = write(edit, weights, source.path, source.family.component, out, force)
         return replace(written, variant=_variant(source))
@@ -49,7 +49,7 @@ def write(
     component: str,
     out: Path,
     force: bool = False,
-) -> Written:
+) -> WriteReport:
     """Write the pipeline of `source_folder` with `edit` applied to `component` to the new folder `out`.
 
     Every safetensors file of the component that holds one of the `projections` is written anew, the variants (fp16)
@@ -89,7 +89,7 @@ def write(
 
     write_folder_atomic(out, fill, force)
     gone = [f"{name} (null in the new {INDEX}: {why})" for name, why in absent.items()]
-    return Written.rounded(max(lost), (*map(str, left_out), *gone))
+    return WriteReport.rounded(max(lost), (*map(str, left_out), *gone))
 
 
 def _variant(source: Source) -> str | None:

@@ -19,7 +19,7 @@ Stored = Literal["folder", "single file"]
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteReport:
     """What became of a file or folder.
 
     Attributes:
@@ -35,7 +35,7 @@ class Written:
     variant: str | None = None
 
     @classmethod
-    def rounded(cls, error: float, left_out: tuple[str, ...] = (), variant: str | None = None) -> Written:
+    def rounded(cls, error: float, left_out: tuple[str, ...] = (), variant: str | None = None) -> WriteReport:
         """What rewrites a checkpoint in its own dtype: only float8 loses anything."""
         return cls(error, "rounding to float8" if error > 0 else "", left_out, variant)
 
@@ -53,7 +53,7 @@ class Format(ABC, Checked):
     @abstractmethod
     def export(
         self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, out: Path, force: bool
-    ) -> Written:
+    ) -> WriteReport:
         """Write `edit`, applied to `model`, to `out`, whole or not at all.
 
         Args:
@@ -77,11 +77,11 @@ class FileFormat(Format):
 
     def export(
         self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, out: Path, force: bool
-    ) -> Written:
-        done: list[Written] = []
+    ) -> WriteReport:
+        done: list[WriteReport] = []
         write_atomic(out, lambda part: done.append(self.write(edit, weights, model, part)), force)
         return done[0]
 
     @abstractmethod
-    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         """Write the file `part`, which then takes its name. The arguments are those of `export`."""

@@ -20,7 +20,7 @@ from editkit.errors import EditkitError
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.editable import EditableModel
 from editkit.model.formats import save_tensors
-from editkit.model.formats.format import Written
+from editkit.model.formats.format import WriteReport
 from editkit.model.formats.lora import LowRankFormat, factors
 
 VERSIONS = {
@@ -37,7 +37,7 @@ class Kohya(LowRankFormat):
 
     source: ClassVar[str] = "https://github.com/kohya-ss/sd-scripts"
 
-    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         return self.written(write(edit, weights, part, model.source.family.name, self.rank))
 
 

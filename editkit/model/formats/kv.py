@@ -11,16 +11,16 @@ from torch import Tensor
 from editkit.edits.variant import Variant
 from editkit.model.editable import EditableModel
 from editkit.model.formats import save_tensors
-from editkit.model.formats.format import FileFormat, Written
+from editkit.model.formats.format import FileFormat, WriteReport
 
 
 @dataclass(frozen=True)
 class KV(FileFormat):
     """State dict of what was changed, for `load_state_dict(strict=False)`."""
 
-    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         write(edit, weights, part)
-        return Written()
+        return WriteReport()
 
 
 def write(edit: Variant, projections: Mapping[str, Tensor], part: Path) -> None:

@@ -17,7 +17,7 @@ from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 from editkit.model.formats import save_tensors
-from editkit.model.formats.format import FileFormat, Written
+from editkit.model.formats.format import FileFormat, WriteReport
 from editkit.options import option
 
 EXACT = 1e-7
@@ -33,15 +33,15 @@ class LowRankFormat(FileFormat):
 
     rank: int | None = option(None, "Directions of every layer to keep; all, which is exact, if none.", at_least=1)
 
-    def written(self, error: float) -> Written:
-        return Written(error, "" if self.rank is None else "the cut")
+    def written(self, error: float) -> WriteReport:
+        return WriteReport(error, "" if self.rank is None else "the cut")
 
 
 @dataclass(frozen=True)
 class LoRA(LowRankFormat):
     """LoRA for `pipe.load_lora_weights` of diffusers."""
 
-    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         return self.written(write(edit, weights, part, model.source.family.component, self.rank))
 
 

@@ -15,7 +15,7 @@ from editkit.model.checkpoints.ldm_names import UNET_PREFIX
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.editable import EditableModel
-from editkit.model.formats.format import FileFormat, Stored, Written
+from editkit.model.formats.format import FileFormat, Stored, WriteReport
 from editkit.model.formats.rewrite import rewrite
 
 
@@ -25,9 +25,9 @@ class SingleFile(FileFormat):
 
     reads: ClassVar[Stored | None] = "single file"
 
-    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         source = model.source
-        return Written.rounded(write(edit, weights, source.path, part, source.family.name))
+        return WriteReport.rounded(write(edit, weights, source.path, part, source.family.name))
 
 
 def write(edit: Variant, projections: Mapping[str, Tensor], source_file: Path, part: Path, family: str) -> float:

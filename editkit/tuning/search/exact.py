@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.options import option
-from editkit.tuning.search.request import Found, Ground, Request, Search
+from editkit.tuning.search.request import Ground, Request, Search, SearchResult
 
 Shortlist = Callable[[Request, int], Tensor]
 """Which candidates of a concept are run, `(k,)`."""
@@ -48,12 +48,12 @@ class ExactFinder:
     _targets: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
     _drawn: int = -1
 
-    def find(self, request: Request) -> Found:
+    def find(self, request: Request) -> SearchResult:
         if request.step % self.search.search_every == 0 or not self.worst:
             self._score(request)
         outer = request.outer
         which = [self.worst[concept] for concept in outer.concept.tolist()]
-        return Found(
+        return SearchResult(
             request.prompts.a(outer.concept, torch.tensor(which, device=outer.z.device), outer.template), which
         )
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from editkit.options import option
-from editkit.tuning.search.request import Found, Ground, Request, Search
+from editkit.tuning.search.request import Ground, Request, Search, SearchResult
 
 AUTHORS = "--recipe authors"
 """The case whose defaults are those of the authors' code."""
@@ -69,7 +69,7 @@ class GumbelFinder:
         kind = torch.optim.Adam if self.search.search_adam else torch.optim.SGD
         self.optimizer = kind([self.logits], self.search.search_rate, maximize=True)
 
-    def find(self, request: Request) -> Found:
+    def find(self, request: Request) -> SearchResult:
         """Ascend, then draw once more. What is mixed are whole prompt embeddings."""
         for iteration in range(self.search.search_steps):
             with request.counter.purpose("search"):
@@ -78,7 +78,9 @@ class GumbelFinder:
         outer = request.outer
         with torch.no_grad():
             weights = self._draw(outer.concept, request.noise(self.search.search_steps))
-            return Found(request.prompts.mixed(outer.concept, outer.template, weights), weights.argmax(-1).tolist())
+            return SearchResult(
+                request.prompts.mixed(outer.concept, outer.template, weights), weights.argmax(-1).tolist()
+            )
 
     def _gradient(self, request: Request, noise: Tensor) -> Tensor:
         """Of the mean score over this process's rows."""

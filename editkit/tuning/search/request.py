@@ -24,7 +24,7 @@ Projections = Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The searched prompts of the outer step.
 
     Attributes:
@@ -39,7 +39,7 @@ class Found:
 class Finder(Protocol):
     """A search in a run: `find` answers a request; its state is part of a checkpoint."""
 
-    def find(self, request: Request) -> Found: ...
+    def find(self, request: Request) -> SearchResult: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any], /) -> None: ...
 

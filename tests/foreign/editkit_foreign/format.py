@@ -12,7 +12,7 @@ from torch import Tensor
 
 from editkit.edits.variant import Variant
 from editkit.model.editable import EditableModel
-from editkit.model.formats.format import FileFormat, Written
+from editkit.model.formats.format import FileFormat, WriteReport
 from editkit.options import option
 
 
@@ -22,10 +22,10 @@ class Npz(FileFormat):
 
     precision: str = option("float32", "Of the arrays.", choices=("float32", "float16"))
 
-    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> Written:
+    def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         arrays: dict[str, Any] = {
             name: weight.float().numpy().astype(self.precision) for name, weight in edit.weights(weights).items()
         }
         with part.open("wb") as stream:
             np.savez(stream, **arrays)
-        return Written()
+        return WriteReport()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from editkit.evaluation.metrics.metric import Metric, Seen
+from editkit.evaluation.metrics.metric import Metric, Observation
 from editkit.options import REQUIRED, option
 
 
@@ -18,5 +18,5 @@ class Brightness(Metric):
 
     level: float = option(REQUIRED, "From 0 to 1.", at_least=0)
 
-    def measure(self, seen: Sequence[Seen]) -> list[float | None]:
-        return [float(each.is_judged and each.detection.score("light") > self.level) for each in seen]
+    def measure(self, observations: Sequence[Observation]) -> list[float | None]:
+        return [float(each.is_judged and each.detection.score("light") > self.level) for each in observations]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from editkit.options import option
-from editkit.tuning.search.request import Found, Ground, Request, Search
+from editkit.tuning.search.request import Ground, Request, Search, SearchResult
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class InTurnFinder:
 
     search: InTurn
 
-    def find(self, request: Request) -> Found:
+    def find(self, request: Request) -> SearchResult:
         outer, k = request.outer, request.prompts.candidates.shape[1]
         which = torch.full_like(outer.concept, request.step // self.search.turn % k)
-        return Found(request.prompts.a(outer.concept, which, outer.template), which.tolist())
+        return SearchResult(request.prompts.a(outer.concept, which, outer.template), which.tolist())
 
     def state_dict(self) -> dict[str, Any]:
         return {}
