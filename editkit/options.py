@@ -254,16 +254,38 @@ def check_options(component: Any) -> None:
         known.check(getattr(component, known.name))
 
 
-def checked_names(kind: Any, given: Mapping[str, Any], what: str) -> None:
-    """Refuse names in `given` that are no options of `kind`. `what` names the component in the error.
+def assign_options(kinds: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What of `given` goes to which component: each gets the options that it has. None counts as not given.
+
+    Args:
+        kinds: what errors call a component, such as "method rece" → its class.
+        given: option → value.
+
+    Returns:
+        Those of each component, under the names of `kinds` and in their order.
 
     Raises:
-        EditkitError: with the nearest name and all of them.
+        EditkitError: no component has such an option; with the nearest name and all that there are.
+
+    >>> from editkit.evaluation.metrics.exposure import NER
+    >>> from editkit.evaluation.metrics.success import ESR
+    >>> assign_options({"metric esr": ESR, "metric ner": NER}, {"k": 5, "threshold": 0.6})
+    {'metric esr': {'k': 5}, 'metric ner': {'threshold': 0.6}}
     """
-    names = [known.name for known in options_of(kind)]
+    names = {what: [known.name for known in options_of(kind)] for what, kind in kinds.items()}
+    every = list(dict.fromkeys(name for own in names.values() for name in own))
+    given = {name: value for name, value in given.items() if value is not None}
     for name in given:
-        if name not in names:
-            near = get_close_matches(name, names, 1)
+        if name not in every:
+            near = get_close_matches(name, every, 1)
             hint = f"did you mean {flag(near[0])}? " if near else ""
-            have = ", ".join(map(flag, names)) or "none"
-            raise EditkitError(f"{flag(name)}: {what} has no such option; {hint}its options: {have}")
+            have = ", ".join(map(flag, every)) or "none"
+            alone = len(kinds) == 1
+            who = f"{next(iter(kinds))} has no such option" if alone else f"none of {', '.join(kinds)} has it"
+            raise EditkitError(f"{flag(name)}: {who}; {hint}{'its' if alone else 'their'} options: {have}")
+    return {what: {name: given[name] for name in given if name in own} for what, own in names.items()}
+
+
+def checked_names(kind: Any, given: Mapping[str, Any], what: str) -> None:
+    """Refuse names in `given` that are no options of `kind`, as `assign_options` does; values do not matter."""
+    assign_options({what: kind}, dict.fromkeys(given, ""))

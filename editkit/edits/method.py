@@ -12,7 +12,7 @@ from editkit.edits.problem import Problem, Solution
 from editkit.edits.protect import minimax, prior
 from editkit.edits.solve import Penalty, solve
 from editkit.errors import EditkitError
-from editkit.options import check_options, checked_names, in_case, option, settle
+from editkit.options import assign_options, check_options, in_case, option, settle
 from editkit.plugins import GROUPS, load
 
 Tokens = Literal["last", "tail", "all"]
@@ -138,7 +138,5 @@ def Options(method: str = GROUPS["methods"].default, **given: Any) -> Method:
     >>> Options("uce", protect="none", lamb=0.3).lamb
     0.3
     """
-    kind = load("methods", method)
-    given = {name: value for name, value in given.items() if value is not None}
-    checked_names(kind, given, f"method {method}")
-    return kind(**given)
+    kind, what = load("methods", method), f"method {method}"
+    return kind(**assign_options({what: kind}, given)[what])

@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 
 from editkit.concepts.profile import Profile
 from editkit.errors import EditkitError
-from editkit.options import Option, check_options, checked_names, in_case, option, options_of, settle
+from editkit.options import Option, assign_options, check_options, in_case, option, options_of, settle
 from editkit.plugins import GROUPS, load, names
 from editkit.tuning.objectives import AUTHORS, Objective
 from editkit.tuning.parameters import Parameters
@@ -96,8 +96,8 @@ class RefineOptions:
         said = {} if profile is None else _of_profile(profile, objective)
         own = _names(cls)
         run = cls(objective, **{**_only(said, own), **_only(given, own)})
-        more = {name: value for name, value in given.items() if name not in own}
-        checked_names(type(run.finds), more, f"search {run.finds.name}")
+        what = f"search {run.finds.name}"
+        more = assign_options({what: type(run.finds)}, {name: given[name] for name in given if name not in own})[what]
         theirs = {} if isinstance(given.get("search"), Search) else _only(said, _names(run.finds))
         return replace(run, search=replace(run.finds, **{**theirs, **more}))
 
@@ -169,11 +169,9 @@ def _of_profile(profile: Profile, objective: str) -> dict[str, Any]:
             load("objectives", name)
         if objective in rates:
             said["rate"] = rates[objective]
-        kinds = [RefineOptions, *(load("searches", name) for name in names("searches"))]
-        known = {name for kind in kinds for name in _names(kind)}
-        checked_names(RefineOptions, {name: value for name, value in said.items() if name not in known}, "refine")
-        for kind in kinds:
-            kind(**_only(said, _names(kind)))
+        kinds = {"refine": RefineOptions} | {f"search {name}": load("searches", name) for name in names("searches")}
+        for what, own in assign_options(kinds, said).items():
+            kinds[what](**own)
     except EditkitError as error:
         raise EditkitError(f"profile {profile.name}, refine: {error}") from error
     return said

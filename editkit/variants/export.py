@@ -10,14 +10,14 @@ from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import EditableModel
-from editkit.model.formats.format import Format, Stored, Written
-from editkit.options import checked_names
+from editkit.model.formats.format import Format, Stored, WriteReport
+from editkit.options import assign_options
 from editkit.plugins import load, loadable
 from editkit.variants.fit import check_fit
 
 
 @dataclass(frozen=True)
-class Exported(Written):
+class ExportReport(WriteReport):
     """What was written.
 
     Attributes:
@@ -34,7 +34,7 @@ def export(
     format: str = "kv",
     force: bool = False,
     **options: Any,
-) -> Exported:
+) -> ExportReport:
     """Write `edit`, applied to `model`, to `path` as other programs load it.
 
     Args:
@@ -46,16 +46,14 @@ def export(
         EditkitError: the edit does not fit the model, the format does not fit the model, or `path` cannot be written.
     """
     path = Path(path)
-    kind = _format_for(format, model.source)
-    given = {name: value for name, value in options.items() if value is not None}
-    checked_names(kind, given, f"format {format}")
-    writer = kind(**given)
+    kind, what = _format_for(format, model.source), f"format {format}"
+    writer = kind(**assign_options({what: kind}, options)[what])
     _check_apart(path, model.source.path)
     writer.check_free(path, force)
     check_fit(edit, model, force)
     weights = model.tensors(edit)
     written = writer.export(edit, weights, model, path, force)
-    return Exported(**vars(written), count=sum(edit.changes(name) for name in weights))
+    return ExportReport(**vars(written), count=sum(edit.changes(name) for name in weights))
 
 
 def _format_for(name: str, source: Source) -> type[Format]:
