@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import editkit
 from editkit.errors import EditkitError
-from editkit.files.header import read_header
+from editkit.files.header import other_content, read_header
+from editkit.files.text.decoding import open_text
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
 from tests import ldm
@@ -139,11 +140,14 @@ def test_a_pipeline_without_a_denoiser_is_called_that(folder: Path) -> None:
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3438167536\n"
 CONTENTS: dict[str, tuple[bytes, str]] = {
     "pointer": (POINTER, r"a git-lfs pointer, a note of where the content lies; run `git lfs pull`"),
-    "page": (b"\n<!DOCTYPE html>\n<html><body>Access to this model is restricted", r"a web page, saved in place of"),
+    "page": (
+        b"\n<!DOCTYPE html>\n<html><body>Access to this model is restricted",
+        r"a web page \(HTML\), saved in place of",
+    ),
     "nothing": (b"", r"it is empty; fetch it again"),
     "zip": (b"PK\x03\x04\x00\x00\x08\x08", r"a pickle of torch.save, .* whatever its name says; convert it to safet"),
-    "pickle": (b"\x80\x02}q\x00(X\x05", r"a pickle of torch.save, which can run code when loaded"),
-    "archive": (b"\x1f\x8b\x08\x00\x00", r"a compressed archive; unpack it first"),
+    "pickle": (b"\x80\x02}q\x00(X\x05", r"a pickle; it is one of torch.save, which can run code when loaded"),
+    "archive": (b"\x1f\x8b\x08\x00\x00", r"it is compressed \(gzip\); unpack it first"),
     "json": (b'{"error": "Repository not found"}', r"it is JSON text; give the weights that it belongs to"),
     "noise": (bytes(range(128, 200)), r"its first bytes are those of no known format"),
 }
@@ -172,6 +176,16 @@ def test_what_stands_in_place_of_json_is_named(content: str, name: str, folder: 
     (folder / name).write_bytes(CONTENTS[content][0])
     with pytest.raises(EditkitError, match=rf"{name}: expected JSON, but .*{CONTENTS[content][1]}"):
         _ = find(folder).family
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x10380])
+def test_a_header_whose_length_looks_like_the_start_of_a_pickle_is_no_pickle(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    entries = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    path.write_bytes(length.to_bytes(8, "little") + json.dumps(entries).ljust(length).encode() + bytes(4))
+    assert other_content(path) is None and read_header(path).tensors["w"].start == 8 + length
+    with pytest.raises(EditkitError, match=r"this is model weights \(safetensors\)"), open_text(path):
+        pass
 
 
 def test_truncated_is_said_of_what_is_too_short_alone(folder: Path, tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ BINARY = [
     (b"PAR1\x15\0", "this is a Parquet table; save it as CSV"),
     (b"\x1f\x8b\x08\0", r"this is compressed \(gzip\); unpack it first"),
     (b"<!DOCTYPE html>\n<html>", r"this is a web page \(HTML\).*download the raw file"),
-    (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS.*git lfs pull"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer.*git lfs pull"),
     (b"prompt\ncaf\xe9\n", r"neither \(byte 0xe9 on line 2\); save it as plain text \(UTF-8\)"),
     ("prompt\na\n".encode("utf-16")[:-1], "begins as UTF-16 and does not go on so"),
     (b"\0\1\2\3\0\0\0\5", "this is binary"),

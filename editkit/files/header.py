@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from editkit.errors import EditkitError
+from editkit.files.content import LONGEST, content_of
 
 WEIGHTS = (".safetensors", ".sft")
 """Endings of safetensors files. ComfyUI and Flux tools write the short one."""
-
-LONGEST = 100_000_000
-"""Bytes of the longest header that the format allows."""
 
 
 @dataclass(frozen=True)
@@ -67,43 +65,15 @@ def read_header(path: Path) -> Header:
 
 
 def other_content(path: Path) -> str | None:
-    """What a file holds that stands in the place of weights or JSON, and what to do; None where nothing tells.
-
-    Judged by its first bytes: hubs and browsers save pointers and web pages under the names of weights.
-    """
+    """What a file holds that stands in the place of weights or JSON, and what to do; None where nothing tells."""
     with path.open("rb") as stream:
         first = stream.read(512)
     if not first:
         return "it is empty; fetch it again"
-    for starts, what in _CONTENTS:
-        if first.lstrip().lower().startswith(starts):
-            return what
-    return None
-
-
-_CONTENTS: tuple[tuple[tuple[bytes, ...], str], ...] = (
-    (
-        (b"version https://git-lfs",),
-        "it is a git-lfs pointer, a note of where the content lies; run `git lfs pull` in its repository",
-    ),
-    (
-        (b"<!doctype", b"<html", b"<head", b"<?xml"),
-        "it is a web page, saved in place of the file; download the file itself (on the hub a link with /resolve/, "
-        "and accept its licence there first)",
-    ),
-    (
-        (b"pk\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
-        "it is a pickle of torch.save, which can run code when loaded, whatever its name says; convert it to "
-        "safetensors on a machine that you can lose",
-    ),
-    (
-        (b"gguf",),
-        "it is a GGUF file: quantised blocks, no plain numbers; give the unquantised model, and quantise the export",
-    ),
-    ((b"\x1f\x8b", b"7z\xbc\xaf", b"rar!", b"\x28\xb5\x2f\xfd"), "it is a compressed archive; unpack it first"),
-    ((b"{", b"["), "it is JSON text; give the weights that it belongs to"),
-)
-"""First bytes, in lower case and without white space before them, and what they say."""
+    content = content_of(first)
+    if content is None or content.if_weights is None:
+        return None
+    return f"it is {content.what}; {content.if_weights}"
 
 
 def _parsed(entries: dict[str, Any], start: int) -> Header:

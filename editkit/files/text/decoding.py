@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 import io
-import struct
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from editkit.errors import EditkitError
+from editkit.files.content import AS_TEXT, content_of
 
 HEAD = 1 << 16
 """Bytes that tell the encoding."""
@@ -21,35 +21,6 @@ MARKS = (
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
-)
-
-AS_CSV = "save it as CSV (UTF-8)"
-AS_TEXT = "save it as plain text (UTF-8)"
-UNPACK = "unpack it first"
-SIGNATURES = (
-    (b"\x89PNG\r\n", "a picture (PNG)", "give a text file"),
-    (b"\xff\xd8\xff", "a picture (JPEG)", "give a text file"),
-    (b"GIF8", "a picture (GIF)", "give a text file"),
-    (b"RIFF", "a picture or sound (RIFF)", "give a text file"),
-    (b"%PDF-", "a PDF", AS_TEXT),
-    (b"{\\rtf", "a document with formats (RTF)", AS_TEXT),
-    (b"\xd0\xcf\x11\xe0", "an old Office document (.xls or .doc)", AS_CSV),
-    (b"PAR1", "a Parquet table", AS_CSV),
-    (b"SQLite format 3", "an SQLite database", AS_CSV),
-    (b"\x89HDF", "an HDF5 file", AS_CSV),
-    (b"GGUF", "model weights (GGUF)", "give a text file"),
-    (b"\x1f\x8b", "compressed (gzip)", UNPACK),
-    (b"BZh", "compressed (bzip2)", UNPACK),
-    (b"\xfd7zXZ", "compressed (xz)", UNPACK),
-    (b"\x28\xb5\x2f\xfd", "compressed (zstd)", UNPACK),
-    (b"7z\xbc\xaf", "a 7-zip archive", UNPACK),
-    (b"version https://git-lfs.", "a pointer of Git LFS in place of the file", "fetch it with `git lfs pull`"),
-)
-ZIPS = (
-    (b"xl/", "a zip / Excel workbook (.xlsx)", AS_CSV),
-    (b"opendocument.spreadsheet", "a zip / OpenDocument spreadsheet (.ods)", AS_CSV),
-    (b"word/", "a zip / Word document (.docx)", AS_TEXT),
-    (b"", "a zip archive (an Excel workbook is one, too)", f"unpack it, or {AS_CSV}"),
 )
 
 
@@ -122,15 +93,9 @@ def _encoding(path: Path, head: bytes) -> str:
 
 def _check_text(path: Path, head: bytes) -> None:
     """Name what is no text by the bytes that it begins with."""
-    kind = next(((what, remedy) for start, what, remedy in SIGNATURES if head.startswith(start)), None)
-    if head.startswith(b"PK\x03\x04"):
-        kind = next((what, remedy) for inside, what, remedy in ZIPS if inside in head)
-    elif head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        kind = ("a web page (HTML), perhaps in place of the file", "download the raw file")
-    elif len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 1 << 27:
-        kind = ("model weights (safetensors)", "give a text file")
-    if kind is not None:
-        raise EditkitError(f"{path}: expected a text file, this is {kind[0]}; {kind[1]}")
+    content = content_of(head)
+    if content is not None and content.if_text is not None:
+        raise EditkitError(f"{path}: expected a text file, this is {content.what}; {content.if_text}")
 
 
 def _utf16(head: bytes) -> str | None:
