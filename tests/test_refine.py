@@ -17,6 +17,7 @@ from editkit.concepts.profile import DEFAULT
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.model.apply import applied
+from editkit.model.checkpoints.projections import read_component
 from editkit.model.editable import EditableModel, open_model
 from editkit.options import options_of
 from editkit.plugins import names
@@ -241,6 +242,20 @@ def test_a_warm_start_begins_at_the_edit_and_its_teacher_at_the_model(
     assert entry["preserve"] > 1e-6  # the student is not the teacher
     cold = run(model, tmp_path / "b", steps=1, search="exact")
     assert cold.record["figures"]["preserve_mean"] < 1e-9
+
+
+def test_a_warm_start_stores_what_is_trained_and_what_the_edit_changed_and_nothing_else(
+    model: EditableModel, edit: editkit.Edit, tmp_path: Path
+) -> None:
+    assert edit.is_global
+    idle = editkit.Edit({"*": editkit.EditMap.identity(edit.map.width)}, edit.record)
+    own = {*read_component(model.source, "unet")}
+    trained = {name for name in own if "attn1" in name}
+    tuned = run(model, tmp_path / "a", start=edit, steps=1, param="selfattn")
+    assert {*tuned.tensors} == trained | {*model.projections} < own
+    changed = edit.weights(model.projections)
+    assert all(torch.allclose(tuned.tensors[name], W, atol=1e-6) for name, W in changed.items())
+    assert {*run(model, tmp_path / "b", start=idle, steps=1, param="selfattn").tensors} == trained
 
 
 def test_a_lora_on_a_warm_start_holds_both(model: EditableModel, edit: editkit.Edit, tmp_path: Path) -> None:

@@ -32,10 +32,13 @@ def tuned_from(
 ) -> Tuned:
     """The difference between `unet` and the model at `source`: what was trained, and what the start had changed."""
     if parameters.rank is None:
-        weights = dict(unet.named_parameters())
-        names = [name for name in weights if name in parameters or (start is not None and start.changes(name))]
-        base = read_named(source, names)
-        return Tuned({name: weights[name].detach().cpu().clone() for name in names}, {}, _hashes(base), record)
+        before = _start_tensors(start, source)
+        weights = {
+            name: weight.detach().cpu().clone()
+            for name, weight in unet.named_parameters()
+            if name in parameters or (name in before and not torch.equal(weight.cpu().float(), before[name].float()))
+        }
+        return Tuned(weights, {}, _hashes(read_named(source, list(weights))), record)
     learnt = lora_factors(unet)
     before = _start_factors(start, source)
     factors = {name: _stacked(before.get(name), learnt.get(name)) for name in {**before, **learnt}}
@@ -44,24 +47,31 @@ def tuned_from(
 
 def lora_factors(unet: nn.Module) -> dict[str, LowRank]:
     """The adapter of every layer; its scale is one."""
-    found = {}
+    factors = {}
     for name, module in unet.named_modules():
         if hasattr(module, "lora_A"):
             up, down = module.lora_B["default"].weight, module.lora_A["default"].weight  # pyright: ignore
-            found[f"{name}.weight"] = LowRank(up.flatten(1).cpu().clone(), down.flatten(1).cpu().clone())
-    return found
+            factors[f"{name}.weight"] = LowRank(up.flatten(1).cpu().clone(), down.flatten(1).cpu().clone())
+    return factors
 
 
 def _start_factors(start: Variant | None, source: Source) -> dict[str, LowRank]:
     if start is None:
         return {}
-    tensors = read_projections(source) if start.names is None else read_named(source, start.names)
-    return {name: one.float() for name, one in start.low_rank(tensors, error=EXACT).items()}
+    changes = start.low_rank(_start_tensors(start, source), error=EXACT)
+    return {name: change.float() for name, change in changes.items()}
 
 
-def _stacked(one: LowRank | None, other: LowRank | None) -> LowRank:
+def _start_tensors(start: Variant | None, source: Source) -> dict[str, Tensor]:
+    """The model's own values of the tensors that the start may have changed: of an edit, the text projections."""
+    if start is None:
+        return {}
+    return read_projections(source) if start.names is None else read_named(source, start.names)
+
+
+def _stacked(first: LowRank | None, second: LowRank | None) -> LowRank:
     """The sum of two changes."""
-    parts = [part for part in (one, other) if part is not None]
+    parts = [change for change in (first, second) if change is not None]
     return LowRank(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
 
 
