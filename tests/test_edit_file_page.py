@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import editkit
 from editkit.edits.compose import compose, scale
+from editkit.edits.figures import condition_number
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.model.checkpoints.projections import read_named
@@ -217,6 +220,23 @@ def test_the_example_of_the_page_is_a_record_of_today() -> None:
     assert shape(stated) == shape(made)
     for key in ("family", "guides", "options", "text_encoder_sha256", "projections_sha256"):
         assert stated[key] == made[key], key
+
+
+def test_a_record_is_strict_json_whatever_its_numbers_are(tmp_path: Path, reader: Any) -> None:
+    eye = torch.eye(2, dtype=torch.float64)
+    assert condition_number(eye) == 1 and condition_number(0 * eye) is None
+    record = {"figures": {"condition": float("inf"), "rank": 2, "damage_mean": float("nan")}}
+    path = tmp_path / "edit.safetensors"
+    editkit.save_edit(editkit.Edit({"*": editkit.EditMap.identity(2)}, record), path)
+    kept = {"condition": None, "rank": 2, "damage_mean": None}
+    text = reader.read(path)[0]["editkit"]
+    assert read_record(path)["figures"] == kept == (text if isinstance(text, dict) else json.loads(text))["figures"]
+
+
+def test_what_earlier_versions_wrote_of_a_singular_matrix_is_read_as_null(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"editkit": '{"format_version": 1, "figures": {"condition": Infinity}}'})
+    assert read_record(path)["figures"] == {"condition": None}
 
 
 def shape(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ class Figures:
     weight_change_median: float
     weight_change_worst: float
     worst_layer: str
-    condition: float
+    condition: float | None
     damage_words: int = 0
     damage_mean: float | None = None
     damage_p95: float | None = None
@@ -45,7 +46,8 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
 
     - erasure residual: `‖W M C − W C*‖ / ‖W C − W C*‖`; 0 is perfect.
     - recovery norm: `‖C'‖ / ‖C‖` of the cheapest embedding that brings the concept back to within 10 %.
-    - rank of `M − I`; relative weight change `‖ΔW‖ / ‖W‖`, median and worst layer; condition number of `B`.
+    - rank of `M − I`; relative weight change `‖ΔW‖ / ‖W‖`, median and worst layer; condition number of `B`, None where
+      it is infinite.
     - damage of the vocabulary's words: how many were looked at, mean, 95th percentile, worst, the worst ten by name.
 
     Where every layer has a map of its own, the residual, recovery, rank and damage are those of the first.
@@ -147,10 +149,11 @@ def blow_up(changes: Mapping[str, float], damage: Tensor | None, protected: bool
     )
 
 
-def condition_number(B: Tensor) -> float:
-    """Largest over smallest eigenvalue of the symmetric `B`."""
+def condition_number(B: Tensor) -> float | None:
+    """Largest over smallest eigenvalue of the symmetric `B`; None where that is infinite."""
     values = torch.linalg.eigvalsh(B)
-    return float(values[-1] / values[0]) if values[0] > 0 else float("inf")
+    condition = float(values[-1] / values[0]) if values[0] > 0 else math.inf
+    return condition if math.isfinite(condition) else None
 
 
 def recovery_norm(edit: EditMap, C: Tensor, gram: Tensor, within: float = 0.1) -> float | None:

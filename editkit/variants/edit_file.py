@@ -13,7 +13,7 @@ from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.formats import save_tensors
-from editkit.variants.record import DOWNS_KEY, FORMAT_VERSION, RECORD_KEY, read_json_metadata, read_record
+from editkit.variants.record import DOWNS_KEY, FORMAT_VERSION, RECORD_KEY, read_json_metadata, read_record, record_json
 from editkit.variants.tuned_file import is_tuned, load_tuned
 
 EXACT = 1e-7
@@ -40,7 +40,7 @@ def save_edit(edit: Edit, path: Path | str, force: bool = False) -> None:
     tensors = {f"up.{name}": one.U.float() for name, one in maps.items()}
     tensors |= {f"down.{owners[id(one.V)]}": one.V.float() for one in maps.values()}
     metadata = {
-        RECORD_KEY: json.dumps({"format_version": FORMAT_VERSION, **edit.record}, ensure_ascii=False),
+        RECORD_KEY: record_json({"format_version": FORMAT_VERSION, **edit.record}),
         DOWNS_KEY: json.dumps({name: owners[id(one.V)] for name, one in maps.items()}),
     }
     write_atomic(path, lambda part: save_tensors(tensors, part, metadata), force)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from editkit.files.atomic import check_free, write_atomic
 from editkit.model.checkpoints.projections import fingerprint, read_tensors
 from editkit.model.editable import EditableModel
 from editkit.model.formats import save_tensors
-from editkit.variants.record import FORMAT_VERSION, has_metadata, read_json_metadata
+from editkit.variants.record import FORMAT_VERSION, has_metadata, read_json_metadata, record_json
 
 KEY_KEY = "editkit_key"
 HIDING = ("hide", "hide-ap")
@@ -46,7 +45,7 @@ def save_key(key: Key, path: Path | str, force: bool = False) -> None:
     path = Path(path)
     check_free_for_key(path, force)
     record = {"format_version": FORMAT_VERSION, **key.record, "concepts": list(key.concepts)}
-    metadata = {KEY_KEY: json.dumps(record, ensure_ascii=False)}
+    metadata = {KEY_KEY: record_json(record)}
     write_atomic(path, lambda part: save_tensors({"rows": key.rows.detach().cpu()}, part, metadata), force)
     path.chmod(0o600)
 

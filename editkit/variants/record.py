@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,20 @@ def read_record(path: Path | str) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise EditkitError(f"{path}: format version {version}, expected at most {FORMAT_VERSION}; update editkit")
     return record
+
+
+def record_json(record: Mapping[str, Any]) -> str:
+    """A record as it is written: one JSON object. A number that is not finite is null, for JSON has no word for it.
+
+    >>> record_json({"condition": float("inf"), "rank": 2})
+    '{"condition": null, "rank": 2}'
+    """
+    text = json.dumps(record, ensure_ascii=False)
+    return json.dumps(json.loads(text, parse_constant=_null), ensure_ascii=False)
+
+
+def _null(constant: str) -> None:
+    """In place of `Infinity` and `NaN`, which earlier versions wrote."""
 
 
 def info(edit: Path | str) -> dict[str, Any]:
@@ -75,7 +90,7 @@ def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     if key not in metadata:
         raise EditkitError(f"{path}: a safetensors file, but not an edit: expected metadata {key!r}, found none")
     try:
-        found = json.loads(metadata[key])
+        found = json.loads(metadata[key], parse_constant=_null)
     except ValueError as error:
         raise EditkitError(f"{path}: its {key} is not the JSON it should be ({error}); make the edit again") from error
     if not isinstance(found, dict):

@@ -19,6 +19,7 @@ from editkit.variants.record import (
     has_metadata,
     read_json_metadata,
     read_record,
+    record_json,
 )
 
 
@@ -29,7 +30,7 @@ def save_tuned(tuned: Tuned, path: Path | str, force: bool = False) -> None:
     tensors |= {f"down.{name}": one.down for name, one in tuned.factors.items()}
     tensors = {name: one.detach().cpu() for name, one in tensors.items()}
     metadata = {
-        RECORD_KEY: json.dumps({"format_version": FORMAT_VERSION, **tuned.record}, ensure_ascii=False),
+        RECORD_KEY: record_json({"format_version": FORMAT_VERSION, **tuned.record}),
         TUNED_KEY: json.dumps(dict(tuned.base)),
     }
     write_atomic(Path(path), lambda part: save_tensors(tensors, part, metadata), force)
