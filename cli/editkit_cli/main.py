@@ -64,7 +64,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="editkit",
     cls=Commands,
-    help="Remove, change and balance concepts in text-to-image diffusion models, and prove it.",
+    help="Remove, change and balance concepts in text-to-image diffusion models, and measure what that does.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

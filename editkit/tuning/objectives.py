@@ -147,7 +147,7 @@ def ap_authors(student: Outputs, teacher: Outputs, eta: float) -> Terms:
 def age(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     """Erase towards a target that is searched, `c_t` = `a`: `‖ε'(c_e) − ε(c_t)‖² + λ ‖ε'(c_t) − ε(c_t)‖²`.
 
-    Source: talk on erasing concepts, Eq. 14.
+    Source: Bui et al. 2025 (AGE), as Eq. 14 of the talk on erasing concepts has it.
     """
     return Terms(distance(student["e"], teacher["a"]), distance(student["a"], teacher["a"]))
 
