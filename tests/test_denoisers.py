@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,26 @@ def test_a_batch_of_prompts_is_what_stock_draws_one_by_one(kind: str, settings: 
     wanted = jobs(PROMPTS, [0, 7])
     for job, picture in draw(open_denoiser(folders[kind]), wanted, sampling=sampling):
         assert difference(picture, stock_picture(pipe, job.prompt, job.seed, sampling)) < ROUNDING
+
+
+@pytest.mark.parametrize(("kind", "guidance"), [("sd1", 7.5), ("sdxl", 5.0)])
+def test_where_nothing_is_said_steps_guidance_and_size_are_the_stock_pipelines(
+    kind: str, guidance: float, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    denoiser, source = open_denoiser(folders[kind]), find(folders[kind])
+    stock_call = signature(type(stock(folders[kind])).__call__).parameters
+    usual = Sampling.for_model(source)
+    assert (usual.steps, usual.guidance, usual.size) == (
+        *(stock_call[name].default for name in ("num_inference_steps", "guidance_scale", "height")),
+    )
+    assert usual.guidance == guidance and stock_call["width"].default is None
+    ((_, unsaid),) = draw(denoiser, [Job("a church", 1)])
+    ((_, said),) = draw(denoiser, [Job("a church", 1)], sampling=usual)
+    assert np.array_equal(np.asarray(unsaid), np.asarray(said))
+    (tmp_path / "own.toml").write_text("sampling.guidance = 2.0")
+    own = find(folders[kind], profile=tmp_path / "own.toml")
+    assert Sampling.for_model(own) == replace(usual, guidance=2.0)
+    assert Sampling.for_model(own, guidance=1.5, steps=3) == replace(usual, guidance=1.5, steps=3)
 
 
 def test_without_a_negative_prompt_sdxl_leads_away_from_zeros_where_it_says_so(

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
-from editkit.drawing.sampling import Sampling, scheduler_for
+from editkit.drawing.sampling import Sampling, scheduler_for, stock_settings
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
@@ -48,9 +48,10 @@ def draw(
 
     An edit with one map for each stream of embeddings needs no second model: its maps act on the prompt's embeddings,
     so all such variants share one batch. Others take a pass of their own with their weights swapped in. The noise
-    comes from the seed alone, on the CPU, so a picture does not depend on its batch.
+    comes from the seed alone, on the CPU, so a picture does not depend on its batch. Without `sampling`, steps and
+    guidance are the stock pipeline's.
     """
-    sampling = sampling or Sampling()
+    sampling = sampling or Sampling(**stock_settings(type(denoiser.pipe)))
     waiting = iter(wanted)
     prompts = VariantPrompts.of(denoiser, variants)
     swapped = [n for n, one in enumerate(prompts.maps) if one is None]

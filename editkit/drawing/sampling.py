@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, TypedDict
 
 from editkit.errors import EditkitError
@@ -14,6 +15,10 @@ SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
 }
 """Deterministic samplers of diffusers: a picture is a function of its noise."""
+
+
+STOCK = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+"""Field of `Sampling` → the argument of a pipeline of diffusers. Their size is the model's, as it is here."""
 
 
 class Settings(TypedDict, total=False):
@@ -30,6 +35,8 @@ class Settings(TypedDict, total=False):
 @dataclass(frozen=True)
 class Sampling:
     """How to draw. `for_model` gives what suits a model.
+
+    Without a model, the defaults are those of Stable Diffusion 1.x.
 
     Attributes:
         guidance: classifier-free guidance scale; 1 draws without.
@@ -56,7 +63,10 @@ class Sampling:
 
     @classmethod
     def for_model(cls, source: Source, **settings: Any) -> Sampling:
-        """What the model's profile says, else DDIM, 50 steps, guidance 7.5. `settings` as in `Settings`.
+        """What is given, else what the model's profile says, else DDIM with the stock pipeline's steps and guidance.
+
+        Args:
+            settings: as in `Settings`.
 
         Raises:
             EditkitError: a value that cannot be, and whose it is.
@@ -68,12 +78,29 @@ class Sampling:
             cls(**usual)
         except EditkitError as error:
             raise EditkitError(f"profile {source.profile.name}, sampling: {error}") from error
-        return cls(**usual | {name: value for name, value in settings.items() if value is not None})
+        said = usual | {name: value for name, value in settings.items() if value is not None}
+        if said.keys() >= STOCK.keys():  # diffusers is not imported for nothing
+            return cls(**said)
+        import diffusers
+
+        return cls(**stock_settings(getattr(diffusers, source.family.pipelines[0], None)) | said)
 
     @property
     def record(self) -> dict[str, Any]:
         """What a picture depends on: everything but the batch."""
         return {name: value for name, value in vars(self).items() if name != "batch"}
+
+
+def stock_settings(pipeline: Any) -> dict[str, Any]:
+    """The defaults of `STOCK` that a class of pipelines has for its call; none for what is no class of diffusers.
+
+    >>> from diffusers import StableDiffusionXLPipeline
+    >>> stock_settings(StableDiffusionXLPipeline)
+    {'steps': 50, 'guidance': 5.0}
+    """
+    parameters = {} if pipeline is None else signature(pipeline.__call__).parameters
+    defaults = {field: parameters[name].default for field, name in STOCK.items() if name in parameters}
+    return {field: default for field, default in defaults.items() if isinstance(default, int | float)}
 
 
 def scheduler_for(own: Any, sampling: Sampling) -> Any:
