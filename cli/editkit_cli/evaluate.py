@@ -118,10 +118,10 @@ def _places(weights: list[str]) -> dict[str, str]:
     """ "clip=FOLDER" → name and path."""
     from editkit.errors import EditkitError
 
-    for one in weights:
-        if "=" not in one:
-            raise EditkitError(f"--weights {one}: expected NAME=PATH, such as clip=models/clip-vit-large-patch14")
-    return {name: path for name, _, path in (one.partition("=") for one in weights)}
+    for text in weights:
+        if "=" not in text:
+            raise EditkitError(f"--weights {text}: expected NAME=PATH, such as clip=models/clip-vit-large-patch14")
+    return {name: path for name, _, path in (text.partition("=") for text in weights)}
 
 
 def suites(json: Json = False) -> None:
@@ -134,7 +134,10 @@ def suites(json: Json = False) -> None:
     known = known_suites()
     if json:
         print_json(
-            [{"name": one.name, "about": one.about, "metrics": one.metrics, "needs": one.needs} for one in known]
+            [
+                {"name": suite.name, "about": suite.about, "metrics": suite.metrics, "needs": suite.needs}
+                for suite in known
+            ]
         )
     else:
         show_suites(known)

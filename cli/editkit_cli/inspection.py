@@ -46,9 +46,11 @@ def inspect(
     words = read_word_file(vocabulary) if vocabulary else None
     numbers = parse_seeds(seeds)
     where = device or Shard.from_environment().device()
-    found = inspected(first, second, words, model, concept, lamb, numbers, points, batch, device=where, profile=profile)
-    show_differences(found, f"{first} and {second}", top, json)
+    differences = inspected(
+        first, second, words, model, concept, lamb, numbers, points, batch, device=where, profile=profile
+    )
+    show_differences(differences, f"{first} and {second}", top, json)
     if out is not None:
-        write_differences(found, out, force)
+        write_differences(differences, out, force)
         if not json:
-            print(f"all {len(found)} words: {out}")
+            print(f"all {len(differences)} words: {out}")

@@ -19,8 +19,8 @@ def models(json: Json = False) -> None:
     if json:
         print_json(described)
     else:
-        for one in described:
-            show_model(one)
+        for description in described:
+            show_model(description)
 
 
 def families(json: Json = False) -> None:

@@ -111,11 +111,11 @@ def sensitivity(
         raise typer.BadParameter("give one edit file: `editkit sensitivity FILE`")
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     words = read_word_file(vocabulary) if vocabulary else None
-    found = told_of(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
+    result = told_of(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
     if json:
-        print_json(found.as_dict())
+        print_json(result.as_dict())
     else:
-        show_sensitivity(found, out)
+        show_sensitivity(result, out)
 
 
 def graph(
@@ -150,11 +150,11 @@ def graph(
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
-    found = drawn(
+    result = drawn(
         model, concepts, out, Options(method, protect=protect), pictures, seeds, device, clip, force, png, profile,
         **settings,
     )  # fmt: skip
     if json:
-        print_json(found.as_dict())
+        print_json(result.as_dict())
     else:
-        show_graph(found, out)
+        show_graph(result, out)

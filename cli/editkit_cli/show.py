@@ -59,15 +59,17 @@ def show_plan(source: Source, options: RefineOptions, device: str | None, concep
         print(plan_memory(source, options, device or shard.device(), concepts, shard.count), file=sys.stderr)
 
 
-def show_differences(found: Sequence[Difference], what: str, top: int, as_json: bool) -> None:
+def show_differences(differences: Sequence[Difference], what: str, top: int, as_json: bool) -> None:
     """Words that two models draw differently; as JSON all of them."""
     if as_json:
-        print_json([vars(one) for one in found])
+        print_json([vars(difference) for difference in differences])
         return
-    names = ["change", "relative"] + (["distance", "score"] if any(one.distance is not None for one in found) else [])
+    names = ["change", "relative"] + (
+        ["distance", "score"] if any(difference.distance is not None for difference in differences) else []
+    )
     table = Table("rank", "word", *names, title=f"Differences of {escape(what)}", title_justify="left")
-    for n, one in enumerate(found[:top], 1):
-        table.add_row(str(n), escape(one.word), *(number(getattr(one, name)) for name in names))
+    for n, difference in enumerate(differences[:top], 1):
+        table.add_row(str(n), escape(difference.word), *(number(getattr(difference, name)) for name in names))
     Console().print(table)
 
 
@@ -126,43 +128,44 @@ def _shown(guide: str) -> str:
     return "nothing" if not guide.strip() else guide
 
 
-def show_sensitivity(found: Sensitivity, out: Path | None, most: int = 15) -> None:
+def show_sensitivity(sensitivity: Sensitivity, out: Path | None, most: int = 15) -> None:
     """The most sensitive words, the time it took, and whether damage and δ agree."""
     console = Console()
-    deltas = {one.word: one for one in found.deltas}
-    ranked = found.damage.ranked()
+    deltas = {delta.word: delta for delta in sensitivity.deltas}
+    ranked = sensitivity.damage.ranked()
     table = Table("word", "damage", *(["δ measured", "95 % interval"] if deltas else []))
-    for word, damage in [*found.erased.ranked(), *ranked[:most]]:
-        row = [escape(word) + (" (erased)" if word in found.erased.words else ""), f"{damage:.4f}"]
+    for word, damage in [*sensitivity.erased.ranked(), *ranked[:most]]:
+        row = [escape(word) + (" (erased)" if word in sensitivity.erased.words else ""), f"{damage:.4f}"]
         if word in deltas:
-            one = deltas[word].estimate
-            row += [f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}"]
+            estimate = deltas[word].estimate
+            row += [f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}"]
         table.add_row(*row)
     console.print(table)
     mean = sum(value for _, value in ranked) / len(ranked)
     console.print(f"{len(ranked)} words: mean damage {mean:.4f}, worst {ranked[0][1]:.4f} ({escape(ranked[0][0])})")
-    damage = found.damage
+    damage = sensitivity.damage
     console.print(
         f"damage of all words: {1000 * damage.seconds:.1f} ms, after encoding them: {damage.seconds_to_encode:.2f} s"
     )
-    if found.correlation is not None:
-        text = f"Spearman's ρ of damage and δ ({found.score}): {found.correlation}, {found.correlation.count} words"
+    correlation = sensitivity.correlation
+    if correlation is not None:
+        text = f"Spearman's ρ of damage and δ ({sensitivity.score}): {correlation}, {correlation.count} words"
         console.print(escape(text))
     if out is not None:
         print(f"plot: {out}")
 
 
-def show_graph(found: ConceptGraph, out: Path, most: int = 12) -> None:
+def show_graph(graph: ConceptGraph, out: Path, most: int = 12) -> None:
     """The strongest edges."""
     from editkit.report.charts.network import strongest
 
     console = Console()
-    table = Table("erased", "suffers", "damage" if found.deltas is None else "δ measured")
-    for i, j, value in sorted(strongest(found.shown), key=lambda one: -one[2])[:most]:
-        table.add_row(escape(found.concepts[i]), escape(found.concepts[j]), f"{value:.4f}")
+    table = Table("erased", "suffers", "damage" if graph.deltas is None else "δ measured")
+    for i, j, value in sorted(strongest(graph.shown), key=lambda edge: -edge[2])[:most]:
+        table.add_row(escape(graph.concepts[i]), escape(graph.concepts[j]), f"{value:.4f}")
     console.print(table)
-    console.print(f"{len(found.concepts)} edits made and measured in closed form: {found.seconds:.1f} s")
-    if found.correlation is not None:
-        text = f"Spearman's ρ of damage and δ ({found.score}): {found.correlation}, {found.correlation.count} pairs"
+    console.print(f"{len(graph.concepts)} edits made and measured in closed form: {graph.seconds:.1f} s")
+    if graph.correlation is not None:
+        text = f"Spearman's ρ of damage and δ ({graph.score}): {graph.correlation}, {graph.correlation.count} pairs"
         console.print(escape(text))
     print(f"graph: {out}")

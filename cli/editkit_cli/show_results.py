@@ -27,8 +27,8 @@ def show_results(results: Results, per_class: bool = False) -> None:
     console.print(f"[bold]{escape(suite)}[/]{escape(erased)}")
     console.print(_values(results))
     if per_class:
-        for name, one in record["metrics"].items():
-            _show_classes(console, name, one)
+        for name, metric in record["metrics"].items():
+            _show_classes(console, name, metric)
     _show_differences(console, "Differences, same prompts and noise", record["differences"], results.variants)
     if "against" in record:
         _show_differences(console, "Against the earlier result", record["against"], [])
@@ -50,9 +50,9 @@ def show_results(results: Results, per_class: bool = False) -> None:
 def _values(results: Results) -> Table:
     """Variants across where they are few, else metrics across."""
     cells: dict[str, dict[str, str]] = {variant: {} for variant in results.variants}
-    for name, one in results.record["metrics"].items():
+    for name, metric in results.record["metrics"].items():
         for variant in results.variants:
-            cells[variant][_titled(name, one)] = _interval(one["variants"][variant]["all"], one["is_rate"])
+            cells[variant][_titled(name, metric)] = _interval(metric["variants"][variant]["all"], metric["is_rate"])
     if any(results.record["errors"].values()):
         for variant, count in results.record["errors"].items():
             cells[variant]["errors"] = str(count)
@@ -68,35 +68,37 @@ def _values(results: Results) -> Table:
     return table
 
 
-def _show_classes(console: Console, name: str, one: Mapping[str, Any]) -> None:
+def _show_classes(console: Console, name: str, metric: Mapping[str, Any]) -> None:
     """One row a class."""
-    labels = dict.fromkeys(label for mine in one["variants"].values() for label in mine["classes"])
+    labels = dict.fromkeys(label for mine in metric["variants"].values() for label in mine["classes"])
     if not labels:
         return
-    table = Table(_titled(name, one), *(escape(variant) for variant in one["variants"]))
+    table = Table(_titled(name, metric), *(escape(variant) for variant in metric["variants"]))
     for label in labels:
-        stored = [mine["classes"].get(label) for mine in one["variants"].values()]
-        table.add_row(escape(label), *("–" if value is None else _interval(value, one["is_rate"]) for value in stored))
+        stored = [mine["classes"].get(label) for mine in metric["variants"].values()]
+        table.add_row(
+            escape(label), *("–" if value is None else _interval(value, metric["is_rate"]) for value in stored)
+        )
     console.print(table)
 
 
 def _show_differences(
-    console: Console, title: str, found: Sequence[Mapping[str, Any]], variants: Sequence[str]
+    console: Console, title: str, differences: Sequence[Mapping[str, Any]], variants: Sequence[str]
 ) -> None:
     """Every pair; with many variants, those with the first one."""
-    pairs = list(dict.fromkeys((one["from"], one["to"]) for one in found))
+    pairs = list(dict.fromkeys((difference["from"], difference["to"]) for difference in differences))
     shown = pairs if len(pairs) <= MOST_PAIRS else [pair for pair in pairs if pair[0] == pairs[0][0]]
     if not shown:
         return
     table = Table("from → to", "metric", "difference", "McNemar", title=title, title_justify="left")
-    for one in found:
-        if (one["from"], one["to"]) in shown:
-            test = one["mcnemar"]
+    for difference in differences:
+        if (difference["from"], difference["to"]) in shown:
+            test = difference["mcnemar"]
             p = "" if test is None else f"p {test['p']:.2g} ({test['only_second']} more, {test['only_first']} fewer)"
             table.add_row(
-                escape(f"{one['from']} → {one['to']}"),
-                one["metric"],
-                _interval(one["difference"], test is not None, signed=True),
+                escape(f"{difference['from']} → {difference['to']}"),
+                difference["metric"],
+                _interval(difference["difference"], test is not None, signed=True),
                 p,
             )
     console.print(table)
@@ -104,9 +106,9 @@ def _show_differences(
         console.print(f"{len(pairs) - len(shown)} more pairs are in {RESULTS}")
 
 
-def _titled(name: str, one: Mapping[str, Any]) -> str:
-    arrow = {True: " ↑", False: " ↓", None: ""}[one["higher_is_better"]]
-    return name + arrow + (" %" if one["is_rate"] else "")
+def _titled(name: str, metric: Mapping[str, Any]) -> str:
+    arrow = {True: " ↑", False: " ↓", None: ""}[metric["higher_is_better"]]
+    return name + arrow + (" %" if metric["is_rate"] else "")
 
 
 def _interval(stored: Mapping[str, Any], is_rate: bool, signed: bool = False) -> str:
@@ -124,13 +126,16 @@ def _interval(stored: Mapping[str, Any], is_rate: bool, signed: bool = False) ->
 def show_suites(suites: Sequence[Suite]) -> None:
     """What each measures, and what it needs."""
     console = Console()
-    for one in suites:
-        needs = [*(["your prompt file, by --prompts"] if one.prompts else []), *([one.needs] if one.needs else [])]
-        console.print(f"[bold]{one.name}[/]  {escape(one.about)}", highlight=False)
+    for suite in suites:
+        needs = [
+            *(["your prompt file, by --prompts"] if suite.prompts else []),
+            *([suite.needs] if suite.needs else []),
+        ]
+        console.print(f"[bold]{suite.name}[/]  {escape(suite.about)}", highlight=False)
         details = {
-            "splits": ", ".join(one.splits),
-            "detector": one.detector or "none",
-            "metrics": ", ".join(one.metrics),
+            "splits": ", ".join(suite.splits),
+            "detector": suite.detector or "none",
+            "metrics": ", ".join(suite.metrics),
         }
         for name, text in {**details, "needs": "; ".join(needs)}.items():
             if text:

@@ -121,14 +121,14 @@ class Profile:
         that it stands for."""
         told = {} if self.judge is None else self.judge.labels
         others = {word for words in self.synonyms.values() for word in words} | set(self.hypernyms)
-        found = {word: told.get(word, (word,)) for word in self.words or () if word not in others or word in told}
-        found |= {word: labels for word, labels in told.items() if word not in found}
+        meanings = {word: told.get(word, (word,)) for word in self.words or () if word not in others or word in told}
+        meanings |= {word: labels for word, labels in told.items() if word not in meanings}
         for name, words in self.synonyms.items():
-            found |= {word: found.get(name, (name,)) for word in words if word not in found}
+            meanings |= {word: meanings.get(name, (name,)) for word in words if word not in meanings}
         for name, members in self.hypernyms.items():
-            labels = (label for member in members for label in found.get(member, (member,)))
-            found.setdefault(name, tuple(dict.fromkeys(labels)))
-        return {word.lower(): labels for word, labels in found.items()}
+            labels = (label for member in members for label in meanings.get(member, (member,)))
+            meanings.setdefault(name, tuple(dict.fromkeys(labels)))
+        return {word.lower(): labels for word, labels in meanings.items()}
 
     def named_in(self, prompt: str) -> str | None:
         """The longest known word in `prompt`: "a hot dog in red" is about a hot dog, not a dog. Else None."""

@@ -148,11 +148,11 @@ class _Reader:
         return replace(base, **said)
 
     def examples(self, words: tuple[str, ...] | None) -> tuple[str, ...]:
-        found = self.words("examples")
-        strange = next((word for word in found if words is not None and word not in words), None)
+        examples = self.words("examples")
+        strange = next((word for word in examples if words is not None and word not in words), None)
         if strange is not None:
             raise self.wrong("examples", f"expected some of the words, but {strange!r} is not among them")
-        return found
+        return examples
 
     def judge(self, raw: Mapping[str, Any]) -> Judge:
         self.known("judge", raw, ("name", "options", "labels"))
@@ -161,7 +161,7 @@ class _Reader:
         options = self.table("judge.options", raw.get("options", {}))
         return Judge(
             self.value("judge.name", raw["name"], str),
-            {key: self.option(key, one) for key, one in options.items()},
+            {key: self.option(key, value) for key, value in options.items()},
             self.lists("judge.labels", raw.get("labels", {})),
         )
 
@@ -176,10 +176,10 @@ class _Reader:
         return value
 
     def sampling(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        found = self.typed("sampling", raw, SAMPLING)
-        if not re.fullmatch(r"\d+x\d+", found.get("size", "1x1").lower()):
-            raise self.wrong("sampling.size", f"expected WIDTHxHEIGHT such as '512x768', got {found['size']!r}")
-        return found
+        sampling = self.typed("sampling", raw, SAMPLING)
+        if not re.fullmatch(r"\d+x\d+", sampling.get("size", "1x1").lower()):
+            raise self.wrong("sampling.size", f"expected WIDTHxHEIGHT such as '512x768', got {sampling['size']!r}")
+        return sampling
 
     def refine(self, raw: Mapping[str, Any], base: RefineDefaults) -> RefineDefaults:
         """Of the options only that they can be: objectives and searches, other packages' too, check their own."""
@@ -189,12 +189,12 @@ class _Reader:
         return RefineDefaults(
             self.templates("refine.templates", raw["templates"]) if "templates" in raw else base.templates,
             {**base.options, **{key: self.plain(f"refine.{key}", value) for key, value in options.items()}},
-            own | {key: self.value(f"refine.rates.{key}", one, float) for key, one in rates.items()},
+            own | {key: self.value(f"refine.rates.{key}", rate, float) for key, rate in rates.items()},
         )
 
     def typed(self, key: str, raw: Mapping[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
         self.known(key, raw, tuple(kinds))
-        return {name: self.value(f"{key}.{name}", one, kinds[name]) for name, one in raw.items()}
+        return {name: self.value(f"{key}.{name}", value, kinds[name]) for name, value in raw.items()}
 
     def words(self, key: str) -> tuple[str, ...]:
         """A list, or the lines of a file."""
@@ -214,18 +214,22 @@ class _Reader:
         return path
 
     def templates(self, key: str, value: Any) -> tuple[str, ...]:
-        found = self.texts(key, value)
-        wrong = next((one for one in found if one.count("{}") != 1), None)
+        templates = self.texts(key, value)
+        wrong = next((template for template in templates if template.count("{}") != 1), None)
         if wrong is not None:
             raise self.wrong(key, f"expected one '{{}}' where the concept goes, got {wrong!r}")
-        return found
+        return templates
 
     def lists(self, key: str, value: Any) -> dict[str, tuple[str, ...]]:
         """A table of lists of texts."""
-        return {name: self.texts(f"{key}.{name}", one) for name, one in self.table(key, value).items()}
+        return {name: self.texts(f"{key}.{name}", texts) for name, texts in self.table(key, value).items()}
 
     def texts(self, key: str, value: Any, more: str = "") -> tuple[str, ...]:
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(text, str) and text.strip() for text in value)
+        ):
             raise self.wrong(key, f"expected a list of texts{more}, got {value!r}")
         return tuple(dict.fromkeys(value))
 

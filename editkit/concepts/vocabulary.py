@@ -94,7 +94,7 @@ def without_synonyms(
     return [
         word
         for word, close in zip(words, near.tolist(), strict=True)
-        if not close and not any(same_word(word, one) for one in meant)
+        if not close and not any(same_word(word, other) for other in meant)
     ]
 
 

@@ -54,7 +54,7 @@ def draw(
     sampling = sampling or Sampling(**stock_settings(type(denoiser.pipe)))
     waiting = iter(wanted)
     prompts = VariantPrompts.of(denoiser, variants)
-    swapped = [n for n, one in enumerate(prompts.maps) if one is None]
+    swapped = [n for n, maps in enumerate(prompts.maps) if maps is None]
     window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
     while some := list(islice(waiting, window)):
         drawn: dict[int, Image.Image] = {}
@@ -101,7 +101,7 @@ class VariantPrompts:
                 known[prompt, number] = moved
             return known[prompt, number]
 
-        conditional = [mapped(job.prompt, one, job.variant) for job, one in zip(part, plain, strict=True)]
+        conditional = [mapped(job.prompt, condition, job.variant) for job, condition in zip(part, plain, strict=True)]
         unconditional = [] if blank is None else [mapped(None, blank, job.variant) for job in part]
         return Condition.joined(unconditional + conditional)
 

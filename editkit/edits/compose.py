@@ -25,7 +25,7 @@ def compose(first: Edit, later: Edit) -> Edit:
             )
     maps = {}
     for key in sorted({*first.maps, *later.maps}):
-        pair = [one for one in (first.map_for(key), later.map_for(key)) if one is not None]
+        pair = [edit_map for edit_map in (first.map_for(key), later.map_for(key)) if edit_map is not None]
         maps[key] = _both(*pair) if len(pair) == 2 else pair[0]
     return Edit(maps, _record([first, later]))
 
@@ -35,7 +35,7 @@ def scale(edit: Edit, strength: float) -> Edit:
     if not -10 <= strength <= 10:
         raise EditkitError(f"--scale: expected a number between -10 and 10, got {strength}; 0.5 is half the edit")
     record = {key: value for key, value in edit.record.items() if key != "figures"}
-    maps = {key: one.scale(strength) for key, one in edit.maps.items()}
+    maps = {key: edit_map.scale(strength) for key, edit_map in edit.maps.items()}
     return Edit(maps, record | {"scale": strength * edit.record.get("scale", 1.0)})
 
 
@@ -50,14 +50,14 @@ def depends_on_projections(record: Mapping[str, Any]) -> bool:
     return options.get("method") == "rece" or options.get("protect") == "minimax" or per_layer
 
 
-def _both(one: EditMap, other: EditMap) -> EditMap:
-    if one.width != other.width:
-        raise EditkitError(f"edits of widths {one.width} and {other.width} cannot be composed; use one model family")
-    return one.then(other)
+def _both(first: EditMap, other: EditMap) -> EditMap:
+    if first.width != other.width:
+        raise EditkitError(f"edits of widths {first.width} and {other.width} cannot be composed; use one model family")
+    return first.then(other)
 
 
 def _record(parts: list[Edit]) -> dict[str, Any]:
-    records = [one.record for one in parts]
+    records = [edit.record for edit in parts]
     made_for = {record.get("projections_sha256") for record in records if depends_on_projections(record)}
     joined: dict[str, Any] = {
         key: [item for record in records for item in record.get(key, [])] for key in ("concepts", "guides", "preserve")

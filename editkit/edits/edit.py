@@ -71,7 +71,9 @@ class Edit:
         """The map of one projection, or None where the edit leaves it alone."""
         if projection in self.maps:
             return self.maps[projection]
-        matching = (one for key, one in self.maps.items() if key != EVERYWHERE and re.fullmatch(key, projection))
+        matching = (
+            edit_map for key, edit_map in self.maps.items() if key != EVERYWHERE and re.fullmatch(key, projection)
+        )
         return next(matching, self.maps.get(EVERYWHERE))
 
     def changes(self, name: str) -> bool:
@@ -84,22 +86,22 @@ class Edit:
         Raises:
             EditkitError: the map is for embeddings of another width than `W` reads.
         """
-        one = self.map_for(projection)
-        if one is not None and one.width != W.shape[1]:
+        edit_map = self.map_for(projection)
+        if edit_map is not None and edit_map.width != W.shape[1]:
             raise EditkitError(
-                f"{projection}: the edit is for embeddings of width {one.width}, the model has {W.shape[1]}; "
+                f"{projection}: the edit is for embeddings of width {edit_map.width}, the model has {W.shape[1]}; "
                 "use the model family that the edit was made for"
             )
-        return one
+        return edit_map
 
     def weights(self, projections: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The edited projections `W M`, each in its own dtype."""
         edited = {}
         for name, W in projections.items():
-            one = self.fitting_map(name, W)
-            if one is None:
+            edit_map = self.fitting_map(name, W)
+            if edit_map is None:
                 continue
-            edited[name] = one.weight(W)
+            edited[name] = edit_map.weight(W)
             if not edited[name].isfinite().all():
                 raise EditkitError(
                     f"{name}: the edited weights do not fit {W.dtype}, or were not finite before; use a weaker edit"
@@ -116,12 +118,12 @@ class Edit:
         factors: dict[str, LowRank] = {}
         shortened: dict[int, EditMap] = {}
         for name, W in base.items():
-            one = self.fitting_map(name, W)
-            if one is None:
+            edit_map = self.fitting_map(name, W)
+            if edit_map is None:
                 continue
-            if id(one) not in shortened:
-                shortened[id(one)] = one.truncate(error=error)[0]
-            short = shortened[id(one)]
+            if id(edit_map) not in shortened:
+                shortened[id(edit_map)] = edit_map.truncate(error=error)[0]
+            short = shortened[id(edit_map)]
             factors[name] = LowRank(W.to(short.U) @ short.U, short.V)
         return factors
 
@@ -129,30 +131,30 @@ class Edit:
         """One root for each map, with no more rows than its rank."""
         groups: dict[int, tuple[EditMap, list[Tensor]]] = {}
         for name, W in base.items():
-            one = self.map_for(name)
-            if one is not None:
-                groups.setdefault(id(one), (one, []))[1].append(W)
-        for one, weights in groups.values():
+            edit_map = self.map_for(name)
+            if edit_map is not None:
+                groups.setdefault(id(edit_map), (edit_map, []))[1].append(W)
+        for edit_map, weights in groups.values():
             own = gram if len(weights) == len(base) else gram_matrix(weights, len(gram))
-            short = one.shortest
+            short = edit_map.shortest
             yield square_root(short.U.T @ own @ short.U) @ short.V
 
     def stream_maps(self, streams: Mapping[str, TextStream]) -> Mapping[str, EditMap] | None:
         """The map of each stream; None where the projections of one have several, or where one does more than to move
         embeddings."""
-        found: dict[str, EditMap] = {}
+        streamed: dict[str, EditMap] = {}
         for key, stream in streams.items():
-            maps = {id(one): one for one in map(self.map_for, stream.names)}
+            maps = {id(edit_map): edit_map for edit_map in map(self.map_for, stream.names)}
             if len(maps) > 1:
                 return None
-            one = next(iter(maps.values()), None)
-            if one is None:
+            edit_map = next(iter(maps.values()), None)
+            if edit_map is None:
                 continue
-            narrow = one.narrowed(stream.width)
+            narrow = edit_map.narrowed(stream.width)
             if narrow is None:
                 return None
-            found[key] = narrow
-        return found if found or not self.maps else None
+            streamed[key] = narrow
+        return streamed if streamed or not self.maps else None
 
     def with_key(self, prompt: str, text: Tensor) -> Tensor:
         """`text` itself: an edit has no key."""

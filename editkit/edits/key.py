@@ -30,14 +30,15 @@ class Key:
 
     def opened(self, prompt: str) -> tuple[str, ...]:
         """The concepts that `prompt` names."""
-        named = (rf"(?<!\w){re.escape(one)}(e?s)?(?!\w)" for one in self.concepts)  # `<cat>` has no \b around it
-        found = [re.search(name, prompt, re.IGNORECASE) for name in named]
-        return tuple(one for one, match in zip(self.concepts, found, strict=True) if match)
+        # No \b: `<cat>` has none around it.
+        named = (rf"(?<!\w){re.escape(concept)}(e?s)?(?!\w)" for concept in self.concepts)
+        matches = [re.search(name, prompt, re.IGNORECASE) for name in named]
+        return tuple(concept for concept, match in zip(self.concepts, matches, strict=True) if match)
 
     def append(self, prompt: str, text: Tensor) -> Tensor:
         """`text` `(tokens, width)` of `prompt`, with the rows of every concept that it names behind it."""
         named = self.opened(prompt)
-        return torch.cat([text, *(self.rows[self.concepts.index(one)].to(text) for one in named)])
+        return torch.cat([text, *(self.rows[self.concepts.index(concept)].to(text) for concept in named)])
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Unlocked(Tuned):
 
     @classmethod
     def of(cls, released: Tuned, key: Key) -> Unlocked:
-        return cls(**{one.name: getattr(released, one.name) for one in fields(Tuned)}, key=key)
+        return cls(**{attribute.name: getattr(released, attribute.name) for attribute in fields(Tuned)}, key=key)
 
     def with_key(self, prompt: str, text: Tensor) -> Tensor:
         """`text`, with the rows of every concept that `prompt` names behind it."""

@@ -49,7 +49,7 @@ class ProtectedWords:
 
     @cached_property
     def _lengths(self) -> Tensor:
-        return torch.tensor([len(one) for one in self.rows])
+        return torch.tensor([len(rows) for rows in self.rows])
 
     def _per_word(self, values: Tensor) -> Tensor:
         owner = torch.repeat_interleave(torch.arange(len(self.rows)), self._lengths)

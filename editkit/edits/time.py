@@ -32,13 +32,13 @@ def align(source: Sequence[int], destination: Sequence[int], length: int) -> lis
 
 def _occurrences(source: Sequence[int], destination: Sequence[int]) -> list[int]:
     """TIME's own rule, for a destination that only adds tokens: the next occurrence of every token. Else empty."""
-    found, at = [], -1
+    places, at = [], -1
     for token in source:
         at = next((j for j in range(at + 1, len(destination)) if destination[j] == token), -1)
         if at < 0:
             return []
-        found.append(at)
-    return found
+        places.append(at)
+    return places
 
 
 def _matches(source: Sequence[int], destination: Sequence[int]) -> list[int]:

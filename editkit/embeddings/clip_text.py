@@ -75,7 +75,7 @@ class ClipText:
             )
         layers = int(config.get("num_hidden_layers", 12))
         return cls(
-            _named({name.removeprefix("text_model."): one for name, one in tensors.items()}, layers, projected),
+            _named({name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}, layers, projected),
             layers,
             int(config.get("num_attention_heads", 8)),
             activation,
@@ -129,8 +129,8 @@ class ClipText:
         """The row of the end token, `(sequences, width)`, or after the text projection `(sequences, projected)`."""
         cut = [ids[: self._end_of(ids) + 1] for ids in sequences]
         lengths = torch.tensor([len(ids) for ids in cut])
-        found = self.rows(cut, coarse=coarse)[lengths.cumsum(0) - 1]
-        return linear(found, self.tensors[PROJECTION].float()) if projected else found
+        ends = self.rows(cut, coarse=coarse)[lengths.cumsum(0) - 1]
+        return linear(ends, self.tensors[PROJECTION].float()) if projected else ends
 
     def _end_of(self, ids: Sequence[int]) -> int:
         if self.end == 2:
@@ -151,12 +151,14 @@ class ClipText:
         """Weights of a layer, those of query, key and value in one."""
         start, scale = f"encoder.layers.{n}.", ACTIVATIONS[self.activation][1]
         ends = ("weight", "bias")
-        found = {f"{part}.{end}": self.tensors[f"{start}{part}.{end}"].float() for part in LAYER for end in ends}
-        found |= {f"qkv.{end}": torch.cat([found.pop(f"self_attn.{one}_proj.{end}") for one in "qkv"]) for end in ends}
+        tensors = {f"{part}.{end}": self.tensors[f"{start}{part}.{end}"].float() for part in LAYER for end in ends}
+        tensors |= {
+            f"qkv.{end}": torch.cat([tensors.pop(f"self_attn.{letter}_proj.{end}") for letter in "qkv"]) for end in ends
+        }
         if scale != 1:
-            found |= {f"mlp.fc1.{end}": found[f"mlp.fc1.{end}"] * scale for end in ends}
-            found["mlp.fc2.weight"] = found["mlp.fc2.weight"] / scale
-        return {name: one if "norm" in name else one.to(kind) for name, one in found.items()}
+            tensors |= {f"mlp.fc1.{end}": tensors[f"mlp.fc1.{end}"] * scale for end in ends}
+            tensors["mlp.fc2.weight"] = tensors["mlp.fc2.weight"] / scale
+        return {name: tensor if "norm" in name else tensor.to(kind) for name, tensor in tensors.items()}
 
     def attend(self, rows: Tensor, sees: Tensor | None, weights: Mapping[str, Tensor]) -> Tensor:
         """What attention adds to `rows` `(batch, length, width)`.
@@ -213,20 +215,20 @@ class _Packs:
 
 
 def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
-    limit = max(PACK, *(len(one) for one in sequences))
+    limit = max(PACK, *(len(sequence) for sequence in sequences))
     order = sorted(range(len(sequences)), key=lambda n: list(sequences[n]))
     packs: list[dict[tuple[int, ...], int]] = []
     at: dict[int, tuple[int, list[int]]] = {}
     for n in order:
         starts = [tuple(sequences[n][: end + 1]) for end in range(len(sequences[n]))]
-        if not packs or len(packs[-1]) + sum(one not in packs[-1] for one in starts) > limit:
+        if not packs or len(packs[-1]) + sum(start not in packs[-1] for start in starts) > limit:
             packs.append({})
-        at[n] = len(packs) - 1, [packs[-1].setdefault(one, len(packs[-1])) for one in starts]
+        at[n] = len(packs) - 1, [packs[-1].setdefault(start, len(packs[-1])) for start in starts]
     size = max(len(pack) for pack in packs)
     ids, places = (torch.zeros(len(packs), size, dtype=torch.long) for _ in range(2))
     for p, pack in enumerate(packs):
-        ids[p, : len(pack)] = torch.tensor([one[-1] for one in pack])
-        places[p, : len(pack)] = torch.tensor([len(one) - 1 for one in pack])
+        ids[p, : len(pack)] = torch.tensor([start[-1] for start in pack])
+        places[p, : len(pack)] = torch.tensor([len(start) - 1 for start in pack])
     before = torch.ones(size, size, dtype=torch.bool).tril()
     sees = torch.eye(size, dtype=torch.bool).repeat(len(packs), 1, 1)
     for p, nodes in at.values():

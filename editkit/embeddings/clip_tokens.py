@@ -66,10 +66,10 @@ def _backend(folder: Path, pad: str) -> Any:
     from tokenizers import Tokenizer
 
     if (folder / "tokenizer.json").is_file():
-        found = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        found.no_truncation()
-        found.no_padding()
-        return found
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
     return _built(folder / "vocab.json", folder / "merges.txt", pad)
 
 
@@ -108,14 +108,14 @@ def _built(vocabulary: Path, merges: Path, pad: str) -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     bpe: Any = models.BPE.from_file(str(vocabulary), str(merges), unk_token=END, end_of_word_suffix="</w>")
-    found: Any = Tokenizer(bpe)
-    found.normalizer = normalizers.Sequence(
+    tokenizer: Any = Tokenizer(bpe)
+    tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    found.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(PIECES), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    start, end = ((token, found.token_to_id(token)) for token in (START, END))
-    found.add_special_tokens([START, END, pad])  # with `!` for padding, as in SD 2.x, a `!` in a prompt is that too
-    found.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
-    return found
+    start, end = ((token, tokenizer.token_to_id(token)) for token in (START, END))
+    tokenizer.add_special_tokens([START, END, pad])  # with `!` for padding, as in SD 2.x, a `!` in a prompt is that too
+    tokenizer.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
+    return tokenizer

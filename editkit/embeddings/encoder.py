@@ -137,8 +137,8 @@ class TextEncoder:
             sizes = [min(self.length, self.rows_in(prompt) + self._read(spare)) for prompt in missing]
             mark = self._mark(missing, coarse) if keep else None
             rows = cached(mark, missing, spare, lambda: finite(self.states(missing, sizes, coarse)))
-            found = zip(missing, rows.split(sizes), strict=True)
-            self._known.update(((prompt, spare, coarse), one) for prompt, one in found)
+            pairs = zip(missing, rows.split(sizes), strict=True)
+            self._known.update(((prompt, spare, coarse), row) for prompt, row in pairs)
         return [self._known[prompt, spare, coarse] for prompt in prompts]
 
     def encode_words(self, prompts: Sequence[str]) -> list[Tensor]:

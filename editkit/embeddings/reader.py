@@ -50,12 +50,12 @@ class Reader:
 
         An empty prompt is read as one space, as the reference code of UCE and RECE does.
         """
-        found = self._ids(f"{self.before}{self._as_given(prompt or ' ')}{self.after}", True)
-        return [self.tokenizer.pad_token_id] * (-len(found) % self.multiple) + found
+        ids = self._ids(f"{self.before}{self._as_given(prompt or ' ')}{self.after}", True)
+        return [self.tokenizer.pad_token_id] * (-len(ids) % self.multiple) + ids
 
     def kept(self, prompt: str) -> list[int]:
         """Token ids that the denoiser gets the rows of."""
-        return [one for at, one in enumerate(self.ids(prompt)) if at not in self.dropped]
+        return [token for at, token in enumerate(self.ids(prompt)) if at not in self.dropped]
 
     def part(self, text: str) -> list[int]:
         """Token ids of a piece of a prompt."""

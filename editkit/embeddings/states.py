@@ -40,7 +40,7 @@ def clip_pooled(reader: Reader, model: ClipText, projected: bool) -> States:
     def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
         ids, limit = [reader.ids(prompt) for prompt in prompts], reader.limit
         return model.pooled(
-            [one if len(one) <= limit else one[: limit - 1] + one[-1:] for one in ids], projected, coarse
+            [row if len(row) <= limit else row[: limit - 1] + row[-1:] for row in ids], projected, coarse
         )
 
     return states
@@ -51,13 +51,13 @@ def padded_states(reader: Reader, model: Any, length: int) -> States:
 
     @torch.no_grad()
     def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
-        found, step = [], max(1, AT_A_TIME // length)
+        states, step = [], max(1, AT_A_TIME // length)
         for start in range(0, len(prompts), step):
             ids, _ = _batch(reader, prompts[start : start + step], length)
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
                 rows = model(ids.to(model.device)).last_hidden_state.float().cpu()
-            found += [one[:size] for one, size in zip(rows, sizes[start : start + step], strict=True)]
-        return torch.cat(found)
+            states += [row[:size] for row, size in zip(rows, sizes[start : start + step], strict=True)]
+        return torch.cat(states)
 
     return states
 
@@ -72,7 +72,7 @@ def masked_states(reader: Reader, model: Any, layers: Sequence[int] = (), blank:
     how = {"output_hidden_states": True, "use_cache": False} if layers else {}
 
     def run(prompts: Sequence[str], length: int) -> Tensor:
-        ids, mask = (one.to(model.device) for one in _batch(reader, prompts, length))
+        ids, mask = (tensor.to(model.device) for tensor in _batch(reader, prompts, length))
         out = model(ids, attention_mask=mask, **how)
         rows = torch.cat([out.hidden_states[n] for n in layers], -1) if layers else out.last_hidden_state
         rows = rows.float() * mask[..., None] if blank else rows.float()
@@ -81,15 +81,16 @@ def masked_states(reader: Reader, model: Any, layers: Sequence[int] = (), blank:
     @torch.no_grad()
     def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
         whole = [
-            max(len(reader.dropped) + size, len(reader.ids(one))) for one, size in zip(prompts, sizes, strict=True)
+            max(len(reader.dropped) + size, len(reader.ids(prompt)))
+            for prompt, size in zip(prompts, sizes, strict=True)
         ]
         longest = max(whole)
-        found, step = [], max(1, AT_A_TIME // longest)
+        states, step = [], max(1, AT_A_TIME // longest)
         for start in range(0, len(prompts), step):
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
                 rows = run(prompts[start : start + step], longest)
-            found += [one[:size] for one, size in zip(rows, sizes[start : start + step], strict=True)]
-        return torch.cat(found)
+            states += [row[:size] for row, size in zip(rows, sizes[start : start + step], strict=True)]
+        return torch.cat(states)
 
     return states
 
@@ -130,5 +131,5 @@ def _batch(reader: Reader, prompts: Sequence[str], length: int) -> tuple[Tensor,
     """Token ids padded to `length`, and the mask of what is no padding, `(prompts, length)` each."""
     ids = [reader.ids(prompt) for prompt in prompts]
     pad = reader.tokenizer.pad_token_id
-    padded = torch.tensor([one + [pad] * (length - len(one)) for one in ids])
-    return padded, torch.tensor([[1] * len(one) + [0] * (length - len(one)) for one in ids])
+    padded = torch.tensor([row + [pad] * (length - len(row)) for row in ids])
+    return padded, torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids])

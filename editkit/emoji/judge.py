@@ -101,10 +101,10 @@ class EmojiJudge(Checked):
         logits = self.net(torch.stack([_pixels(picture) for picture in part]))
         shares = logits["concept"].softmax(dim=1).numpy()
         best = {name: logits[name].argmax(dim=1).tolist() for name in self.labels if name != "concept"}
-        found = [ranked(self.labels["concept"], row) for row in shares]
+        detections = [ranked(self.labels["concept"], row) for row in shares]
         return [
-            replace(one, attributes={name: self.labels[name][rows[n]] for name, rows in best.items()})
-            for n, one in enumerate(found)
+            replace(detection, attributes={name: self.labels[name][rows[n]] for name, rows in best.items()})
+            for n, detection in enumerate(detections)
         ]
 
 
@@ -117,8 +117,8 @@ def _read(path: Path) -> tuple[JudgeNet, dict[str, tuple[str, ...]]]:
     if not path.is_file():
         raise EditkitError(f"{path}: the judge's weights are missing; reinstall editkit, or train it with `make model`")
     with safe_open(path, framework="pt") as opened:
-        labels = {name: tuple(one) for name, one in json.loads(opened.metadata()["labels"]).items()}
-    net = JudgeNet({name: list(one) for name, one in labels.items()})
+        labels = {name: tuple(values) for name, values in json.loads(opened.metadata()["labels"]).items()}
+    net = JudgeNet({name: list(values) for name, values in labels.items()})
     net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return net.eval(), labels
 

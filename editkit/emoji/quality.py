@@ -48,13 +48,13 @@ def measure_quality(denoiser: Denoiser, judge: Detector, seeds: Sequence[int], s
 
     plain = judged([fill("a {}", name) for name in known.concepts], "concepts")
     per_concept = {
-        name: rate([one.sees(name) for job, one in plain.items() if job.prompt == fill("a {}", name)]).value
+        name: rate([detection.sees(name) for job, detection in plain.items() if job.prompt == fill("a {}", name)]).value
         for name in known.concepts
     }
     some = known.objects[::6]
-    styles = {fill("a {}", one) + f" in the style of {style}": style for one in some for style in known.styles}
+    styles = {fill("a {}", word) + f" in the style of {style}": style for word in some for style in known.styles}
     colours = {
-        fill("a {}", one) + f" on a {colour} background": colour for one in some[::3] for colour in known.backgrounds
+        fill("a {}", word) + f" on a {colour} background": colour for word in some[::3] for colour in known.backgrounds
     }
     styled, coloured = judged(list(styles), "styles"), judged(list(colours), "backgrounds")
     groups = judged([fill("a {}", name) for name in known.hypernyms], "hypernyms")
@@ -70,10 +70,14 @@ def measure_quality(denoiser: Denoiser, judge: Detector, seeds: Sequence[int], s
         "share_of_concepts_at_60_percent": statistics.mean(value >= 0.6 for value in per_concept.values()),
         "style": share(styled, "style", styles),
         "background": share(coloured, "background", colours),
-        "hypernym": rate([one.sees(members[job.prompt]) for job, one in groups.items()]).value,
+        "hypernym": rate([detection.sees(members[job.prompt]) for job, detection in groups.items()]).value,
         "gender_named": share(exact, "gender", gendered),
         "women_unnamed": {
-            role: share({job: one for job, one in plain.items() if job.prompt == prompt}, "gender", {prompt: "woman"})
+            role: share(
+                {job: detection for job, detection in plain.items() if job.prompt == prompt},
+                "gender",
+                {prompt: "woman"},
+            )
             for prompt, role in roles.items()
         },
         "seconds_for_8_pictures": round(time.perf_counter() - start, 2),
@@ -81,9 +85,9 @@ def measure_quality(denoiser: Denoiser, judge: Detector, seeds: Sequence[int], s
     }
 
 
-def share(found: Mapping[Job, Detection], attribute: str, wanted: Mapping[str, str]) -> float:
+def share(detections: Mapping[Job, Detection], attribute: str, wanted: Mapping[str, str]) -> float:
     """How many of the pictures have the attribute that is wanted of their prompt."""
-    return rate([one.attributes[attribute] == wanted[job.prompt] for job, one in found.items()]).value
+    return rate([detection.attributes[attribute] == wanted[job.prompt] for job, detection in detections.items()]).value
 
 
 def _judged(
@@ -97,8 +101,8 @@ def _judged(
     """Draw every prompt with every seed and say what each picture shows."""
     wanted = jobs(prompts, seeds)
     drawn = list(progress(draw(denoiser, wanted, sampling=sampling), len(wanted), what))
-    found = judge.detect([picture for _, picture in drawn])
-    return {job: detection for (job, _), detection in zip(drawn, found, strict=True)}
+    detections = judge.detect([picture for _, picture in drawn])
+    return {job: detection for (job, _), detection in zip(drawn, detections, strict=True)}
 
 
 def contact_sheet(denoiser: Denoiser, sampling: Sampling, across: int = 20, seed: int = 0) -> Any:

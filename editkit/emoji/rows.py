@@ -76,7 +76,7 @@ def kept_objects(concepts: Sequence[str]) -> list[str]:
 
 def members(concepts: Sequence[str]) -> list[str]:
     """What the erased groups consist of: who erases all weapons does not protect the dagger."""
-    return [one for name in concepts for one in catalogue().hypernyms[name]]
+    return [word for name in concepts for word in catalogue().hypernyms[name]]
 
 
 def groups(concepts: Sequence[str]) -> list[str]:
@@ -87,4 +87,4 @@ def groups(concepts: Sequence[str]) -> list[str]:
 def words_without(names: Sequence[str]) -> list[str]:
     """The bundled model's words but these and their synonyms."""
     all_names = [*names, *(word for name in names for word in catalogue().synonyms.get(name, ()))]
-    return [word for word in catalogue().words() if not any(same_word(word, one) for one in all_names)]
+    return [word for word in catalogue().words() if not any(same_word(word, name) for name in all_names)]

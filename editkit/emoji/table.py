@@ -102,11 +102,11 @@ def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
     """Seconds of the closed-form edits in `out`, for a machine that does nothing else meanwhile."""
     results, editable = read(out), open_model("emoji")
     for row in rows:
-        for split, found in results["rows"].get(row.name, {}).items():
-            if row.make is not None and not found["figures"]:
+        for split, cell in results["rows"].get(row.name, {}).items():
+            if row.make is not None and not cell["figures"]:
                 start = time.perf_counter()
                 row.make(editable, _concepts(load_suite(row.suite), split), work / "again")
-                found["seconds"] = round(time.perf_counter() - start, 2)
+                cell["seconds"] = round(time.perf_counter() - start, 2)
     write_text_atomic(out, json.dumps(results, indent=1) + "\n", force=True)
     return results
 
@@ -122,16 +122,16 @@ def _outcomes(folder: Path, variant: str) -> dict[str, dict[str, Any]]:
     """Metric → class → a digit a seed ("1" success), and the mean δ of every class."""
     from pyarrow import parquet
 
-    found: dict[str, dict[str, Any]] = {name: {} for name in (*RATES, DELTA)}
+    numbers: dict[str, dict[str, Any]] = {name: {} for name in (*RATES, DELTA)}
     rows = parquet.read_table(folder / PARQUET).to_pylist()
     for row in sorted((row for row in rows if row["variant"] == variant), key=lambda row: row["seed"]):
         for name in RATES:
             if row[name] is not None:
-                found[name][row["class"]] = found[name].get(row["class"], "") + str(int(row[name]))
+                numbers[name][row["class"]] = numbers[name].get(row["class"], "") + str(int(row[name]))
         if row[DELTA] is not None:
-            found[DELTA].setdefault(row["class"], []).append(row[DELTA])
-    found[DELTA] = {name: round(statistics.mean(values), 4) for name, values in found[DELTA].items()}
-    return found
+            numbers[DELTA].setdefault(row["class"], []).append(row[DELTA])
+    numbers[DELTA] = {name: round(statistics.mean(values), 4) for name, values in numbers[DELTA].items()}
+    return numbers
 
 
 def read(path: Path) -> dict[str, Any]:

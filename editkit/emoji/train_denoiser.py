@@ -87,7 +87,8 @@ def train_denoiser(
     average.load_state_dict(model.state_dict())
     optimizers = _optimizers(model, rate)
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(one, lambda i: warm_up_flat_down(i, steps, 200, 0.5)) for one in optimizers
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: warm_up_flat_down(i, steps, 200, 0.5))
+        for optimizer in optimizers
     ]
     scheduler, table = new_scheduler(), _Examples(latents, tokenizer)
 
@@ -111,8 +112,8 @@ def train_denoiser(
         return loss.detach()
 
     state = {"model": model, "average": average}
-    state |= {f"optimizer{n}": one for n, one in enumerate(optimizers)}
-    state |= {f"schedule{n}": one for n, one in enumerate(schedules)}
+    state |= {f"optimizer{n}": optimizer for n, optimizer in enumerate(optimizers)}
+    state |= {f"schedule{n}": schedule for n, schedule in enumerate(schedules)}
     train(name, steps, step, state, folder)
     return average.eval()
 
@@ -129,11 +130,11 @@ class _Examples:
         """Latents `(size, 16, 8, 8)` float32 and token ids `(size, TEXT_LENGTH)`."""
         rng = random.Random(f"{seed}/{step}")
         examples = [draw_example(self.known, rng) for _ in range(size)]
-        which = torch.tensor([self.number[one.subject] for one in examples])
-        background = torch.tensor([self.background[one.background] for one in examples])
+        which = torch.tensor([self.number[example.subject] for example in examples])
+        background = torch.tensor([self.background[example.background] for example in examples])
         shift = torch.tensor([rng.randrange(SHIFTS_PER_PICTURE) for _ in examples])
         tokens = self.tokenizer(
-            [one.caption for one in examples], padding="max_length", truncation=True, return_tensors="pt"
+            [example.caption for example in examples], padding="max_length", truncation=True, return_tensors="pt"
         )
         return self.latents.values[which, background, shift].float(), tokens.input_ids
 

@@ -213,12 +213,12 @@ def unedited_generations(source: Source, seeds: range = range(1000, 1003)) -> La
     drawn = list(draw(open_denoiser(source), jobs(list(prompts), seeds), sampling=Sampling.for_model(source)))
     asked = [prompts[job.prompt] for job, _ in drawn]
     ignored = torch.full((len(drawn),), IGNORED)
-    found = {head: ignored for head in labels} | {
+    rows = {head: ignored for head in labels} | {
         "concept": torch.tensor([labels["concept"].index(name) for name, _ in asked]),
         "style": torch.tensor([labels["style"].index(style) for _, style in asked]),
     }
     stacked = np.stack([np.asarray(picture) for _, picture in drawn])
-    return LabelledPictures(torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1, found)
+    return LabelledPictures(torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
 
 
 @torch.no_grad()

@@ -71,7 +71,8 @@ def polish_decoder(
         torch.optim.AdamW([weight for weight in parts if weight.ndim < 2], rate / 4, betas=(0.9, 0.99)),
     ]
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(one, lambda i: warm_up_flat_down(i, steps, 50, 0.3)) for one in optimizers
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: warm_up_flat_down(i, steps, 50, 0.3))
+        for optimizer in optimizers
     ]
 
     def step(i: int) -> Tensor:
@@ -90,8 +91,8 @@ def polish_decoder(
         return loss.detach()
 
     state = {"model": vae}
-    state |= {f"optimizer{n}": one for n, one in enumerate(optimizers)}
-    state |= {f"schedule{n}": one for n, one in enumerate(schedules)}
+    state |= {f"optimizer{n}": optimizer for n, optimizer in enumerate(optimizers)}
+    state |= {f"schedule{n}": schedule for n, schedule in enumerate(schedules)}
     train("decoder", steps, step, state, folder)
 
 

@@ -50,13 +50,13 @@ def _concept_rows(
     if encoder.slow or (encoder.length > SHORT and not encoder.masked):
         guides = spread(guides, AVERAGE_OVER_LONG)
     embedded = encoder.encode([fill(template, concept) for template in templates])
-    prompts = [[fill(template, one) for one in guides] for template in templates]
+    prompts = [[fill(template, guide) for guide in guides] for template in templates]
     together = [prompt for some in prompts for prompt in some]
     spoken = iter(encoder.encode_each(together, encoder.length, averaged=len(guides) > 1))
     sources, targets = [], []
     for template, rows in zip(templates, embedded, strict=True):
         at = encoder.subject_at(template, concept)
-        pairs = [paired_rows(tokens, at, encoder.subject_at(template, one), encoder.length) for one in guides]
+        pairs = [paired_rows(tokens, at, encoder.subject_at(template, guide), encoder.length) for guide in guides]
         reach = min(len(mine) for mine, _ in pairs)
         start = pairs[0][0].start
         source = rows[start:][:reach]
@@ -97,8 +97,8 @@ def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequenc
     if not words:
         return ProtectedWords((), ())
     parts = [_vocabulary_rows(encoder, words, templates) for encoder in encoders]
-    rows = [torch.cat(one) for one in zip(*parts, strict=True)]
-    instructions = [found for encoder in encoders if len(found := _instructions(encoder, words[0]))]
+    rows = [torch.cat(part) for part in zip(*parts, strict=True)]
+    instructions = [instruction for encoder in encoders if len(instruction := _instructions(encoder, words[0]))]
     names = [*words, *([INSTRUCTIONS] if instructions else [])]
     return ProtectedWords(tuple(names), (*rows, *([torch.cat(instructions)] if instructions else [])))
 
@@ -165,9 +165,9 @@ def likeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str]
     near = cosine(rows, theirs, gram)
     close = (near.max(dim=1).values > CANDIDATE).nonzero()[:, 0]
     around = (_neighbourhood(cosine(rows[close], rows, gram))[:, None] + _neighbourhood(near.T)) / 2
-    found = torch.full_like(near, -1.0)
-    found[close] = (near[close] - around) / (1 - around)
-    return found
+    shares = torch.full_like(near, -1.0)
+    shares[close] = (near[close] - around) / (1 - around)
+    return shares
 
 
 def _neighbourhood(cosines: Tensor) -> Tensor:
@@ -191,9 +191,9 @@ def _aligned_rows(encoder: TextEncoder, source: str, destination: str) -> Rows:
     if encoder.pooled:
         return Rows(before, after)
     at = align(encoder.tokens(source), encoder.tokens(destination), max(len(before), len(after)))
-    return Rows(before, after[[min(one, len(after) - 1) for one in at[: len(before)]]])
+    return Rows(before, after[[min(place, len(after) - 1) for place in at[: len(before)]]])
 
 
 def _joined(parts: Iterable[Rows]) -> Rows:
-    found = list(parts)
-    return Rows(torch.cat([one.source for one in found]), torch.cat([one.target for one in found]))
+    pairs = list(parts)
+    return Rows(torch.cat([pair.source for pair in pairs]), torch.cat([pair.target for pair in pairs]))

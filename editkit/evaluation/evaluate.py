@@ -117,8 +117,8 @@ def evaluate(
         return None
     results = _judge(made, truncated)
     if other is not None:
-        found = compare_results(results, other, made.metrics, force)
-        results = replace(results, record={**results.record, "against": found})
+        against_other = compare_results(results, other, made.metrics, force)
+        results = replace(results, record={**results.record, "against": against_other})
     write_results(results)
     return results
 
@@ -133,9 +133,9 @@ def _check_place(out: Path, force: bool) -> None:
 
 def _keep_settings(made: Evaluation, force: bool) -> None:
     """Note what every variant's pictures are made with; with `force`, drop those that were made otherwise."""
-    for one in made.entries:
-        folder = made.folder(one.name).pictures
-        settings = {"edit": one.sha256, **made.picture_settings}
+    for entry in made.entries:
+        folder = made.folder(entry.name).pictures
+        settings = {"edit": entry.sha256, **made.picture_settings}
         try:
             keep_settings(folder, settings)
         except EditkitError:
@@ -150,8 +150,8 @@ def _keep_settings(made: Evaluation, force: bool) -> None:
 def _draw(made: Evaluation, shard: Shard, device: str | None) -> int:
     """Draw what is missing; returns how many prompts are cut."""
     denoiser = open_denoiser(made.source, device or shard.device())
-    truncated = count_truncated(denoiser.pipe, (one.prompt for one in made.plan)) if shard.is_first else 0
-    variants = [one.variant for one in made.entries]
+    truncated = count_truncated(denoiser.pipe, (case.prompt for case in made.plan)) if shard.is_first else 0
+    variants = [entry.variant for entry in made.entries]
     for guidance in made.guidances:
         sampling = made.sampling if guidance is None else replace(made.sampling, guidance=guidance)
         draw_files(denoiser, _wanted(made, guidance), variants, sampling, shard, made.total * len(variants))
@@ -162,23 +162,26 @@ def _wanted(made: Evaluation, guidance: float | None) -> Iterator[tuple[Job, Pat
     """The pictures of one guidance, the variants of each side by side."""
     for asked in made.plan:
         if made.guidances == [None] or asked.guidance == guidance:
-            for number, one in enumerate(made.entries):
-                yield Job(asked.prompt, asked.seed, number), made.folder(one.name).pictures / asked.file
+            for number, entry in enumerate(made.entries):
+                yield Job(asked.prompt, asked.seed, number), made.folder(entry.name).pictures / asked.file
 
 
 def _judge(made: Evaluation, truncated: int) -> Results:
     judged: dict[str, Judgement] = {}
     base = made.base
-    order = sorted(made.entries, key=lambda one: one.name != base)
-    for one in order:
-        original = made.folder(base) if base is not None and one.name != base else None
-        folder = made.folder(one.name)
-        judged[one.name] = judge_variant(
-            made.plan, folder, made.detector, made.metrics, original, made.total, f"judging {one.name}"
+    order = sorted(made.entries, key=lambda entry: entry.name != base)
+    for entry in order:
+        original = made.folder(base) if base is not None and entry.name != base else None
+        folder = made.folder(entry.name)
+        judged[entry.name] = judge_variant(
+            made.plan, folder, made.detector, made.metrics, original, made.total, f"judging {entry.name}"
         )
-    judged = {one.name: judged[one.name] for one in made.entries}
+    judged = {entry.name: judged[entry.name] for entry in made.entries}
     check_classes(
-        made.plan, made.metrics, made.detector.name, {label for one in judged.values() for label in one.labels}
+        made.plan,
+        made.metrics,
+        made.detector.name,
+        {label for judgement in judged.values() for label in judgement.labels},
     )
     write_pictures(made.out, made.plan, judged)
     return Results(made.out, _record(made, judged, truncated))
@@ -186,19 +189,21 @@ def _judge(made: Evaluation, truncated: int) -> Results:
 
 def _record(made: Evaluation, judged: Mapping[str, Judgement], truncated: int) -> dict[str, Any]:
     """The contents of `results.json`."""
-    columns = zip(*((one.label, one.role, one.prompt, one.seed) for one in made.plan), strict=True)
+    columns = zip(*((case.label, case.role, case.prompt, case.seed) for case in made.plan), strict=True)
     pictures = Pictures.of(*columns)
-    numbers = {name: one.numbers for name, one in judged.items()}
+    numbers = {name: judgement.numbers for name, judgement in judged.items()}
     return {
         "format_version": FORMAT_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "protocol": made.protocol,
-        "variants": [one.record for one in made.entries],
+        "variants": [entry.record for entry in made.entries],
         "pictures": made.total,
         "truncated_prompts": truncated,
-        "errors": {name: one.error_count for name, one in judged.items()},
+        "errors": {name: judgement.error_count for name, judgement in judged.items()},
         "warnings": list(made.notes),
         "intervals": {"level": 0.95, "clusters": pictures.unit, "count": len(set(pictures.clusters))},
-        "metrics": summarise(made.metrics, numbers, {name: one.sets for name, one in judged.items()}, pictures),
+        "metrics": summarise(
+            made.metrics, numbers, {name: judgement.sets for name, judgement in judged.items()}, pictures
+        ),
         "differences": differences(made.metrics, numbers, pictures),
     }

@@ -93,22 +93,22 @@ def judge_variant(
     def write(part: Path) -> None:
         with gzip.open(part, "wt", encoding="utf-8") as stream:
             for asked in _chunks(progress(plan, total, what), BATCH):
-                found = detect_files(detector, [mine.pictures / one.file for one in asked])
+                detections = detect_files(detector, [mine.pictures / case.file for case in asked])
                 compared = [None] * len(asked) if before is None else list(islice(before, len(asked)))
                 seen = [
-                    _seen(plan, one, detection, mine, previous, original)
-                    for one, detection, previous in zip(asked, found, compared, strict=True)
+                    _seen(plan, case, detection, mine, previous, original)
+                    for case, detection, previous in zip(asked, detections, compared, strict=True)
                 ]
-                for one, detection in zip(asked, found, strict=True):
-                    line = {"picture": one.file, "prompt": one.prompt, "class": one.label, **_rounded(detection)}
+                for case, detection in zip(asked, detections, strict=True):
+                    line = {"picture": case.file, "prompt": case.prompt, "class": case.label, **_rounded(detection)}
                     stream.write(json.dumps(line, ensure_ascii=False) + "\n")
                 _note(judged, metrics, seen)
 
     write_atomic(mine.detections, write, force=True)
     for metric in metrics:
         if metric.is_of_sets:
-            originals = None if original is None else [original.pictures / one.file for one in plan]
-            value = metric.of_set([mine.pictures / one.file for one in plan], originals)
+            originals = None if original is None else [original.pictures / case.file for case in plan]
+            value = metric.of_set([mine.pictures / case.file for case in plan], originals)
             judged.sets |= {} if value is None else {metric.name: value}
     return judged
 
@@ -120,14 +120,14 @@ def detect_files(detector: Detector, paths: Sequence[Path]) -> list[Detection]:
         EditkitError: the detector did not answer for every picture.
     """
     opened = [open_picture(path) for path in paths]
-    pictures = [one for one in opened if isinstance(one, Image.Image)]
-    found = detector.detect(pictures) if pictures else []
-    if len(found) != len(pictures):
+    pictures = [picture for picture in opened if isinstance(picture, Image.Image)]
+    detections = detector.detect(pictures) if pictures else []
+    if len(detections) != len(pictures):
         raise EditkitError(
-            f"detector {detector.name}: expected {len(pictures)} detections, one a picture, got {len(found)}"
+            f"detector {detector.name}: expected {len(pictures)} detections, one a picture, got {len(detections)}"
         )
-    answers = iter(found)
-    return [next(answers) if isinstance(one, Image.Image) else Detection(error=one) for one in opened]
+    answers = iter(detections)
+    return [next(answers) if isinstance(picture, Image.Image) else Detection(error=picture) for picture in opened]
 
 
 def _seen(
@@ -156,8 +156,8 @@ def _seen(
 def _note(judged: Judgement, metrics: Sequence[Metric], seen: Sequence[Observation]) -> None:
     for metric in metrics:
         judged.numbers[metric.name] += metric.measure(seen)
-    for one in seen:
-        detection = one.detection
+    for observation in seen:
+        detection = observation.detection
         judged.tops.append((detection.labels[0], detection.scores[0]) if detection.labels else (None, None))
         judged.attributes.append(detection.attributes)
         judged.labels.update(detection.labels)

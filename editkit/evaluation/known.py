@@ -25,8 +25,10 @@ def check_detector(plan: Plan, metrics: Sequence[Metric], detector: Detector) ->
     (said,) = detector.detect([Image.new("RGB", (64, 64), "gray")])
     if said.error is not None:
         return
-    for metric in (one for one in metrics if one.needs_detector):
-        metric.measure([Observation("", "", role, (), said, Path(), plan.suite.attribute) for role in (ERASE, KEEP)])
+    grey = [Observation("", "", role, (), said, Path(), plan.suite.attribute) for role in (ERASE, KEEP)]
+    for metric in metrics:
+        if metric.needs_detector:
+            metric.measure(grey)
     if not said.boxes and sum(said.scores) > WHOLE:
         check_classes(plan, metrics, detector.name, set(said.labels))
 
@@ -41,7 +43,7 @@ def check_classes(plan: Plan, metrics: Sequence[Metric], detector: str, said: se
         return
     if not any(metric.needs_labels for metric in metrics):
         return
-    for label in dict.fromkeys(one.label for one in plan):
+    for label in dict.fromkeys(case.label for case in plan):
         wanted = plan.suite.labels_of(label)
         if not said & set(wanted):
             raise EditkitError(

@@ -18,11 +18,11 @@ def stack(pictures: Sequence[Image.Image], size: int | None = None) -> Tensor:
     Raises:
         EditkitError: a picture cannot be read, or the sizes differ.
     """
-    found = [_rgb(picture, size) for picture in pictures]
-    sizes = sorted({picture.size for picture in found})
+    coloured = [_rgb(picture, size) for picture in pictures]
+    sizes = sorted({picture.size for picture in coloured})
     if len(sizes) > 1:
         raise EditkitError(f"pictures: expected one size, found {sizes[0]} and {sizes[1]}; name a size for all")
-    return torch.from_numpy(np.stack([np.asarray(picture) for picture in found])).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in coloured])).permute(0, 3, 1, 2)
 
 
 def in_parts(pictures: Sequence[Image.Image], batch: int) -> Iterator[Sequence[Image.Image]]:

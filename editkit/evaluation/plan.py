@@ -150,8 +150,8 @@ def _erased(
             known = f"expected one of {', '.join(suite.splits)}" if suite.splits else "the suite has none"
             raise EditkitError(f"--split {split}: {known} (suite {suite.name})")
         return split, set(suite.splits[split])
-    found = {name: _matching(suite, labels, concepts) for name, concepts in erased_by.items()}
-    sets = {frozenset(one) for one in found.values() if one}
+    classes = {name: _matching(suite, labels, concepts) for name, concepts in erased_by.items()}
+    sets = {frozenset(own) for own in classes.values() if own}
     splits = f"; --split chooses: {', '.join(suite.splits)}" if suite.splits else ""
     if not sets:
         said = "; ".join(f"{name} erases {', '.join(concepts) or 'nothing'}" for name, concepts in erased_by.items())
@@ -159,16 +159,16 @@ def _erased(
         whose = f"{said}, none of its classes ({shown})" if erased_by else "no edit is given"
         raise EditkitError(f"suite {suite.name}: {whose}, so nothing says which classes are erased{splits}")
     if len(sets) > 1:
-        said = "; ".join(f"{name}: {', '.join(sorted(one)) or 'none'}" for name, one in found.items())
+        said = "; ".join(f"{name}: {', '.join(sorted(own)) or 'none'}" for name, own in classes.items())
         raise EditkitError(f"suite {suite.name}: the edits erase different classes ({said}){splits}")
     erased = set(next(iter(sets)))
-    return next((name for name, one in suite.splits.items() if set(one) == erased), None), erased
+    return next((name for name, members in suite.splits.items() if set(members) == erased), None), erased
 
 
 def _matching(suite: Suite, labels: Sequence[str], concepts: Sequence[str]) -> set[str]:
     """The classes that an edit of these concepts erases."""
     given = {plain(concept) for concept in concepts}
-    return {label for label in labels if label and {plain(one) for one in suite.concepts_of(label)} <= given}
+    return {label for label in labels if label and {plain(concept) for concept in suite.concepts_of(label)} <= given}
 
 
 def _mismatches(
@@ -179,8 +179,8 @@ def _mismatches(
         yield f"what is erased ({', '.join(sorted(erased))}) is no split of suite {suite.name}"
     for name, concepts in erased_by.items():
         given = {plain(concept): concept for concept in concepts}
-        missing = [concept for one, concept in wanted.items() if one not in given]
-        more = [concept for one, concept in given.items() if one not in wanted]
+        missing = [concept for spelled, concept in wanted.items() if spelled not in given]
+        more = [concept for spelled, concept in given.items() if spelled not in wanted]
         if missing:
             yield f"{name} does not erase {', '.join(missing)}, which this measures as erased"
         if more:

@@ -84,7 +84,7 @@ class Evaluation:
     @property
     def base(self) -> str | None:
         """The name of the unedited model, if it is drawn."""
-        return next((one.name for one in self.entries if one.variant is None), None)
+        return next((entry.name for entry in self.entries if entry.variant is None), None)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Evaluation:
             **self.plan.record,
             "profile": self.source.profile.record,
             "detector": self.detector.name,
-            "checkpoints": {one.name: one.checkpoint for one in self.metrics if one.checkpoint is not None},
+            "checkpoints": {metric.name: metric.checkpoint for metric in self.metrics if metric.checkpoint is not None},
         }
 
     @property
@@ -130,10 +130,10 @@ def prepare(
     check_drawable(source)
     kit = Kit(suite.debias, _checked_weights(weights or {}), reference)
     metrics = [metric(name, kit) for name in suite.metrics]
-    names = [os.fspath(one) for one in edits]
-    added = any(one.needs_original for one in metrics) and BASE not in names
+    names = [os.fspath(edit) for edit in edits]
+    added = any(metric.needs_original for metric in metrics) and BASE not in names
     entries = _entries(source, [BASE, *names] if added else names)
-    erased_by = {one.name: one.record.get("concepts", []) for one in entries if one.variant is not None}
+    erased_by = {entry.name: entry.record.get("concepts", []) for entry in entries if entry.variant is not None}
     rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries, layout)
     plan, notes = make_plan(suite, rows, erased_by, split, seeds)
     detector = _detector(suite, plan, metrics, kit, source.profile)
@@ -153,7 +153,7 @@ def prepare(
         detector=detector,
         metrics=metrics,
         sampling=Sampling.for_model(source, **settings),
-        guidances=row_guidances((one.guidance for one in plan), settings),
+        guidances=row_guidances((case.guidance for case in plan), settings),
         notes=notes,
     )
 
@@ -163,8 +163,8 @@ def _prompts(
 ) -> PromptFile | TimePrompts:
     if suite.prompts != FROM_TIME:
         return PromptFile.open(path, skip_bad_rows, layout)
-    records = {one.name: one.record for one in entries if one.variant is not None}
-    changes = {name: (one.get("concepts", []), one.get("guides", [])) for name, one in records.items()}
+    records = {entry.name: entry.record for entry in entries if entry.variant is not None}
+    changes = {name: (record.get("concepts", []), record.get("guides", [])) for name, record in records.items()}
     return TimePrompts.open(path, changes, layout)
 
 
@@ -173,9 +173,9 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
     entries: list[Entry] = []
     for file, variant in zip(names, read_variants(source, names), strict=True):
         stem = variant_name(file)
-        taken = {one.name for one in entries}
+        taken = {entry.name for entry in entries}
         candidates = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
-        name = next(one for one in candidates if one not in taken)
+        name = next(candidate for candidate in candidates if candidate not in taken)
         entries.append(Entry(name, file, variant, variant_sha256(file)))
     return entries
 
@@ -183,7 +183,7 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
 def _detector(suite: Suite, plan: Plan, metrics: Sequence[Metric], kit: Kit, profile: Profile) -> Detector:
     """The suite's, with the options of the profile's judge where it is that one. Without one, that judge, if any metric
     asks."""
-    asking = [one.name for one in metrics if one.needs_detector]
+    asking = [metric.name for metric in metrics if metric.needs_detector]
     judge = profile.judge
     name = suite.detector or (judge.name if asking and judge is not None else "")
     if not name:
@@ -193,7 +193,7 @@ def _detector(suite: Suite, plan: Plan, metrics: Sequence[Metric], kit: Kit, pro
     own = judge.options if judge is not None and judge.name == name else None
     options: dict[str, Any] = {"weights": kit.weights["detector"]} if "detector" in kit.weights else {}
     if name == "clip-zero-shot":
-        options = {"labels": sorted({label for one in plan.names.values() for label in suite.labels_of(one)})}
+        options = {"labels": sorted({label for name in plan.names.values() for label in suite.labels_of(name)})}
         if "clip" in kit.weights or own is None or "folder" not in own:
             options["folder"] = kit.clip
     detector = None if own is None else load_judge(profile, **options)

@@ -31,12 +31,12 @@ class Results:
 
     @property
     def variants(self) -> list[str]:
-        return [one["name"] for one in self.record["variants"]]
+        return [variant["name"] for variant in self.record["variants"]]
 
     def value(self, metric: str, variant: str, label: str | None = None) -> Estimate:
         """A metric of a variant, over all pictures or of one class."""
-        found = self.record["metrics"][metric]["variants"][variant]
-        stored = found["all"] if label is None else found["classes"][label]
+        estimates = self.record["metrics"][metric]["variants"][variant]
+        stored = estimates["all"] if label is None else estimates["classes"][label]
         return Estimate.from_dict(stored)
 
 
@@ -74,16 +74,16 @@ def write_pictures(folder: Path, plan: Plan, judged: Mapping[str, Judgement]) ->
 
     asked = list(plan)
     tables = []
-    names = sorted({name for one in judged.values() for said in one.attributes for name in said})
+    names = sorted({name for judgement in judged.values() for said in judgement.attributes for name in said})
     for variant, mine in judged.items():
         columns: dict[str, Any] = {
             "variant": pa.array([variant] * len(asked), pa.string()),
-            "case_number": pa.array([one.case_number for one in asked], pa.string()),
-            "prompt": pa.array([one.prompt for one in asked], pa.string()),
-            "seed": pa.array([one.seed for one in asked], pa.int64()),
-            "class": pa.array([one.label for one in asked], pa.string()),
-            "role": pa.array([one.role for one in asked], pa.string()),
-            "picture": pa.array([f"pictures/{variant}/{one.file}" for one in asked], pa.string()),
+            "case_number": pa.array([case.case_number for case in asked], pa.string()),
+            "prompt": pa.array([case.prompt for case in asked], pa.string()),
+            "seed": pa.array([case.seed for case in asked], pa.int64()),
+            "class": pa.array([case.label for case in asked], pa.string()),
+            "role": pa.array([case.role for case in asked], pa.string()),
+            "picture": pa.array([f"pictures/{variant}/{case.file}" for case in asked], pa.string()),
             "label": pa.array([label for label, _ in mine.tops], pa.string()),
             "score": pa.array([score for _, score in mine.tops], pa.float64()),
             "error": pa.array(mine.errors, pa.string()),
@@ -112,16 +112,16 @@ def compare_results(
         raise EditkitError(f"{other.folder / RESULTS}: no prompt and seed in common; give a result of the same suite")
     _, prompts, seeds, labels, roles = zip(*shared, strict=True)
     pictures = Pictures.of(labels, roles, prompts, seeds)
-    found = []
+    differences = []
     for first, theirs in before.items():
         for second, own in now.items():
             for metric in metrics:
                 if metric.name in other.record["metrics"]:
                     old, new = ([rows[key].get(metric.name) for key in shared] for rows in (theirs, own))
-                    one = difference(metric, old, new, pictures)
-                    if one is not None:
-                        found.append({"metric": metric.name, "from": f"other:{first}", "to": second, **one})
-    return found
+                    compared = difference(metric, old, new, pictures)
+                    if compared is not None:
+                        differences.append({"metric": metric.name, "from": f"other:{first}", "to": second, **compared})
+    return differences
 
 
 def check_comparable(other: Results, protocol: Mapping[str, Any]) -> None:
@@ -131,16 +131,16 @@ def check_comparable(other: Results, protocol: Mapping[str, Any]) -> None:
         EditkitError: it names the first difference with both values, and the others.
     """
     unlike = [
-        one
-        for one in differing(other.record["protocol"], json.loads(json.dumps(protocol)))
-        if not (one[0].startswith("checkpoints.") and None in one)  # a metric that only one of them has
-        if not (one[0] == "profile" and None in one)  # results did not always name it
-        if one[0] != "profile.name"
+        (name, before, now)
+        for name, before, now in differing(other.record["protocol"], json.loads(json.dumps(protocol)))
+        if not (name.startswith("checkpoints.") and None in (before, now))  # a metric that only one of them has
+        if not (name == "profile" and None in (before, now))  # results did not always name it
+        if name != "profile.name"
     ]
     if not unlike:
         return
     name, before, now = unlike[0]
-    more = f" (also differs: {', '.join(one for one, *_ in unlike[1:])})" if unlike[1:] else ""
+    more = f" (also differs: {', '.join(name for name, *_ in unlike[1:])})" if unlike[1:] else ""
     raise EditkitError(
         f"{other.folder / RESULTS}: made with {name} {before!r}, this one with {now!r}{more}; evaluate both alike, or "
         "--force the comparison"
@@ -149,14 +149,14 @@ def check_comparable(other: Results, protocol: Mapping[str, Any]) -> None:
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """The entries in which two protocols differ, by dotted name."""
-    found: list[tuple[str, Any, Any]] = []
+    entries: list[tuple[str, Any, Any]] = []
     for name in dict.fromkeys([*before, *now]):
         a, b = before.get(name), now.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differing(a, b, f"{prefix}{name}.")
+            entries += differing(a, b, f"{prefix}{name}.")
         elif a != b:
-            found.append((f"{prefix}{name}", a, b))
-    return found
+            entries.append((f"{prefix}{name}", a, b))
+    return entries
 
 
 def _rows(results: Results) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
@@ -168,7 +168,7 @@ def _rows(results: Results) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
         rows = parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as error:
         raise EditkitError(f"{path}: cannot be read ({error}); it belongs beside {RESULTS}, evaluate again") from error
-    found: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {name: {} for name in results.variants}
+    by_variant: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {name: {} for name in results.variants}
     for row in rows:
-        found[row["variant"]][tuple(row[name] for name in KEYS)] = row
-    return found
+        by_variant[row["variant"]][tuple(row[name] for name in KEYS)] = row
+    return by_variant

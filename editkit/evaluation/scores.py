@@ -76,8 +76,11 @@ class JudgeProbability:
         Raises:
             EditkitError: a picture could not be judged.
         """
-        found = self.judge.detect(pictures)
-        return [probability(one, self.profile.meanings[word.lower()]) for one, word in zip(found, words, strict=True)]
+        detections = self.judge.detect(pictures)
+        return [
+            probability(detection, self.profile.meanings[word.lower()])
+            for detection, word in zip(detections, words, strict=True)
+        ]
 
 
 def probability(detection: Detection, labels: Sequence[str]) -> float:

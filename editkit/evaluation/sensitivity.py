@@ -66,14 +66,14 @@ def word_damage(model: EditableModel, edits: Sequence[Variant], words: Sequence[
     rows = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates)
     sizes = rows.sizes(square_root(stream.gram))
     encoded = time.perf_counter() - start
-    found = []
+    damages = []
     for edit in edits:
         start = time.perf_counter()
         roots = edit.change_roots(stream.inputs, stream.gram)
         values = sum((rows.sizes(root) for root in roots), sizes * 0) / sizes
         seconds = time.perf_counter() - start
-        found.append(Damage(tuple(words), tuple(values.tolist()), encoded, seconds))
-    return found
+        damages.append(Damage(tuple(words), tuple(values.tolist()), encoded, seconds))
+    return damages
 
 
 def measured_deltas(

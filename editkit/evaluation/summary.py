@@ -63,14 +63,14 @@ def estimate(metric: Metric, values: Sequence[float | None], pictures: Pictures)
 
 def by_class(metric: Metric, values: Sequence[float | None], pictures: Pictures) -> dict[str, Estimate]:
     """The value of every class that the metric is about."""
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     if metric.mean_over == "roles":
-        return found
+        return estimates
     for label in dict.fromkeys(pictures.labels):
         own = [value if pictures.labels[n] == label else None for n, value in enumerate(values)]
         if label and any(value is not None for value in own):
-            found[label] = estimate(metric, own, pictures)
-    return found
+            estimates[label] = estimate(metric, own, pictures)
+    return estimates
 
 
 def summarise(
@@ -89,7 +89,7 @@ def summarise(
                 variant: {
                     "all": (sets[variant].get(metric.name) or estimate(metric, mine[metric.name], pictures)).as_dict(),
                     "classes": {
-                        label: one.as_dict() for label, one in by_class(metric, mine[metric.name], pictures).items()
+                        label: own.as_dict() for label, own in by_class(metric, mine[metric.name], pictures).items()
                     },
                 }
                 for variant, mine in numbers.items()
@@ -101,13 +101,13 @@ def summarise(
 
 def differences(metrics: Sequence[Metric], numbers: Mapping[str, Numbers], pictures: Pictures) -> list[dict[str, Any]]:
     """Every pair of variants in every metric that both have."""
-    found = []
+    rows = []
     for first, second in combinations(numbers, 2):
         for metric in metrics:
-            one = difference(metric, numbers[first][metric.name], numbers[second][metric.name], pictures)
-            if one is not None:
-                found.append({"metric": metric.name, "from": first, "to": second, **one})
-    return found
+            compared = difference(metric, numbers[first][metric.name], numbers[second][metric.name], pictures)
+            if compared is not None:
+                rows.append({"metric": metric.name, "from": first, "to": second, **compared})
+    return rows
 
 
 def difference(
@@ -124,9 +124,9 @@ def difference(
     places, first, second = zip(*pairs, strict=True)
     clusters = [pictures.clusters[n] for n in places]
     if metric.is_rate:
-        outcomes = [one > 0 for one in first], [one > 0 for one in second]
-        found, test = rate_difference(*outcomes, clusters), asdict(mcnemar(*outcomes))
+        outcomes = [number > 0 for number in first], [number > 0 for number in second]
+        estimated, test = rate_difference(*outcomes, clusters), asdict(mcnemar(*outcomes))
     else:
-        found = paired_difference(first, second, pictures.groups(metric, places), clusters, metric.of_means)
+        estimated = paired_difference(first, second, pictures.groups(metric, places), clusters, metric.of_means)
         test = None
-    return {"difference": found.as_dict(), "mcnemar": test}
+    return {"difference": estimated.as_dict(), "mcnemar": test}

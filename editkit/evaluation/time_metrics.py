@@ -60,14 +60,14 @@ def read_time_trials(path: Path, layout: Layout | None = None) -> list[Trial]:
 def _trials(cells: Mapping[str, str], where: str) -> list[Trial]:
     if not cells["old"] or not cells["new"]:
         raise EditkitError(f"{where}: expected an edit, old and new are {cells['old']!r} and {cells['new']!r}")
-    found = [Trial("efficacy", cells["old"], cells["new"], cells["old"])]
+    trials = [Trial("efficacy", cells["old"], cells["new"], cells["old"])]
     for prompt, counterpart in (("positive", "gt"), ("negative", "gn")):
         for i in range(1, 6):
             itself, changed = cells[f"{prompt}{i}"], cells[f"{counterpart}{i}"]
             if bool(itself) != bool(changed):
                 raise EditkitError(f"{where}: expected {prompt}{i} and {counterpart}{i} both or neither")
             if itself and prompt == "positive":
-                found.append(Trial("generality", itself, changed, itself))
+                trials.append(Trial("generality", itself, changed, itself))
             elif itself:
-                found.append(Trial("specificity", itself, itself, changed))
-    return found
+                trials.append(Trial("specificity", itself, itself, changed))
+    return trials

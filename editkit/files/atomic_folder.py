@@ -61,7 +61,7 @@ def write_folder_atomic(path: Path, fill: Callable[[Path], None], force: bool = 
 
 def _check_replaced(old: Path, new: Path) -> None:
     """Refuse to delete, with an old pipeline, what somebody else put beside it."""
-    foreign = {one.name for one in old.iterdir()} - {one.name for one in new.iterdir()} if old.is_dir() else set()
+    foreign = {file.name for file in old.iterdir()} - {file.name for file in new.iterdir()} if old.is_dir() else set()
     if foreign:
         raise EditkitError(f"{old}: holds {sorted(foreign)[0]}, which the new folder does not; give another --out")
 
@@ -77,13 +77,13 @@ def _put(part: Path, path: Path) -> None:
         old.rename(part)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, other: Path) -> bool:
     """Swap two names in one step, where the system can: `renameat2` of Linux with `RENAME_EXCHANGE`."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2
-    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    return rename is not None and rename(here, os.fsencode(first), here, os.fsencode(other), exchange) == 0
 
 
 def _sync(folder: Path) -> None:

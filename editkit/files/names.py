@@ -49,7 +49,7 @@ def _is_joiner(letter: str) -> bool:
 
 def _sign_name(letter: str) -> str:
     name = unicodedata.name(letter, "").lower()
-    return "".join(one if one.isalnum() else " " for one in name)
+    return "".join(letter if letter.isalnum() else " " for letter in name)
 
 
 def _cut(stem: str, most: int) -> str:

@@ -108,23 +108,23 @@ def projection_names(pipe: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _named_parameters(pipe: Any, edit: Variant) -> dict[str, Any]:
-    found = _parameters(network_of(pipe), edit.changes)
-    missing = next((name for name in edit.names or () if name not in found), None)
+    parameters = _parameters(network_of(pipe), edit.changes)
+    missing = next((name for name in edit.names or () if name not in parameters), None)
     if missing is not None:
         raise EditkitError(
             f"{missing}: was tuned, but {type(pipe).__name__} has no such tensor; use the model that was refined"
         )
-    return found
+    return parameters
 
 
 def _parameters(model: Any, wanted: Callable[[str], bool]) -> dict[str, Any]:
-    found = {}
+    parameters = {}
     for own, weight in model.named_parameters():
         name = own.replace(".base_layer.", ".")
         if wanted(name):
             _check_editable(model, own, weight)
-            found[name] = weight
-    return found
+            parameters[name] = weight
+    return parameters
 
 
 def _check_editable(model: Any, name: str, weight: Any) -> None:

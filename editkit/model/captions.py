@@ -46,8 +46,8 @@ def normed(source: Source, encoder: TextEncoder, prefix: str, eps: float) -> Tex
 
 def denoiser_tensors(source: Source, prefix: str) -> dict[str, Tensor]:
     """The denoiser's tensors below `prefix`, named from there on."""
-    found = read_component(source, source.family.component, lambda name: name.startswith(f"{prefix}."))
-    return {name.removeprefix(f"{prefix}."): one for name, one in found.items()}
+    tensors = read_component(source, source.family.component, lambda name: name.startswith(f"{prefix}."))
+    return {name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items()}
 
 
 def through(encoder: TextEncoder, module: Any, tensors: dict[str, Tensor], width: int) -> TextEncoder:

@@ -13,13 +13,13 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     both = (diffusers_logging, transformers_logging)
-    for one in both:
-        one.disable_progress_bar()
+    for logging in both:
+        logging.disable_progress_bar()
     try:
         yield
     finally:
-        for one in both:
-            one.enable_progress_bar()
+        for logging in both:
+            logging.enable_progress_bar()
 
 
 @contextmanager
@@ -28,11 +28,11 @@ def errors_only() -> Iterator[None]:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    both = [(one, one.get_verbosity()) for one in (diffusers_logging, transformers_logging)]
-    for one, _ in both:
-        one.set_verbosity_error()
+    both = [(logger, logger.get_verbosity()) for logger in (diffusers_logging, transformers_logging)]
+    for logger, _ in both:
+        logger.set_verbosity_error()
     try:
         yield
     finally:
-        for one, before in both:
-            one.set_verbosity(before)
+        for logger, before in both:
+            logger.set_verbosity(before)

@@ -112,40 +112,40 @@ def inspect(
     Raises:
         EditkitError: a model cannot be read, or the two have different latents or noise.
     """
-    one, other = _pair(first, second, model, device, profile)
-    words = list(dict.fromkeys(open_model(one.source).own_words() if words is None else words))
-    latents = _latents(one, seeds, points)
-    nothing = one.outputs(latents, [""], batch)
-    changed = None if concept is None else other.outputs(latents, [fill(template, concept)], batch)
+    before, after = _pair(first, second, model, device, profile)
+    words = list(dict.fromkeys(open_model(before.source).own_words() if words is None else words))
+    latents = _latents(before, seeds, points)
+    nothing = before.outputs(latents, [""], batch)
+    changed = None if concept is None else after.outputs(latents, [fill(template, concept)], batch)
     size = max(1, batch // len(latents.t))
     chunks = [words[start : start + size] for start in range(0, len(words), size)]
-    found = []
+    differences = []
     for some in progress(chunks, len(chunks), "inspecting"):
         texts = [fill(template, word) for word in some]
-        here, there = (each.outputs(latents, texts, batch) for each in (one, other))
+        here, there = (each.outputs(latents, texts, batch) for each in (before, after))
         change, effect = _mean_distance(there, here), _mean_distance(here, nothing)
         far = [None] * len(some) if changed is None else _mean_distance(changed, here)
-        found += map(_difference, some, change, effect, far, [lamb] * len(some))
-    return sorted(found, key=lambda row: (-row.score, row.word))
+        differences += map(_difference, some, change, effect, far, [lamb] * len(some))
+    return sorted(differences, key=lambda row: (-row.score, row.word))
 
 
-def write_differences(found: Sequence[Difference], out: Path, force: bool = False) -> None:
+def write_differences(differences: Sequence[Difference], out: Path, force: bool = False) -> None:
     """A CSV, one row a word, first the one that differs most."""
-    names = [one.name for one in fields(Difference)]
+    names = [column.name for column in fields(Difference)]
 
     def write(part: Path) -> None:
         with part.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, ["rank", *names])
             writer.writeheader()
-            writer.writerows({"rank": n, **asdict(row)} for n, row in enumerate(found, 1))
+            writer.writerows({"rank": n, **asdict(row)} for n, row in enumerate(differences, 1))
 
     check_free(out, force)
     write_atomic(out, write, force)
 
 
-def _mean_distance(one: Tensor, other: Tensor) -> list[float]:
+def _mean_distance(first: Tensor, other: Tensor) -> list[float]:
     """`‖one − other‖²` of every word, the mean over the points."""
-    return (one - other).double().square().sum(2).mean(1).tolist()
+    return (first - other).double().square().sum(2).mean(1).tolist()
 
 
 def _difference(word: str, change: float, effect: float, far: float | None, lamb: float) -> Difference:
@@ -154,17 +154,17 @@ def _difference(word: str, change: float, effect: float, far: float | None, lamb
 
 
 @torch.no_grad()
-def _latents(one: Predictor, seeds: Sequence[int], points: int) -> Latents:
+def _latents(predictor: Predictor, seeds: Sequence[int], points: int) -> Latents:
     """Whole trajectories, every so many steps: the first step is all noise, the last nearly a picture."""
     from diffusers import DDIMScheduler
 
     if not seeds or not 1 <= points <= STEPS:
         raise EditkitError(f"--points: expected at least one seed, and 1 to {STEPS} points, got {points}")
-    denoiser = one.denoiser
+    denoiser = predictor.denoiser
     scheduler: Any = DDIMScheduler.from_config(denoiser.scheduler.config)
     scheduler.set_timesteps(STEPS)
     noises = torch.stack([noise(denoiser.latent_shape(), seed) for seed in seeds]).to(denoiser.device)
-    nothing = one.states([""])[torch.zeros(len(seeds), dtype=torch.long, device=denoiser.device)]
+    nothing = predictor.states([""])[torch.zeros(len(seeds), dtype=torch.long, device=denoiser.device)]
     way = trajectory(denoiser.predict, scheduler, noises, nothing)
     kept = set(torch.linspace(0, STEPS - 1, points).round().int().tolist())
     taken = [(moment.z, moment.t) for n, moment in enumerate(way) if n in kept and moment.t is not None]
@@ -176,19 +176,19 @@ def _pair(
 ) -> tuple[Predictor, Predictor]:
     """Both models; what they share is read once."""
     plain: dict[Source, Denoiser] = {}
-    one, other = (_opened(name, model, device, plain, profile) for name in (first, second))
+    pair = tuple(_opened(name, model, device, plain, profile) for name in (first, second))
     for part, names in (
         ("network", ("in_channels", "sample_size", "cross_attention_dim")),
         ("scheduler", ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end")),
     ):
         for name in names:
-            mine, theirs = (getattr(each.denoiser, part).config.get(name) for each in (one, other))
+            mine, theirs = (getattr(each.denoiser, part).config.get(name) for each in pair)
             if mine != theirs:
                 raise EditkitError(
                     f"{second}: its {part} has {name} {theirs}, that of {first} has {mine}; only models with the same "
                     "latents and noise can be compared"
                 )
-    return one, other
+    return pair[0], pair[1]
 
 
 def _opened(

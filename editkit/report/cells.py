@@ -25,7 +25,6 @@ class Verdict:
 
     label: str
     percent: int
-    found: bool
     good: bool | None
 
 
@@ -94,12 +93,12 @@ def _verdict(comparison: Comparison, job: Job) -> Verdict | None:
     if detection is None:
         return None
     if detection.error is not None:
-        return Verdict("not judged", 0, False, None)
+        return Verdict("not judged", 0, None)
     labels = comparison.model.profile.labels_of(job.prompt)
-    found = bool(labels) and detection.sees(labels)
+    is_seen = bool(labels) and detection.sees(labels)
     edited = comparison.variants[job.variant].edit is not None
-    good = found != is_erased(comparison, job.variant, job.prompt) if edited and labels else None
-    return Verdict(detection.labels[0], round(100 * detection.scores[0]), found, good)
+    good = is_seen != is_erased(comparison, job.variant, job.prompt) if edited and labels else None
+    return Verdict(detection.labels[0], round(100 * detection.scores[0]), good)
 
 
 def _topic(comparison: Comparison, prompt: str) -> str:

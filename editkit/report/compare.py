@@ -65,7 +65,7 @@ def read_compared(source: Source, edits: Sequence[str]) -> list[NamedVariant]:
         for name, stem, edit in zip(edits, stems, loaded, strict=True)
     ]
     hashes = [variant_sha256(name) for name in edits]
-    return [NamedVariant(*one) for one in zip(names, loaded, hashes, strict=True)]
+    return [NamedVariant(*row) for row in zip(names, loaded, hashes, strict=True)]
 
 
 def write_report(
@@ -79,7 +79,7 @@ def write_report(
 ) -> None:
     """Fill the folder `out`, whole or not at all. `more` may add files to it."""
     page = render(comparison, shlex.join(command), lead, notes)
-    names = [one.name for one in comparison.variants]
+    names = [variant.name for variant in comparison.variants]
 
     def fill(folder: Path) -> None:
         (folder / "index.html").write_text(page, encoding="utf-8")
@@ -103,12 +103,12 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "versions": versions(RESULTS),
         "variants": [
             {
-                "name": one.name,
-                "edit_sha256": one.sha256,
-                "record": dict(one.record),
+                "name": variant.name,
+                "edit_sha256": variant.sha256,
+                "record": dict(variant.record),
                 "shares": None if shares is None else shares[n].as_dict(),
                 "damage": None if (damage := comparison.damage[n]) is None else dict(damage.ranked()),
             }
-            for n, one in enumerate(comparison.variants)
+            for n, variant in enumerate(comparison.variants)
         ],
     }

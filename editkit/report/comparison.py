@@ -63,8 +63,8 @@ class Comparison:
 
     def erased(self) -> list[str]:
         """The concepts that any of the edits is about."""
-        found = (concept for one in self.variants for concept in one.record.get("concepts", ()))
-        return list(dict.fromkeys(found))
+        concepts = (concept for variant in self.variants for concept in variant.record.get("concepts", ()))
+        return list(dict.fromkeys(concepts))
 
 
 def make_comparison(
@@ -93,7 +93,7 @@ def make_comparison(
     damage, named = _damage(model, variants, prompts, vocabulary)
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     wanted = jobs(prompts, seeds, len(variants))
-    drawn = draw(denoiser, wanted, [one.edit for one in variants], sampling)
+    drawn = draw(denoiser, wanted, [variant.edit for variant in variants], sampling)
     pictures = dict(progress(drawn, len(wanted), "drawing"))
     detections = {} if judge is None else dict(zip(pictures, judge.detect(list(pictures.values())), strict=True))
     return Comparison(
@@ -104,9 +104,9 @@ def make_comparison(
 def _damage(
     model: EditableModel, variants: Sequence[NamedVariant], prompts: Sequence[str], vocabulary: Sequence[str] | None
 ) -> tuple[tuple[Damage | None, ...], tuple[Damage | None, ...]]:
-    edits = [one.edit for one in variants if one.edit is not None]
-    concepts = list(dict.fromkeys(concept for one in edits for concept in one.record.get("concepts", ())))
-    guides = list(dict.fromkeys(guide for one in edits for guide in one.record.get("guides", ())))
+    edits = [variant.edit for variant in variants if variant.edit is not None]
+    concepts = list(dict.fromkeys(concept for edit in edits for concept in edit.record.get("concepts", ())))
+    guides = list(dict.fromkeys(guide for edit in edits for guide in edit.record.get("guides", ())))
     if not concepts:
         return (None,) * len(variants), (None,) * len(variants)
     words = words_to_protect(model, concepts, guides, vocabulary)
@@ -114,14 +114,16 @@ def _damage(
         raise EditkitError("no word is left in the vocabulary besides the erased concepts; give a larger --vocabulary")
     about = subjects(model, prompts, concepts)
     rest, own = iter(word_damage(model, edits, words)), iter(word_damage(model, edits, about))
-    known = [one.edit is not None for one in variants]
-    return tuple(next(rest) if one else None for one in known), tuple(next(own) if one else None for one in known)
+    known = [variant.edit is not None for variant in variants]
+    return tuple(next(rest) if edited else None for edited in known), tuple(
+        next(own) if edited else None for edited in known
+    )
 
 
 def subjects(model: EditableModel, prompts: Sequence[str], concepts: Sequence[str]) -> list[str]:
     """The words to name in the sensitivity plot: the erased concepts and what the prompts are about."""
-    found = [subject for prompt in prompts if (subject := subject_of(model, prompt, concepts)) is not None]
-    return list(dict.fromkeys([*concepts, *found]))
+    named = [subject for prompt in prompts if (subject := subject_of(model, prompt, concepts)) is not None]
+    return list(dict.fromkeys([*concepts, *named]))
 
 
 def subject_of(model: EditableModel, prompt: str, concepts: Sequence[str]) -> str | None:

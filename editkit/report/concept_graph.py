@@ -98,13 +98,15 @@ def concept_graph(
     Raises:
         EditkitError: fewer than two concepts, or an edit that would break the checkpoint.
     """
-    concepts = list(dict.fromkeys(one.strip() for one in concepts))
+    concepts = list(dict.fromkeys(concept.strip() for concept in concepts))
     if len(concepts) < 2:
         raise EditkitError(f"a concept graph needs at least two different concepts, got {len(concepts)}; name more")
     options = options or Options("uce", protect="prior")
     start = time.perf_counter()
-    edits = [erase(model, [one], options=options) for one in progress(concepts, len(concepts), "making the edits")]
-    damage = tuple(one.values for one in word_damage(model, edits, concepts))
+    edits = [
+        erase(model, [concept], options=options) for concept in progress(concepts, len(concepts), "making the edits")
+    ]
+    damage = tuple(harm.values for harm in word_damage(model, edits, concepts))
     seconds = time.perf_counter() - start
     graph = ConceptGraph(tuple(concepts), options, damage, seconds, model.profile.record)
     return _measured(model, edits, graph, seeds, device, clip, settings) if pictures else graph
@@ -166,23 +168,23 @@ def graph(
     return made
 
 
-def matrix_plot(found: ConceptGraph) -> Markup:
+def matrix_plot(graph: ConceptGraph) -> Markup:
     """The δ matrix."""
-    return matrix_chart(found.concepts, found.shown, f"What erasing each of {_said(found)}")
+    return matrix_chart(graph.concepts, graph.shown, f"What erasing each of {_said(graph)}")
 
 
-def graph_plot(found: ConceptGraph) -> Markup:
+def graph_plot(graph: ConceptGraph) -> Markup:
     """The concept graph."""
-    return network_chart(found.concepts, found.shown, f"Who suffers most when one is erased of {_said(found)}")
+    return network_chart(graph.concepts, graph.shown, f"Who suffers most when one is erased of {_said(graph)}")
 
 
-def _said(found: ConceptGraph) -> str:
-    what = "closed-form damage" if found.deltas is None else f"δ by {found.score}"
+def _said(graph: ConceptGraph) -> str:
+    what = "closed-form damage" if graph.deltas is None else f"δ by {graph.score}"
     worst = ", ".join(
-        f"{found.concepts[i]} costs {found.concepts[j]} {shown(value)}"
-        for i, j, value in sorted(strongest(found.shown), key=lambda one: -one[2])[:5]
+        f"{graph.concepts[i]} costs {graph.concepts[j]} {shown(value)}"
+        for i, j, value in sorted(strongest(graph.shown), key=lambda edge: -edge[2])[:5]
     )
-    return f"{len(found.concepts)} concepts does to the others, {what}. Most: {worst}"
+    return f"{len(graph.concepts)} concepts does to the others, {what}. Most: {worst}"
 
 
 def _measured(
@@ -196,13 +198,13 @@ def _measured(
 ) -> ConceptGraph:
     """All edits share the batches with the unedited model, so that is drawn once."""
     score = score_for(model.source, clip)
-    unknown = [one for one in graph.concepts if not score.knows(one)]
+    unknown = [concept for concept in graph.concepts if not score.knows(concept)]
     if unknown:
         raise EditkitError(f"{score.name} does not know {unknown[0]!r}; leave it out, or leave out --pictures")
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     sampling = Sampling.for_model(model.source, **settings)
     deltas = measured_deltas(denoiser, score, edits, graph.concepts, seeds, sampling)
-    matrix = tuple(tuple(one.estimate.value for one in row) for row in deltas)
+    matrix = tuple(tuple(delta.estimate.value for delta in row) for row in deltas)
     n = len(graph.concepts)
     pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
     correlation = None

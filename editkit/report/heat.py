@@ -26,7 +26,7 @@ def difference(first: Image.Image, second: Image.Image) -> np.ndarray:
     """Mean absolute difference of the three channels of every pixel, `(height, width)` in [0, 1]."""
     if first.size != second.size:
         raise EditkitError(f"pictures of {first.size} and {second.size} pixels cannot be compared; draw them alike")
-    a, b = (np.asarray(one.convert("RGB"), dtype=np.float64) for one in (first, second))
+    a, b = (np.asarray(picture.convert("RGB"), dtype=np.float64) for picture in (first, second))
     return np.abs(a - b).mean(axis=2) / 255
 
 

@@ -21,14 +21,14 @@ from editkit.report.tables import drawing_lines, figure_lines, file_lines, optio
 def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), notes: Sequence[str] = ()) -> str:
     """The page. `lead` are charts that come first (a sweep's curve), `notes` are said above the pictures."""
     shares = count_shares(comparison) if comparison.detections else None
-    found = (damage_figure(comparison), spectrum_figure(comparison), delta_figure(comparison))
-    edits = [one for one in comparison.variants if one.edit is not None]
+    figures = (damage_figure(comparison), spectrum_figure(comparison), delta_figure(comparison))
+    edits = [variant for variant in comparison.variants if variant.edit is not None]
     return _template("report.html.j2").render(
         title=title(comparison),
         model=comparison.model.source.name,
         variants=[
-            {"name": one.name, "class": variant_class(n), "edited": one.edit is not None}
-            for n, one in enumerate(comparison.variants)
+            {"name": variant.name, "class": variant_class(n), "edited": variant.edit is not None}
+            for n, variant in enumerate(comparison.variants)
         ],
         seeds=comparison.seeds,
         glance=glance(comparison, shares),
@@ -36,8 +36,8 @@ def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), no
         lead=lead,
         notes=notes,
         grids=list(prompt_grids(comparison)),
-        figures=[one for one in found if one is not None],
-        edit_names=[one.name for one in edits],
+        figures=[figure for figure in figures if figure is not None],
+        edit_names=[variant.name for variant in edits],
         figure_lines=figure_lines(edits),
         option_lines=option_lines(edits),
         file_lines=file_lines(edits),
@@ -61,14 +61,14 @@ def title(comparison: Comparison) -> str:
 def glance(comparison: Comparison, shares: Sequence[Shares] | None) -> list[dict[str, Any]]:
     """One row a variant: shares with intervals, what is left of the concept, the worst damage."""
     rows = []
-    for n, one in enumerate(comparison.variants):
+    for n, variant in enumerate(comparison.variants):
         damage = comparison.damage[n]
         rates = vars(shares[n]) if shares is not None else {}
         rows.append({
-            "name": one.name,
+            "name": variant.name,
             "class": variant_class(n),
             "rates": {name: _rate(rate) for name, rate in rates.items()},
-            "residual": one.record.get("figures", {}).get("erasure_residual"),
+            "residual": variant.record.get("figures", {}).get("erasure_residual"),
             "worst": None if damage is None else damage.ranked()[0],
             "mean": None if damage is None else sum(damage.values) / len(damage.values),
         })  # fmt: skip
@@ -85,7 +85,7 @@ def _rate(rate: Estimate) -> dict[str, Any] | None:
 def _data(comparison: Comparison) -> dict[str, Any]:
     """What the page's script needs to know; the pictures it takes from the page."""
     return {
-        "variants": [one.name for one in comparison.variants],
+        "variants": [variant.name for variant in comparison.variants],
         "prompts": list(comparison.prompts),
         "seeds": list(comparison.seeds),
         "heat": colours().reshape(-1).tolist(),

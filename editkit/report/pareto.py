@@ -19,21 +19,21 @@ def pareto_figures(comparison: Comparison, first: int, swept: Sequence[str]) -> 
 
     Those from number `first` on are the sweep of the options `swept`; of a single one they are joined in their order.
     """
-    found = [_closed_form(comparison, first, swept)]
+    figures = [_closed_form(comparison, first, swept)]
     if comparison.detections:
-        found.append(_measured(comparison, first, swept))
-    return [one for one in found if one is not None]
+        figures.append(_measured(comparison, first, swept))
+    return [figure for figure in figures if figure is not None]
 
 
 def _closed_form(comparison: Comparison, first: int, swept: Sequence[str]) -> Figure | None:
     points = []
-    for n, one in enumerate(comparison.variants):
-        damage, residual = comparison.damage[n], one.record.get("figures", {}).get("erasure_residual")
+    for n, variant in enumerate(comparison.variants):
+        damage, residual = comparison.damage[n], variant.record.get("figures", {}).get("erasure_residual")
         if damage is not None and residual is not None:
-            points.append(Point(_label(one.name), n, sum(damage.values) / len(damage.values), 100 * (1 - residual)))
+            points.append(Point(_label(variant.name), n, sum(damage.values) / len(damage.values), 100 * (1 - residual)))
     if not points:
         return None
-    xs = [one.x for one in points]
+    xs = [point.x for point in points]
     log = min(xs) > 0 and max(xs) / min(xs) > LOG_FROM
     says = "Erasure against damage in closed form. " + _spoken(points, "mean damage", "per cent erased")
     return Figure(
@@ -52,24 +52,24 @@ def _closed_form(comparison: Comparison, first: int, swept: Sequence[str]) -> Fi
         ),
         (),
         ("edit", "erased, %", "mean damage"),
-        tuple((comparison.variants[one.number].name, shown(one.y), shown(one.x)) for one in points),
+        tuple((comparison.variants[point.number].name, shown(point.y), shown(point.x)) for point in points),
     )
 
 
 def _measured(comparison: Comparison, first: int, swept: Sequence[str]) -> Figure | None:
     shares = count_shares(comparison)
     points = []
-    for n, one in enumerate(comparison.variants):
+    for n, variant in enumerate(comparison.variants):
         esr, psr = shares[n].esr1, shares[n].psr1
         if esr.count and psr.count:
             x, across = 100 * (1 - psr.value), (100 * (1 - psr.high), 100 * (1 - psr.low))
-            points.append(Point(_label(one.name), n, x, 100 * esr.value, across, (100 * esr.low, 100 * esr.high)))
+            points.append(Point(_label(variant.name), n, x, 100 * esr.value, across, (100 * esr.low, 100 * esr.high)))
     if not points:
         return None
     says = "Erasure against damage by the judge. " + _spoken(points, "per cent of others lost", "ESR-1 in per cent")
     rows = tuple(
-        (comparison.variants[one.number].name, percent(shares[one.number].esr1), percent(shares[one.number].psr1))
-        for one in points
+        (comparison.variants[point.number].name, percent(shares[point.number].esr1), percent(shares[point.number].psr1))
+        for point in points
     )
     return Figure(
         "By the judge",
@@ -99,8 +99,8 @@ def _labels(swept: Sequence[str]) -> str:
 
 
 def _joined(points: Sequence[Point], first: int, swept: Sequence[str]) -> list[Point]:
-    return [one for one in points if one.number >= first] if len(swept) == 1 else []
+    return [point for point in points if point.number >= first] if len(swept) == 1 else []
 
 
 def _spoken(points: list[Point], x: str, y: str) -> str:
-    return "; ".join(f"{one.name}: {shown(one.y)} {y}, {shown(one.x)} {x}" for one in points)
+    return "; ".join(f"{point.name}: {shown(point.y)} {y}, {shown(point.x)} {x}" for point in points)

@@ -31,20 +31,20 @@ class Figure:
 
 def damage_figure(comparison: Comparison) -> Figure | None:
     """The words that the edits hurt most, worst first; None where no edit has a closed form."""
-    known = [(n, one) for n, one in enumerate(comparison.damage) if one is not None]
+    known = [(n, damage) for n, damage in enumerate(comparison.damage) if damage is not None]
     if not known:
         return None
-    by_word = {word: [one.values[j] for _, one in known] for j, word in enumerate(known[0][1].words)}
+    by_word = {word: [damage.values[j] for _, damage in known] for j, word in enumerate(known[0][1].words)}
     ordered = sorted(by_word, key=lambda word: -max(by_word[word]))
     words = ordered[: max(FEWEST_WORDS, MOST_BARS // len(known))]
     names = [comparison.variants[n].name for n, _ in known]
     series = [
-        Bars(names[i], n, [by_word[word][i] for word in words], sum(one.values) / len(one.values))
-        for i, (n, one) in enumerate(known)
+        Bars(names[i], n, [by_word[word][i] for word in words], sum(damage.values) / len(damage.values))
+        for i, (n, damage) in enumerate(known)
     ]
     says = "Damage by concept. " + "; ".join(
-        f"{name}: worst {_worst(one)}, mean {shown(bars.mean or 0)}"
-        for name, bars, (_, one) in zip(names, series, known, strict=True)
+        f"{name}: worst {_worst(damage)}, mean {shown(bars.mean or 0)}"
+        for name, bars, (_, damage) in zip(names, series, known, strict=True)
     )
     return Figure(
         "Damage by concept",
@@ -69,10 +69,11 @@ def spectrum_figure(comparison: Comparison) -> Figure | None:
     spectra = [
         Spectrum(comparison.variants[n].name, n, rest.values, dict(own.ranked()[:MOST_NAMED])) for n, rest, own in known
     ]
-    names = [one.name for one in spectra]
+    names = [spectrum.name for spectrum in spectra]
     values = {word: [own.values[j] for _, _, own in known] for j, word in enumerate(known[0][2].words)}
     says = "Sensitivity: damage of every word, ranked. " + "; ".join(
-        f"{one.name}: {', '.join(f'{word} {shown(value)}' for word, value in one.named.items())}" for one in spectra
+        f"{spectrum.name}: {', '.join(f'{word} {shown(value)}' for word, value in spectrum.named.items())}"
+        for spectrum in spectra
     )
     return Figure(
         "Sensitivity",
@@ -89,23 +90,26 @@ def delta_figure(comparison: Comparison) -> Figure | None:
     """δ of every prompt, where a judge can tell."""
     if not comparison.detections:
         return None
-    found = count_deltas(comparison)
-    prompts = [one.word for one in next(iter(found.values()))]
+    by_variant = count_deltas(comparison)
+    prompts = [delta.word for delta in next(iter(by_variant.values()))]
     if not prompts:
         return None
     first = comparison.variants[0].name
-    series = [(comparison.variants[n].name, n, [one.estimate for one in deltas]) for n, deltas in found.items()]
-    says = f"Measured sensitivity against {first}. " + "; ".join(
-        f"{name}: {', '.join(f'{prompt} {one.value:.2f}' for prompt, one in zip(prompts, estimates, strict=True))}"
+    series = [
+        (comparison.variants[n].name, n, [delta.estimate for delta in deltas]) for n, deltas in by_variant.items()
+    ]
+    listed = (
+        (name, ", ".join(f"{prompt} {estimate.value:.2f}" for prompt, estimate in zip(prompts, estimates, strict=True)))
         for name, _, estimates in series
     )
+    says = f"Measured sensitivity against {first}. " + "; ".join(f"{name}: {values}" for name, values in listed)
     rows = tuple((prompt, *(said(estimates[j]) for _, _, estimates in series)) for j, prompt in enumerate(prompts))
     return Figure(
         "Measured sensitivity δ",
         f"What the judge's probability of the prompt's concept loses against {first}, mean over the seeds with 95 % "
         "interval. An erased concept should lose everything (1), every other nothing (0).",
         interval_chart(prompts, series, "δ: lost probability", says),
-        tuple(found),
+        tuple(by_variant),
         ("prompt", *(name for name, _, _ in series)),
         rows,
     )

@@ -56,14 +56,14 @@ class Sensitivity:
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers, for machines."""
-        deltas = {one.word: one for one in self.deltas}
+        deltas = {delta.word: delta for delta in self.deltas}
 
         def entry(word: str, value: float) -> dict[str, Any]:
-            found: dict[str, Any] = {"word": word, "damage": value}
+            row: dict[str, Any] = {"word": word, "damage": value}
             if word in deltas:
-                one = deltas[word].estimate
-                found |= {"delta": one.value, "low": one.low, "high": one.high}
-            return found
+                estimate = deltas[word].estimate
+                row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high}
+            return row
 
         return {
             "edit": self.name,
@@ -160,23 +160,25 @@ def _with_pictures(
     return replace(told, deltas=tuple(deltas), score=score.name, seeds=tuple(seeds), correlation=correlation)
 
 
-def plot(found: Sensitivity) -> Markup:
+def plot(sensitivity: Sensitivity) -> Markup:
     """δ against damage where δ was measured, else the ranked damage."""
-    ranked = found.damage.ranked()
-    if not found.deltas:
-        named = dict([*found.erased.ranked(), *ranked[: NAMED - 2], *ranked[-2:]])
-        says = f"Damage of {len(ranked)} words by {found.name}, ranked; worst: {ranked[0][0]} {shown(ranked[0][1])}"
-        return ranked_chart([Spectrum(found.name, 1, found.damage.values, named)], says)
+    ranked = sensitivity.damage.ranked()
+    if not sensitivity.deltas:
+        named = dict([*sensitivity.erased.ranked(), *ranked[: NAMED - 2], *ranked[-2:]])
+        says = (
+            f"Damage of {len(ranked)} words by {sensitivity.name}, ranked; worst: {ranked[0][0]} {shown(ranked[0][1])}"
+        )
+        return ranked_chart([Spectrum(sensitivity.name, 1, sensitivity.damage.values, named)], says)
     closed = dict(ranked)
-    told = {one.word for one in sorted(found.deltas, key=lambda one: -one.estimate.value)[:NAMED]}
-    told |= set([word for word, _ in ranked if word in {one.word for one in found.deltas}][: NAMED // 2])
+    told = {delta.word for delta in sorted(sensitivity.deltas, key=lambda delta: -delta.estimate.value)[:NAMED]}
+    told |= set([word for word, _ in ranked if word in {delta.word for delta in sensitivity.deltas}][: NAMED // 2])
     points = [
-        Point(one.word if one.word in told else "", 1, closed[one.word], one.estimate.value, said=one.word)
-        for one in found.deltas
+        Point(delta.word if delta.word in told else "", 1, closed[delta.word], delta.estimate.value, said=delta.word)
+        for delta in sensitivity.deltas
     ]
-    values = [one.x for one in points]
+    values = [point.x for point in points]
     log = min(values) > 0 and max(values) / min(values) > 20
-    rho = f"Spearman's ρ {found.correlation}"
-    says = f"Measured δ against closed-form damage of {len(points)} words by {found.name}; {rho}"
+    rho = f"Spearman's ρ {sensitivity.correlation}"
+    says = f"Measured δ against closed-form damage of {len(points)} words by {sensitivity.name}; {rho}"
     x_name = f"closed-form damage · {rho}"
     return scatter_chart(points, x_name, "δ: lost probability, measured", says, zero=False, log=(log, False))

@@ -27,21 +27,23 @@ class Shares:
     psr5: Estimate
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        return {name: one.as_dict() for name, one in vars(self).items()}
+        return {name: estimate.as_dict() for name, estimate in vars(self).items()}
 
 
-def percent(one: Estimate) -> str:
+def percent(estimate: Estimate) -> str:
     """For a table."""
-    return f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}], {one.count} pictures"
+    return (
+        f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}], {estimate.count} pictures"
+    )
 
 
 def erased_labels(record: Mapping[str, Any], profile: Profile) -> set[str]:
     """The judge's labels that an edit is meant to remove. An edit to something of the same name, a red rose to a blue
     one, removes none."""
-    found: set[str] = set()
+    labels: set[str] = set()
     for concept, guide in zip(record.get("concepts", ()), record.get("guides", ()), strict=False):
-        found |= set(profile.labels_of(concept)) - set(profile.labels_of(guide))
-    return found
+        labels |= set(profile.labels_of(concept)) - set(profile.labels_of(guide))
+    return labels
 
 
 def is_erased(comparison: Comparison, variant: int, prompt: str) -> bool:
@@ -49,7 +51,7 @@ def is_erased(comparison: Comparison, variant: int, prompt: str) -> bool:
     any of the edits removes."""
     edits = comparison.variants if comparison.variants[variant].edit is None else [comparison.variants[variant]]
     profile = comparison.model.profile
-    return any(set(profile.labels_of(prompt)) & erased_labels(one.record, profile) for one in edits)
+    return any(set(profile.labels_of(prompt)) & erased_labels(edit.record, profile) for edit in edits)
 
 
 def count_shares(comparison: Comparison) -> list[Shares]:

@@ -72,10 +72,10 @@ def sweep_report(
         variants = [*given, *made]
         comparison = make_comparison(opened, variants, prompts, numbers, sampling, device, vocabulary)
         lead = pareto_figures(comparison, len(given), _varied(sweeps))
-        command = ["editkit", "compare", *edits, *(w for one in concepts for w in ("--concept", one))]
+        command = ["editkit", "compare", *edits, *(w for concept in concepts for w in ("--concept", concept))]
         command += ["--method", method, *(("--protect", protect) if protect else ())]
         command += [w for sweep in sweeps for w in ("--sweep", sweep)]
-        command += [*(w for one in prompts for w in ("--prompt", one)), "--seeds", seeds]
+        command += [*(w for prompt in prompts for w in ("--prompt", prompt)), "--seeds", seeds]
         keep = lambda inside: shutil.copytree(folder, inside / "edits")  # noqa: E731
         write_report(comparison, out, command, force, lead, refused, keep)
     return comparison
@@ -89,19 +89,21 @@ def settings_of(
     Raises:
         EditkitError: a malformed sweep, one combination alone, or too many.
     """
-    parsed = [parse_sweep(one) for one in sweeps]
+    parsed = [parse_sweep(sweep) for sweep in sweeps]
     names = [name for name, _ in parsed]
     if len(set(names)) < len(names):
         raise EditkitError(f"--sweep: {max(names, key=names.count)} is given twice; put all its values in one list")
-    combined: list[Setting] = [dict(zip(names, values, strict=True)) for values in product(*(one for _, one in parsed))]
+    combined: list[Setting] = [
+        dict(zip(names, values, strict=True)) for values in product(*(listed for _, listed in parsed))
+    ]
     if not 2 <= len(combined) <= MOST_EDITS:
         raise EditkitError(f"--sweep: expected 2 to {MOST_EDITS} combinations of values, got {len(combined)}")
     varied = _varied(sweeps)
-    found = []
-    for one in combined:
-        options = Options(**{"method": method, "protect": protect, **one})
-        found.append((", ".join(f"{name}={_shown(one[name])}" for name in varied), options))
-    return found
+    named = []
+    for setting in combined:
+        options = Options(**{"method": method, "protect": protect, **setting})
+        named.append((", ".join(f"{name}={_shown(setting[name])}" for name in varied), options))
+    return named
 
 
 def _varied(sweeps: Sequence[str]) -> list[str]:

@@ -26,21 +26,23 @@ class Line:
 
 def figure_lines(edits: Sequence[NamedVariant]) -> list[Line]:
     """The figures of the edits' records, one column an edit; those that no edit has are left out."""
-    found = [one.record.get("figures", {}) for one in edits]
+    every = [edit.record.get("figures", {}) for edit in edits]
     lines = [
-        Line(name, meaning, tuple(_shown(figures.get(key)) for figures in found))
+        Line(name, meaning, tuple(_shown(figures.get(key)) for figures in every))
         for key, (name, meaning) in PLAIN_WORDS.items()
-        if any(figures.get(key) is not None for figures in found)
+        if any(figures.get(key) is not None for figures in every)
     ]
-    seconds = [sum(figures.get("seconds", {}).values()) for figures in found]
+    seconds = [sum(figures.get("seconds", {}).values()) for figures in every]
     if any(seconds):
-        lines.append(Line("seconds", "to encode the words and to solve", tuple(_shown(one or None) for one in seconds)))
+        lines.append(
+            Line("seconds", "to encode the words and to solve", tuple(_shown(total or None) for total in seconds))
+        )
     return lines
 
 
 def option_lines(edits: Sequence[NamedVariant]) -> list[Line]:
     """What was asked for and with which hyper-parameters; differing values are what a reader looks for."""
-    records = [one.record for one in edits]
+    records = [edit.record for edit in edits]
     asked: list[tuple[str, Callable[[Mapping[str, Any]], Any]]] = [
         ("method", lambda record: record.get("method")),
         ("changed", _changed),
@@ -50,19 +52,21 @@ def option_lines(edits: Sequence[NamedVariant]) -> list[Line]:
     names = dict.fromkeys(name for record in records for name in record.get("options", {}) if name != "method")
     asked += [(name, lambda record, name=name: record.get("options", {}).get(name)) for name in names]
     lines = [Line(name, "", tuple(_shown(get(record)) for record in records)) for name, get in asked]
-    return [one for one in lines if set(one.values) != {"–"}]
+    return [line for line in lines if set(line.values) != {"–"}]
 
 
 def file_lines(edits: Sequence[NamedVariant]) -> list[Line]:
     """Hashes, and when and with which versions the edits were made."""
-    records = [one.record for one in edits]
-    lines = [Line("edit file", "SHA-256", tuple(_shown(one.sha256) for one in edits))]
+    records = [edit.record for edit in edits]
+    lines = [Line("edit file", "SHA-256", tuple(_shown(edit.sha256) for edit in edits))]
     for key, name in (("text_encoder_sha256", "text encoder"), ("projections_sha256", "projections")):
         lines.append(Line(name, "SHA-256", tuple(_shown(record.get(key)) for record in records)))
     lines.append(Line("made", "", tuple(_shown(record.get("created")) for record in records)))
-    made_with = [", ".join(f"{name} {one}" for name, one in record.get("versions", {}).items()) for record in records]
-    lines.append(Line("made with", "", tuple(_shown(one or None) for one in made_with)))
-    return [one for one in lines if set(one.values) != {"–"}]
+    made_with = [
+        ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()) for record in records
+    ]
+    lines.append(Line("made with", "", tuple(_shown(listed or None) for listed in made_with)))
+    return [line for line in lines if set(line.values) != {"–"}]
 
 
 def drawing_lines(comparison: Comparison) -> list[Line]:
@@ -78,7 +82,7 @@ def drawing_lines(comparison: Comparison) -> list[Line]:
         **{name: "none" if value == "" else value for name, value in sampling.items()},
         "initial noise": "one CPU generator a seed, the same for every variant",
         "judge": "emoji-judge" if comparison.detections else None,
-        "versions": ", ".join(f"{name} {one}" for name, one in versions(RESULTS).items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions(RESULTS).items()),
     }
     return [Line(name, "", (_shown(value),)) for name, value in lines.items() if value is not None]
 

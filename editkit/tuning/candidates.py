@@ -46,13 +46,13 @@ def candidates(
     rows = subject_rows(model.encoder, words)
     mean = rows.mean(0)
     near = cosine(rows - mean, subject_rows(model.encoder, concepts) - mean, model.gram)
-    found = []
+    chosen_words = []
     for column in near.T:
         pool = column.topk(min(len(words), POOL * k if spread else k)).indices
         chosen = pool[cluster_centres(rows[pool], k)] if spread else pool
-        found.append([words[i] for i in chosen.tolist()])
-    least = min(len(one) for one in found)
-    return [one[:least] for one in found]
+        chosen_words.append([words[i] for i in chosen.tolist()])
+    least = min(len(own) for own in chosen_words)
+    return [own[:least] for own in chosen_words]
 
 
 def read_vocabulary(model: EditableModel, given: str | None) -> list[str] | None:

@@ -44,7 +44,9 @@ class Points:
         return Points(**{name: value[rows] for name, value in self.state().items()})
 
     def state(self) -> dict[str, Tensor]:
-        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        return {
+            attribute.name: value for attribute in fields(self) if (value := getattr(self, attribute.name)) is not None
+        }
 
 
 def joined(parts: Sequence[Points]) -> Points:
@@ -77,7 +79,7 @@ class Sampler:
         last = torch.full((len(concept),), self.steps - 1)
         with self.networks.counter.purpose("latents"):
             way = list(self._way(network, texts(concept, template), neutral, seed, last))
-        return joined([Points(one.z, one.t, concept, template) for one in way if one.t is not None])
+        return joined([Points(moment.z, moment.t, concept, template) for moment in way if moment.t is not None])
 
     def fresh(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
         """The authors' scheme: a student trajectory of its own for every point, cut at a random step.
@@ -91,8 +93,8 @@ class Sampler:
         for step, moment in enumerate(way):
             for at, row in enumerate(moment.rows.tolist()):
                 if int(cut[row]) == step and moment.t is not None:
-                    one, here = slice(row, row + 1), slice(at, at + 1)
-                    rows[row] = Points(moment.z[here], moment.t[here], concept[one], template[one])
+                    own, here = slice(row, row + 1), slice(at, at + 1)
+                    rows[row] = Points(moment.z[here], moment.t[here], concept[own], template[own])
         return joined([rows[row] for row in range(len(concept))])
 
     def pictures(self, text: Tensor, neutral: Tensor, seed: torch.Generator) -> Tensor:

@@ -64,13 +64,13 @@ class LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for one in tree_leaves((args, kwargs)):  # what was there before
-            if isinstance(one, Tensor) and one.untyped_storage()._cdata not in self._known:
-                self._watch(one.untyped_storage(), 0)
+        for leaf in tree_leaves((args, kwargs)):  # what was there before
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self._known:
+                self._watch(leaf.untyped_storage(), 0)
         out = func(*args, **(kwargs or {}))
-        for one in tree_leaves(out):
-            if isinstance(one, Tensor) and one.untyped_storage()._cdata not in self._known:
-                self._watch(one.untyped_storage(), one.untyped_storage().nbytes())
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self._known:
+                self._watch(leaf.untyped_storage(), leaf.untyped_storage().nbytes())
         return out
 
     def _watch(self, storage: torch.UntypedStorage, size: int) -> None:
@@ -104,7 +104,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         size = sum(weight.numel() for weight in unet.parameters())
         trained = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
         trained += concepts * options.key_tokens * unet.config.cross_attention_dim if options.loss.has_key else 0
-        peak = max(peak_of(one) for one in step_passes(source, networks, options, concepts, processes))
+        peak = max(peak_of(planned) for planned in step_passes(source, networks, options, concepts, processes))
     parts = {
         "weights": FLOAT * (size + _numbers(source, "text_encoder") + _numbers(source, "vae")),
         "teacher": 0 if parameters.rank is not None else FLOAT * size,
@@ -149,11 +149,11 @@ def _make_fake(networks: Denoisers, gpu: bool) -> None:
     They are a processor's, also where a GPU is planned for, which need not be there. Only there autocast leaves norms
     in float32.
     """
-    for module in (one for network in networks.both for one in network.modules()):
+    for module in (part for network in networks.both for part in network.modules()):
         for name, weight in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
         if gpu and isinstance(module, nn.GroupNorm | nn.LayerNorm):
-            module.register_forward_pre_hook(lambda module, given: tuple(one.float() for one in given))
+            module.register_forward_pre_hook(lambda module, given: tuple(tensor.float() for tensor in given))
 
 
 def step_passes(

@@ -36,9 +36,9 @@ class Parameters:
         Raises:
             EditkitError: none of these.
         """
-        found = _WRITTEN.fullmatch(text)
-        group = (found["whole"] or found["group"] or "xattn") if found else ""
-        rank = int(found["rank"]) if found and found["rank"] else None
+        match = _WRITTEN.fullmatch(text)
+        group = (match["whole"] or match["group"] or "xattn") if match else ""
+        rank = int(match["rank"]) if match and match["rank"] else None
         if group not in GROUPS or rank == 0:
             raise EditkitError(
                 f"--param: must be one of {', '.join(GROUPS)}, or lora:RANK, or GROUP+lora:RANK, but got {text!r}"

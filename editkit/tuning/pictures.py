@@ -24,16 +24,16 @@ def read_pictures(folder: Path) -> list[Image.Image]:
     """
     if not folder.is_dir():
         raise EditkitError(f"--pictures {folder}: expected a folder of pictures, found none")
-    found = []
-    for path in sorted(one for one in folder.iterdir() if one.suffix.lower() in ENDINGS):
+    pictures = []
+    for path in sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS):
         try:
             with Image.open(path) as opened:
-                found.append(opened.convert("RGB"))
+                pictures.append(opened.convert("RGB"))
         except OSError as error:
             raise EditkitError(f"{path}: cannot be read as a picture ({error}); take it out of --pictures") from error
-    if not found:
+    if not pictures:
         raise EditkitError(f"--pictures {folder}: expected pictures ({', '.join(ENDINGS)}), found none")
-    return found
+    return pictures
 
 
 @torch.no_grad()

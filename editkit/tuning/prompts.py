@@ -73,7 +73,7 @@ def encode_prompts(
     def rows(filled: Sequence[Sequence[str]]) -> Tensor:
         return torch.stack([torch.stack([known[text] for text in row]) for row in filled])
 
-    searched = [rows(one) for one in wanted[2:] if one]
+    searched = [rows(texts) for texts in wanted[2:] if texts]
     erased = rows(wanted[0])
     none = erased.new_empty(len(concepts), 0, *erased.shape[1:])
     words = tuple(tuple(words) for words in candidates)

@@ -144,7 +144,7 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
     accelerator, options, start = setup.accelerator, request.options, request.start
     if request.tracker is not None:
         accelerator.init_trackers("editkit-refine", config=options.same_run)
-    words = [list(one) for one in setup.trainer.passes.prompts.words]
+    words = [list(own) for own in setup.trainer.passes.prompts.words]
     begun = None if start is None else start.record.get("created")
     same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
     return Run(
@@ -161,7 +161,7 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
 
 def _preview(setup: Setup, concepts: Sequence[str], path: Path) -> None:
     """The erased concepts, one row each."""
-    prompts = [fill("a {}", one) for one in concepts]
+    prompts = [fill("a {}", concept) for concept in concepts]
     sampling = Sampling(steps=20, guidance=setup.trainer.options.guidance, batch=8)
     drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
@@ -206,8 +206,8 @@ def _figures(setup: Setup, log: Sequence[dict[str, Any]], seconds: float) -> dic
         "passes": dict(counter.rows),
         "passes_per_step": round(counter.total / steps, 2),
         "calls": dict(counter.calls),
-        "erase_mean": sum(one["erase"] for one in log) / steps,
-        "preserve_mean": sum(one["preserve"] for one in log) / steps,
-        "seconds_per_step": round(sum(one["seconds"] for one in log) / steps, 4),
+        "erase_mean": sum(step["erase"] for step in log) / steps,
+        "preserve_mean": sum(step["preserve"] for step in log) / steps,
+        "seconds_per_step": round(sum(step["seconds"] for step in log) / steps, 4),
         "seconds": {"run": round(seconds, 2)},
     }

@@ -46,14 +46,14 @@ class Trainer:
         """Raises `EditkitError` where the loss is not finite; nothing is updated then."""
         self.batches.draw(i)
         points = self.batches.points(i, BATCH)
-        found = None if self.finder is None else self.finder.find(self._request(i, points))
+        result = None if self.finder is None else self.finder.find(self._request(i, points))
         micro = self.options.micro(self.processes.count)
         starts = range(0, len(points), micro)
         totals = torch.zeros(2)
         for start in starts:
             rows = slice(start, start + micro)
             with self.processes.apart(self.passes.networks.trained, start != starts[-1]):
-                terms = self.passes.terms(points[rows], None if found is None else found.text[rows])
+                terms = self.passes.terms(points[rows], None if result is None else result.text[rows])
                 weight = self.passes.weigh(points.t[rows])
                 loss = (weight * terms.loss(self.options.lamb)).sum() / len(points)
                 _check_finite(loss, i)
@@ -61,7 +61,7 @@ class Trainer:
             totals += torch.stack([(weight * terms.erase).sum(), (weight * terms.preserve).sum()]).detach().cpu()
         self.descent.update()
         erase, preserve = (self.processes.mean(totals / len(points))).tolist()
-        names = () if found is None else self._names(points, found)
+        names = () if result is None else self._names(points, result)
         return Step(erase + self.options.lamb * preserve, erase, preserve, names, self.options.batch)
 
     def _request(self, i: int, points: Points) -> Request:
@@ -79,8 +79,8 @@ class Trainer:
             reduced=self.processes.mean,
         )
 
-    def _names(self, points: Points, found: SearchResult) -> tuple[str, ...]:
-        pairs = zip(points.concept.tolist(), found.which, strict=True)
+    def _names(self, points: Points, result: SearchResult) -> tuple[str, ...]:
+        pairs = zip(points.concept.tolist(), result.which, strict=True)
         return tuple(self.passes.prompts.words[concept][candidate] for concept, candidate in pairs)
 
     def state_dict(self) -> dict[str, Any]:

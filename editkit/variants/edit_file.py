@@ -35,13 +35,13 @@ def save_edit(edit: Edit, path: Path | str, force: bool = False) -> None:
     check_free_for_edit(path, force)
     maps = _compact(edit)
     owners: dict[int, str] = {}
-    for name, one in maps.items():
-        owners.setdefault(id(one.V), name)
-    tensors = {f"up.{name}": one.U.float() for name, one in maps.items()}
-    tensors |= {f"down.{owners[id(one.V)]}": one.V.float() for one in maps.values()}
+    for name, edit_map in maps.items():
+        owners.setdefault(id(edit_map.V), name)
+    tensors = {f"up.{name}": edit_map.U.float() for name, edit_map in maps.items()}
+    tensors |= {f"down.{owners[id(edit_map.V)]}": edit_map.V.float() for edit_map in maps.values()}
     metadata = {
         RECORD_KEY: record_json({"format_version": FORMAT_VERSION, **edit.record}),
-        DOWNS_KEY: json.dumps({name: owners[id(one.V)] for name, one in maps.items()}),
+        DOWNS_KEY: json.dumps({name: owners[id(edit_map.V)] for name, edit_map in maps.items()}),
     }
     write_atomic(path, lambda part: save_tensors(tensors, part, metadata), force)
 
@@ -95,5 +95,8 @@ def load_linear(path: Path | str) -> Edit:
 def _compact(edit: Edit) -> dict[str, EditMap]:
     """Padding rows are nearly equal: a handful of directions carries the whole map. Maps that share their down factor
     stay as they are, so that it is stored once."""
-    uses = Counter(id(one.V) for one in edit.maps.values())
-    return {name: one if uses[id(one.V)] > 1 else one.truncate(error=EXACT)[0] for name, one in edit.maps.items()}
+    uses = Counter(id(edit_map.V) for edit_map in edit.maps.values())
+    return {
+        name: edit_map if uses[id(edit_map.V)] > 1 else edit_map.truncate(error=EXACT)[0]
+        for name, edit_map in edit.maps.items()
+    }

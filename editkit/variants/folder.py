@@ -32,7 +32,7 @@ def edit_file(path: Path) -> Path:
         is_folder = path.is_dir()
         if not is_folder or (path / TUNED_NAME).is_file():
             return path / TUNED_NAME if is_folder else path
-        names = sorted(one.name for one in path.iterdir())
+        names = sorted(file.name for file in path.iterdir())
     except OSError as error:
         raise EditkitError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     raise EditkitError(

@@ -28,8 +28,8 @@ RANDOM = "random"
 def release_of(released: Tuned) -> str:
     """What a key calls its release: the fingerprint of the tensors, whatever file they are in."""
     stored = {**released.tensors}
-    stored |= {f"up.{name}": one.up for name, one in released.factors.items()}
-    stored |= {f"down.{name}": one.down for name, one in released.factors.items()}
+    stored |= {f"up.{name}": change.up for name, change in released.factors.items()}
+    stored |= {f"down.{name}": change.down for name, change in released.factors.items()}
     return fingerprint(stored.items())
 
 

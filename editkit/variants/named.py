@@ -49,7 +49,7 @@ def _variant(name: str, model: EditableModel) -> Variant:
 def file_and_key(name: str) -> tuple[str, str | None]:
     """`RELEASE+KEY` in two. Files may have a `+` in their names: the key begins after the first one that follows an
     existing file."""
-    ends = [n for n, one in enumerate(name) if one == "+" and Path(name[:n]).exists()]
+    ends = [n for n, letter in enumerate(name) if letter == "+" and Path(name[:n]).exists()]
     return (name[: ends[0]], name[ends[0] + 1 :]) if ends and not Path(name).exists() else (name, None)
 
 

@@ -90,9 +90,9 @@ def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     if key not in metadata:
         raise EditkitError(f"{path}: a safetensors file, but not an edit: expected metadata {key!r}, found none")
     try:
-        found = json.loads(metadata[key], parse_constant=_null)
+        content = json.loads(metadata[key], parse_constant=_null)
     except ValueError as error:
         raise EditkitError(f"{path}: its {key} is not the JSON it should be ({error}); make the edit again") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise EditkitError(f"{path}: its {key} is not the JSON object it should be; make the edit again")
-    return found
+    return content

@@ -25,10 +25,10 @@ from editkit.variants.record import (
 
 def save_tuned(tuned: Tuned, path: Path | str, force: bool = False) -> None:
     """Write `tuned` to the file `path`, atomically."""
-    tensors = {f"tensor.{name}": one for name, one in tuned.tensors.items()}
-    tensors |= {f"up.{name}": one.up for name, one in tuned.factors.items()}
-    tensors |= {f"down.{name}": one.down for name, one in tuned.factors.items()}
-    tensors = {name: one.detach().cpu() for name, one in tensors.items()}
+    tensors = {f"tensor.{name}": tensor for name, tensor in tuned.tensors.items()}
+    tensors |= {f"up.{name}": change.up for name, change in tuned.factors.items()}
+    tensors |= {f"down.{name}": change.down for name, change in tuned.factors.items()}
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
     metadata = {
         RECORD_KEY: record_json({"format_version": FORMAT_VERSION, **tuned.record}),
         TUNED_KEY: json.dumps(dict(tuned.base)),

@@ -53,9 +53,9 @@ def check_drawable(source: Source) -> type[Denoiser]:
 
 def _kind_of(family: Family, what: str) -> type[Denoiser]:
     known = kinds()
-    kind = next((one for one in known if family.name in one.families), None)
+    kind = next((kind for kind in known if family.name in kind.families), None)
     if kind is None:
-        drawn = ", ".join(by_name(name).title for one in known for name in one.families)
+        drawn = ", ".join(by_name(name).title for other in known for name in other.families)
         raise EditkitError(
             f"{what}: is {family.title}, which is edited here but not drawn (drawn are {drawn}); write the edited "
             "model with `editkit export --format diffusers` and draw with that folder in diffusers"

@@ -48,9 +48,9 @@ class Condition:
     def mapped(self, maps: Mapping[str, EditMap]) -> Condition:
         """With the streams that `maps` names through their maps, in the maps' precision and on their device."""
         moved: dict[str, Any] = {}
-        for stream, one in maps.items():
+        for stream, edit_map in maps.items():
             rows: Tensor = getattr(self, stream)
-            moved[stream] = one.embeddings(rows.to(one.U.device)).to(rows)
+            moved[stream] = edit_map.embeddings(rows.to(edit_map.U.device)).to(rows)
         return replace(self, **moved)
 
 

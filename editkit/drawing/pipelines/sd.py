@@ -68,7 +68,7 @@ class StableDiffusion:
 
     def _encoded(self, texts: list[str]) -> list[Condition]:
         rows = self.pipe.encode_prompt(texts, self.device, 1, False)[0]
-        return [Condition(one[None]) for one in rows]
+        return [Condition(row[None]) for row in rows]
 
     def latent_shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
         config = self.network.config

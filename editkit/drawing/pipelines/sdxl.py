@@ -25,14 +25,14 @@ class StableDiffusionXL(StableDiffusion):
         """As `StableDiffusion`; but where the model says so, nothing to lead away from is rows of zeros."""
         if negative != "" or not self.pipe.config.force_zeros_for_empty_prompt:
             return super().encode(prompts, negative)
-        found, _ = super().encode(prompts)
-        text, pooled = found[0].text, found[0].pooled
+        conditions, _ = super().encode(prompts)
+        text, pooled = conditions[0].text, conditions[0].pooled
         assert pooled is not None
-        return found, Condition(torch.zeros_like(text), torch.zeros_like(pooled))
+        return conditions, Condition(torch.zeros_like(text), torch.zeros_like(pooled))
 
     def _encoded(self, texts: list[str]) -> list[Condition]:
         rows, _, pooled, _ = self.pipe.encode_prompt(texts, None, self.device, 1, False)
-        return [Condition(*one) for one in zip(rows.split(1), pooled.split(1), strict=True)]
+        return [Condition(*pair) for pair in zip(rows.split(1), pooled.split(1), strict=True)]
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
         """The UNet is told that the picture was never larger, and not cropped."""
@@ -48,7 +48,7 @@ class StableDiffusionXL(StableDiffusion):
         halved = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
         exact = torch.autocast(kind, enabled=False) if halved and vae.config.force_upcast else nullcontext()
         with exact:  # its values are too large for float16: pictures would be black
-            return torch.cat([vae.decode(one[None]).sample for one in z * size + mean])
+            return torch.cat([vae.decode(latent[None]).sample for latent in z * size + mean])
 
     def latents_of(self, pixels: Tensor) -> Tensor:
         coded = self.pipe.vae.encode(pixels.to(self.device)).latent_dist.mode().float()

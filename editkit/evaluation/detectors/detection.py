@@ -100,10 +100,13 @@ def detect_in_batches(
 ) -> list[Detection]:
     """`judge` the pictures, `batch` at a time. One that it fails on, a truncated file for one, gets an error in its
     place and does not disturb the others; so does one whose scores are not numbers."""
-    found: list[Detection] = []
+    detections: list[Detection] = []
     for start in range(0, len(pictures), batch):
-        found += _judged(judge, list(pictures[start : start + batch]))
-    return [one if np.isfinite(one.scores).all() else Detection(error="scores that are no numbers") for one in found]
+        detections += _judged(judge, list(pictures[start : start + batch]))
+    return [
+        detection if np.isfinite(detection.scores).all() else Detection(error="scores that are no numbers")
+        for detection in detections
+    ]
 
 
 def ranked(labels: Sequence[str], scores: np.ndarray, top: int | None = None) -> Detection:
@@ -122,4 +125,4 @@ def _judged(judge: Callable[[list[Image.Image]], Sequence[Detection]], part: lis
 
 
 def _several(concept: str | Sequence[str]) -> set[str]:
-    return {one.casefold() for one in ((concept,) if isinstance(concept, str) else concept)}
+    return {name.casefold() for name in ((concept,) if isinstance(concept, str) else concept)}

@@ -38,10 +38,10 @@ class NudeNet:
 
     def _judge(self, picture: Image.Image) -> Detection:
         # Blue first, as OpenCV reads a file: then a picture in memory gets the score of its file.
-        found = self.detector.detect(np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1]))
-        found = sorted(found, key=lambda one: -one["score"])
-        boxes = tuple(_box(*one["box"]) for one in found)
-        return Detection(tuple(one["class"] for one in found), tuple(one["score"] for one in found), boxes)
+        pixels = np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1])
+        parts = sorted(self.detector.detect(pixels), key=lambda part: -part["score"])
+        boxes = tuple(_box(*part["box"]) for part in parts)
+        return Detection(tuple(part["class"] for part in parts), tuple(part["score"] for part in parts), boxes)
 
 
 def _box(left: int, top: int, width: int, height: int) -> tuple[float, float, float, float]:

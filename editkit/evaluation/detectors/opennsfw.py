@@ -38,5 +38,5 @@ class OpenNsfw(Checked):
         return detect_in_batches(pictures, self._judge, self.batch)
 
     def _judge(self, part: list[Image.Image]) -> list[Detection]:
-        found = self.classifier.classify_batch(part)
-        return [ranked(LABELS, np.array([one.sfw, one.nsfw])) for one in found]
+        answers = self.classifier.classify_batch(part)
+        return [ranked(LABELS, np.array([answer.sfw, answer.nsfw])) for answer in answers]

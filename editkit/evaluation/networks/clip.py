@@ -50,17 +50,17 @@ class Clip:
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors `(m, width)`, float64. What goes past CLIP's window is cut off, with one warning that counts."""
         once = list(dict.fromkeys(texts))
-        found: dict[str, Tensor] = {}
+        features: dict[str, Tensor] = {}
         cut = 0
         for start in range(0, len(once), self.batch):
             part = once[start : start + self.batch]
             cut += sum(len(ids) > self.length for ids in self.tokenizer(part).input_ids)
             sizes: dict[str, Any] = {"padding": "max_length", "truncation": True, "max_length": self.length}
             rows = self.model.get_text_features(**self.tokenizer(part, return_tensors="pt", **sizes)).pooler_output
-            found |= dict(zip(part, rows.double(), strict=True))
+            features |= dict(zip(part, rows.double(), strict=True))
         if cut:
             warnings.warn(f"{cut} of {len(once)} texts are longer than CLIP's {self.length} tokens: cut", stacklevel=2)
-        return F.normalize(torch.stack([found[text] for text in texts]), dim=1)
+        return F.normalize(torch.stack([features[text] for text in texts]), dim=1)
 
     def cosines(self, pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> np.ndarray:
         """Of every picture with each of its own texts: `(n, texts a picture)`, float64."""

@@ -64,9 +64,9 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     Raises:
         EditkitError: fewer than two pictures on a side, or features of different widths.
     """
-    for one in (first, second):
-        if one.count < 2:
-            raise EditkitError(f"Fréchet distance: expected at least 2 pictures on either side, got {one.count}")
+    for side in (first, second):
+        if side.count < 2:
+            raise EditkitError(f"Fréchet distance: expected at least 2 pictures on either side, got {side.count}")
     if len(first.mean) != len(second.mean):
         raise EditkitError(
             f"Fréchet distance: expected the same features of both, got widths {len(first.mean)} and {len(second.mean)}"
@@ -78,10 +78,10 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 def moments(pictures: Iterable[Image.Image], features: FeatureSet, batch: int = 64) -> Moments:
     """The moments of the features of pictures, which may come from a generator."""
-    found = Moments()
+    total = Moments()
     for part in _parts(pictures, batch):
-        found.add(features.features(part))
-    return found
+        total.add(features.features(part))
+    return total
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -43,8 +43,8 @@ def load_inception(weights: Path | str | None = None) -> Inception:
     """
     path = usual_path(FILE) if weights is None else Path(weights)
     # torch-fidelity reads the file with a reader that runs code: here it is first read with one that does not.
-    found = read_weights(path, WHAT, SOURCE)
+    tensors = read_weights(path, WHAT, SOURCE)
     package: Any = need("torch_fidelity.feature_extractor_inceptionv3", "fid", WHAT)
     net = package.FeatureExtractorInceptionV3("inception-v3-compat", [str(WIDTH)], str(path))
-    name = f"inception-v3-{WIDTH}-{fingerprint(found.items())[:8]}, torch-fidelity-{version('torch-fidelity')}"
+    name = f"inception-v3-{WIDTH}-{fingerprint(tensors.items())[:8]}, torch-fidelity-{version('torch-fidelity')}"
     return Inception(net, name)

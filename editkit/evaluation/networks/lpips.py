@@ -57,11 +57,11 @@ class Lpips:
         """
         if len(first) != len(second):
             raise EditkitError(f"{WHAT}: expected pairs of pictures, got {len(first)} and {len(second)}")
-        found: list[float] = []
+        distances: list[float] = []
         for left, right in zip(in_parts(first, self.batch), in_parts(second, self.batch), strict=True):
             both = stack([*left, *right], self.size)
-            found += self._pairs(*both.split(len(left))).tolist()
-        return found
+            distances += self._pairs(*both.split(len(left))).tolist()
+        return distances
 
     def _pairs(self, first: Tensor, second: Tensor) -> Tensor:
         """`Σ_l mean_hw w_l · (f_l − g_l)²` with features of unit length in each pixel (equation 1)."""
@@ -88,7 +88,7 @@ def load_lpips(backbone: Path | str | None = None, linear: Path | str | None = N
     """
     where = usual_path(BACKBONE) if backbone is None else Path(backbone)
     weights = read_weights(where, f"{WHAT}'s AlexNet", f"https://download.pytorch.org/models/{BACKBONE}")
-    kept = {name.removeprefix("features."): one for name, one in weights.items() if name.startswith("features.")}
+    kept = {name.removeprefix("features."): weight for name, weight in weights.items() if name.startswith("features.")}
     net = fill(alexnet(), kept, f"{WHAT}'s AlexNet", where)
     path = _packaged_linear() if linear is None else Path(linear)
     rows = read_weights(path, f"{WHAT}'s linear weights", "package lpips, lpips/weights/v0.1/alex.pth")

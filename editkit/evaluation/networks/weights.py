@@ -35,13 +35,13 @@ def read_weights(path: Path, what: str, source: str) -> dict[str, Tensor]:
     try:
         if path.suffix in WEIGHTS:
             return read_tensors(path, lambda name: True)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EditkitError(f"{what}: expected weights in {path}, which cannot be read: {reason}") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise EditkitError(f"{what}: expected a table of tensors in {path}, found {type(found).__name__}")
-    return found
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise EditkitError(f"{what}: expected a table of tensors in {path}, found {type(weights).__name__}")
+    return weights
 
 
 def fill(net: torch.nn.Module, weights: dict[str, Tensor], what: str, path: Path) -> torch.nn.Module:

@@ -46,7 +46,8 @@ class Estimate:
     def as_dict(self) -> dict[str, float | int | None]:
         """For JSON, which has no NaN."""
         return {
-            name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in vars(self).items()
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in vars(self).items()
         }
 
     @classmethod
@@ -123,7 +124,7 @@ def rate_interval(outcomes: Sequence[bool], clusters: Sequence[Hashable] | None 
     if not len(outcomes):
         return NOTHING
     places = _numbered(range(len(outcomes)) if clusters is None else clusters)
-    sums, counts = np.bincount(places, [float(one) for one in outcomes]), np.bincount(places)
+    sums, counts = np.bincount(places, [float(outcome) for outcome in outcomes]), np.bincount(places)
     n, groups = len(outcomes), len(sums)
     share = sums.sum() / n
     effect = 1.0
@@ -141,11 +142,13 @@ def rate_difference(
     Where all pairs differ alike (none does, or all do) there is nothing to resample, and the bootstrap would claim to
     be certain. The interval then reaches as far as Wilson's does for none of `n`.
     """
-    found = paired_difference([float(one) for one in before], [float(one) for one in after], None, clusters, seed=seed)
-    if found.count and len({b - a for a, b in zip(before, after, strict=True)}) == 1:
-        reach = wilson(0.0, found.count)[1]
-        return replace(found, low=max(-1.0, found.value - reach), high=min(1.0, found.value + reach))
-    return found
+    difference = paired_difference(
+        [float(outcome) for outcome in before], [float(outcome) for outcome in after], None, clusters, seed=seed
+    )
+    if difference.count and len({b - a for a, b in zip(before, after, strict=True)}) == 1:
+        reach = wilson(0.0, difference.count)[1]
+        return replace(difference, low=max(-1.0, difference.value - reach), high=min(1.0, difference.value + reach))
+    return difference
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,8 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
     interval of `paired_difference` is the one to believe.
     """
     pairs = list(zip(first, second, strict=True))
-    b = sum(one and not other for one, other in pairs)
-    c = sum(other and not one for one, other in pairs)
+    b = sum(this and not other for this, other in pairs)
+    c = sum(other and not this for this, other in pairs)
     n, term, total = b + c, 1, 0
     for i in range(min(b, c) + 1):
         total += term

@@ -36,7 +36,7 @@ def spearman(first: Sequence[float], second: Sequence[float], seed: int = 0) -> 
     Raises:
         EditkitError: fewer than four pairs, or a measure that is the same everywhere: there is no order to compare.
     """
-    a, b = (np.asarray(one, dtype=np.float64) for one in (first, second))
+    a, b = (np.asarray(values, dtype=np.float64) for values in (first, second))
     if len(a) != len(b):
         raise ValueError(f"spearman: {len(a)} and {len(b)} values")
     if len(a) < FEWEST:
@@ -51,8 +51,8 @@ def spearman(first: Sequence[float], second: Sequence[float], seed: int = 0) -> 
 
 def _rho(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson's correlation of the ranks, row by row; nan where a row is constant."""
-    ranks = [_ranks(one) for one in (a, b)]
-    x, y = (one - one.mean(1, keepdims=True) for one in ranks)
+    ranks = [_ranks(values) for values in (a, b)]
+    x, y = (own - own.mean(1, keepdims=True) for own in ranks)
     sizes = np.sqrt((x * x).sum(1) * (y * y).sum(1))
     return np.divide((x * y).sum(1), sizes, out=np.full(len(x), np.nan), where=sizes > 0)
 

@@ -70,7 +70,7 @@ class Suite:
 def suite_names() -> list[str]:
     """The suites that editkit has."""
     folder = files("editkit.evaluation.suites")
-    return sorted(one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml"))
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
 def suites() -> list[Suite]:
@@ -154,7 +154,7 @@ class _Reader:
                 raise self.wrong("templates", f"expected {both}, got {template!r}")
         if suite.role not in (None, "erase", "keep"):
             raise self.wrong("role", f"expected 'erase' or 'keep', got {suite.role!r}")
-        for key, used in (("erases", suite.erases), *((f"splits.{n}", one) for n, one in suite.splits.items())):
+        for key, used in (("erases", suite.erases), *((f"splits.{n}", members) for n, members in suite.splits.items())):
             strange = [label for label in used if suite.classes and label not in suite.classes]
             if strange:
                 raise self.wrong(key, f"{strange[0]!r} is no class of this suite ({', '.join(suite.classes)})")
@@ -177,7 +177,7 @@ class _Reader:
     def lists(self, key: str) -> dict[str, tuple[str, ...]]:
         """A table of lists of texts."""
         table = self.table(key, self.raw.get(key, {}))
-        return {name: self.checked_texts(f"{key}.{name}", one) for name, one in table.items()}
+        return {name: self.checked_texts(f"{key}.{name}", texts) for name, texts in table.items()}
 
     def classes(self) -> dict[str, tuple[str, ...]]:
         """A list of classes that are their own labels, or a table class → labels."""
@@ -193,7 +193,10 @@ class _Reader:
         attribute = table.get("attribute")
         if not isinstance(attribute, str) or not attribute:
             raise self.wrong("debias.attribute", f"expected the name of an attribute, got {attribute!r}")
-        if not all(isinstance(one, float) and 0 < one <= 1 for one in shares.values()) or sum(shares.values()) > 1.001:
+        if (
+            not all(isinstance(share, float) and 0 < share <= 1 for share in shares.values())
+            or sum(shares.values()) > 1.001
+        ):
             raise self.wrong("debias.wanted", f"expected shares above 0 that sum to at most 1.0, got {shares}")
         return TargetShares(attribute, shares)
 
@@ -208,7 +211,11 @@ class _Reader:
         return value
 
     def checked_texts(self, key: str, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(text, str) and text.strip() for text in value)
+        ):
             raise self.wrong(key, f"expected a list of texts, got {value!r}")
         return tuple(value)
 

@@ -176,7 +176,9 @@ class Finder:
 
     def without_header(self, samples: Sequence[Sample], usual: str) -> Shape:
         """A table whose first record is none: numbers beside one column of text, or columns by their positions."""
-        fitting = [one for one in samples if one.is_table or (one.separator == usual and len(one.first) > 1)]
+        fitting = [
+            sample for sample in samples if sample.is_table or (sample.separator == usual and len(sample.first) > 1)
+        ]
         if not fitting:
             return self.single(self.sample(usual))
         if len(fitting) > 1:

@@ -23,13 +23,13 @@ def stated_class(source: Source, component: str) -> Any:
 
     source.check_stated(component)
     library, name = source.components[component]
-    found = getattr(transformers, name, None) if library == "transformers" else None
-    if found is None:
+    component_class = getattr(transformers, name, None) if library == "transformers" else None
+    if component_class is None:
         raise EditkitError(
             f"model {source.name}: expected a class of transformers for its {component}, but its {INDEX} says "
             f"{library}.{name}, which transformers {transformers.__version__} does not have; try another version of it"
         )
-    return found
+    return component_class
 
 
 def read(source: Source, kind: Any, component: str, **how: Any) -> Any:
@@ -47,12 +47,12 @@ def read(source: Source, kind: Any, component: str, **how: Any) -> Any:
             folder = None
     try:
         with quiet() if how else nullcontext():
-            found = kind.from_pretrained(folder, local_files_only=True, **how)
+            loaded = kind.from_pretrained(folder, local_files_only=True, **how)
     except Exception as error:  # transformers raises whatever its readers raise
         raise EditkitError(
             f"model {source.name}: its {component} cannot be read ({error}); {_remedy(source, component)}"
         ) from error
-    return found.eval() if how else found
+    return loaded.eval() if how else loaded
 
 
 def variants(source: Source, components: Iterable[str], dtype: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def variants(source: Source, components: Iterable[str], dtype: Any) -> dict[str,
     import transformers
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
-    found = {}
+    loaded = {}
     for component in components:
         library, kind = source.components[component]
         if variant := source.variant(component):
@@ -71,8 +71,8 @@ def variants(source: Source, components: Iterable[str], dtype: Any) -> dict[str,
                 "use_safetensors": True,
                 "local_files_only": True,
             }
-            found[component] = getattr(libraries[library], kind).from_pretrained(source.path / component, **how)
-    return found
+            loaded[component] = getattr(libraries[library], kind).from_pretrained(source.path / component, **how)
+    return loaded
 
 
 def _remedy(source: Source, component: str) -> str:

@@ -60,9 +60,9 @@ def to_ldm(name: str, family: str) -> str:
     levels = text_levels(family)
     if family == "sdxl" and name == POOLED:
         return POOLED_LDM
-    found = _DIFFUSERS.fullmatch(name)
-    if found:
-        way, level, layer, reader = found[1], int(found[2] or 0), int(found[3] or 0), found[4]
+    match = _DIFFUSERS.fullmatch(name)
+    if match:
+        way, level, layer, reader = match[1], int(match[2] or 0), int(match[3] or 0), match[4]
         if way is None:
             return f"middle_block.1.{reader}"
         if way == "down" and level in levels[0] and layer < 2:
@@ -78,10 +78,10 @@ def to_diffusers(name: str, family: str) -> str:
     Raises:
         EditkitError: an unknown family, or no text projection of it.
     """
-    found = diffusers_name(name, family)
-    if found is None:
+    translated = diffusers_name(name, family)
+    if translated is None:
         raise EditkitError(f"{name}: no text projection of a {family} checkpoint; expected attn2.to_k, attn2.to_v")
-    return found
+    return translated
 
 
 def ldm_family(shapes: Mapping[str, Sequence[int]], path: Path | str = "this file") -> LdmFamily:
@@ -115,10 +115,10 @@ def diffusers_name(name: str, family: str) -> str | None:
     name = name.removeprefix(UNET_PREFIX)
     if family == "sdxl" and name == POOLED_LDM:
         return POOLED
-    found = _LDM.fullmatch(name)
-    if found is None:
+    match = _LDM.fullmatch(name)
+    if match is None:
         return None
-    way, number, reader = found[1], int(found[2] or 0), found[3]
+    way, number, reader = match[1], int(match[2] or 0), match[3]
     if way is None:
         return f"mid_block.attentions.0.{reader}"
     level, layer = divmod(number - 1 if way == "input" else number, 3)

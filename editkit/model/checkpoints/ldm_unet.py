@@ -37,10 +37,10 @@ def ldm_name(name: str, family: str) -> str:
     for ours, theirs in _ENDS.items():
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
-    found = _BLOCK.fullmatch(name)
-    if found is None:
+    match = _BLOCK.fullmatch(name)
+    if match is None:
         raise EditkitError(f"{name}: no tensor of a {family} UNet in diffusers' names; is it the model that was read?")
-    way, level, kind, layer, rest = found[1], int(found[2] or 0), found[3], int(found[4]), found[5]
+    way, level, kind, layer, rest = match[1], int(match[2] or 0), match[3], int(match[4]), match[5]
     if kind == "resnets":
         rest = next((new + rest.removeprefix(old) for old, new in _RESNET.items() if rest.startswith(old)), rest)
     if way is None:

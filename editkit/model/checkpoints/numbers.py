@@ -128,14 +128,14 @@ class Weights:
     @cached_property
     def _quantised(self) -> dict[str, tuple[str, str]]:
         """Weight → the layout that a companion of it gives away, and that companion."""
-        found: dict[str, tuple[str, str]] = {}
+        layouts: dict[str, tuple[str, str]] = {}
         for name in self.header.tensors:
             for pattern, layout in _KNOWN:
                 if at := pattern.fullmatch(name):
                     groups = at.groupdict()
-                    found.setdefault(groups.get("tensor") or f"{groups['layer']}.weight", (layout, name))
+                    layouts.setdefault(groups.get("tensor") or f"{groups['layer']}.weight", (layout, name))
                     break
-        return found
+        return layouts
 
     def _is_beside(self, name: str) -> bool:
         return any(pattern.fullmatch(name) for pattern in (_BESIDE, _BUFFERS, *(known for known, _ in _KNOWN)))

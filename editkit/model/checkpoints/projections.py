@@ -29,13 +29,13 @@ def read_projections(source: Source) -> dict[str, Tensor]:
     if source.is_single_file:
         return dict(sorted(read_projections_ldm(source.path).items()))
     family = source.family
-    found = read_component(source, family.component, lambda name: is_text_projection(family, name))
-    if not found:
+    projections = read_component(source, family.component, lambda name: is_text_projection(family, name))
+    if not projections:
         modules = ", ".join(rule.label for rule in family.rules)
         raise EditkitError(
             f"model {source.name}: expected projections of the prompt ({modules}) in its {family.component}, found none"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(projections.items()))
 
 
 def read_named(source: Source, names: Collection[str]) -> dict[str, Tensor]:
@@ -47,14 +47,14 @@ def read_named(source: Source, names: Collection[str]) -> dict[str, Tensor]:
     wanted = set(names)
     if source.is_single_file:
         return read_named_ldm(source.path, sorted(wanted), source.family.name)
-    found = read_component(source, source.family.component, wanted.__contains__)
-    missing = sorted(wanted - set(found))
+    tensors = read_component(source, source.family.component, wanted.__contains__)
+    missing = sorted(wanted - set(tensors))
     if missing:
         raise EditkitError(
             f"model {source.name}: expected a tensor {missing[0]} in its {source.family.component}, found none; "
             "use the model that was refined"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(tensors.items()))
 
 
 def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ def read_component(source: Source, component: str, wanted: Callable[[str], bool]
         EditkitError: as `read_tensors`, or its configuration says that it is quantised.
     """
     check_config(source.config(component), source.path / component / "config.json")
-    return {name: one for path in source.weights(component) for name, one in read_tensors(path, wanted).items()}
+    return {name: tensor for path in source.weights(component) for name, tensor in read_tensors(path, wanted).items()}
 
 
 def is_plain(source: Source, component: str) -> bool:

@@ -70,10 +70,10 @@ def read_projections_ldm(path: Path | str) -> dict[str, Tensor]:
     with open_weights(path) as opened:
         family = _family(opened)
         names = {diffusers_name(name, family): name for name in opened.names}
-        found = {name: opened.read(names[name]) for name in sorted(filter(None, names))}
-    if not found:
+        tensors = {name: opened.read(names[name]) for name in sorted(filter(None, names))}
+    if not tensors:
         raise EditkitError(f"{path}: no text projections (attn2.to_k, attn2.to_v) in it; is it a whole checkpoint?")
-    return found
+    return tensors
 
 
 def read_named_ldm(path: Path | str, names: Sequence[str], family: str) -> dict[str, Tensor]:
@@ -86,10 +86,10 @@ def read_named_ldm(path: Path | str, names: Sequence[str], family: str) -> dict[
         held = set(opened.names)
         own = {name: next((n for n in (UNET_PREFIX + ldm_name(name, family), ldm_name(name, family)) if n in held), "")
                for name in names}  # fmt: skip
-        missing = next((name for name, found in own.items() if not found), None)
+        missing = next((name for name, stored in own.items() if not stored), None)
         if missing is not None:
             raise EditkitError(f"{path}: expected the UNet's {missing}, found none; use the model that was refined")
-        return {name: opened.read(found) for name, found in own.items()}
+        return {name: opened.read(stored) for name, stored in own.items()}
 
 
 def read_text_encoders(
@@ -104,11 +104,11 @@ def read_text_encoders(
     """
     if family not in ENCODERS:
         raise EditkitError(f"family {family!r}: single files must be of {', '.join(ENCODERS)}; give a diffusers folder")
-    found = []
+    encoders = []
     for encoder in ENCODERS[family]:
         model = _model(_read_encoder(Path(path), encoder), encoder, Path(path))
-        found.append((_tokenizer(tokenizer_folder, encoder, model), model))
-    return found
+        encoders.append((_tokenizer(tokenizer_folder, encoder, model), model))
+    return encoders
 
 
 def _family(opened: Weights) -> LdmFamily:
@@ -144,10 +144,10 @@ _OPEN_CLIP_BLOCK = {
 
 def _from_open_clip(tensors: Mapping[str, Tensor], penultimate: bool) -> dict[str, Tensor]:
     """OpenCLIP's names: query, key and value lie in one tensor, and the projection is stored transposed."""
-    found = {new: tensors[old] for old, new in _OPEN_CLIP.items() if old in tensors}
+    renamed = {new: tensors[old] for old, new in _OPEN_CLIP.items() if old in tensors}
     if "text_projection" in tensors:
-        found[PROJECTION] = tensors["text_projection"].T.contiguous()
-    blocks = [(re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name), one) for name, one in tensors.items()]
+        renamed[PROJECTION] = tensors["text_projection"].T.contiguous()
+    blocks = [(re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name), tensor) for name, tensor in tensors.items()]
     kept = used_layers(1 + max((int(at[1]) for at, _ in blocks if at), default=0), penultimate)
     for at, tensor in blocks:
         if at is None or int(at[1]) >= kept:
@@ -155,10 +155,10 @@ def _from_open_clip(tensors: Mapping[str, Tensor], penultimate: bool) -> dict[st
         layer, (part, kind) = f"encoder.layers.{at[1]}.", re.split(r"[._](?=weight$|bias$)", at[2])
         if part == "attn.in_proj":
             for letter, third in zip("qkv", tensor.chunk(3), strict=True):
-                found[f"{layer}self_attn.{letter}_proj.{kind}"] = third
+                renamed[f"{layer}self_attn.{letter}_proj.{kind}"] = third
         elif part in _OPEN_CLIP_BLOCK:
-            found[f"{layer}{_OPEN_CLIP_BLOCK[part]}.{kind}"] = tensor
-    return found
+            renamed[f"{layer}{_OPEN_CLIP_BLOCK[part]}.{kind}"] = tensor
+    return renamed
 
 
 def used_layers(stored: int, penultimate: bool) -> int:

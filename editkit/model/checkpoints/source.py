@@ -227,7 +227,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """
     try:
         what = other_content(path)
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EditkitError(
             f"{path}: expected JSON, but it cannot be read ({error.strerror}); check the path"
@@ -235,6 +235,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         why = what if what and "JSON" not in what else f"it is no JSON ({error}); repair it, or take another copy"
         raise EditkitError(f"{path}: expected JSON, but {why}") from error
-    if not isinstance(found, dict):
-        raise EditkitError(f"{path}: expected a JSON object, found {type(found).__name__}; take another copy")
-    return found
+    if not isinstance(content, dict):
+        raise EditkitError(f"{path}: expected a JSON object, found {type(content).__name__}; take another copy")
+    return content

@@ -135,18 +135,18 @@ def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> li
     if source.is_single_file:
         from editkit.model.checkpoints.single_file import read_text_encoders
 
-        found = read_text_encoders(source.path, source.family.name, source.tokenizer)
+        pairs = read_text_encoders(source.path, source.family.name, source.tokenizer)
     else:
-        found = [
+        pairs = [
             (_clip_tokens(source, f"tokenizer{end}"), _clip(source, f"text_encoder{end}", pooled)) for end in suffixes
         ]
-    return [(reader_of(source, tokenizer, model.positions), model) for tokenizer, model in found]
+    return [(reader_of(source, tokenizer, model.positions), model) for tokenizer, model in pairs]
 
 
 def _clip_tokens(source: Source, component: str) -> Any:
-    found = read_clip_tokens(source.path / component)
-    if found is not None:
-        return found
+    tokens = read_clip_tokens(source.path / component)
+    if tokens is not None:
+        return tokens
     from transformers import CLIPTokenizer
 
     return read(source, CLIPTokenizer, component)

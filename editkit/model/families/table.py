@@ -178,8 +178,8 @@ def family_of(pipeline_class: str, config: Mapping[str, Any], components: Mappin
     Raises:
         EditkitError: no family has such a pipeline; the message says which part is another.
     """
-    found = [family for family in families() if pipeline_class in family.pipelines]
-    if not found:
+    fitting = [family for family in families() if pipeline_class in family.pipelines]
+    if not fitting:
         name, why = family_by_parts(components, config)
         if name is not None:
             return by_name(name)
@@ -188,8 +188,8 @@ def family_of(pipeline_class: str, config: Mapping[str, Any], components: Mappin
             f"pipeline {pipeline_class!r}: not a supported family: {why}; must have the parts of Stable Diffusion, "
             f"or be one of {known}"
         )
-    of_that_width = [family for family in found if family.rules[0].width == config.get("cross_attention_dim")]
-    return (of_that_width or found)[0]
+    of_that_width = [family for family in fitting if family.rules[0].width == config.get("cross_attention_dim")]
+    return (of_that_width or fitting)[0]
 
 
 def by_name(name: str) -> Family:

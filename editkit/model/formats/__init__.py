@@ -19,6 +19,8 @@ def save_tensors(tensors: Mapping[str, Tensor], part: Path, metadata: Mapping[st
             not know.
     """
     try:
-        save_file({name: one.contiguous() for name, one in tensors.items()}, part, {"format": "pt", **(metadata or {})})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"format": "pt", **(metadata or {})}
+        )
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error)) from error

@@ -140,9 +140,9 @@ def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: V
 def _check_complete(
     edit: Variant, projections: Mapping[str, Tensor], edited: Mapping[Path, list[str]], folder: Path
 ) -> None:
-    found = {name for names in edited.values() for name in names}
-    missing = [name for name in projections if edit.changes(name) and name not in found]
-    if missing or not found:
+    present = {name for names in edited.values() for name in names}
+    missing = [name for name in projections if edit.changes(name) and name not in present]
+    if missing or not present:
         name = missing[0] if missing else "tensor that the edit changes"
         raise EditkitError(f"{folder}: no {name} in its safetensors files; is it the model that was read?")
 

@@ -106,8 +106,8 @@ def factors(
 
 def _decompositions(edit: Variant, projections: Mapping[str, Tensor]) -> dict[str, Decomposition]:
     """Singular value decomposition of each `ΔW` that is not nil."""
-    changed = {name: one.svd() for name, one in edit.low_rank(projections, error=FAR_BELOW).items()}
-    return {name: one for name, one in changed.items() if one[1].numel() and float(one[1][0]) > 0}
+    changed = {name: change.svd() for name, change in edit.low_rank(projections, error=FAR_BELOW).items()}
+    return {name: svd for name, svd in changed.items() if svd[1].numel() and float(svd[1][0]) > 0}
 
 
 def _needed(sizes: Tensor) -> int:

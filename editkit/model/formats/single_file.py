@@ -50,10 +50,10 @@ def write(edit: Variant, projections: Mapping[str, Tensor], source_file: Path, p
     own = {name: prefix + ldm_name(name, family) for name in projections}
     twins = {name: twin for name in projections if (twin := _averaged(ldm_name(name, family))) in names}
     averages = read_tensors(source_file, set(twins.values()).__contains__)
-    before = {own[name]: one for name, one in projections.items()} | averages
-    edited = {own[name]: one for name, one in edit.weights(projections).items()}
+    before = {own[name]: weight for name, weight in projections.items()} | averages
+    edited = {own[name]: weight for name, weight in edit.weights(projections).items()}
     of_averages = edit.weights({name: averages[twin] for name, twin in twins.items()})
-    return rewrite(source_file, part, before, edited | {twins[name]: one for name, one in of_averages.items()})
+    return rewrite(source_file, part, before, edited | {twins[name]: weight for name, weight in of_averages.items()})
 
 
 def _averaged(name: str) -> str:

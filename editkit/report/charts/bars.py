@@ -27,26 +27,29 @@ def bar_chart(words: Sequence[str], series: Sequence[Bars], says: str) -> Markup
     left = room_for([shortened(word, LETTERS) for word in words], 12)
     group = THICK * len(series) + GAP
     bottom = TOP + group * len(words)
-    x = covering([value for one in series for value in one.values], left, WIDTH - VALUE_ROOM)
-    parts = [line(left, TOP, left, bottom, "axis"), *(_mean(one, x, bottom) for one in series if one.mean is not None)]
+    x = covering([value for bars in series for value in bars.values], left, WIDTH - VALUE_ROOM)
+    parts = [
+        line(left, TOP, left, bottom, "axis"),
+        *(_mean(bars, x, bottom) for bars in series if bars.mean is not None),
+    ]
     for j, word in enumerate(words):
         top = TOP + j * group + GAP / 2
         middle = top + THICK * len(series) / 2 + 4
         parts.append(text(left - 8, middle, shortened(word, LETTERS), "end", "label"))
-        for i, one in enumerate(series):
-            parts.append(_bar(x(0.0), x(one.values[j]), top + i * THICK, word, one, one.values[j], group > 18))
+        for i, bars in enumerate(series):
+            parts.append(_bar(x(0.0), x(bars.values[j]), top + i * THICK, word, bars, bars.values[j], group > 18))
     return chart(WIDTH, bottom + TOP, says, *parts)
 
 
-def _mean(one: Bars, x: Scale, bottom: float) -> Markup:
-    at = x(one.mean or 0.0)
-    says = tip(f"{one.name}: mean of all words {shown(one.mean or 0.0)}")
-    return element("line", says, x1=at, x2=at, y1=TOP, y2=bottom, class_=f"mean {variant_class(one.number)}")
+def _mean(bars: Bars, x: Scale, bottom: float) -> Markup:
+    at = x(bars.mean or 0.0)
+    says = tip(f"{bars.name}: mean of all words {shown(bars.mean or 0.0)}")
+    return element("line", says, x1=at, x2=at, y1=TOP, y2=bottom, class_=f"mean {variant_class(bars.number)}")
 
 
-def _bar(left: float, right: float, top: float, word: str, one: Bars, value: float, roomy: bool) -> Markup:
+def _bar(left: float, right: float, top: float, word: str, bars: Bars, value: float, roomy: bool) -> Markup:
     mark = element(
-        "rect", tip(f"{one.name}, {word}: {shown(value)}"), x=left, y=top, width=max(1.0, right - left),
-        height=THICK - 2, rx=2, class_=f"bar {variant_class(one.number)}",
+        "rect", tip(f"{bars.name}, {word}: {shown(value)}"), x=left, y=top, width=max(1.0, right - left),
+        height=THICK - 2, rx=2, class_=f"bar {variant_class(bars.number)}",
     )  # fmt: skip
     return mark + (text(max(left, right) + 5, top + THICK - 2.5, shown(value), class_="tick halo") if roomy else "")

@@ -19,7 +19,11 @@ def interval_chart(
     left = room_for([shortened(row, LETTERS) for row in rows], 14)
     group = STEP * len(series) + GAP
     bottom = TOP + group * len(rows)
-    x = covering([value for _, _, found in series for one in found for value in (one.low, one.high)], left, WIDTH - 14)
+    x = covering(
+        [value for _, _, estimates in series for estimate in estimates for value in (estimate.low, estimate.high)],
+        left,
+        WIDTH - 14,
+    )
     parts = []
     for value in x.ticks():
         parts.append(line(x(value), TOP, x(value), bottom, "axis" if value == 0 else "rule"))
@@ -27,18 +31,18 @@ def interval_chart(
     for j, row in enumerate(rows):
         top = TOP + j * group + GAP / 2
         parts.append(text(left - 10, top + STEP * len(series) / 2 + 4, shortened(row, LETTERS), "end", "label"))
-        for i, (name, number, found) in enumerate(series):
-            mark = _mark(found[j], x, top + (i + 0.5) * STEP, f"{name}, {row}: {said(found[j])}")
+        for i, (name, number, estimates) in enumerate(series):
+            mark = _mark(estimates[j], x, top + (i + 0.5) * STEP, f"{name}, {row}: {said(estimates[j])}")
             parts.append(element("g", *mark, class_=variant_class(number)))
     parts.append(text(WIDTH - 14, bottom + 36, axis, "end", "name"))
     return chart(WIDTH, bottom + FOOT, says, *parts)
 
 
-def said(one: Estimate) -> str:
+def said(estimate: Estimate) -> str:
     """The value, and its interval where there is more than one seed."""
-    return f"{one.value:.3f}" + (f" [{one.low:.3f}, {one.high:.3f}]" if one.clusters > 1 else "")
+    return f"{estimate.value:.3f}" + (f" [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate.clusters > 1 else "")
 
 
-def _mark(one: Estimate, x: Scale, y: float, says: str) -> list[Markup]:
-    whisker = [line(x(one.low), y, x(one.high), y, "whisker")] if one.clusters > 1 else []
-    return [tip(says), *whisker, element("circle", cx=x(one.value), cy=y, r=4.5, class_="dot")]
+def _mark(estimate: Estimate, x: Scale, y: float, says: str) -> list[Markup]:
+    whisker = [line(x(estimate.low), y, x(estimate.high), y, "whisker")] if estimate.clusters > 1 else []
+    return [tip(says), *whisker, element("circle", cx=x(estimate.value), cy=y, r=4.5, class_="dot")]

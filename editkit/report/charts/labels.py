@@ -30,18 +30,20 @@ class Mark:
 def placed(marks: Sequence[Mark], x: Scale, y: Scale, radius: float = RADIUS) -> list[Markup]:
     """All dots, and their names at the first place around them that is free; a name without a place is left to the
     dot's tip."""
-    taken: list[Box] = [(one.x - radius, one.y - radius, one.x + radius, one.y + radius) for one in marks]
+    taken: list[Box] = [(mark.x - radius, mark.y - radius, mark.x + radius, mark.y + radius) for mark in marks]
     whole = (x.start, min(y.start, y.stop) - 1.5 * FONT, x.stop + 14, max(y.start, y.stop))
     dots, names = [], []
-    for one in marks:
+    for mark in marks:
         dots.append(
-            element("circle", tip(one.says), cx=one.x, cy=one.y, r=radius, class_=f"dot {variant_class(one.number)}")
+            element(
+                "circle", tip(mark.says), cx=mark.x, cy=mark.y, r=radius, class_=f"dot {variant_class(mark.number)}"
+            )
         )
-        for dx, dy, anchor in PLACES if one.name else ():
-            box = _box(one.x + dx, one.y + dy, one.name, anchor)
+        for dx, dy, anchor in PLACES if mark.name else ():
+            box = _box(mark.x + dx, mark.y + dy, mark.name, anchor)
             if _inside(box, whole) and not any(_meet(box, other) for other in taken):
                 taken.append(box)
-                names.append(text(one.x + dx, one.y + dy, one.name, anchor, "label halo"))
+                names.append(text(mark.x + dx, mark.y + dy, mark.name, anchor, "label halo"))
                 break
     return [*dots, *names]
 
@@ -56,5 +58,5 @@ def _inside(box: Box, whole: Box) -> bool:
     return box[0] >= whole[0] and box[1] >= whole[1] and box[2] <= whole[2] and box[3] <= whole[3]
 
 
-def _meet(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _meet(first: Box, other: Box) -> bool:
+    return first[0] < other[2] and other[0] < first[2] and first[1] < other[3] and other[1] < first[3]

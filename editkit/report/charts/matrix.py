@@ -13,10 +13,10 @@ CELL, LETTERS, MARGIN, NUMBERED_UP_TO = 34.0, 18, 8.0, 16
 
 def matrix_chart(concepts: Sequence[str], values: Sequence[Sequence[float]], says: str) -> Markup:
     """`values[i][j]`: what erasing concept `i` does to concept `j`; shaded by size, the diagonal framed."""
-    names = [shortened(one, LETTERS) for one in concepts]
+    names = [shortened(concept, LETTERS) for concept in concepts]
     left, n = room_for(names, 26), len(concepts)
-    top = max(len(one) for one in names) * FONT * LETTER * math.sin(math.radians(50)) + 34
-    reach = max(len(one) for one in names) * FONT * LETTER * math.cos(math.radians(50))
+    top = max(len(name) for name in names) * FONT * LETTER * math.sin(math.radians(50)) + 34
+    reach = max(len(name) for name in names) * FONT * LETTER * math.cos(math.radians(50))
     off = [abs(values[i][j]) for i in range(n) for j in range(n) if i != j and math.isfinite(values[i][j])]
     most = max(off, default=0.0) or 1.0
     parts = [text(0, top - 6, "erased ↓", class_="name"), text(left, 12, "what it does to →", class_="name")]

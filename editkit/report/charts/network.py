@@ -16,11 +16,11 @@ Arrow = tuple[int, int, float]
 
 def strongest(values: Sequence[Sequence[float]], each: int = 2) -> list[Arrow]:
     """The `each` concepts that suffer most from erasing each one, as far as they suffer at all."""
-    found = []
+    edges = []
     for i, row in enumerate(values):
         others = sorted((j for j in range(len(row)) if j != i and row[j] > 0), key=lambda j: -row[j])
-        found += [(i, j, row[j]) for j in others[:each]]
-    return found
+        edges += [(i, j, row[j]) for j in others[:each]]
+    return edges
 
 
 def network_chart(concepts: Sequence[str], values: Sequence[Sequence[float]], says: str, each: int = 2) -> Markup:
@@ -49,8 +49,8 @@ def _places(n: int, values: Sequence[Sequence[float]]) -> list[tuple[float, floa
     for i in range(n):
         for j in range(i):
             graph.add_edge(i, j, weight=0.02 + max(0.0, values[i][j] + values[j][i]) / (2 * most))
-    found = nx.spring_layout(graph, seed=1, weight="weight", iterations=300, k=1.6 / math.sqrt(max(n, 1)))
-    xs, ys = zip(*(found[i] for i in range(n)), strict=True)
+    layout = nx.spring_layout(graph, seed=1, weight="weight", iterations=300, k=1.6 / math.sqrt(max(n, 1)))
+    xs, ys = zip(*(layout[i] for i in range(n)), strict=True)
     return list(zip(_spread(xs), _spread(ys), strict=True))
 
 
@@ -58,7 +58,7 @@ def _spread(values: Sequence[float]) -> list[float]:
     low, high = min(values), max(values)
     if high == low:
         return [SIZE / 2] * len(values)
-    return [MARGIN + (float(one) - low) / (high - low) * (SIZE - 2 * MARGIN) for one in values]
+    return [MARGIN + (float(value) - low) / (high - low) * (SIZE - 2 * MARGIN) for value in values]
 
 
 def _arrow(

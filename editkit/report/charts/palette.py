@@ -44,4 +44,4 @@ def properties(dark: bool) -> str:
 
 def resolved(css: str, dark: bool = False) -> str:
     """`css` with every `var(--name)` replaced by the colour of a theme."""
-    return re.sub(r"var\(--([\w-]+)\)", lambda found: NAMED[found[1]][dark], css)
+    return re.sub(r"var\(--([\w-]+)\)", lambda match: NAMED[match[1]][dark], css)

@@ -31,7 +31,7 @@ def covering(
     values: Iterable[float], start: float, stop: float, log: bool = False, zero: bool = True, most: float | None = None
 ) -> Scale:
     """A scale from a little below the least of `values` to a little above the largest. `most` is a limit of nature."""
-    known = [one for one in values if math.isfinite(one) and (one > 0 or not log)]
+    known = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     if log:
         low, high = (low, high) if known else (0.1, 1.0)
@@ -53,7 +53,7 @@ def shown(value: float) -> str:
 def _even(low: float, high: float, wanted: int) -> list[float]:
     rough = (high - low) / max(1, wanted)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * 0.999)
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
 

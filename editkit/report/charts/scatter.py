@@ -40,22 +40,22 @@ def scatter_chart(
     most: tuple[float | None, float | None] = (None, None),
 ) -> Markup:
     """A line leads through the `joined` points in their order; `most` limits the axes, as 100 does a percentage."""
-    xs = [value for one in points for value in (one.x, *(one.x_interval or ()))]
-    ys = [value for one in points for value in (one.y, *(one.y_interval or ()))]
+    xs = [value for point in points for value in (point.x, *(point.x_interval or ()))]
+    ys = [value for point in points for value in (point.y, *(point.y_interval or ()))]
     x = covering(xs, LEFT, WIDTH - RIGHT, log[0], zero, most[0])
     y = covering(ys, HEIGHT - BOTTOM, TOP, log[1], zero, most[1])
     parts = [frame(x, y, x_name, y_name)]
     if joined:
-        way = " ".join(f"{x(one.x):.1f},{y(one.y):.1f}" for one in joined)
+        way = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in joined)
         parts.append(element("polyline", points=way, class_="way"))
     marks = []
-    for one in points:
+    for point in points:
         whiskers = []
-        if one.x_interval:
-            whiskers.append(line(x(one.x_interval[0]), y(one.y), x(one.x_interval[1]), y(one.y), "whisker"))
-        if one.y_interval:
-            whiskers.append(line(x(one.x), y(one.y_interval[0]), x(one.x), y(one.y_interval[1]), "whisker"))
-        parts.append(element("g", *whiskers, class_=variant_class(one.number)) if whiskers else "")
-        says_one = f"{one.said or one.name}: {x_name} {shown(one.x)}, {y_name} {shown(one.y)}"
-        marks.append(Mark(x(one.x), y(one.y), one.name, one.number, says_one))
+        if point.x_interval:
+            whiskers.append(line(x(point.x_interval[0]), y(point.y), x(point.x_interval[1]), y(point.y), "whisker"))
+        if point.y_interval:
+            whiskers.append(line(x(point.x), y(point.y_interval[0]), x(point.x), y(point.y_interval[1]), "whisker"))
+        parts.append(element("g", *whiskers, class_=variant_class(point.number)) if whiskers else "")
+        says_one = f"{point.said or point.name}: {x_name} {shown(point.x)}, {y_name} {shown(point.y)}"
+        marks.append(Mark(x(point.x), y(point.y), point.name, point.number, says_one))
     return chart(WIDTH, HEIGHT, says, *parts, *placed(marks, x, y, RADIUS if len(points) < MANY else SMALL))

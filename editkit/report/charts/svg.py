@@ -59,9 +59,9 @@ def standalone(svg: Markup) -> Markup:
     css = chart_css()
     dark = "".join(f"@media (prefers-color-scheme:dark){{{resolved(css, dark=True)}}}")
     head, rest = svg.split(">", 1)
-    width, height = (float(one) for one in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)[0])
+    width, height = (float(side) for side in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)[0])
     box = {"x": -EDGE, "y": -EDGE, "width": width + 2 * EDGE, "height": height + 2 * EDGE}
-    head = re.sub(r'viewBox="[^"]*"', f'viewBox="{" ".join(_value(one) for one in box.values())}"', head)
+    head = re.sub(r'viewBox="[^"]*"', f'viewBox="{" ".join(_value(number) for number in box.values())}"', head)
     ground = element("rect", class_="ground", **box)
     return f"{head}><style>{escape(resolved(css) + dark)}</style>{ground}{rest}\n"
 
@@ -72,7 +72,7 @@ def chart_css() -> str:
 
 def room_for(words: list[str], least: float = 0, most: float = 400) -> float:
     """Width that the longest of `words` needs."""
-    return min(most, max((len(one) for one in words), default=0) * FONT * LETTER + least)
+    return min(most, max((len(word) for word in words), default=0) * FONT * LETTER + least)
 
 
 def shortened(words: str, letters: int) -> str:
