@@ -105,22 +105,27 @@ def evaluate(
     )
     if other is not None and not force:
         check_comparable(other, made.protocol)
-    shard = Shard.from_environment()
-    if shard.is_first:
-        for note in made.notes:
-            warnings.warn(note, stacklevel=2)
-        _keep_settings(made, force)
-    shard.wait()
-    truncated = _draw(made, shard, device)
-    shard.wait()
-    if not shard.is_first:
+    results = _draw_and_judge(made, device, force)
+    if results is None:
         return None
-    results = _judge(made, truncated)
     if other is not None:
         against_other = compare_results(results, other, made.metrics, force)
         results = replace(results, record={**results.record, "against": against_other})
     write_results(results)
     return results
+
+
+def _draw_and_judge(made: Evaluation, device: str | None, force: bool) -> Results | None:
+    """Every process draws its part; the first one judges, and the others have None."""
+    shard = Shard.from_environment()
+    if shard.is_first:
+        for note in made.notes:
+            warnings.warn(note, stacklevel=3)
+        _keep_settings(made, force)
+    shard.wait()
+    truncated = _draw(made, shard, device)
+    shard.wait()
+    return _judge(made, truncated) if shard.is_first else None
 
 
 def _check_place(out: Path, force: bool) -> None:
