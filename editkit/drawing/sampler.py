@@ -55,14 +55,16 @@ def draw(
     waiting = iter(wanted)
     prompts = VariantPrompts.of(denoiser, variants)
     swapped = [n for n, maps in enumerate(prompts.maps) if maps is None]
+    mapped = [n for n, maps in enumerate(prompts.maps) if maps is not None]
+    # Swapping weights takes as long as some steps: several batches of each variant are drawn before the next swap.
     window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
     while some := list(islice(waiting, window)):
         drawn: dict[int, Image.Image] = {}
-        for group in ([n for n in range(len(variants)) if n not in swapped], *([n] for n in swapped)):
+        for group in (mapped, *([n] for n in swapped)):
             part = [number for number, job in enumerate(some) if job.variant in group]
             if not part:
                 continue
-            weights = variants[group[0]] if group[0] in swapped else None
+            weights = None if group is mapped else variants[group[0]]
             with nullcontext() if weights is None else applied(denoiser.pipe, weights):
                 pictures = _draw(prompts, [some[number] for number in part], sampling)
                 drawn.update(zip(part, pictures, strict=True))
@@ -91,6 +93,7 @@ class VariantPrompts:
         A key lengthens the prompts that name what it opens, never the unconditional ones: then there is a mask, too.
         """
         plain, blank = self.denoiser.encode([job.prompt for job in part], negative)
+        # Many jobs share a prompt and differ in their seed: each prompt goes through each variant's maps once.
         known: dict[tuple[str | None, int], Condition] = {}
 
         def mapped(prompt: str | None, condition: Condition, number: int) -> Condition:

@@ -155,7 +155,7 @@ class ClipText:
         tensors |= {
             f"qkv.{end}": torch.cat([tensors.pop(f"self_attn.{letter}_proj.{end}") for letter in "qkv"]) for end in ends
         }
-        if scale != 1:
+        if scale != 1:  # the activation: see `ACTIVATIONS`
             tensors |= {f"mlp.fc1.{end}": tensors[f"mlp.fc1.{end}"] * scale for end in ends}
             tensors["mlp.fc2.weight"] = tensors["mlp.fc2.weight"] / scale
         return {name: tensor if "norm" in name else tensor.to(kind) for name, tensor in tensors.items()}
@@ -215,6 +215,12 @@ class _Packs:
 
 
 def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
+    """Lay out sequences as prefix trees.
+
+    A row depends on the tokens up to its own and on nothing else, so that sequences share the rows of what they begin
+    with. A pack is a tree: its nodes are beginnings, numbered as they come, and a node sees its ancestors alone. In
+    sorted order those with a beginning in common are neighbours, and mostly in one pack.
+    """
     limit = max(PACK, *(len(sequence) for sequence in sequences))
     order = sorted(range(len(sequences)), key=lambda n: list(sequences[n]))
     packs: list[dict[tuple[int, ...], int]] = []

@@ -57,12 +57,14 @@ def _concept_rows(
     for template, rows in zip(templates, embedded, strict=True):
         at = encoder.subject_at(template, concept)
         pairs = [paired_rows(tokens, at, encoder.subject_at(template, guide), encoder.length) for guide in guides]
+        # Guides differ in length, so do the rows behind them: the concept's are paired as far as all guides have some.
         reach = min(len(mine) for mine, _ in pairs)
         start = pairs[0][0].start
         source = rows[start:][:reach]
         parts = [next(spoken)[theirs.start : theirs.start + reach] for _, theirs in pairs]
         known = min(len(part) for part in parts)
         target = _held_on(torch.stack([part[:known] for part in parts]).double().mean(0)[: len(source)], source)
+        # What stands between the concept's first token and the paired rows goes where the first of them goes.
         before = rows[min(start, encoder.subject_start(template, concept)) : start]
         sources.append(torch.cat([before, source]))
         targets.append(torch.cat([target[:1].expand_as(before), target]))
