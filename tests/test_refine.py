@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,16 @@ import torch
 from torch import Tensor
 
 import editkit
-from editkit.concepts.profile import DEFAULT
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.model.apply import applied
 from editkit.model.checkpoints.projections import read_component
 from editkit.model.editable import EditableModel, open_model
-from editkit.options import options_of
-from editkit.plugins import names
 from editkit.tuning import loop
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.latents import Sampler
-from editkit.tuning.objectives import AUTHORS, OBJECTIVES
-from editkit.tuning.options import RefineOptions, known_options
+from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
-from editkit.tuning.search.gumbel import Gumbel
 from tests.test_refine_losses import tiny_unet
 
 WORDS = ["dog", "cat", "tree", "house", "car", "river", "mountain", "table"]
@@ -300,58 +294,6 @@ def test_a_bank_is_drawn_anew_when_it_was_used_once(model: EditableModel, tmp_pa
         out = tmp_path / "-".join(f"{name}{value}" for name, value in options.items())
         passes = run(model, out / "run", sampling_steps=4, **options).record["figures"]["passes"]
         assert passes["latents"] == banks * 2 * 3 * 2, options
-
-
-def test_options_are_checked() -> None:
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"refresh": 0}, "--refresh: expected a whole number of at least 1, got 0"),
-        ({"objective": "sgd"}, r"objective 'sgd': did you mean esd\? known are age, ap, ca, esd, hide, "),
-        ({"search": "random"}, "search 'random': known are closed-form, exact, gumbel"),
-        ({"steps": 0}, "--steps: expected a whole number of at least 1, got 0"),
-        ({"rate": 0.0}, "--rate: expected a finite number above 0, got 0.0"),
-        ({"recipe": "mine"}, "--recipe: must be one of paper, authors, but got 'mine'"),
-        ({"mixed_precision": "fp8"}, "--mixed-precision: must be one of no, bf16, fp16, but got 'fp8'"),
-        ({"key_tokens": 0}, "--tokens: expected a whole number of at least 1, got 0"),
-        ({"batch": 3, "accumulate": 2}, "--accumulate: 2 parts do not divide a batch of 3"),
-    ]
-    for given, said in cases:
-        with pytest.raises(editkit.EditkitError, match=said):
-            replace(RefineOptions(), **given)
-        with pytest.raises(editkit.EditkitError, match=said):
-            RefineOptions.of(**given)
-
-
-def test_an_option_of_another_search_is_refused() -> None:
-    with pytest.raises(editkit.EditkitError, match="--tau: search exact has no such option; its options: "):
-        RefineOptions.of(search="exact", tau=1.0)
-    with pytest.raises(editkit.EditkitError, match="--ratte: search gumbel has no such option"):
-        RefineOptions.of(ratte=1.0)
-
-
-@pytest.mark.parametrize("objective", names("objectives"))
-def test_every_way_to_say_nothing_gives_the_same_options(objective: str) -> None:
-    """The class, `of`, the record read back, and what the flags show."""
-    options = RefineOptions(objective)
-    assert options == RefineOptions.of(objective) == RefineOptions.of(objective, DEFAULT)
-    record = options.record
-    assert RefineOptions.of(**record) == options
-    shown = {known.name: known for known in (*known_options([objective]), *options_of(options.search))}
-    assert shown.keys() == record.keys()
-    case = f"--objective {objective}"
-    assert {**record, "objective": "ap"} == {
-        name: known.otherwise.get(case, known.default) for name, known in shown.items()
-    }
-
-
-def test_the_authors_recipe_searches_as_their_scripts_do() -> None:
-    """One Adam step of 0.01 a word, among clusters; and `ap` has the target of `esd`."""
-    options = RefineOptions(recipe="authors")
-    assert options == RefineOptions.of(recipe="authors")
-    assert options.spread and options.search == Gumbel(search_steps=1, search_rate=1e-2, search_adam=True)
-    assert options.loss is AUTHORS["ap"] and RefineOptions("esd", recipe="authors").loss is OBJECTIVES["esd"]
-    assert RefineOptions.of(recipe="authors", spread=False, search_steps=4).record.items() >= {
-        "spread": False, "search_steps": 4, "search_rate": 1e-2,
-    }.items()  # fmt: skip
 
 
 @pytest.mark.slow

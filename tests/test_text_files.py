@@ -6,42 +6,23 @@ import codecs
 import csv
 import io
 import json
-import os
 import tempfile
 import warnings
-import zipfile
-from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from editkit.concepts.profile_file import read_profile
-from editkit.concepts.vocabulary import read_word_file
 from editkit.drawing.generate import generate_folder
 from editkit.drawing.prompt_file import PromptCase, PromptFile, read_prompts
 from editkit.errors import EditkitError
-from editkit.evaluation.suites.suite import load_suite
-from editkit.evaluation.time_metrics import COLUMNS as TIME
-from editkit.evaluation.time_metrics import read_time_trials
 from editkit.files.text.table import Layout
 from tests.cli import run
+from tests.text_files import ENCODINGS, prompts, written
 
 TABLE = "case_number;prompt;evaluation_seed\n1;a church;5\n2;a dog, black;6\n"
 CASES = [PromptCase("1", "a church", 5), PromptCase("2", "a dog, black", 6)]
-ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
-
-
-def written(folder: Path, content: str | bytes, name: str = "p.csv") -> Path:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def prompts(path: Path, columns: str | None = None, separator: str | None = None) -> list[str]:
-    return [case.prompt for case in read_prompts(path, layout=Layout.of(columns, separator))]
 
 
 @pytest.mark.parametrize("encoding", [*ENCODINGS, "marked-16-be"])
@@ -251,159 +232,6 @@ def test_bad_items_of_json_are_bad_rows(content: str, message: str, tmp_path: Pa
 def test_what_is_no_json_says_where(content: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(EditkitError, match=message):
         PromptFile.open(written(tmp_path, content, "p.json"), skip_bad_rows=True)
-
-
-def zipped(inside: str) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(inside, "x")
-    return stream.getvalue()
-
-
-BINARY = [
-    (b"", "the file is empty"),
-    (codecs.BOM_UTF8, "the file is empty"),
-    (codecs.BOM_UTF16_LE, "the file is empty"),
-    (b"\n \n", "found only blank lines"),
-    (b"\x89PNG\r\n\x1a\n\0\0", r"this is a picture \(PNG\)"),
-    (zipped("xl/workbook.xml"), r"this is a zip / Excel workbook \(\.xlsx\); save it as CSV"),
-    (zipped("weights.npy"), "this is a zip archive"),
-    (b"\x40\0\0\0\0\0\0\0" + b'{"a":{"dtype":"F32"}}', r"this is model weights \(safetensors\)"),
-    (b"PAR1\x15\0", "this is a Parquet table; save it as CSV"),
-    (b"\x1f\x8b\x08\0", r"this is compressed \(gzip\); unpack it first"),
-    (b"<!DOCTYPE html>\n<html>", r"this is a web page \(HTML\).*download the raw file"),
-    (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer.*git lfs pull"),
-    (b"prompt\ncaf\xe9\n", r"neither \(byte 0xe9 on line 2\); save it as plain text \(UTF-8\)"),
-    ("prompt\na\n".encode("utf-16")[:-1], "begins as UTF-16 and does not go on so"),
-    (b"\0\1\2\3\0\0\0\5", "this is binary"),
-]
-
-
-@pytest.mark.parametrize(("content", "message"), BINARY)
-def test_what_is_no_text_is_named(content: bytes, message: str, tmp_path: Path) -> None:
-    path = written(tmp_path, content)
-    for read in (read_prompts, read_word_file, read_time_trials):
-        with pytest.raises(EditkitError, match=message) as caught:
-            read(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
-def test_a_wrong_byte_far_from_the_start_is_found(end: bytes, tmp_path: Path) -> None:
-    path = written(tmp_path, b"word" + end + (b"a" + end) * 90_000 + b"\xe9" + end)
-    for read in (read_prompts, read_word_file):
-        with pytest.raises(EditkitError, match="byte 0xe9 on line 90002"):
-            read(path)
-
-
-def test_places_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    for path, message in (
-        (tmp_path, "this is a folder"),
-        (tmp_path / "none", "No such file or directory"),
-        (tmp_path / ("x" * 300), "File name too long"),
-        (Path("a\0b"), "null byte"),
-    ):
-        with pytest.raises(EditkitError, match=message):
-            read_word_file(path)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    path = written(tmp_path, "cat\n")
-    path.chmod(0)
-    with pytest.raises(EditkitError, match="Permission denied"):
-        read_word_file(path)
-
-
-def test_a_pipe_serves_for_words_and_not_for_prompts(tmp_path: Path) -> None:
-    read, write = os.pipe()
-    os.write(write, b"cat\nhot dog\n")
-    os.close(write)
-    assert read_word_file(Path(f"/dev/fd/{read}")) == ["cat", "hot dog"]
-    os.close(read)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(EditkitError, match="read more than once, which a pipe cannot be"):
-        PromptFile.open(tmp_path / "pipe")
-
-
-WORDS = ["church", "hot dog", "教会"]
-
-
-@pytest.mark.parametrize(("encoding", "end"), product(ENCODINGS, ["\n", "\r\n", "\r"]))
-def test_word_lists_read_the_same_in_every_encoding(encoding: str, end: str, tmp_path: Path) -> None:
-    text = end.join(["# of things", "church", "", " hot dog ", "教会", "church", ""])
-    for name in ("w.txt", "w", "w.csv"):
-        assert read_word_file(written(tmp_path, text.encode(encoding), name)) == WORDS
-
-
-@pytest.mark.parametrize(
-    ("content", "name"),
-    [
-        ("word\nchurch\nhot dog\n教会\n", "w.csv"),
-        ("# of things\nConcept\nchurch\nhot dog\n教会\n", "w.csv"),
-        ("id;name;count\n1;church;5\n2;hot dog;6\n3;教会;7\n", "w.csv"),
-        ("1\tchurch\n2\thot dog\n3\t教会\n", "w.tsv"),
-        ('["church", "hot dog", "教会"]', "w.json"),
-        ('{"concept": "church"}\n{"concept": "hot dog"}\n"教会"\n', "w.jsonl"),
-    ],
-)
-def test_word_lists_may_be_tables_and_json(content: str, name: str, tmp_path: Path) -> None:
-    assert read_word_file(written(tmp_path, content, name)) == WORDS
-
-
-@pytest.mark.parametrize(
-    ("content", "name", "message"),
-    [
-        (
-            "word\nchurch\n",
-            "w.txt",
-            "'word' may be a header or a word; write '# word' if it is a header; if not, put it",
-        ),
-        ("a,b\nc,d\n", "w.csv", "first line is 'a,b'; head that of the words 'word', or keep it alone"),
-        ("church\t5\ndog\t6\n", "w.txt", r"first line is 'church\\t5'; head that of the words 'word'"),
-        ("artist,concept\nc,d\n", "w.csv", "each of its columns concept, artist may be meant; keep one of them"),
-        ("word\nhot dog, with mustard\n", "w.csv", "line 2: more fields than the 1 of the first line"),
-        ("id,word\n1,\n", "w.csv", "line 2: the word is empty"),
-        ("# nothing\n", "w.txt", "found only blank lines and comments"),
-        ("word\n", "w.csv", "expected one word or phrase a line, found none"),
-        ('["cat", 3]', "w.json", "line 1: expected a text or an object, got 3"),
-    ],
-)
-def test_word_lists_that_are_not_clear_say_how_to_make_them(
-    content: str, name: str, message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(EditkitError, match=message) as caught:
-        read_word_file(written(tmp_path, content, name))
-    assert "--columns" not in str(caught.value)  # which commands do not have for words
-
-
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_times_table_reads_the_same_in_every_form(encoding: str, tmp_path: Path) -> None:
-    rows: list[Sequence[str]] = [[name.upper() for name in TIME], [f"a {name}, x" for name in TIME]]
-    plain = "\n".join(",".join(f'"{cell}"' for cell in row) for row in rows)
-    excel = "sep=;\r\n" + "\r\n".join(";".join(row) for row in rows)
-    objects = json.dumps([dict(zip(TIME, rows[1], strict=True))])
-    trials = read_time_trials(written(tmp_path, plain, "t.csv"))
-    assert len(trials) == 11
-    assert read_time_trials(written(tmp_path, excel.encode(encoding), "t.csv")) == trials
-    assert read_time_trials(written(tmp_path, objects.encode(encoding), "t.json")) == trials
-    named = plain.replace("OLD", "before")
-    assert read_time_trials(written(tmp_path, named, "t.csv"), Layout.of("old=before")) == trials
-
-
-def test_a_row_of_time_may_lack_its_last_pairs(tmp_path: Path) -> None:
-    row = ",".join(f"a {name}" for name in TIME[:12])
-    assert len(read_time_trials(written(tmp_path, ",".join(TIME) + f"\n{row}\n"))) == 6
-
-
-def test_suites_and_profiles_in_a_wrong_encoding_are_named(tmp_path: Path) -> None:
-    suite = (Path(__file__).parent.parent / "editkit/evaluation/suites/emoji-objects.toml").read_text(encoding="utf-8")
-    assert load_suite(str(written(tmp_path, suite.encode("utf-16"), "s.toml"))).name == "emoji-objects"
-    with pytest.raises(EditkitError, match="byte 0xe9 on line 1"):
-        load_suite(str(written(tmp_path, b'name = "caf\xe9"', "s.toml")))
-    assert read_profile(written(tmp_path, 'name = "café"'.encode("utf-16"), "p.toml")).name == "café"
-    with pytest.raises(EditkitError, match="byte 0xe9 on line 2"):
-        read_profile(written(tmp_path, b'# x\nname = "caf\xe9"', "p.toml"))
 
 
 def test_only_the_chosen_rows_are_read(tmp_path: Path) -> None:
