@@ -73,10 +73,13 @@ GROUPS: Mapping[str, Group] = {
         "attack",
         "what tries to bring an erased concept back, for `attack`",
         {
+            "completion": "editkit.redteam.completion:Completion",
             "embedding": "editkit.redteam.embedding:Embedding",
+            "noise-probe": "editkit.redteam.noise_probe:NoiseProbe",
             "prompt": "editkit.redteam.prompt:PromptSearch",
             "random": "editkit.redteam.seed_search:Random",
             "seed-search": "editkit.redteam.seed_search:SeedSearch",
+            "tina": "editkit.redteam.tina:Tina",
         },
         default="prompt",
     ),

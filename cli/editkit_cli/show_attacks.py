@@ -32,6 +32,10 @@ def show_findings(findings: Findings, out: Path | None = None) -> None:
         about = (escape(line.variant), line.attack, line.changes, line.protocol, str(line.attempts))
         table.add_row(*about, *(_rates(line) if drawn else ()), *_costs(line))
     console.print(table)
+    for line in findings.lines:
+        if line.figures:
+            told = ", ".join(f"{name} {number(value)}" for name, value in line.figures.items())
+            console.print(f"{escape(line.variant)}, {line.attack}: {told}", highlight=False)
     _show_best(console, findings)
     print(MEANINGS if drawn else "loss: 0 is the concept restored, 1 what the empty prompt is. No picture was drawn.")
     for name, shift in findings.null_shift.items():
@@ -51,11 +55,12 @@ def null_sentence(shift: float) -> str:
     """What follows for attacks that use no text."""
     if shift < NULL_HELD:
         return (
-            "the empty prompt is held, so an attack that uses no text draws exactly what it draws of the original, "
-            "whatever was erased"
+            "the rows of the empty prompt are held, so an attack that uses no text draws what it draws of the "
+            "original, to rounding, and succeeds as often, whatever was erased"
         )
     return (
-        f"the rows of the empty prompt move by {shift:.1%}; attacks that use no text see no more of the edit than that"
+        f"the rows of the empty prompt move by {shift:.2g} of their size; of the whole edit, attacks that use no text "
+        "meet this alone"
     )
 
 

@@ -105,25 +105,26 @@ class Arena:
     def draw_rows(self, asked: Sequence[Asked]) -> list[Image.Image]:
         """One picture each, by the attacked model."""
         drawn: dict[int, Image.Image] = {}
-        for handover in sorted({shot.handover for _, _, shot in asked}):
-            rows = [n for n, (_, _, shot) in enumerate(asked) if shot.handover == handover]
+        ways = [(shot.handover, shot.eta > 0) for _, _, shot in asked]
+        for way in sorted(set(ways)):
+            rows = [n for n, each in enumerate(ways) if each == way]
             for start in range(0, len(rows), self.sampling.batch):
                 some = rows[start : start + self.sampling.batch]
-                drawn.update(zip(some, self._batch([asked[n] for n in some], handover), strict=True))
+                drawn.update(zip(some, self._batch([asked[n] for n in some], *way), strict=True))
         return [drawn[n] for n in range(len(asked))]
 
     @torch.inference_mode()
-    def _batch(self, asked: Sequence[Asked], handover: int) -> list[Image.Image]:
+    def _batch(self, asked: Sequence[Asked], handover: int, is_noisy: bool) -> list[Image.Image]:
         victim, original = self._victim, self.original
         denoiser, guidance = victim.denoiser, None if self.sampling.guidance == 1 else self.sampling.guidance
-        blank = self._raw([self.sampling.negative if guidance is not None else ""])
-        nothing = next(iter(blank.values()))
+        blank = self._raw(["", self.sampling.negative])
+        nothing, away = blank[""], blank[self.sampling.negative]
         texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
-        before = [nothing] * len(asked) if guidance is not None else []
-        raw = Condition.joined([*before, *(raw for raw, _ in texts)])
+        before = [away] * len(asked) if guidance is not None else []
+        raw = Condition.joined([*before, *(raw for raw, _, _ in asked)])
         read = Condition.joined([*map(victim.condition, before), *(victim.condition(*text) for text in texts)])
         shots, scheduler = [shot for _, _, shot in asked], scheduler_for(denoiser.scheduler, self.sampling)
-        if any(shot.eta for shot in shots):
+        if is_noisy:
             scheduler = NoisyDDIM.of(denoiser.scheduler, self.sampling.steps, shots)
         early = {int(t) for t in scheduler.timesteps[:handover]}
 

@@ -28,6 +28,7 @@ class Found:
         loss: the attack's own; lower is nearer to the concept. None where it has none.
         plain: the same loss of the unattacked prompt.
         log: `(cost so far, best loss so far)`, for curves over budget.
+        figures: what else the attack measured, by name: controls that tell how to read its success.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Found:
     loss: float | None = None
     plain: float | None = None
     log: Sequence[tuple[int, float]] = field(default=())
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Attack(Protocol):
@@ -64,7 +66,7 @@ class Attempt:
         attack, changes, protocol: what was done. The protocol is `adaptive` (found against this model), `agnostic` (no
             model was asked), or `transfer:SOURCE`.
         variant, edit_sha256: what was attacked.
-        source, prompt, ids, loss, plain_loss: as in `Found`.
+        source, prompt, ids, loss, plain_loss, log, figures: as in `Found`.
         seeds, hits: of every picture, whether the judge sees the concept; None where it failed on the picture.
         plain: the same of the unattacked prompt at the seeds that count.
         naming: whether the found prompt names the concept or a listed synonym.
@@ -88,6 +90,7 @@ class Attempt:
     naming: Naming = ""
     files: tuple[str, ...] = ()
     log: tuple[tuple[int, float], ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def judged(self) -> tuple[bool, ...]:

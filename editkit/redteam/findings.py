@@ -38,6 +38,7 @@ class Line:
         gain: `rest` less that of `seed-search` at equal pictures; None where that was not run.
         correlation: Spearman's, of the attack's own loss with the share of pictures; good losses have a negative one.
         cost: of all concepts together.
+        figures: means of what the attack measured besides.
     """
 
     variant: str
@@ -56,6 +57,7 @@ class Line:
     loss: float | None
     correlation: float | None
     cost: Cost
+    figures: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -115,6 +117,7 @@ class Findings:
             sum(losses) / len(losses) if losses else None,
             rank_correlation([(each.loss, each.rate) for each in every]),
             _total(costs),
+            _means([each.figures for each in every]),
         )
 
     def _gain(self, variant: str, attack: str, rest: Sequence[Attempt]) -> float | None:
@@ -175,6 +178,12 @@ def _total(costs: Sequence[Cost]) -> Cost:
     for cost in costs:
         total = total.plus(cost)
     return total
+
+
+def _means(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for figures in several for name in figures)
+    known = {name: [figures[name] for figures in several if name in figures] for name in names}
+    return {name: sum(values) / len(values) for name, values in known.items()}
 
 
 def _rate(outcomes: Sequence[tuple[bool, str]]) -> Estimate:

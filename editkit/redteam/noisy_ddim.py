@@ -58,21 +58,34 @@ class NoisyDDIM:
 
     def step(self, predicted: Tensor, t: Tensor, z: Tensor) -> Step:
         """`√ᾱ_{t-1} x₀ + |1 − ᾱ_{t-1} − σ²|^½ ε + σ · scale · noise`."""
-        config = self.ddim.config
-        before = int(t) - config.num_train_timesteps // self.ddim.num_inference_steps
-        now = self.ddim.alphas_cumprod[int(t)]
-        then = self.ddim.alphas_cumprod[before] if before >= 0 else self.ddim.final_alpha_cumprod
-        x0, noise = self._parts(predicted, now, z)
+        now, then = levels(self.ddim, int(t))
+        x0, noise = parts(self.ddim, predicted, now, z)
         sigma = self.eta.to(z) * ((1 - then) / (1 - now) * (1 - now / then)).clamp(min=0).sqrt()
         fresh = torch.stack([torch.randn(z.shape[1:], generator=each) for each in self.generators]).to(z)
         way = (1 - then - sigma.square()).abs().sqrt()
         return Step(then.sqrt() * x0 + way * noise + sigma * self.scale.to(z) * fresh)
 
-    def _parts(self, predicted: Tensor, now: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """x₀ and ε of what the network says."""
-        kind, signal, rest = self.ddim.config.prediction_type, now.sqrt(), (1 - now).sqrt()
-        if kind == "sample":
-            return predicted, (z - signal * predicted) / rest
-        if kind == "v_prediction":
-            return signal * z - rest * predicted, signal * predicted + rest * z
-        return (z - rest * predicted) / signal, predicted
+
+def before(ddim: Any, t: int) -> int:
+    """The training step that DDIM goes to from `t`; below 0 is the end."""
+    return t - ddim.config.num_train_timesteps // ddim.num_inference_steps
+
+
+def levels(ddim: Any, t: int) -> tuple[Tensor, Tensor]:
+    """ᾱ at `t`, and where DDIM goes from there."""
+    then = before(ddim, t)
+    return ddim.alphas_cumprod[t], ddim.alphas_cumprod[then] if then >= 0 else ddim.final_alpha_cumprod
+
+
+def parts(ddim: Any, predicted: Tensor, now: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """x₀, clipped where the model's scheduler clips it, and ε of what the network says of `z` at `ᾱ = now`."""
+    config, signal, rest = ddim.config, now.sqrt(), (1 - now).sqrt()
+    if config.prediction_type == "sample":
+        x0, noise = predicted, (z - signal * predicted) / rest
+    elif config.prediction_type == "v_prediction":
+        x0, noise = signal * z - rest * predicted, signal * predicted + rest * z
+    else:
+        x0, noise = (z - rest * predicted) / signal, predicted
+    if config.thresholding:
+        return ddim._threshold_sample(x0), noise
+    return x0.clamp(-config.clip_sample_range, config.clip_sample_range) if config.clip_sample else x0, noise

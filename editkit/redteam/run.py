@@ -125,7 +125,7 @@ class Run:
         replay = self.plan.replay
         if replay is None:
             attack = self.plan.attacks[name]
-            protocol = "agnostic" if attack.access == "none" else "adaptive"
+            protocol = "agnostic" if attack.access in ("none", "encoder") else "adaptive"
             return [(found, protocol) for found in attack.attack(arena, target)]
         rows = [row for row in replay.rows if (row.attack, row.concept) == (name, target.concept)]
         return [(Found(row.source, row.prompt, loss=row.loss), replay.protocol(row, entry.sha256)) for row in rows]
@@ -173,7 +173,7 @@ class Run:
         return Attempt(
             name, changes, protocol, entry.name, entry.sha256, target.concept, found.source, found.prompt, found.ids,
             found.loss, found.plain, seeds, hits, self._unattacked(arena, entry, target, found.source), naming, files,
-            tuple(found.log),
+            tuple(found.log), found.figures,
         )  # fmt: skip
 
     def _unattacked(self, arena: Arena, entry: Entry, target: Target, prompt: str) -> tuple[bool | None, ...]:

@@ -17,7 +17,7 @@ class Shot:
         handover: how many steps the original draws before the attacked model goes on.
         eta: DDIM's η: 0 is deterministic, 1 as much noise as DDPM.
         noise_scale: factor of that noise.
-        prompted: False draws without a prompt.
+        prompted: False: the attacked model reads the empty prompt; steps that the original draws are not touched by it.
     """
 
     seed: int
