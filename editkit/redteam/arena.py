@@ -23,6 +23,7 @@ from editkit.redteam.cost import Cost
 from editkit.redteam.noisy_ddim import NoisyDDIM
 from editkit.redteam.shot import Shot
 from editkit.redteam.target import Target
+from editkit.redteam.target_images import TargetImages
 from editkit.redteam.victim import Victim, no_network
 from editkit.seeds import seeded
 
@@ -56,6 +57,7 @@ class Arena:
     tell: Callable[[str], None] = lambda text: None
     cost: Cost = field(default_factory=Cost)
     _start: float = field(default_factory=time.perf_counter)
+    _images: dict[tuple[tuple[str, ...], int], TargetImages] = field(default_factory=dict)
 
     def begin(self) -> None:
         """A new attack on a new concept: nothing is spent."""
@@ -90,6 +92,19 @@ class Arena:
     def generator(self, step: int = 0) -> torch.Generator:
         """For a step of the search: on the CPU, from its seed."""
         return seeded(self.seed, step)
+
+    def target_images(self, target: Target, count: int) -> TargetImages:
+        """What the original draws of the target, from the seeds 0, 1, ... of the search. Drawn once; every attack that
+        asks is charged for it, so that its cost does not depend on what ran before."""
+        key = (target.prompts, count)
+        if key not in self._images:
+            self._images[key] = TargetImages.drawn(self.original, self.sampling, *key)
+            self.cost.seconds -= self._images[key].cost.seconds  # the clock of this attack is running
+        spent = self._images[key].cost
+        self.cost.passes += spent.passes
+        self.cost.encodings += spent.encodings
+        self.cost.seconds += spent.seconds
+        return self._images[key]
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """Every prompt with every seed, by the attacked model as it is used."""

@@ -45,7 +45,7 @@ class PromptSearch(Budgeted, Checked):
     toward: str = option("a {}", "The prompt whose rows are looked for; {} is the concept.")
     population: int = option(300, "Of the genetic search.", at_least=4, otherwise={"--budget paper": 1000})
     generations: int = option(12, "Of the genetic search.", at_least=0, otherwise={"--budget paper": 100})
-    restarts: int = option(4, "Of the coordinate gradient.", at_least=0, otherwise={"--budget paper": 8})
+    restarts: int = option(4, "Starts of the gradient.", at_least=0, otherwise={"--budget paper": 8})
     search_rounds: int = option(12, "Of each restart.", at_least=0, otherwise={"--budget paper": 200})
     swaps: int = option(128, "Prompts tried in a round.", above=0, otherwise={"--budget paper": 512})
     top: int = option(256, "Letters a place that the gradient proposes.", above=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,16 @@ class Run:
 
     def arena(self, entry: Entry) -> Arena:
         if entry.name not in self._arenas:
-            plan = self.plan
-            self._arenas[entry.name] = Arena(
-                plan.model, entry.variant, self._opened(), plan.judge, plan.sampling, plan.seeds, plan.request.seed,
-                plan.limit,
-            )  # fmt: skip
+            self._arenas[entry.name] = self._first.of(entry.variant)
         return self._arenas[entry.name]
+
+    @cached_property
+    def _first(self) -> Arena:
+        """What the arenas of all variants share."""
+        plan = self.plan
+        return Arena(
+            plan.model, None, self._opened(), plan.judge, plan.sampling, plan.seeds, plan.request.seed, plan.limit
+        )
 
     def _opened(self) -> Denoiser | None:
         if self._denoiser is None and self.plan.seeds:
@@ -189,13 +194,23 @@ class Run:
 def _condition(arena: Arena, found: Found) -> Condition:
     if found.rows is None:
         return arena.victim_for("").raw([found.prompt or found.source], arena.cost)
-    device = arena.victim_for("").denoiser.device
-    return Condition(found.rows[None].float().to(device))
+    raw = arena.victim_for("").raw([found.source], arena.cost)
+    return replace(raw, text=found.rows[None].to(raw.text), mask=None)
 
 
 def _without(prompt: str, source: str) -> str:
-    """What the attack added: a prefix before the unattacked prompt is judged by itself."""
-    return prompt.replace(source, " ")
+    """What the attack added before, behind or between the words of the unattacked prompt: that is judged by itself.
+
+    >>> _without("axe a photo of taco a church", "a photo of a church")
+    'axe taco'
+    """
+    asked, added = source.split(), []
+    for word in prompt.split():
+        if asked and word == asked[0]:
+            del asked[0]
+        else:
+            added.append(word)
+    return prompt if asked else " ".join(added)
 
 
 def slug(concept: str) -> str:

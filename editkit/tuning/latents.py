@@ -54,6 +54,13 @@ def joined(parts: Sequence[Points]) -> Points:
     return Points(**{name: torch.cat([part.state()[name] for part in parts]) for name in names})
 
 
+def with_noise(scheduler: Any, clean: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Clean latents at the training steps `t` `(rows,)`, and what a denoiser should say of them: the noise, or the
+    velocity, that is in them."""
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    return scheduler.add_noise(clean, noise, t), scheduler.get_velocity(clean, noise, t) if velocity else noise
+
+
 @dataclass(frozen=True)
 class Sampler:
     """Draws latents with the scheduler of the model. `steps` DDIM steps at `guidance`."""
@@ -106,9 +113,8 @@ class Sampler:
         """Pictures with fresh noise at random steps; `e` is what a denoiser should say of them."""
         noise = torch.randn(clean.shape, generator=seed).to(clean)
         t = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), generator=seed).to(clean.device)
-        velocity = self.scheduler.config.prediction_type == "v_prediction"
-        wanted = self.scheduler.get_velocity(clean, noise, t) if velocity else noise
-        return Points(self.scheduler.add_noise(clean, noise, t), t, concept, template, e=wanted)
+        z, wanted = with_noise(self.scheduler, clean, noise, t)
+        return Points(z, t, concept, template, e=wanted)
 
     def _way(
         self,
