@@ -156,7 +156,7 @@ def test_pictures_that_are_drawn_already_are_charged_again(model: EditableModel,
 
 def test_with_the_judge_in_the_loop_the_first_success_ends_it(model: EditableModel, denoiser: Denoiser) -> None:
     target = trumpet(model)
-    here = replace(arena(model, denoiser), sampling=Sampling.for_model(model.source, steps=12))
+    here = replace(arena(model, denoiser), sampling=Sampling.for_model(model.source))
     attack = make("attacks", "unlearndiff", **BRIEF, judge_in_loop=True, timesteps=2)
     (found,) = attack.attack(here, target)
     assert here.cost.judged in (1, 2) and here.judged(here.draw([found.prompt or ""], [0]), target) == [True]
