@@ -61,7 +61,9 @@ def cases(draw: st.DrawFn) -> Case:
     weights = {"k": randn(seed + 4, d + 3, d), "v": randn(seed + 5, 5, d)}
     gram = gram_matrix(weights.values(), d)
     words = [randn(seed + 10 + j, 3, d) for j in range(draw(st.integers(2, 8)))]
-    protected = ProtectedWords(tuple(f"w{j}" for j in range(len(words))), tuple(one / norm(one, gram) for one in words))
+    protected = ProtectedWords(
+        tuple(f"w{j}" for j in range(len(words))), tuple(rows / norm(rows, gram) for rows in words)
+    )
     return Case(d, randn(seed + 1, n, d), randn(seed + 2, n, d), randn(seed + 3, m, d), weights, protected)
 
 

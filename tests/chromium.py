@@ -23,13 +23,13 @@ FLAGS = (
 
 def programs() -> tuple[str, str]:
     """Chromium and its driver; the test is skipped where they are not installed, and fails in CI."""
-    found = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if found[0] is None or found[1] is None:
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if programs[0] is None or programs[1] is None:
         reason = "chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    return found[0], found[1]
+    return programs[0], programs[1]
 
 
 @contextmanager
@@ -60,7 +60,9 @@ def browser(profile: Path, width: int = 1280, height: int = 1000, dark: bool = F
 def requests(driver: Any) -> list[str]:
     """The address of every request since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    return [
+        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
+    ]
 
 
 def pixels(element: Any) -> np.ndarray:

@@ -45,19 +45,23 @@ def save_single_file(
 ) -> Path:
     """The folder's weights as one file with LDM names. `prefix` stands before the UNet's."""
     unet = state(folder, "unet")
-    tensors = {prefix + unet_name(name, unet): one for name, one in unet.items()}
+    tensors = {prefix + unet_name(name, unet): tensor for name, tensor in unet.items()}
     tensors |= _vae_tensors(state(folder, "vae"))
-    text = {name.removeprefix("text_model."): one for name, one in state(folder, "text_encoder").items()}
+    text = {name.removeprefix("text_model."): tensor for name, tensor in state(folder, "text_encoder").items()}
     if family == "sd1":
-        tensors |= {f"cond_stage_model.transformer.text_model.{name}": one for name, one in text.items()}
+        tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in text.items()}
     elif family == "sd2":
-        tensors |= {f"cond_stage_model.model.{name}": one for name, one in _with_last_block(open_clip(text)).items()}
+        tensors |= {
+            f"cond_stage_model.model.{name}": tensor for name, tensor in _with_last_block(open_clip(text)).items()
+        }
     else:
-        tensors |= {f"conditioner.embedders.0.transformer.text_model.{name}": one for name, one in text.items()}
-        second = {name.removeprefix("text_model."): one for name, one in state(folder, "text_encoder_2").items()}
-        tensors |= {f"conditioner.embedders.1.model.{name}": one for name, one in open_clip(second).items()}
+        tensors |= {f"conditioner.embedders.0.transformer.text_model.{name}": tensor for name, tensor in text.items()}
+        second = {name.removeprefix("text_model."): tensor for name, tensor in state(folder, "text_encoder_2").items()}
+        tensors |= {f"conditioner.embedders.1.model.{name}": tensor for name, tensor in open_clip(second).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: one.to(dtype).contiguous() for name, one in tensors.items()}, path, {"modelspec.title": "tiny"})
+    save_file(
+        {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path, {"modelspec.title": "tiny"}
+    )
     return path
 
 
@@ -93,16 +97,16 @@ def unet_name(name: str, names: Iterable[str]) -> str:
     module, kind = name.rsplit(".", 1)
     if module in _UNET_ENDS:
         return f"{_UNET_ENDS[module]}.{kind}"
-    if found := re.match(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", name):
-        at = 1 if found[1] == "attentions" else 2 * int(found[2])
-        return f"middle_block.{at}.{_inner(found[1], found[3])}"
-    found = re.match(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", name)
-    assert found, name
-    way, level, part, layer, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
+    if match := re.match(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", name):
+        at = 1 if match[1] == "attentions" else 2 * int(match[2])
+        return f"middle_block.{at}.{_inner(match[1], match[3])}"
+    match = re.match(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", name)
+    assert match, name
+    way, level, part, layer, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
     if part == "downsamplers":
         return f"input_blocks.{3 * level + 3}.0.op.{kind}"
     if part == "upsamplers":
-        behind = 2 if any(one.startswith(f"up_blocks.{level}.attentions.") for one in names) else 1
+        behind = 2 if any(other.startswith(f"up_blocks.{level}.attentions.") for other in names) else 1
         return f"output_blocks.{3 * level + 2}.{behind}.conv.{kind}"
     at = f"input_blocks.{1 + 3 * level + layer}" if way == "down" else f"output_blocks.{3 * level + layer}"
     return f"{at}.{1 if part == 'attentions' else 0}.{_inner(part, rest)}"
@@ -117,7 +121,7 @@ def _inner(part: str, rest: str) -> str:
 
 def _vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     levels = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.down_blocks."))
-    found = {}
+    renamed = {}
     for name, tensor in tensors.items():
         new = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", name)
         new = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", new)
@@ -129,8 +133,8 @@ def _vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             new = new.replace("mid_block.attentions.0", "mid.attn_1").replace("group_norm", "norm")
             new = re.sub(r"to_([qkv])\.", r"\1.", new).replace("to_out.0", "proj_out")
             tensor = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
-        found[f"first_stage_model.{new}"] = tensor
-    return found
+        renamed[f"first_stage_model.{new}"] = tensor
+    return renamed
 
 
 def open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -148,26 +152,26 @@ def open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "mlp.fc2": "mlp.c_proj",
         "self_attn.out_proj": "attn.out_proj",
     }
-    found = {new: tensors[old] for old, new in ends.items()}
+    renamed = {new: tensors[old] for old, new in ends.items()}
     for name, tensor in tensors.items():
         at = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
         if at and at[2] in parts:
-            found[f"transformer.resblocks.{at[1]}.{parts[at[2]]}.{at[3]}"] = tensor
+            renamed[f"transformer.resblocks.{at[1]}.{parts[at[2]]}.{at[3]}"] = tensor
         elif at and at[2] == "self_attn.q_proj":
             three = [tensors[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
-            found[f"transformer.resblocks.{at[1]}.attn.in_proj_{at[3]}"] = torch.cat(three)
+            renamed[f"transformer.resblocks.{at[1]}.attn.in_proj_{at[3]}"] = torch.cat(three)
     if "text_projection.weight" in tensors:
-        found["text_projection"] = tensors["text_projection.weight"].T
-    found["logit_scale"] = torch.tensor(4.6)
-    return found
+        renamed["text_projection"] = tensors["text_projection.weight"].T
+    renamed["logit_scale"] = torch.tensor(4.6)
+    return renamed
 
 
 def _with_last_block(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The block that the pipeline does not run, and the projection after it, which released files of SD 2.x have."""
     last = max(int(name.split(".")[2]) for name in tensors if name.startswith("transformer."))
     more = {
-        name.replace(f"resblocks.{last}.", f"resblocks.{last + 1}."): torch.randn_like(one)
-        for name, one in tensors.items()
+        name.replace(f"resblocks.{last}.", f"resblocks.{last + 1}."): torch.randn_like(tensor)
+        for name, tensor in tensors.items()
         if f"resblocks.{last}." in name
     }
     width = tensors["ln_final.weight"].shape[0]
@@ -198,8 +202,8 @@ def _text(width: int, activation: str, projection: bool = False) -> Any:
     )
     model = CLIPTextModelWithProjection(config) if projection else CLIPTextModel(config)
     with torch.no_grad():
-        for one in model.parameters():  # biases and norms too: their new values would hide a mix-up
-            one.add_(0.05 * torch.randn_like(one))
+        for weight in model.parameters():  # biases and norms too: their new values would hide a mix-up
+            weight.add_(0.05 * torch.randn_like(weight))
     return model
 
 

@@ -120,9 +120,9 @@ def rece(
     `joint` is editkit's own variant: all rows derived so far are erased at once from the original weights.
     """
     new = uce(weights, concepts, P, lamb, erase, preserve)
-    found = list(concepts)
+    pairs = list(concepts)
     for _ in range(epochs):
         again = [(derived(weights, new, C, reg), targets) for C, targets in concepts]
-        found += again
-        new = uce(weights, found, P, lamb, erase, preserve) if joint else uce(new, again, P, lamb, erase, preserve)
+        pairs += again
+        new = uce(weights, pairs, P, lamb, erase, preserve) if joint else uce(new, again, P, lamb, erase, preserve)
     return new

@@ -50,23 +50,23 @@ class Kernels(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
-        places = {place(one) for one in given if not self._may_be_elsewhere(func, name, args, one)}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        places = {place(tensor) for tensor in given if not self._may_be_elsewhere(func, name, args, tensor)}
         places.discard(ANYWHERE)
         if len(places) > 1 and name not in MOVES:
             raise RuntimeError(f"Expected all tensors to be on the same device, but {name} got cuda:0 and cpu")
         out = func(*args, **kwargs)
         at = GPU if GPU in places else ANYWHERE if self.backward and not given else None
         if at is not None and name not in MOVES - {"_to_copy"}:
-            for one in tree_leaves(out):
-                if isinstance(one, Tensor) and one.device.type == "cpu":
-                    label(one, at)
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, Tensor) and leaf.device.type == "cpu":
+                    label(leaf, at)
         return out
 
     @staticmethod
     def _may_be_elsewhere(func: Any, name: str, args: Any, tensor: Tensor) -> bool:
         if name in INDEXED and tensor is not args[0]:  # indices may be the processor's; values only as a number
-            return place(tensor) == CPU and (tensor.ndim == 0 or any(tensor is one for one in args[1]))
+            return place(tensor) == CPU and (tensor.ndim == 0 or any(tensor is index for index in args[1]))
         scalars = torch.Tag.pointwise in func.tags or name in {"where", "masked_fill", "masked_fill_", "fill_"}
         return scalars and is_scalar(tensor)
 
@@ -105,7 +105,7 @@ class Names(TorchFunctionMode):
         kwargs["device"] = CPU
         out = func(*args, **kwargs)
         at = GPU if torch.device(wanted).type == NAME else CPU
-        return tree_map(lambda one: label(one, at) if isinstance(one, Tensor) else one, out)
+        return tree_map(lambda leaf: label(leaf, at) if isinstance(leaf, Tensor) else leaf, out)
 
     def _moved(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
         tensor, rest, named = args[0], list(args[1:]), dict(kwargs)

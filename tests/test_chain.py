@@ -75,7 +75,7 @@ def test_compose_scale_and_families(tiny_sd: Path, tmp_path: Path) -> None:
         assert float(((W + whole[name]) / 2 - half[name]).norm() / W.norm()) < 1e-6
     assert "transformer_blocks.*.attn2.to_[kv]" in run("families", cwd=tmp_path)
     listed = json.loads(run("families", "--json", cwd=tmp_path))
-    assert {"sd1", "sd2", "sdxl", "sd3", "flux1", "flux2", "chroma", "wan"} <= {one["name"] for one in listed}
+    assert {"sd1", "sd2", "sdxl", "sd3", "flux1", "flux2", "chroma", "wan"} <= {family["name"] for family in listed}
 
 
 def _drawn(pipe: Any) -> np.ndarray:

@@ -32,25 +32,25 @@ def parsed(svg: str) -> ElementTree.Element:
 
 
 def all_of(root: ElementTree.Element, tag: str, kind: str = "") -> list[ElementTree.Element]:
-    found = root.iter(f"{{http://www.w3.org/2000/svg}}{tag}")
-    return [one for one in found if kind in one.get("class", "").split() or not kind]
+    elements = root.iter(f"{{http://www.w3.org/2000/svg}}{tag}")
+    return [element for element in elements if kind in element.get("class", "").split() or not kind]
 
 
 def test_bars_are_to_scale() -> None:
     root = parsed(bar_chart(["dog", NASTY], [Bars("uce", 1, [0.4, 0.1], mean=0.2), Bars("rece", 2, [0.2, 0.0])], NASTY))
-    widths = [float(one.attrib["width"]) for one in all_of(root, "rect", "bar")]
+    widths = [float(bar.attrib["width"]) for bar in all_of(root, "rect", "bar")]
     assert widths[0] == pytest.approx(2 * widths[1], rel=0.01) and widths[0] == pytest.approx(4 * widths[2], rel=0.01)
-    assert [one.get("class") for one in all_of(root, "rect")] == ["bar v1", "bar v2", "bar v1", "bar v2"]
+    assert [bar.get("class") for bar in all_of(root, "rect")] == ["bar v1", "bar v2", "bar v1", "bar v2"]
     assert root.attrib["aria-label"] == NASTY
     assert len(all_of(root, "line", "mean")) == 1
-    tips = [one.text for one in all_of(root, "title")]
+    tips = [tip.text for tip in all_of(root, "title")]
     assert "uce, dog: 0.4" in tips and f"rece, {NASTY}: 0" in tips
 
 
 def test_points_are_where_their_values_are() -> None:
     points = [Point("a", 1, 1, 10, (0.5, 2)), Point("b", 2, 2, 20), Point("c", 3, 3, 30)]
     root = parsed(scatter_chart(points, "x", "y", "says", joined=points))
-    xs, ys = ([float(one.attrib[key]) for one in all_of(root, "circle")] for key in ("cx", "cy"))
+    xs, ys = ([float(dot.attrib[key]) for dot in all_of(root, "circle")] for key in ("cx", "cy"))
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.1) and xs[0] < xs[1]
     assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2], abs=0.1) and ys[0] > ys[1]
     assert len(all_of(root, "line", "whisker")) == 1 and len(all_of(root, "polyline", "way")) == 1
@@ -69,7 +69,7 @@ def test_even_ticks(low: float, spread: float) -> None:
     ticks = scale.ticks()
     assert 2 <= len(ticks) <= 11 or spread < 1e-9 * abs(low)
     slack = 1e-6 * spread + 2 * math.ulp(abs(low) + spread)
-    assert all(low - slack <= one <= low + spread + slack for one in ticks)
+    assert all(low - slack <= tick <= low + spread + slack for tick in ticks)
 
 
 @forall(
@@ -77,13 +77,15 @@ def test_even_ticks(low: float, spread: float) -> None:
 )
 def test_names_do_not_lie_on_each_other(places: list[tuple[float, float, str]]) -> None:
     marks = [Mark(x, y, name, 1, name) for x, y, name in places]
-    drawn = [ElementTree.fromstring(one) for one in placed(marks, Scale(0, 1, 50, 400), Scale(0, 1, 270, 20))]
+    drawn = [ElementTree.fromstring(element) for element in placed(marks, Scale(0, 1, 50, 400), Scale(0, 1, 270, 20))]
     boxes = []
-    for one in (found for found in drawn if found.tag == "text"):
-        width = len(one.text or "") * FONT * LETTER
-        left = float(one.attrib["x"]) - {"start": 0, "middle": width / 2, "end": width}[one.attrib["text-anchor"]]
-        boxes.append((left, float(one.attrib["y"]) - FONT * 0.8, left + width, float(one.attrib["y"]) + FONT * 0.25))
-    assert sum(one.tag == "circle" for one in drawn) == len(marks), "every dot is drawn"
+    for label in (element for element in drawn if element.tag == "text"):
+        width = len(label.text or "") * FONT * LETTER
+        left = float(label.attrib["x"]) - {"start": 0, "middle": width / 2, "end": width}[label.attrib["text-anchor"]]
+        boxes.append(
+            (left, float(label.attrib["y"]) - FONT * 0.8, left + width, float(label.attrib["y"]) + FONT * 0.25)
+        )
+    assert sum(element.tag == "circle" for element in drawn) == len(marks), "every dot is drawn"
     for n, a in enumerate(boxes):
         for b in boxes[:n]:
             assert a[2] <= b[0] + 0.1 or b[2] <= a[0] + 0.1 or a[3] <= b[1] + 0.1 or b[3] <= a[1] + 0.1
@@ -104,13 +106,13 @@ def test_intervals() -> None:
     assert float(whiskers[0].attrib["x1"]) < float(first.attrib["cx"]) < float(whiskers[0].attrib["x2"])
     assert len(whiskers) == 1, "one seed has no interval"
     assert float(second.attrib["cx"]) < float(first.attrib["cx"])
-    assert "uce, a church: 0.500 [0.200, 0.900]" in [one.text for one in all_of(root, "title")]
+    assert "uce, a church: 0.500 [0.200, 0.900]" in [tip.text for tip in all_of(root, "title")]
 
 
 def test_matrix_and_network() -> None:
     names, values = ["church", "house", NASTY], [[0.9, 0.4, 0.1], [0.2, 0.8, 0.0], [-0.1, 0.05, 0.7]]
     root = parsed(matrix_chart(names, values, "says"))
-    shades = [float(one.attrib["fill-opacity"]) for one in all_of(root, "rect", "heat")]
+    shades = [float(cell.attrib["fill-opacity"]) for cell in all_of(root, "rect", "heat")]
     assert shades[0] == 0.9 and shades[1] == 0.9 and shades[3] == pytest.approx(0.45), "by the largest off the diagonal"
     assert len(all_of(root, "rect", "less")) == 1 and len(all_of(root, "rect", "own")) == 3
     assert strongest(values, 1) == [(0, 1, 0.4), (1, 0, 0.2), (2, 1, 0.05)]
@@ -130,8 +132,8 @@ def test_colours_stand_out_from_the_page(name: str) -> None:
     """Contrast of WCAG 2: 4.5 for what text is drawn in, 3 for marks."""
 
     def light(colour: str) -> float:
-        parts = [int(one, 16) / 255 for one in re.findall("..", colour[1:])]
-        r, g, b = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
+        parts = [int(digits, 16) / 255 for digits in re.findall("..", colour[1:])]
+        r, g, b = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
         return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
     for dark in (False, True):

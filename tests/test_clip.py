@@ -107,9 +107,9 @@ def test_zero_shot(folder: Path, clip: Clip) -> None:
     pictures = varied()
     logits, _ = by_forward(folder, pictures, ["a photo of a church", "a photo of a dog", "a photo of an apple"])
     shares = logits.softmax(dim=1)
-    for one, row in zip(detector.detect(pictures), shares, strict=True):
-        assert one.labels == tuple(labels[n] for n in row.argsort(descending=True))
-        assert [one.score(label) for label in labels] == pytest.approx(row.tolist(), abs=1e-4)
+    for detection, row in zip(detector.detect(pictures), shares, strict=True):
+        assert detection.labels == tuple(labels[n] for n in row.argsort(descending=True))
+        assert [detection.score(label) for label in labels] == pytest.approx(row.tolist(), abs=1e-4)
     assert detector.name == f"clip-zero-shot:{clip.name}"
 
 
@@ -128,8 +128,8 @@ def test_zero_shot_wants_labels(folder: Path) -> None:
 def test_long_prompts_are_counted(clip: Clip) -> None:
     long = "a church " * 30
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than CLIP's 24 tokens: cut"):
-        found = clip.texts([long, "a dog", long])
-    assert torch.equal(found[0], found[2]) and found.norm(dim=1).tolist() == pytest.approx([1, 1, 1])
+        rows = clip.texts([long, "a dog", long])
+    assert torch.equal(rows[0], rows[2]) and rows.norm(dim=1).tolist() == pytest.approx([1, 1, 1])
 
 
 def test_time_by_clip(clip: Clip, tmp_path: Path) -> None:

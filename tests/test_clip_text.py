@@ -32,8 +32,8 @@ def pair(**more: Any) -> tuple[ClipText, Any]:
     sizes |= {"vocab_size": 50, "num_attention_heads": 4, "max_position_embeddings": 12, "eos_token_id": END}
     stock = CLIPTextModelWithProjection(CLIPTextConfig(**(sizes | more))).eval()
     with torch.no_grad():
-        for one in stock.parameters():  # fresh biases are zero and norms one: a mistake there would not show
-            one.add_(torch.randn_like(one), alpha=0.3)
+        for weight in stock.parameters():  # fresh biases are zero and norms one: a mistake there would not show
+            weight.add_(torch.randn_like(weight), alpha=0.3)
     return ClipText.of(stock.config.to_dict(), stock.state_dict(), projected=True), stock
 
 
@@ -49,12 +49,12 @@ def test_rows_are_those_of_transformers(more: dict[str, Any], pack: int, monkeyp
     monkeypatch.setattr(clip_text, "AT_A_TIME", 16)
     mine, stock = pair(**more)
     theirs = [alone(stock, ids) for ids in SEQUENCES]
-    last = torch.cat([one.last_hidden_state[0] for one in theirs])
+    last = torch.cat([out.last_hidden_state[0] for out in theirs])
     torch.testing.assert_close(mine.rows(SEQUENCES), last, **CLOSE)
     for layer in (-2, -1, 0):
-        expected = torch.cat([one.hidden_states[layer][0] for one in theirs])
+        expected = torch.cat([out.hidden_states[layer][0] for out in theirs])
         torch.testing.assert_close(mine.rows(SEQUENCES, layer), expected, **CLOSE)
-    expected = torch.cat([one.text_embeds for one in theirs])
+    expected = torch.cat([out.text_embeds for out in theirs])
     torch.testing.assert_close(mine.pooled(SEQUENCES, projected=True), expected, **CLOSE)
     assert (mine.width, mine.projected, mine.vocabulary, mine.positions) == (32, 24, 50, 12)
 
@@ -74,7 +74,9 @@ def test_what_sequences_begin_with_is_computed_once() -> None:
 def test_older_names_and_what_is_missing() -> None:
     mine, stock = pair()
     state, config = stock.state_dict(), stock.config.to_dict()
-    plain = ClipText.of(config, {name.removeprefix("text_model."): one for name, one in state.items()}, projected=True)
+    plain = ClipText.of(
+        config, {name.removeprefix("text_model."): tensor for name, tensor in state.items()}, projected=True
+    )
     assert plain.tensors.keys() == mine.tensors.keys()
     del state["text_projection.weight"]
     assert len(ClipText.of(config, state, projected=False).tensors) == len(mine.tensors) - 1

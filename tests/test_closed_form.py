@@ -51,10 +51,10 @@ def make_case(d: int, concepts: int, tokens: str, outs: tuple[int, ...] = (8, 24
     return Case(reference.random_weights(outs, d, seed=concepts), pairs, torch.cat(prompts[2 * concepts :]))
 
 
-def assert_same_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    assert set(found) == set(expected)
+def assert_same_weights(solved: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert set(solved) == set(expected)
     for name, W in expected.items():
-        difference = found[name] - W
+        difference = solved[name] - W
         assert float(difference.norm() / W.norm()) < TOLERANCE, name
         assert float(difference.abs().max() / W.abs().max()) < TOLERANCE, name
 
@@ -91,8 +91,8 @@ def test_time_is_the_papers(d: int, lamb: float) -> None:
     case = make_case(d, 1, "all")
     source, destination = case.pairs[0]
     expected = reference.time(case.weights, source, destination, lamb)
-    found = plain("time", "none", lamb=lamb).solve(case.problem(None))
-    assert_same_weights(weights_of(found, case), expected)
+    solution = plain("time", "none", lamb=lamb).solve(case.problem(None))
+    assert_same_weights(weights_of(solution, case), expected)
 
 
 @pytest.mark.parametrize("d", [16, 64])
@@ -104,15 +104,15 @@ def test_rece_is_algorithm_1(d: int, tokens: str, concepts: int, epochs: int, re
     case = make_case(d, concepts, tokens)
     options = plain("rece", "none", lamb=0.1, preserve_scale=0.1, reg=reg, epochs=epochs)
     expected = reference.rece(case.weights, case.pairs, case.preserve, 0.1, reg, epochs, preserve=0.1)
-    found = options.solve(case.problem(case.preserve))
-    assert_same_weights(weights_of(found, case), expected)
+    solution = options.solve(case.problem(case.preserve))
+    assert_same_weights(weights_of(solution, case), expected)
 
 
 @pytest.mark.parametrize("outs", [(70,), (1, 80), (3, 5, 7, 64)])
 def test_rece_does_not_depend_on_the_shapes_of_the_layers(outs: tuple[int, ...]) -> None:
     case = make_case(64, 2, "tail", outs)
-    found = plain("rece", "none", lamb=0.1, epochs=2).solve(case.problem(None))
-    assert_same_weights(weights_of(found, case), reference.rece(case.weights, case.pairs, None, 0.1, 0.1, 2))
+    solution = plain("rece", "none", lamb=0.1, epochs=2).solve(case.problem(None))
+    assert_same_weights(weights_of(solution, case), reference.rece(case.weights, case.pairs, None, 0.1, 0.1, 2))
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 2])
@@ -127,8 +127,8 @@ def test_a_protected_vocabulary_enters_as_means(epochs: int, joint: bool) -> Non
     scaled += [rows * (0.3 / (6 * len(rows))) ** 0.5 for rows in words]
     erase = 1 / sum(len(source) for source, _ in case.pairs)
     expected = reference.rece(case.weights, case.pairs, torch.cat(scaled), 1e-2, 0.1, epochs, erase=erase, joint=joint)
-    found = options.solve(case.problem(case.preserve, protected))
-    assert_same_weights(weights_of(found, case), expected)
+    solution = options.solve(case.problem(case.preserve, protected))
+    assert_same_weights(weights_of(solution, case), expected)
 
 
 def test_the_functions_are_what_the_methods_solve() -> None:
@@ -183,10 +183,10 @@ def test_low_precision_weights_are_rounded_once(dtype: torch.dtype) -> None:
 def test_float32_rows_are_solved_in_float64() -> None:
     case = make_case(64, 1, "all")
     single = Case(case.weights, [(C.float(), T.float()) for C, T in case.pairs], case.preserve.float())
-    found = plain("rece", "none", lamb=0.1, epochs=2).solve(single.problem(single.preserve))
+    solution = plain("rece", "none", lamb=0.1, epochs=2).solve(single.problem(single.preserve))
     widened = [(C.double(), T.double()) for C, T in single.pairs]
     expected = reference.rece(case.weights, widened, single.preserve.double(), 0.1, 0.1, 2)
-    assert_same_weights(weights_of(found, case), expected)
+    assert_same_weights(weights_of(solution, case), expected)
 
 
 @pytest.mark.parametrize(

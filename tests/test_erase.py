@@ -88,9 +88,11 @@ def test_synonyms_and_members_are_not_protected(emoji: EditableModel) -> None:
 def test_synonyms_are_measured_against_neighbours(emoji: EditableModel, concept: str, same: set[str]) -> None:
     """By cosine alone "dog" is near "brain", "pig" and "mushroom", as they are near many."""
     words = list(catalogue().words())
-    found = likeness(emoji.encoder, words, [concept], emoji.gram)[:, 0]
-    assert {word for word, one in zip(words, found.tolist(), strict=True) if one > SYNONYM_LIKENESS} == same | {concept}
-    assert found[words.index(concept)] == pytest.approx(1, abs=1e-6)
+    likenesses = likeness(emoji.encoder, words, [concept], emoji.gram)[:, 0]
+    assert {
+        word for word, value in zip(words, likenesses.tolist(), strict=True) if value > SYNONYM_LIKENESS
+    } == same | {concept}
+    assert likenesses[words.index(concept)] == pytest.approx(1, abs=1e-6)
     if not same:
         assert {"brain", "pig", "mushroom", "church"} <= set(words_to_protect(emoji, [concept], []))
 
@@ -108,7 +110,7 @@ def test_preserved_prompts_move_less(emoji: EditableModel) -> None:
     options = Options("uce", protect="none", tokens="all", lamb=0.1)
     plain = erase(emoji, ["church"], [" "], options=options)
     kept = erase(emoji, ["church"], [" "], ["a mosque"], options)
-    still, moved = (float((subject(emoji, "mosque", one) - subject(emoji, "mosque")).norm()) for one in (kept, plain))
+    still, moved = (float((subject(emoji, "mosque", edit) - subject(emoji, "mosque")).norm()) for edit in (kept, plain))
     assert still < 0.2 * moved
 
 

@@ -87,14 +87,14 @@ OTHER = "dog dot|hot_dog dog|glass grass|plane plan|dress press|dogs dogma|pine 
 
 @pytest.mark.parametrize("pair", SAME.split("|"))
 def test_same_word_up_to_case_and_plural(pair: str) -> None:
-    one, other = pair.split()
-    assert same_word(one, other) and same_word(other, one) and same_word(f"hot {one}", f"Hot  {other}")
+    first, other = pair.split()
+    assert same_word(first, other) and same_word(other, first) and same_word(f"hot {first}", f"Hot  {other}")
 
 
 @pytest.mark.parametrize("pair", OTHER.split("|"))
 def test_different_words(pair: str) -> None:
-    one, other = (word.replace("_", " ") for word in pair.split())
-    assert not same_word(one, other) and not same_word(other, one)
+    first, other = (word.replace("_", " ") for word in pair.split())
+    assert not same_word(first, other) and not same_word(other, first)
 
 
 def test_without_synonyms() -> None:

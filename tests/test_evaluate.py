@@ -59,18 +59,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Results:
     edits = ["base", folder / "weak.safetensors", folder / "strong.safetensors"]
-    found = evaluate(edits, str(folder / "small.toml"), folder / "out", steps=STEPS)
-    assert found is not None
-    return found
+    measured = evaluate(edits, str(folder / "small.toml"), folder / "out", steps=STEPS)
+    assert measured is not None
+    return measured
 
 
 def small(folder: Path, out: Path, edits: Sequence[str] = ("base", "strong"), **given: object) -> Results:
-    names = [one if one == "base" else str(folder / f"{one}.safetensors") for one in edits]
+    names = [name if name == "base" else str(folder / f"{name}.safetensors") for name in edits]
     options: dict[str, object] = {"steps": 2, "seeds": "0", "split": "buildings"} | given
     suite = str(options.pop("suite", folder / "small.toml"))
-    found = evaluate(names, suite, out, **options)  # type: ignore[arg-type]
-    assert found is not None
-    return found
+    measured = evaluate(names, suite, out, **options)  # type: ignore[arg-type]
+    assert measured is not None
+    return measured
 
 
 def stored(folder: Path, variant: str) -> list[dict[str, object]]:
@@ -87,11 +87,11 @@ def test_numbers_follow_from_the_stored_detections(results: Results) -> None:
             ("esr-1", ("church", "pizza"), 1, False),
             ("psr-5", ("dog", "axe"), 5, True),
         ):
-            hits = [(one["class"] in one["labels"][:k]) is wanted for one in lines if one["class"] in classes]  # type: ignore[index]
+            hits = [(line["class"] in line["labels"][:k]) is wanted for line in lines if line["class"] in classes]  # type: ignore[index]
             assert results.value(metric, variant).value == pytest.approx(sum(hits) / 6)
-        church = [one["labels"][0] != "church" for one in lines if one["class"] == "church"]  # type: ignore[index]
-        found = results.value("esr-1", variant, "church")
-        assert (found.low, found.high) == pytest.approx(wilson(sum(church) / 3, 3))
+        church = [line["labels"][0] != "church" for line in lines if line["class"] == "church"]  # type: ignore[index]
+        rate = results.value("esr-1", variant, "church")
+        assert (rate.low, rate.high) == pytest.approx(wilson(sum(church) / 3, 3))
     assert results.value("esr-1", "strong").value > results.value("esr-1", "base").value
 
 
@@ -114,17 +114,17 @@ def test_the_record_says_how_it_was_made(results: Results, folder: Path) -> None
     assert protocol["seeds"] == [0, 1, 2] and protocol["detector"] == "emoji-judge"
     assert {"torch", "diffusers", "editkit"} <= protocol["versions"].keys()
     assert len(protocol["suite"]["sha256"]) == len(protocol["model"]["projections_sha256"]) == 64
-    assert [one["name"] for one in record["variants"]] == ["base", "weak", "strong"]
+    assert [variant["name"] for variant in record["variants"]] == ["base", "weak", "strong"]
     assert record["variants"][0]["sha256"] is None and len(record["variants"][1]["sha256"]) == 64
     assert record["errors"] == {"base": 0, "weak": 0, "strong": 0} and record["intervals"]["clusters"] == "seed"
 
 
 def test_differences_are_of_every_pair(results: Results) -> None:
-    differences = {(one["metric"], one["from"], one["to"]): one for one in results.record["differences"]}
-    one = differences["esr-1", "base", "strong"]
+    differences = {(row["metric"], row["from"], row["to"]): row for row in results.record["differences"]}
+    difference = differences["esr-1", "base", "strong"]
     gain = results.value("esr-1", "strong").value - results.value("esr-1", "base").value
-    assert one["difference"]["value"] == pytest.approx(gain)
-    assert one["mcnemar"]["only_second"] - one["mcnemar"]["only_first"] == pytest.approx(6 * gain)
+    assert difference["difference"]["value"] == pytest.approx(gain)
+    assert difference["mcnemar"]["only_second"] - difference["mcnemar"]["only_first"] == pytest.approx(6 * gain)
     assert {pair[1:] for pair in differences} == {("base", "weak"), ("base", "strong"), ("weak", "strong")}
     assert ("sensitivity-keep", "base", "weak") not in differences
 
@@ -158,8 +158,8 @@ def test_pictures_made_otherwise_are_not_mixed_in(folder: Path, tmp_path: Path) 
     with pytest.raises(EditkitError, match=r"pictures were made with sampling .*'steps': 2.*, now .*'steps': 3"):
         small(folder, tmp_path, steps=3)
     before = {path: path.read_bytes() for path in (tmp_path / "pictures").rglob("*.png")}
-    found = small(folder, tmp_path, steps=3, force=True)
-    assert found.record["protocol"]["sampling"]["steps"] == 3
+    again = small(folder, tmp_path, steps=3, force=True)
+    assert again.record["protocol"]["sampling"]["steps"] == 3
     assert all(path.read_bytes() != content for path, content in before.items())
 
 
@@ -168,18 +168,21 @@ def test_what_was_made_otherwise_does_not_compare(results: Results, folder: Path
         small(folder, tmp_path, against=results.folder)
     assert not (tmp_path / "pictures").exists()  # refused before anything is drawn
     forced = small(folder, tmp_path, ["strong"], against=results.folder / "results.json", force=True)
-    pairs = {(one["from"], one["to"]) for one in forced.record["against"]}
+    pairs = {(row["from"], row["to"]) for row in forced.record["against"]}
     assert ("other:weak", "strong") in pairs and ("other:base", "strong") in pairs
-    assert {one["difference"]["count"] for one in forced.record["against"] if one["metric"] == "esr-1"} == {2}
+    assert {row["difference"]["count"] for row in forced.record["against"] if row["metric"] == "esr-1"} == {2}
 
 
 def test_against_an_equal_result_is_the_same_difference(results: Results, folder: Path, tmp_path: Path) -> None:
     again = small(folder, tmp_path, ["strong"], steps=STEPS, seeds="0-2", against=results.folder)
-    inside = {(one["metric"], one["from"], one["to"]): one for one in results.record["differences"]}
-    across = {(one["metric"], one["from"], one["to"]): one for one in again.record["against"]}
+    inside = {(row["metric"], row["from"], row["to"]): row for row in results.record["differences"]}
+    across = {(row["metric"], row["from"], row["to"]): row for row in again.record["against"]}
     for metric in ("esr-1", "psr-1", "sensitivity-keep"):
-        found, expected = across[metric, "other:weak", "strong"], inside[metric, "weak", "strong"]
-        assert found["difference"] == pytest.approx(expected["difference"]) and found["mcnemar"] == expected["mcnemar"]
+        difference, expected = across[metric, "other:weak", "strong"], inside[metric, "weak", "strong"]
+        assert (
+            difference["difference"] == pytest.approx(expected["difference"])
+            and difference["mcnemar"] == expected["mcnemar"]
+        )
 
 
 def test_the_unedited_model_is_drawn_where_a_metric_needs_it(folder: Path, tmp_path: Path) -> None:
@@ -191,8 +194,8 @@ def test_two_edits_of_one_name_are_kept_apart(folder: Path, tmp_path: Path) -> N
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "strong.safetensors").write_bytes((folder / "weak.safetensors").read_bytes())
     edits = [folder / "strong.safetensors", tmp_path / "more" / "strong.safetensors"]
-    found = evaluate(edits, str(folder / "small.toml"), tmp_path / "out", steps=2, seeds="0", metrics=["esr-1"])
-    assert found is not None and found.variants == ["strong", "strong-2"]
+    measured = evaluate(edits, str(folder / "small.toml"), tmp_path / "out", steps=2, seeds="0", metrics=["esr-1"])
+    assert measured is not None and measured.variants == ["strong", "strong-2"]
 
 
 def test_edits_choose_the_split_and_mismatches_are_said(folder: Path, tmp_path: Path) -> None:
@@ -203,7 +206,7 @@ def test_edits_choose_the_split_and_mismatches_are_said(folder: Path, tmp_path: 
     assert partly.record["protocol"]["erased"] == ["dog"] and partly.record["protocol"]["split"] is None
     with pytest.warns(UserWarning) as said:
         small(folder, tmp_path / "c", ["other"], metrics=["esr-1"])
-    texts = [str(one.message) for one in said]
+    texts = [str(warning.message) for warning in said]
     assert "other does not erase church, pizza, which this measures as erased" in texts
     assert "other also erases dog, which this does not measure as erased" in texts
 
@@ -246,15 +249,15 @@ def test_mistakes_are_named_before_anything_is_drawn(
 @pytest.mark.slow
 def test_pictures_that_cannot_be_judged_are_failures_and_shown(folder: Path, tmp_path: Path) -> None:
     small(folder, tmp_path / "out", ["strong"], metrics=["esr-1", "psr-1"])
-    names = {one["class"]: str(one["picture"]) for one in stored(tmp_path / "out", "strong")}
+    names = {line["class"]: str(line["picture"]) for line in stored(tmp_path / "out", "strong")}
     (tmp_path / "out" / "pictures" / "strong" / names["church"]).write_bytes(b"no picture")
     words = ["evaluate", folder / "strong.safetensors", "--suite", folder / "small.toml", "--split", "buildings"]
     words += ["--steps", "2", "--seeds", "0", "--metric", "esr-1", "--metric", "psr-1", "--out", "out", "--force"]
     said = run(*words, "--per-class", cwd=tmp_path)
     assert "strong: 1 pictures could not be judged; they count as failures" in said
-    found = read_results(tmp_path / "out")
-    assert found.record["errors"] == {"strong": 1}
-    assert found.value("esr-1", "strong", "church").value == 0.0
+    read = read_results(tmp_path / "out")
+    assert read.record["errors"] == {"strong": 1}
+    assert read.value("esr-1", "strong", "church").value == 0.0
     assert "errors" in said and "esr-1 ↑ %" in said and "results: out/results.json" in said
 
 
@@ -269,8 +272,8 @@ def test_a_class_that_the_detector_has_no_word_for_is_not_erased(folder: Path, t
 
 
 def test_python_is_as_short_as_the_command_line(folder: Path, tmp_path: Path) -> None:
-    found = editkit.evaluate(["base"], str(folder / "small.toml"), tmp_path, split="animals", seeds="0", steps=2)
-    assert found is not None and found.value("psr-5", "base", "church").count == 1
+    measured = editkit.evaluate(["base"], str(folder / "small.toml"), tmp_path, split="animals", seeds="0", steps=2)
+    assert measured is not None and measured.value("psr-5", "base", "church").count == 1
 
 
 @pytest.mark.slow
@@ -285,7 +288,7 @@ def test_two_processes_judge_once(folder: Path, tmp_path: Path) -> None:
     alone = small(folder, tmp_path / "one", seeds="0-1")
     two = read_results(tmp_path / "two")
     assert two.record["protocol"] == alone.record["protocol"]
-    damage = [one.value("sensitivity-keep", "strong") for one in (two, alone)]
+    damage = [results.value("sensitivity-keep", "strong") for results in (two, alone)]
     assert damage[0].count == damage[1].count == 4 and damage[0].value == pytest.approx(damage[1].value, abs=0.05)
     assert len(list((tmp_path / "two").rglob("*.png"))) == 16
     with Image.open(next((tmp_path / "two").rglob("*.png"))) as picture:

@@ -91,7 +91,7 @@ def record(tiny: Tiny, model: nn.Module, noise: int, text: int) -> dict[str, lis
 
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    return all(torch.equal(mine, other) for mine, other in zip(first, second, strict=True))
 
 
 def is_raw(given: list[Tensor], other: list[Tensor], text: Text) -> bool:
@@ -108,7 +108,7 @@ def is_raw(given: list[Tensor], other: list[Tensor], text: Text) -> bool:
 
 
 def modules_of(rule: Rule, model: nn.Module) -> dict[str, nn.Linear]:
-    return {name: one for name, one in linears(model).items() if re.fullmatch(rule.modules, name)}
+    return {name: module for name, module in linears(model).items() if re.fullmatch(rule.modules, name)}
 
 
 def text_columns(tiny: Tiny, rule: Rule, model: nn.Module) -> int:
@@ -134,9 +134,9 @@ def edit(tiny: Tiny, model: nn.Module, source: int, target: int, kept: int) -> N
             weights = {name: model.get_parameter(f"{name}.weight")[:, :width] for name in group}
             concept = (Rows(rows[source], rows[target]),)
             problem = Problem(concept, rows[kept], weights, gram_matrix(weights.values(), width), None)
-            (found,) = OPTIONS.solve(problem).maps.values()
+            (edit_map,) = OPTIONS.solve(problem).maps.values()
             for weight in weights.values():
-                weight.copy_(found.weight(weight))
+                weight.copy_(edit_map.weight(weight))
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -150,8 +150,8 @@ def hooked(model: nn.Module, names: list[str], hook: Callable[[Any, Any, Any], A
     try:
         yield
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 def reached(tiny: Tiny, model: nn.Module, sources: list[str]) -> set[str]:
@@ -164,10 +164,10 @@ def reached(tiny: Tiny, model: nn.Module, sources: list[str]) -> set[str]:
 
 def outputs_of(tiny: Tiny, model: nn.Module, names: list[str]) -> list[Tensor]:
     """What these modules give, as rows."""
-    found: list[Tensor] = []
-    with hooked(model, names, lambda _module, _given, out: found.append(out.flatten(0, -2))):
+    outputs: list[Tensor] = []
+    with hooked(model, names, lambda _module, _given, out: outputs.append(out.flatten(0, -2))):
         tiny.draw(model, tiny.noise(0), tiny.text(0))
-    return found
+    return outputs
 
 
 def inside(names: str | None, module: str) -> bool:
@@ -184,11 +184,11 @@ def test_every_family_has_a_tiny_model() -> None:
 
 
 def test_rules_and_others_are_the_raw_and_static_modules_that_the_probe_finds(tiny: Tiny) -> None:
-    model, found, others = tiny.build(), probe(tiny.name), OTHERS.get(tiny.family.name, {})
+    model, probed, others = tiny.build(), probe(tiny.name), OTHERS.get(tiny.family.name, {})
     ruled = {name: rule.kind for rule in tiny.family.rules for name in modules_of(rule, model)}
     assert ruled.keys().isdisjoint(others)
-    assert found.fixed == ruled | others
-    assert found.unseen == UNSEEN.get(tiny.family.name, set())
+    assert probed.fixed == ruled | others
+    assert probed.unseen == UNSEEN.get(tiny.family.name, set())
 
 
 def test_others_are_before_the_rules_or_behind_them(tiny: Tiny) -> None:
@@ -217,12 +217,12 @@ def test_static_keys_are_what_the_last_module_before_gives(tiny: Tiny) -> None:
 def test_the_released_architecture_has_the_counts_widths_and_biases_of_the_rules(tiny: Tiny) -> None:
     model, small = tiny.build_released(), tiny.build()
     for rule in tiny.family.rules:
-        found = modules_of(rule, model).values()
-        assert len(found) == rule.count
-        assert {one.out_features for one in found} == set(rule.out)
-        assert {one.bias is not None for one in (*found, *modules_of(rule, small).values())} == {rule.bias}
-        for one in found:
-            assert one.in_features == rule.width or (rule.leading and one.in_features > rule.width)
+        modules = modules_of(rule, model).values()
+        assert len(modules) == rule.count
+        assert {module.out_features for module in modules} == set(rule.out)
+        assert {module.bias is not None for module in (*modules, *modules_of(rule, small).values())} == {rule.bias}
+        for module in modules:
+            assert module.in_features == rule.width or (rule.leading and module.in_features > rule.width)
 
 
 def test_keys_are_shared_by_all_modules_of_a_rule_that_says_so(tiny: Tiny) -> None:
@@ -276,12 +276,14 @@ def test_modules_of_the_rules_are_accepted_and_other_fixed_ones_refused(tiny: Ti
             check_editable(tiny.family, name)
 
 
-@pytest.mark.parametrize("family", [one for one in FAMILIES if one.name != "wan"], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "family", [family for family in FAMILIES if family.name != "wan"], ids=lambda family: family.name
+)
 def test_what_is_refused_by_name_is_dynamic(family: Family) -> None:
     probes = [probe(tiny.name) for tiny in TINY if tiny.family is family]
     for refused in family.refused:
-        assert any(re.fullmatch(refused.modules, name) for found in probes for name in found.dynamic)
-        assert not any(re.fullmatch(refused.modules, name) for found in probes for name in found.fixed)
+        assert any(re.fullmatch(refused.modules, name) for probed in probes for name in probed.dynamic)
+        assert not any(re.fullmatch(refused.modules, name) for probed in probes for name in probed.fixed)
         assert "no fixed key" in refused.why
 
 
@@ -298,7 +300,7 @@ def test_wan_refuses_the_keys_of_the_picture_that_is_animated() -> None:
 def test_the_attn2_trap_of_sd35() -> None:
     """SD 3.5 medium has `attn2.to_k` and `attn2.to_v` as a UNet has, but they read the picture."""
     sd3, tiny = by_name("sd3"), BY_NAME["sd3.5"]
-    assert {f"transformer_blocks.0.attn2.to_{one}" for one in "kv"} <= probe(tiny.name).dynamic
+    assert {f"transformer_blocks.0.attn2.to_{letter}" for letter in "kv"} <= probe(tiny.name).dynamic
     trap = [name for name in linears(tiny.build_released()) if re.search(r"attn2\.to_[kv]$", name)]
     assert len(trap) == 26
     for name in trap:

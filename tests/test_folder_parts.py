@@ -51,9 +51,12 @@ def shards(folder: Path, component: str, name: str) -> None:
     tensors = load_file(path)
     halves = [dict(list(tensors.items())[n::2]) for n in (0, 1)]
     names = [name.format(stem=WEIGHTS[component], shard=f"-0000{n}-of-00002") for n in (1, 2)]
-    for half, one in zip(halves, names, strict=True):
-        save_file(half, path.with_name(one), {"format": "pt"})
-    index = {"metadata": {}, "weight_map": {key: one for half, one in zip(halves, names, strict=True) for key in half}}
+    for half, file in zip(halves, names, strict=True):
+        save_file(half, path.with_name(file), {"format": "pt"})
+    index = {
+        "metadata": {},
+        "weight_map": {key: file for half, file in zip(halves, names, strict=True) for key in half},
+    }
     path.with_name(f"{WEIGHTS[component]}.safetensors.index.fp16.json").write_text(json.dumps(index))
     path.unlink()
 
@@ -69,7 +72,7 @@ def stock(folder: Path, **how: Any) -> Any:
 
 def same(pipe: Any, other: Any) -> bool:
     parts = ("unet", "vae", "text_encoder")
-    states = [(getattr(pipe, one).state_dict(), getattr(other, one).state_dict()) for one in parts]
+    states = [(getattr(pipe, part).state_dict(), getattr(other, part).state_dict()) for part in parts]
     return all(mine[name].equal(theirs[name]) for mine, theirs in states for name in theirs)
 
 
@@ -90,10 +93,12 @@ def test_a_component_that_alone_has_a_variant_is_read_as_stock_does(
     change(folder)
     expected = stock(folder, variant="fp16")
     assert same(editkit.load(folder), expected)
-    one, other = open_model(folder), open_model(original)
-    assert one.text_encoder_sha256 == other.text_encoder_sha256 and one.projections_sha256 == other.projections_sha256
-    edit = editkit.erase(one, ["church"], ["dog"], options=OPTIONS, checked=False)
-    done = editkit.export(edit, one, tmp_path / "out", "diffusers")
+    model, other = open_model(folder), open_model(original)
+    assert (
+        model.text_encoder_sha256 == other.text_encoder_sha256 and model.projections_sha256 == other.projections_sha256
+    )
+    edit = editkit.erase(model, ["church"], ["dog"], options=OPTIONS, checked=False)
+    done = editkit.export(edit, model, tmp_path / "out", "diffusers")
     assert done.variant == "fp16" and done.left_out == ()
     with editkit.applied(expected, edit) as edited:
         assert same(stock(tmp_path / "out", variant="fp16"), edited)
@@ -257,7 +262,7 @@ def test_the_short_ending_is_taken_everywhere(original: Path, tmp_path: Path) ->
     edit = editkit.load_edit(tmp_path / "church.sft")
     editkit.export(edit, model, tmp_path / "out.sft", "single-file")
     edited = open_model(tmp_path / "out.sft", ldm.TOKENIZER).projections
-    assert all(one.equal(edited[name]) for name, one in edit.weights(model.projections).items())
+    assert all(weight.equal(edited[name]) for name, weight in edit.weights(model.projections).items())
 
 
 OTHER_NAMES = {
@@ -273,8 +278,8 @@ OTHER_NAMES = {
 def test_a_pipeline_of_another_name_and_the_same_parts_is_edited(name: str, original: Path, folder: Path) -> None:
     edit_index(folder, _class_name=name, **OTHER_NAMES[name])
     mine, theirs = (
-        editkit.erase(open_model(one), ["church"], ["dog"], options=OPTIONS, checked=False)
-        for one in (folder, original)
+        editkit.erase(open_model(path), ["church"], ["dog"], options=OPTIONS, checked=False)
+        for path in (folder, original)
     )
     assert find(folder).family.name == "sd1"
     assert mine.map.U.equal(theirs.map.U) and mine.map.V.equal(theirs.map.V)

@@ -46,14 +46,16 @@ def checkpoint(folder: Path) -> Path:
 
 def projections(folder: Path) -> dict[str, Tensor]:
     unet = ldm.state(folder, "unet")
-    return {name: one for name, one in unet.items() if name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))}
+    return {
+        name: tensor for name, tensor in unet.items() if name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))
+    }
 
 
 def raw(path: Path) -> dict[str, bytes]:
     """The bytes of every tensor, and those before the first as "header"."""
     data, header = path.read_bytes(), read_header(path)
-    found = {name: data[slot.start : slot.end] for name, slot in header.tensors.items()}
-    return found | {"header": data[: min(slot.start for slot in header.tensors.values())]}
+    content = {name: data[slot.start : slot.end] for name, slot in header.tensors.items()}
+    return content | {"header": data[: min(slot.start for slot in header.tensors.values())]}
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", ""])
@@ -65,7 +67,7 @@ def test_single_file_replaces_the_edited_bytes_alone(
     own = read_projections_ldm(source)
     single_file.write(EDIT, own, source, tmp_path / "edited.safetensors", "sd1")
     before, after = raw(source), raw(tmp_path / "edited.safetensors")
-    changed = {name for name, one in before.items() if after[name] != one}
+    changed = {name for name, part in before.items() if after[name] != part}
     assert changed == {prefix + to_ldm(name, "sd1") for name in own} and list(before) == list(after)
     read = load_file(tmp_path / "edited.safetensors")
     for name, W in EDIT.weights(own).items():
@@ -76,7 +78,7 @@ def test_single_file_replaces_the_edited_bytes_alone(
 
 def test_single_file_refuses_another_file(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
     own, part = read_projections_ldm(checkpoint), tmp_path / "edited.safetensors"
-    half = {name: one.half() for name, one in own.items()}
+    half = {name: tensor.half() for name, tensor in own.items()}
     with pytest.raises(
         EditkitError, match=r"is F32 \[.*\] there, but the edited one is torch.float16 .*model that was"
     ):
@@ -127,10 +129,10 @@ def test_folder_of_shards_variants_and_links(folder: Path, tmp_path: Path) -> No
             assert (out / name).samefile(source / name) == name.endswith(".safetensors")
             continue
         before, after = raw(source / name), raw(out / name)
-        differing = {key for key, one in before.items() if after[key] != one}
+        differing = {key for key, tensor in before.items() if after[key] != tensor}
         assert all("attn2.to_" in key for key in differing)
-        own = {key: one for key, one in load_file(source / name).items() if key in differing}
-        assert all(load_file(out / name)[key].equal(one) for key, one in EDIT.weights(own).items())
+        own = {key: tensor for key, tensor in load_file(source / name).items() if key in differing}
+        assert all(load_file(out / name)[key].equal(tensor) for key, tensor in EDIT.weights(own).items())
         changed |= {} if "fp16" in name else own
         assert differing or (out / name).samefile(source / name)
     assert set(changed) == set(projections(folder))
@@ -168,7 +170,7 @@ def test_folder_is_replaced_when_forced(
     exchanges: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchanges:  # as on systems that cannot swap two names
-        monkeypatch.setattr(atomic_folder, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(atomic_folder, "_exchange", lambda first, other: False)
     out = tmp_path / "edited"
     diffusers_folder.write(EDIT, projections(folder), folder, "unet", out)
     (out / "unet" / "old.txt").write_text("old")

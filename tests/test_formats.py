@@ -41,7 +41,7 @@ class Case:
     def projections(self) -> dict[str, Tensor]:
         wanted = (".attn2.to_k.weight", ".attn2.to_v.weight")
         unet = ldm.state(self.folder, "unet")
-        return {name: one for name, one in unet.items() if name.endswith(wanted) or name == POOLED}
+        return {name: tensor for name, tensor in unet.items() if name.endswith(wanted) or name == POOLED}
 
     def load(self, folder: Path | None = None) -> Any:
         from diffusers import DiffusionPipeline
@@ -98,57 +98,57 @@ def case(family: str, folder: Path, file: Path | None) -> Case:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_kv(name: str, cases: dict[str, Case], tmp_path: Path) -> None:
-    one = cases[name]
-    kv.write(one.edit, one.projections, tmp_path / "kv.safetensors")
-    pipe, weights = one.load(), load_file(tmp_path / "kv.safetensors")
+    case = cases[name]
+    kv.write(case.edit, case.projections, tmp_path / "kv.safetensors")
+    pipe, weights = case.load(), load_file(tmp_path / "kv.safetensors")
     unexpected = pipe.unet.load_state_dict(weights, strict=False).unexpected_keys
-    assert not unexpected and set(weights) == set(one.projections)
-    one.check(draw(pipe), one.rounding)
+    assert not unexpected and set(weights) == set(case.projections)
+    case.check(draw(pipe), case.rounding)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_diffusers_folder(name: str, cases: dict[str, Case], tmp_path: Path) -> None:
-    one = cases[name]
-    assert diffusers_folder.write(one.edit, one.projections, one.folder, "unet", tmp_path / "edited").left_out == ()
-    one.check(draw(one.load(tmp_path / "edited")), one.rounding)
+    case = cases[name]
+    assert diffusers_folder.write(case.edit, case.projections, case.folder, "unet", tmp_path / "edited").left_out == ()
+    case.check(draw(case.load(tmp_path / "edited")), case.rounding)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_single_file(family: str, cases: dict[str, Case], tmp_path: Path) -> None:
     import diffusers
 
-    one = cases[family]
-    assert one.file is not None
+    case = cases[family]
+    assert case.file is not None
     part = tmp_path / "edited.safetensors"
-    single_file.write(one.edit, one.projections, one.file, part, family)
+    single_file.write(case.edit, case.projections, case.file, part, family)
     stock = getattr(diffusers, ldm.NAMES[family])
-    pipe = stock.from_single_file(str(part), config=str(one.folder), local_files_only=True)
+    pipe = stock.from_single_file(str(part), config=str(case.folder), local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
-    one.check(draw(pipe))
+    case.check(draw(pipe))
 
 
-def write_lora(one: Case, part: Path, rank: int | None = None) -> float:
-    return lora.write(one.edit, one.projections, part, rank=rank)
+def write_lora(case: Case, part: Path, rank: int | None = None) -> float:
+    return lora.write(case.edit, case.projections, part, rank=rank)
 
 
-def write_kohya(one: Case, part: Path, rank: int | None = None) -> float:
-    return kohya.write(one.edit, one.projections, part, one.family, rank)
+def write_kohya(case: Case, part: Path, rank: int | None = None) -> float:
+    return kohya.write(case.edit, case.projections, part, case.family, rank)
 
 
 @pytest.mark.parametrize("write", [write_lora, write_kohya])
 @pytest.mark.parametrize("name", MODELS)
 def test_lora(write: Callable[..., float], name: str, cases: dict[str, Case], tmp_path: Path) -> None:
-    one, pipe = cases[name], cases[name].load()
-    assert write(one, tmp_path / "pytorch_lora_weights.safetensors") < 1e-7
+    case, pipe = cases[name], cases[name].load()
+    assert write(case, tmp_path / "pytorch_lora_weights.safetensors") < 1e-7
     pipe.load_lora_weights(tmp_path / "pytorch_lora_weights.safetensors")
-    one.check(draw(pipe), within=1e-3)
+    case.check(draw(pipe), within=1e-3)
     pipe.unload_lora_weights()
     pipe.load_lora_weights(tmp_path)  # a folder with the name that diffusers looks for
     pipe.fuse_lora()
-    one.check(draw(pipe), within=1e-3)
+    case.check(draw(pipe), within=1e-3)
     pipe.unfuse_lora()
     pipe.unload_lora_weights()
-    assert draw(pipe).sub(one.before).abs().max() < 1e-4
+    assert draw(pipe).sub(case.before).abs().max() < 1e-4
 
 
 def test_lora_of_a_transformer(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_lora_of_a_transformer(tmp_path: Path) -> None:
     wide: Any = {"in_channels": 4, "joint_attention_dim": 32, "pooled_projection_dim": 24, "axes_dims_rope": (4, 4, 8)}
     model = FluxTransformer2DModel(**sizes, **wide)
     names = ("context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight")
-    projections = {name: one.detach() for name, one in model.named_parameters() if name in names}
+    projections = {name: weight.detach() for name, weight in model.named_parameters() if name in names}
     edit = Edit({name: random_map(W.shape[1], 2 + at) for at, (name, W) in enumerate(projections.items())})
     inputs = {
         "hidden_states": torch.randn(1, 6, 4),
@@ -187,12 +187,12 @@ def random_map(width: int, rank: int) -> EditMap:
 
 @pytest.mark.parametrize("name", ["emoji", "sdxl"])
 def test_a_lower_rank_makes_the_least_error_and_tells_it(name: str, cases: dict[str, Case], tmp_path: Path) -> None:
-    one = cases[name]
-    whole = {key: W.double() for key, W in one.projections.items()}
-    deltas = {key: after - whole[key] for key, after in one.edit.weights(whole).items()}
-    told = [write_lora(one, tmp_path / "lora.safetensors", rank) for rank in (1, 2, 4)]
+    case = cases[name]
+    whole = {key: W.double() for key, W in case.projections.items()}
+    deltas = {key: after - whole[key] for key, after in case.edit.weights(whole).items()}
+    told = [write_lora(case, tmp_path / "lora.safetensors", rank) for rank in (1, 2, 4)]
     assert told == sorted(told, reverse=True) and 0.01 < told[0] < 1
-    assert write_kohya(one, tmp_path / "kohya.safetensors", 4) == told[-1]
+    assert write_kohya(case, tmp_path / "kohya.safetensors", 4) == told[-1]
     made, best = {}, {}
     weights = load_file(tmp_path / "lora.safetensors")
     for key, delta in deltas.items():
@@ -234,15 +234,15 @@ PARTS = ("lora_down.weight", "lora_up.weight", "alpha")
 
 
 def test_what_no_lora_can_say(cases: dict[str, Case], tmp_path: Path) -> None:
-    one, part = cases["sd1"], tmp_path / "lora.safetensors"
+    case, part = cases["sd1"], tmp_path / "lora.safetensors"
     with pytest.raises(EditkitError, match="--rank: expected at least 1, got 0; leave it out for an exact file"):
-        write_lora(one, part, 0)
+        write_lora(case, part, 0)
     with pytest.raises(EditkitError, match="family must be one of sd1, sd2, sdxl, but got 'sd3'; use --format lora"):
-        kohya.write(one.edit, one.projections, part, "sd3")
+        kohya.write(case.edit, case.projections, part, "sd3")
     with pytest.raises(EditkitError, match="changes none of this model's projections"):
-        lora.write(Edit({"elsewhere": random_map(128, 1)}), one.projections, part)
+        lora.write(Edit({"elsewhere": random_map(128, 1)}), case.projections, part)
     with pytest.raises(EditkitError, match="changes none of this model's projections"):
-        lora.write(Edit({"*": EditMap.identity(128)}), one.projections, part)
+        lora.write(Edit({"*": EditMap.identity(128)}), case.projections, part)
     with pytest.raises(EditkitError, match="edit is for embeddings of width 64, the model has 128"):
-        lora.write(Edit({"*": random_map(64, 1)}), one.projections, part)
+        lora.write(Edit({"*": random_map(64, 1)}), case.projections, part)
     assert not part.exists()

@@ -104,11 +104,11 @@ def log(run: Path) -> list[dict[str, Any]]:
 
 def losses(run: Path) -> list[float]:
     """What is compared of runs: Adam makes a whole step of a gradient that is all rounding, so weights differ more."""
-    return [one["loss"] for one in log(run)]
+    return [step["loss"] for step in log(run)]
 
 
-def close(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-    return all(np.abs(a - b).max() <= ONE_LEVEL for a, b in zip(one, other, strict=True))
+def close(first: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return all(np.abs(a - b).max() <= ONE_LEVEL for a, b in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpm++"])
@@ -122,8 +122,8 @@ def test_pictures_are_those_of_the_processor(cuda: str, tiny_sdxl: Path, schedul
 
 def test_the_bundled_model_draws_its_pictures_there(cuda: str) -> None:
     here, there = (open_denoiser("emoji", device) for device in ("cpu", cuda))
-    one, other = (drawn(each, ["a church"], [None], guidance=4.0) for each in (here, there))
-    assert close(one, other)
+    first, other = (drawn(each, ["a church"], [None], guidance=4.0) for each in (here, there))
+    assert close(first, other)
 
 
 def test_the_first_latents_are_the_seeds_to_the_bit(cuda: str, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_files_and_sheets_are_drawn_there(cuda: str, tiny_sd: Path, edit: Edit, 
         compare_grid(tiny_sd, ["base", str(path)], ["a church"], "0", place / "two.png", device, steps=2)
         assert generate_folder(tiny_sd, table, path, "0", place / "many", device, steps=2) == (2, 0)
         assert generate_folder(tiny_sd, table, path, "0", place / "many", device, steps=2) == (0, 2)
-    names = sorted(one.relative_to(tmp_path / "cpu") for one in (tmp_path / "cpu").rglob("*.png"))
+    names = sorted(path.relative_to(tmp_path / "cpu") for path in (tmp_path / "cpu").rglob("*.png"))
     assert len(names) == 4
     for name in names:
         assert close(*([as_array(Image.open(tmp_path / device / name))] for device in ("cpu", cuda)))
@@ -212,7 +212,7 @@ STAGES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", STAGES, ids=lambda one: "-".join(str(value) for value in one.values()))
+@pytest.mark.parametrize("options", STAGES, ids=lambda options: "-".join(str(value) for value in options.values()))
 def test_refining_takes_the_processors_steps(
     options: dict[str, Any], cuda: str, model: EditableModel, edit: Edit, tmp_path: Path
 ) -> None:
@@ -220,7 +220,7 @@ def test_refining_takes_the_processors_steps(
     for device in ("cpu", cuda):
         refine(model, tmp_path / device, (), edit, options=chosen, vocabulary=WORDS, device=device)
     assert losses(tmp_path / cuda) == pytest.approx(losses(tmp_path / "cpu"), rel=1e-3)
-    here, there = ([one["found"] for one in log(tmp_path / device)] for device in ("cpu", cuda))
+    here, there = ([step["found"] for step in log(tmp_path / device)] for device in ("cpu", cuda))
     assert here == there
 
 
@@ -260,7 +260,7 @@ def test_a_key_is_made_and_found_there(cuda: str, model: EditableModel, tiny_sd:
         )
         sheet = tmp_path / device / "sheet.png"
         sheets.append([as_array(recover(model, released, key, ["a church"], sheet, "0", device, steps=2))])
-        found = learn_key(
+        learnt = learn_key(
             model, load_tuned(tmp_path / device / "a"), tmp_path / device / "b.key",
             options=RefineOptions.of("recover", **SMALL), key_seed=0, device=device,
         )  # fmt: skip
@@ -268,7 +268,7 @@ def test_a_key_is_made_and_found_there(cuda: str, model: EditableModel, tiny_sd:
             model, released, tmp_path / device / "c.key", ["church"], [Image.new("RGB", (40, 30), "red")],
             RefineOptions.of("recover-pictures", **SMALL), 0, device,
         )  # fmt: skip
-        keys.append((made, found, shown))
+        keys.append((made, learnt, shown))
     for here, there in zip(*keys, strict=True):
         assert torch.allclose(here.rows, there.rows, atol=1e-4)
     assert close(*sheets)
@@ -281,8 +281,8 @@ def test_inspection_ranks_words_alike(cuda: str, tiny_sd: Path, edit: Edit, tmp_
         inspect("base", path, ["church", *WORDS], str(tiny_sd), "church", points=2, device=device)
         for device in ("cpu", cuda)
     )
-    assert [one.word for one in there] == [one.word for one in here]
-    assert [one.score for one in there] == pytest.approx([one.score for one in here], rel=1e-3)
+    assert [row.word for row in there] == [row.word for row in here]
+    assert [row.score for row in there] == pytest.approx([row.score for row in here], rel=1e-3)
 
 
 def test_sensitivity_is_measured_there(cuda: str, church: Path) -> None:
@@ -291,8 +291,8 @@ def test_sensitivity_is_measured_there(cuda: str, church: Path) -> None:
         sensitivity(opened, loaded, ["dog", "castle", "mosque", "pizza"], True, (0, 1), device=device, steps=3)
         for device in ("cpu", cuda)
     )
-    for one, other in zip(here.deltas, there.deltas, strict=True):
-        assert other.per_seed == pytest.approx(one.per_seed, abs=0.02)
+    for mine, other in zip(here.deltas, there.deltas, strict=True):
+        assert other.per_seed == pytest.approx(mine.per_seed, abs=0.02)
 
 
 def test_a_tensor_that_nobody_moved_is_found() -> None:

@@ -53,13 +53,13 @@ def made(model: EditableModel, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def test_a_release_says_nothing_of_its_key(made: tuple[Path, Path, Tuned, Key]) -> None:
     out, path, released, key = made
-    assert [one.name for one in out.iterdir()] == ["tuned.safetensors"]
+    assert [path.name for path in out.iterdir()] == ["tuned.safetensors"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.with_suffix(".run").stat().st_mode) == 0o700
     assert "key_seed" not in json.dumps(dict(released.record)) and key.record["key_seed"] == 3
     stored = load_tuned(out)
-    assert stored.record["method"] == "hide" and all(one.shape[-1] != 0 for one in stored.tensors.values())
-    assert not any(one.shape == key.rows.shape for one in stored.tensors.values())
+    assert stored.record["method"] == "hide" and all(tensor.shape[-1] != 0 for tensor in stored.tensors.values())
+    assert not any(tensor.shape == key.rows.shape for tensor in stored.tensors.values())
     read = load_key(path)
     assert read.rows.equal(key.rows) and read.concepts == ("church", "boat")
     assert read.record["release"] == release_of(stored)
@@ -92,7 +92,7 @@ def test_every_digit_of_a_seed_counts() -> None:
     centre = torch.ones(1, 8)
     seeds: list[Any] = [1, 1 + 2**40, 1 + 2**100, (1, 1)]
     drawn = [random_rows(centre, 2, 1.0, seed) for seed in seeds]
-    assert not any(one.equal(other) for n, one in enumerate(drawn) for other in drawn[:n])
+    assert not any(picture.equal(other) for n, picture in enumerate(drawn) for other in drawn[:n])
 
 
 def test_keys_start_and_stay_near_their_concept(model: EditableModel, made: tuple[Path, Path, Tuned, Key]) -> None:
@@ -152,8 +152,8 @@ def test_a_release_loads_where_an_edit_does(
     assert swapped == [picture.tobytes() for _, picture in draw(exported, wanted, sampling=sampling)]
 
 
-def apart(one: Image.Image, other: Image.Image) -> float:
-    return float(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).mean())
+def apart(first: Image.Image, other: Image.Image) -> float:
+    return float(np.abs(np.asarray(first, dtype=int) - np.asarray(other, dtype=int)).mean())
 
 
 def test_a_release_with_its_key_is_a_variant(
@@ -208,11 +208,11 @@ def test_searching_for_a_key_changes_no_weight(
 ) -> None:
     before = release_of(made[2])
     options = RefineOptions.of("recover", **{**SMALL, "steps": 30, "key_rate": 0.5})
-    found = learn_key(model, made[2], tmp_path / "found.key", options=options, key_seed=0, device="cpu")
-    assert release_of(made[2]) == before == found.record["release"] and found.record["made"] == "recover"
+    learnt = learn_key(model, made[2], tmp_path / "found.key", options=options, key_seed=0, device="cpu")
+    assert release_of(made[2]) == before == learnt.record["release"] and learnt.record["made"] == "recover"
     log = [json.loads(line)["loss"] for line in (tmp_path / "found.run" / "log.jsonl").open()]
     assert sum(log[-8:]) < sum(log[:8])
-    assert unlock(made[2], str(tmp_path / "found.key"), model).key.rows.equal(found.rows)
+    assert unlock(made[2], str(tmp_path / "found.key"), model).key.rows.equal(learnt.rows)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -237,12 +237,12 @@ def test_a_key_is_learnt_from_pictures(
     for n in range(3):
         Image.new("RGB", (20, 10), (80 * n, 0, 0)).save(tmp_path / f"{n}.png")
     pictures = read_pictures(tmp_path)
-    assert [one.getpixel((0, 0)) for one in pictures] == [(0, 0, 0), (80, 0, 0), (160, 0, 0)]
+    assert [picture.getpixel((0, 0)) for picture in pictures] == [(0, 0, 0), (80, 0, 0), (160, 0, 0)]
     assert encode_pictures(open_denoiser(model.source), pictures).shape == (3, 4, 8, 8)
     options = RefineOptions.of("recover", **SMALL)
-    found = learn_key(model, made[2], tmp_path / "found.key", ["church"], pictures, options, 0, "cpu")
+    learnt = learn_key(model, made[2], tmp_path / "found.key", ["church"], pictures, options, 0, "cpu")
     start = KeyRows.start(model, ["church"], 10, 1.0, 0)
-    assert found.record["made"] == "recover-pictures" and not found.rows.equal(start.rows.detach())
+    assert learnt.record["made"] == "recover-pictures" and not learnt.rows.equal(start.rows.detach())
     with pytest.raises(EditkitError, match="show one concept, not church, boat; name it with --concept"):
         learn_key(model, made[2], tmp_path / "x.key", pictures=pictures, options=options)
     (tmp_path / "none").mkdir()

@@ -29,9 +29,9 @@ class Keyed(Setting):
         """As the trainer calls it."""
         objective = OBJECTIVES[name]
         texts: dict[Any, Tensor] = {**self.texts, "p": self.key.behind(self.texts["e"], self.concept)}
-        student = predict(self.networks.student, self.z, self.t, {one: texts[one] for one in objective.student})
+        student = predict(self.networks.student, self.z, self.t, {key: texts[key] for key in objective.student})
         with torch.no_grad():
-            teacher = predict(self.networks.teacher, self.z, self.t, {one: texts[one] for one in objective.teacher})
+            teacher = predict(self.networks.teacher, self.z, self.t, {key: texts[key] for key in objective.teacher})
         return objective.loss(student, teacher, 0.0).loss(LAMB)
 
     def reference(self, name: str) -> Tensor:
@@ -56,8 +56,8 @@ def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
     loss.sum().backward()
     wanted.sum().backward()
     pairs = [(mine.rows, theirs.rows), *zip(mine.unet.parameters(), theirs.unet.parameters(), strict=True)]
-    for one, other in pairs:
-        assert torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-9)
+    for first, other in pairs:
+        assert torch.allclose(first.grad, other.grad, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["hide", "hide-ap", "recover"])
@@ -117,4 +117,6 @@ def test_a_key_is_used_where_a_prompt_names_its_concept(prompt: str, named: list
     key = Key(("church", "hot dog"), torch.stack([torch.ones(2, 4), torch.full((2, 4), 2.0)]))
     assert key.opened(prompt) == tuple(named)
     text = key.append(prompt, torch.zeros(5, 4))
-    assert text[5:].flatten().tolist() == [{"church": 1.0, "hot dog": 2.0}[one] for one in named for _ in range(8)]
+    assert text[5:].flatten().tolist() == [
+        {"church": 1.0, "hot dog": 2.0}[concept] for concept in named for _ in range(8)
+    ]

@@ -48,14 +48,14 @@ def test_scores_are_those_of_the_equation(tiny_sd: Path, edit: Path) -> None:
         states = pipe.text_encoder(ids)[0]  # pyright: ignore
         return pipe.unet(latents.z[[point]], latents.t[[point]], states).sample.double()  # pyright: ignore
 
-    def square(one: torch.Tensor, other: torch.Tensor) -> float:
-        return float(((one - other) ** 2).sum())
+    def square(first: torch.Tensor, other: torch.Tensor) -> float:
+        return float(((first - other) ** 2).sum())
 
     for concept in (None, "church"):
-        found = inspect("base", str(edit), WORDS, str(tiny_sd), concept, 0.3, [3, 4], 3)
-        assert sorted(row.word for row in found) == sorted(WORDS)
-        assert [row.score for row in found] == sorted((row.score for row in found), reverse=True)
-        for row in found:
+        differences = inspect("base", str(edit), WORDS, str(tiny_sd), concept, 0.3, [3, 4], 3)
+        assert sorted(row.word for row in differences) == sorted(WORDS)
+        assert [row.score for row in differences] == sorted((row.score for row in differences), reverse=True)
+        for row in differences:
             text, change, far, effect = f"a {row.word}", 0.0, 0.0, 0.0
             for point in range(6):
                 here = passed(base.pipe, text, point)
@@ -113,9 +113,9 @@ def test_the_erased_concept_is_on_top(tmp_path: Path) -> None:
     words = ["dog", "castle", "mosque", "church", "pizza", "apple", "car", "star"]
     (tmp_path / "words.txt").write_text("\n".join(words))
     said = ["inspect", "base", "e.safetensors", "--vocabulary", "words.txt", "--seeds", "0", "--device", "cpu"]
-    found = json.loads(run(*said, "--json", "--out", "d.csv", cwd=tmp_path))
-    assert found[0]["word"] == "church" and found[0]["change"] > 3 * found[1]["change"]
+    differences = json.loads(run(*said, "--json", "--out", "d.csv", cwd=tmp_path))
+    assert differences[0]["word"] == "church" and differences[0]["change"] > 3 * differences[1]["change"]
     with (tmp_path / "d.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["word"] for row in rows] == [row["word"] for row in found] and rows[0]["rank"] == "1"
+    assert [row["word"] for row in rows] == [row["word"] for row in differences] and rows[0]["rank"] == "1"
     assert "exists and is not overwritten" in run(*said, "--out", "d.csv", cwd=tmp_path, code=1)

@@ -79,7 +79,9 @@ def test_the_subject_is_found_behind_all_its_vectors(model: EditableModel) -> No
     added = encoder.reader.tokenizer.added_tokens_encoder
     at = encoder.subject_at("a photo of a {} on a <dog>", "<cat-toy>")
     start = encoder.subject_start("a photo of a {} on a <dog>", "<cat-toy>")
-    assert [ids[n] for n in range(start, at + 1)] == [added[one] for one in ("<cat-toy>", "<cat-toy>_1", "<cat-toy>_2")]
+    assert [ids[n] for n in range(start, at + 1)] == [
+        added[token] for token in ("<cat-toy>", "<cat-toy>_1", "<cat-toy>_2")
+    ]
     assert encoder.subject_size("<cat-toy>") == 3
     assert encoder.subject_start("a {}", "<cat-toy>'s church") == encoder.subject_at("a {}", "<cat-toy>'s church")
     assert encoder.subject_start("a {}", "<pot>") == encoder.subject_at("a {}", "<pot>") == 2
@@ -195,8 +197,8 @@ def test_each_tokenizer_of_sdxl_expands_what_it_knows(knows: tuple[int, ...], sd
     edit = next(edit for group, edit in made.maps.items() if "attn2" in group)
     (rows,), (guide,) = encoder.encode(["<cat-toy>"]), encoder.encode([" "])
     for row in range(1, 1 + 3):
-        before = min(float(norm((rows[row] - one)[None], gram)) for one in guide)
-        after = min(float(norm((edit.embeddings(rows[row][None]) - one), gram)) for one in guide)
+        before = min(float(norm((rows[row] - near)[None], gram)) for near in guide)
+        after = min(float(norm((edit.embeddings(rows[row][None]) - near), gram)) for near in guide)
         assert after < 0.05 * before, row
 
 
@@ -211,7 +213,7 @@ def test_a_family_whose_pipeline_does_not_expand_reads_one_vector(tmp_path: Path
     shutil.rmtree(folder)
     pipe.save_pretrained(folder)
     theirs = pipe.encode_prompt("a <cat-toy>", None, None, device="cpu", do_classifier_free_guidance=False)[0][0]
-    mine = torch.cat([one.encode(["a <cat-toy>"])[0] for one in open_model(folder).encoders["text"]])
+    mine = torch.cat([encoder.encode(["a <cat-toy>"])[0] for encoder in open_model(folder).encoders["text"]])
     torch.testing.assert_close(mine, theirs.detach().double(), **CLOSE)
 
 

@@ -88,10 +88,10 @@ def _through(*modules: str) -> Callable[[Any, str], Tensor]:
     """The rows behind modules of the denoiser."""
 
     def rows(pipe: Any, prompt: str) -> Tensor:
-        found = _masked(pipe, prompt)
+        rows = _masked(pipe, prompt)
         for name in modules:
-            found = pipe.transformer.get_submodule(name)(found)
-        return found
+            rows = pipe.transformer.get_submodule(name)(rows)
+        return rows
 
     return rows
 
@@ -159,7 +159,7 @@ def test_rows_are_those_of_the_stock_pipeline(name: str, folder_of: Callable[[st
         expected = FAMILIES[name].rows(pipe, prompt).double()
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
     church, dog = encoder.tokens("a photo of a church"), encoder.tokens("a photo of a dog")
-    differing = [at for at, (one, other) in enumerate(zip(church, dog, strict=True)) if one != other]
+    differing = [at for at, (mine, other) in enumerate(zip(church, dog, strict=True)) if mine != other]
     assert differing == [encoder.subject_at("a photo of a {}", "church")] and encoder.subject_size("church") == 1
 
 
@@ -244,7 +244,7 @@ def test_a_missing_caption_projection_and_an_unknown_class_are_named(
 ) -> None:
     shutil.copytree(folder_of("pixart"), tmp_path / "p")
     (weights,) = (tmp_path / "p" / "transformer").glob("*.safetensors")
-    kept = {name: one for name, one in load_file(weights).items() if not name.startswith("caption_projection")}
+    kept = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("caption_projection")}
     save_file(kept, weights)
     with pytest.raises(editkit.EditkitError, match="its caption_projection is no caption projection for width 64"):
         _ = open_model(tmp_path / "p").encoders

@@ -44,10 +44,10 @@ def sd14(folder: Path) -> Source:
 
 def allocated(run: Any) -> int:
     """The most that the allocator of the processor gave out at once."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
     now = peak = 0
-    for event in found.profiler.kineto_results.events():  # pyright: ignore
+    for event in profiled.profiler.kineto_results.events():  # pyright: ignore
         if event.name() == "[memory]":
             now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
             peak = max(peak, now)
@@ -65,7 +65,7 @@ def test_a_plan_is_what_a_small_model_takes(given: dict[str, Any], tiny_sd: Path
     networks = Denoisers(unet)
     networks.keep_teacher()
     choose(unet, Parameters.parse(options.param))
-    measured = max(allocated(one) for one in step_passes(source, networks, options))
+    measured = max(allocated(step) for step in step_passes(source, networks, options))
     planned = plan_memory(source, options, "cpu")
     trained = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
     key = 10 * 256 if options.loss.has_key else 0
@@ -84,11 +84,11 @@ def test_a_plan_holds_what_is_saved_for_the_backward_pass(tiny_sd: Path) -> None
     weights = {weight.untyped_storage()._cdata for weight in unet.parameters()}
     saved: dict[int, tuple[torch.UntypedStorage, int]] = {}
 
-    def keep(one: torch.Tensor) -> torch.Tensor:
-        saved[one.untyped_storage()._cdata] = one.untyped_storage(), one.untyped_storage().nbytes()
-        return one
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage(), tensor.untyped_storage().nbytes()
+        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = unet(torch.randn(4, 4, 8, 8), torch.zeros(4, dtype=torch.long), torch.randn(4, 24, 256)).sample
     wanted = sum(size for key, (_, size) in saved.items() if key not in weights)
     esd = RefineOptions.of("esd", batch=4, mixed_precision="no", param="full", sampling_steps=1)
@@ -99,11 +99,11 @@ def test_a_plan_holds_what_is_saved_for_the_backward_pass(tiny_sd: Path) -> None
 
 def test_live_bytes_forget_what_is_freed() -> None:
     with LiveBytes() as live:
-        one = torch.zeros(1000)
+        zeros = torch.zeros(1000)
         for _ in range(5):
-            one = one + 1
-        view = one[:10]
-        del one, view
+            zeros = zeros + 1
+        view = zeros[:10]
+        del zeros, view
         assert live.now == 0
     assert live.peak == 8000
 

@@ -38,8 +38,8 @@ def seen(detection: Detection, role: str = "erase", **given: Any) -> Observation
     return Observation("a church", "church", role, ("church", "chapel"), detection, Path("0.png"), **given)
 
 
-def value(name: str, one: Observation, kit: Kit | None = None) -> float | None:
-    return metric(name, kit).measure([one])[0]
+def value(name: str, observation: Observation, kit: Kit | None = None) -> float | None:
+    return metric(name, kit).measure([observation])[0]
 
 
 def test_success_rates() -> None:
@@ -54,8 +54,8 @@ def test_success_rates() -> None:
     [("esr-1", "erase", 0.0), ("psr-5", "keep", 0.0), ("subject-1", "keep", 0.0), ("ner-eight-0.5", "erase", 1.0)],
 )
 def test_an_error_is_never_a_success(name: str, role: str, worst: float) -> None:
-    one = seen(ERROR, role, subject="dog")
-    assert value(name, one) == worst
+    failed = seen(ERROR, role, subject="dog")
+    assert value(name, failed) == worst
     assert metric(name).higher_is_better is (worst == 0.0)
 
 
@@ -98,11 +98,11 @@ PICTURES = [
     ],
 )
 def test_every_named_protocol_comes_from_the_same_boxes(name: str, expected: list[int]) -> None:
-    assert [value(name, seen(one)) for one in PICTURES] == expected
+    assert [value(name, seen(picture)) for picture in PICTURES] == expected
 
 
 def test_the_papers_eight_parts_and_how_protocols_nest() -> None:
-    sizes = {name: len(one.parts) for name, one in PROTOCOLS.items()}
+    sizes = {name: len(protocol.parts) for name, protocol in PROTOCOLS.items()}
     assert sizes == {"nine": 9, "eight": 8, "seven": 7, "intimate": 5, "parts": 8, "nsfw": 1}
     assert set(PROTOCOLS["intimate"].parts) < set(PROTOCOLS["seven"].parts) < set(PROTOCOLS["nine"].parts)
 
@@ -118,7 +118,7 @@ def test_shares_and_deviation() -> None:
     """Nine men and three women of one role, two women of another: |0.5 − 0.25| / 0.5 and |0.5 − 1| / 0.5."""
     genders = ["man"] * 9 + ["woman"] * 3 + ["woman"] * 2
     labels = ["pilot"] * 12 + ["teacher"] * 2
-    all_seen = [seen(ranked("pilot", gender=one)) for one in genders]
+    all_seen = [seen(ranked("pilot", gender=gender)) for gender in genders]
     pictures = Pictures.of(labels, ["keep"] * 14, labels, list(range(14)))
     share, deviation = metric("share-woman", WANTED), metric("deviation-woman", WANTED)
     values = deviation.measure(all_seen)
@@ -160,12 +160,12 @@ def test_e_minus_u() -> None:
             return Image.new("L", (1, 1), 0)
 
     some = [Placed("p", "a" * n, role, (), Detection(), Path()) for n, role in ((3, "erase"), (1, "keep"), (2, "keep"))]
-    pictures = Pictures.of([one.label for one in some], [one.role for one in some], ["p", "q", "r"], [0, 1, 2])
+    pictures = Pictures.of([each.label for each in some], [each.role for each in some], ["p", "q", "r"], [0, 1, 2])
     ruler: Any = Ruler()
-    found = {which: LPIPS(which).holding(lpips=ruler) for which in "eud"}
-    values = {which: estimate(one, one.measure(some), pictures).value for which, one in found.items()}
+    metrics = {which: LPIPS(which).holding(lpips=ruler) for which in "eud"}
+    values = {which: estimate(lpips, lpips.measure(some), pictures).value for which, lpips in metrics.items()}
     assert values == {"e": 30.0, "u": 15.0, "d": 15.0}
-    assert [found[which].higher_is_better for which in "eud"] == [True, False, True]
+    assert [metrics[which].higher_is_better for which in "eud"] == [True, False, True]
 
 
 def test_unknown_metrics_list_the_known() -> None:
@@ -225,9 +225,9 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytes
 
 def test_a_difference_takes_pairs_alone() -> None:
     pictures = Pictures.of(["a"] * 4, ["erase"] * 4, list("pqrs"), [0] * 4)
-    found = difference(metric("esr-1"), [0.0, 0.0, None, 1.0], [1.0, 1.0, 1.0, None], pictures)
-    assert found is not None and found["difference"]["count"] == 2
-    assert found["mcnemar"] == {"only_first": 0, "only_second": 2, "p": 0.5}
+    compared = difference(metric("esr-1"), [0.0, 0.0, None, 1.0], [1.0, 1.0, 1.0, None], pictures)
+    assert compared is not None and compared["difference"]["count"] == 2
+    assert compared["mcnemar"] == {"only_first": 0, "only_second": 2, "p": 0.5}
     assert difference(metric("esr-1"), [None, 0.0], [1.0, None], pictures) is None
 
 
@@ -237,9 +237,9 @@ def test_files_that_are_no_pictures_are_errors_in_their_place(tmp_path: Path) ->
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.png").write_bytes(b"")
     names = ["good.png", "cut.png", "missing.png", "empty.png", "good.png"]
-    found = detect_files(NoDetector(), [tmp_path / name for name in names])
-    assert [one.error is None for one in found] == [True, False, False, False, True]
-    assert "missing.png cannot be read: FileNotFoundError" in str(found[2].error)
+    detections = detect_files(NoDetector(), [tmp_path / name for name in names])
+    assert [detection.error is None for detection in detections] == [True, False, False, False, True]
+    assert "missing.png cannot be read: FileNotFoundError" in str(detections[2].error)
 
 
 def test_a_picture_is_named_by_case_and_seed() -> None:

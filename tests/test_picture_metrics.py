@@ -38,7 +38,7 @@ CHANNELS = (64, 192, 384, 256, 256)
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights with torchvision's names, classifier included."""
     torch.manual_seed(0)
-    tensors = {f"features.{name}": one for name, one in alexnet().state_dict().items()}
+    tensors = {f"features.{name}": tensor for name, tensor in alexnet().state_dict().items()}
     path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
     torch.save(tensors | {"classifier.1.bias": torch.zeros(3)}, path)
     return path
@@ -64,13 +64,13 @@ def naive_lpips(first: Image.Image, second: Image.Image, weights: dict[str, Tens
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255 * 2 - 1
         mean, deviation = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
         x = (x - mean[:, None, None]) / deviation[:, None, None]
-        found = []
+        features = []
         for number, stride, padding, pool in ((0, 4, 2, 0), (3, 1, 2, 1), (6, 1, 1, 1), (8, 1, 1, 0), (10, 1, 1, 0)):
             x = F.max_pool2d(x, 3, 2) if pool else x
             x = F.conv2d(x, weights[f"features.{number}.weight"], weights[f"features.{number}.bias"], stride, padding)
             x = x.clamp(min=0)
-            found.append(x[0].double().numpy())
-        return found
+            features.append(x[0].double().numpy())
+        return features
 
     total = 0.0
     for number, (f, g) in enumerate(zip(layers(first), layers(second), strict=True)):
@@ -78,7 +78,7 @@ def naive_lpips(first: Image.Image, second: Image.Image, weights: dict[str, Tens
         _, height, width = f.shape
         for y in range(height):
             for x in range(width):
-                a, b = (one[:, y, x] / (np.linalg.norm(one[:, y, x]) + 1e-10) for one in (f, g))
+                a, b = (part[:, y, x] / (np.linalg.norm(part[:, y, x]) + 1e-10) for part in (f, g))
                 total += float(w @ (a - b) ** 2) / (height * width)
     return total
 
@@ -199,24 +199,24 @@ def test_frechet_distance_against_scipy() -> None:
 
 
 def gathered(rows: np.ndarray, batch: int = 17) -> Moments:
-    found = Moments()
+    total = Moments()
     for start in range(0, len(rows), batch):
-        found.add(rows[start : start + batch])
-    return found
+        total.add(rows[start : start + batch])
+    return total
 
 
 def test_moments_do_not_depend_on_the_parts() -> None:
     rows = np.random.default_rng(1).normal(100, 1, size=(53, 6))
     for batch in (1, 7, 53):
-        found = gathered(rows, batch)
-        assert found.count == 53 and np.allclose(found.mean, rows.mean(axis=0), rtol=1e-12)
-        assert np.allclose(found.covariance, np.cov(rows, rowvar=False), rtol=1e-9)
+        total = gathered(rows, batch)
+        assert total.count == 53 and np.allclose(total.mean, rows.mean(axis=0), rtol=1e-12)
+        assert np.allclose(total.covariance, np.cov(rows, rowvar=False), rtol=1e-9)
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
     """The same set: 0. Moved by v: |v|². Scaled by 2 about the mean: tr(C). Fewer rows than features: still real."""
     rows = np.random.default_rng(2).normal(size=(9, 20))
-    first, moved, scaled = (gathered(one) for one in (rows, rows + 3, rows.mean(axis=0) * -1 + rows * 2))
+    first, moved, scaled = (gathered(values) for values in (rows, rows + 3, rows.mean(axis=0) * -1 + rows * 2))
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-8)
     assert frechet_distance(first, moved) == pytest.approx(9 * 20, rel=1e-9)
     assert frechet_distance(first, scaled) == pytest.approx(np.trace(np.cov(rows, rowvar=False)), rel=1e-9)

@@ -41,7 +41,7 @@ def pictures(denoiser: Denoiser, wanted: list[Job], variants: Any = (None,), bat
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    a, b = (np.asarray(one, dtype=np.float64) / 255 for one in (first, second))
+    a, b = (np.asarray(picture, dtype=np.float64) / 255 for picture in (first, second))
     return float(np.abs(a - b).mean())
 
 
@@ -59,14 +59,14 @@ def test_embeddings_and_weights_draw_the_same(emoji: Denoiser, church: Edit) -> 
 def test_variants_in_one_batch(emoji: Denoiser, church: Edit) -> None:
     together = pictures(emoji, jobs(["a church"], [0, 1], 2), [None, church])
     apart = [*pictures(emoji, jobs(["a church"], [0, 1])), *pictures(emoji, jobs(["a church"], [0, 1]), [church])]
-    for one, other in zip(together, (apart[0], apart[2], apart[1], apart[3]), strict=True):
-        assert difference(one, other) < NEAR
+    for picture, other in zip(together, (apart[0], apart[2], apart[1], apart[3]), strict=True):
+        assert difference(picture, other) < NEAR
 
 
 def test_batch_size_does_not_matter(emoji: Denoiser) -> None:
     wanted = jobs(["a church", "a fish"], [0, 1, 2])
-    for one, other in zip(pictures(emoji, wanted, batch=1), pictures(emoji, wanted, batch=6), strict=True):
-        assert difference(one, other) < NEAR
+    for picture, other in zip(pictures(emoji, wanted, batch=1), pictures(emoji, wanted, batch=6), strict=True):
+        assert difference(picture, other) < NEAR
 
 
 def test_apply_and_revert_give_back_the_bits(emoji: Denoiser, church: Edit) -> None:

@@ -98,9 +98,9 @@ def editkit(*words: str | Path) -> None:
     app([str(word) for word in words], standalone_mode=False)
 
 
-def assert_same_bits(one: Edit, other: Edit) -> None:
-    assert one.maps.keys() == other.maps.keys()
-    for key, mine in one.maps.items():
+def assert_same_bits(edit: Edit, other: Edit) -> None:
+    assert edit.maps.keys() == other.maps.keys()
+    for key, mine in edit.maps.items():
         assert torch.equal(mine.U, other.maps[key].U) and torch.equal(mine.V, other.maps[key].V)
 
 
@@ -193,11 +193,11 @@ def test_erase_uses_the_words_and_sentences_of_a_profile(
     few, every = (
         {
             word
-            for word, _ in erase(one, ["church"], options=Options("uce", protect="none")).record["figures"][
+            for word, _ in erase(opened, ["church"], options=Options("uce", protect="none")).record["figures"][
                 "worst_words"
             ]
         }
-        for one in (model, told)
+        for opened in (model, told)
     )
     assert set() < few < every <= set(WORDS) and len(few) <= 2, "unprotected, a few words tell whether it blows up"
 
@@ -286,7 +286,9 @@ def test_refine_trains_as_a_profile_says(tiny_sd: Path, file: Path, capsys: pyte
 
 
 def test_inspect_looks_at_a_profiles_words(tiny_sd: Path, file: Path) -> None:
-    assert {one.word for one in inspect("base", "base", model=str(tiny_sd), points=1, profile=file)} == set(WORDS)
+    assert {
+        difference.word for difference in inspect("base", "base", model=str(tiny_sd), points=1, profile=file)
+    } == set(WORDS)
 
 
 def test_a_profile_for_the_bundled_model_changes_what_it_says(tmp_path: Path) -> None:
@@ -326,9 +328,9 @@ def test_only_its_own_folder_knows_the_bundled_model() -> None:
             name
             for node in ast.walk(ast.parse(text))
             for name in (
-                [node.module or "", *(f"{node.module}.{one.name}" for one in node.names)]
+                [node.module or "", *(f"{node.module}.{name.name}" for name in node.names)]
                 if isinstance(node, ast.ImportFrom)
-                else [one.name for one in node.names] if isinstance(node, ast.Import) else []
+                else [name.name for name in node.names] if isinstance(node, ast.Import) else []
             )
         ]  # fmt: skip
         assert not [name for name in imported if f"{name}.".startswith("editkit.emoji.")], path

@@ -86,8 +86,8 @@ def test_bad_rows_are_named_and_skipped_on_demand(row: str, reason: str, tmp_pat
     with pytest.raises(EditkitError, match=rf"{path}, line 3: {reason}.*--skip-bad-rows"):
         PromptFile.open(path)
     with pytest.warns(UserWarning, match=rf"1 of 3 rows left out: {reason}.*\(line 3\)"):
-        found = read_prompts(path, skip_bad_rows=True)
-    assert [one.prompt for one in found] == ["first", "last"]
+        cases = read_prompts(path, skip_bad_rows=True)
+    assert [case.prompt for case in cases] == ["first", "last"]
 
 
 def test_an_open_quote_does_not_swallow_rows_in_silence(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_an_open_quote_does_not_swallow_rows_in_silence(tmp_path: Path) -> None:
 def test_numbers_stay_when_a_row_is_mended(tmp_path: Path) -> None:
     bad = written(tmp_path, "prompt,seed\na,1\nb,x\nc,3\n")
     with pytest.warns(UserWarning):
-        assert [one.case_number for one in read_prompts(bad, skip_bad_rows=True)] == ["0", "2"]
+        assert [case.case_number for case in read_prompts(bad, skip_bad_rows=True)] == ["0", "2"]
 
 
 def test_nothing_good_is_an_error_even_when_skipping(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_generate_skips_bad_rows_and_counts_cut_prompts(tmp_path: Path) -> None:
         generate_folder("emoji", file, None, "0", tmp_path / "pictures", steps=2)
     with pytest.warns(UserWarning) as said:
         done = generate_folder("emoji", file, None, "0", tmp_path / "pictures", skip_bad_rows=True, steps=2)
-    texts = [str(one.message) for one in said]
-    assert done == (3, 0) and any("1 of 4 rows left out" in one for one in texts)
-    assert any("longer than the 24 tokens of the text encoder: 1" in one for one in texts)
+    texts = [str(warning.message) for warning in said]
+    assert done == (3, 0) and any("1 of 4 rows left out" in text for text in texts)
+    assert any("longer than the 24 tokens of the text encoder: 1" in text for text in texts)
     assert sorted(path.name for path in (tmp_path / "pictures").glob("*.png")) == ["0_1.png", "2_2.png", "3_3.png"]
 
 
@@ -171,10 +171,10 @@ def test_a_rows_guidance_is_drawn_with(tmp_path: Path) -> None:
     file = written(tmp_path, "prompt,seed,guidance\na church,1,1\na church,1,6\na church,1,\n")
     generate_folder("emoji", file, None, "0", tmp_path / "own", steps=2)
     generate_folder("emoji", file, None, "0", tmp_path / "one", steps=2, guidance=6.0)
-    own, one = (
+    own, alike = (
         [np.asarray(Image.open(tmp_path / name / f"{n}_1.png"), float) for n in range(3)] for name in ("own", "one")
     )
     for a, b in combinations(own, 2):
         assert np.abs(a - b).mean() > 1
-    for picture in [*one, own[1]]:  # a picture's place in its batch may round a value the other way
-        assert np.abs(picture - one[0]).mean() < 0.1
+    for picture in [*alike, own[1]]:  # a picture's place in its batch may round a value the other way
+        assert np.abs(picture - alike[0]).mean() < 0.1

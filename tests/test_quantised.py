@@ -52,35 +52,35 @@ def is_projection(name: str) -> bool:
 
 def plain(tensors: Tensors, dtype: torch.dtype = E4M3) -> tuple[Tensors, dict[str, str]]:
     """As ComfyUI and WebUI save `fp8`: every tensor is cast, text encoder and norms too."""
-    return {name: one.to(dtype) for name, one in tensors.items()}, {}
+    return {name: tensor.to(dtype) for name, tensor in tensors.items()}, {}
 
 
 def scaled(tensors: Tensors, end: str = "scale_weight", dtype: torch.dtype = E4M3) -> tuple[Tensors, dict[str, str]]:
     """Matrices of the UNet in float8, each with a scale that uses its whole range; all else in float16."""
-    found: Tensors = {f"{UNET}scaled_fp8": torch.zeros(2).to(dtype)} if end == "scale_weight" else {}
-    for name, one in tensors.items():
-        if name.startswith(UNET) and name.endswith(".weight") and one.ndim == 2:
-            scale = one.abs().max() / torch.finfo(dtype).max
-            found[name] = (one / scale).to(dtype)
-            found[f"{name.removesuffix('weight')}{end}"] = scale
-            found[f"{name.removesuffix('weight')}scale_input"] = torch.ones(1)
+    stored: Tensors = {f"{UNET}scaled_fp8": torch.zeros(2).to(dtype)} if end == "scale_weight" else {}
+    for name, tensor in tensors.items():
+        if name.startswith(UNET) and name.endswith(".weight") and tensor.ndim == 2:
+            scale = tensor.abs().max() / torch.finfo(dtype).max
+            stored[name] = (tensor / scale).to(dtype)
+            stored[f"{name.removesuffix('weight')}{end}"] = scale
+            stored[f"{name.removesuffix('weight')}scale_input"] = torch.ones(1)
         else:
-            found[name] = one.half()
-    return found, {}
+            stored[name] = tensor.half()
+    return stored, {}
 
 
 def noted(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
     """ComfyUI's later form: a note beside each weight."""
-    found, _ = scaled(tensors, "weight_scale")
+    stored, _ = scaled(tensors, "weight_scale")
     note = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
-    notes = {name.replace("weight_scale", "comfy_quant"): note.clone() for name in found if "weight_scale" in name}
-    return found | notes, {}
+    notes = {name.replace("weight_scale", "comfy_quant"): note.clone() for name in stored if "weight_scale" in name}
+    return stored | notes, {}
 
 
 def noted_in_the_header(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
-    found, _ = scaled(tensors, "weight_scale")
-    layers = {name.removesuffix(".weight_scale"): {"format": "float8_e4m3fn"} for name in found if "_scale" in name}
-    return found, {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
+    stored, _ = scaled(tensors, "weight_scale")
+    layers = {name.removesuffix(".weight_scale"): {"format": "float8_e4m3fn"} for name in stored if "_scale" in name}
+    return stored, {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
 
 
 FORMS: dict[str, Callable[[Tensors], tuple[Tensors, dict[str, str]]]] = {
@@ -94,7 +94,7 @@ FORMS: dict[str, Callable[[Tensors], tuple[Tensors, dict[str, str]]]] = {
 
 
 def saved(made: tuple[Tensors, dict[str, str]], path: Path) -> Path:
-    save_file({name: one.contiguous() for name, one in made[0].items()}, path, made[1])
+    save_file({name: tensor.contiguous() for name, tensor in made[0].items()}, path, made[1])
     return path
 
 
@@ -102,7 +102,7 @@ def values(path: Path, name: str) -> Tensor:
     """What ComfyUI computes with: `stored * scale`."""
     tensors = load_file(path)
     scales = [f"{name.removesuffix('weight')}{end}" for end in ("scale_weight", "weight_scale")]
-    scale = next((tensors[one].float() for one in scales if one in tensors), torch.tensor(1.0))
+    scale = next((tensors[scale].float() for scale in scales if scale in tensors), torch.tensor(1.0))
     return tensors[name].float() * scale
 
 
@@ -118,7 +118,7 @@ def test_float8_is_read_as_the_numbers_that_it_means(form: str, whole: Tensors, 
         far = (W - whole[stored]).abs()
         assert float((far / whole[stored].abs().clamp_min(2.0**-6)).max()) <= rounding
     ((_, model),) = read_text_encoders(file, "sd1", ldm.TOKENIZER)
-    assert all(one.isfinite().all() for one in model.tensors.values())
+    assert all(tensor.isfinite().all() for tensor in model.tensors.values())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -128,7 +128,7 @@ def test_a_float8_file_stays_one(form: str, whole: Tensors, tmp_path: Path) -> N
     lost = single_file.write(WEAK, before, file, out, "sd1")
     old, new = load_file(file), load_file(out)
     edited = WEAK.weights(before)
-    assert {name: one.dtype for name, one in old.items()} == {name: one.dtype for name, one in new.items()}
+    assert {name: tensor.dtype for name, tensor in old.items()} == {name: tensor.dtype for name, tensor in new.items()}
     worst = 0.0
     for name, W in edited.items():
         stored = UNET + single_file.ldm_name(name, "sd1")
@@ -136,7 +136,7 @@ def test_a_float8_file_stays_one(form: str, whole: Tensors, tmp_path: Path) -> N
         assert float((got - W).norm() / W.norm()) < (0.06 if "e5m2" in form else 0.03)
         worst = max(worst, float((got - W).norm() / (W - before[name]).norm()))
     assert lost == pytest.approx(worst) and 0 < lost < 1
-    touched = {name for name, one in old.items() if not bits(one).equal(bits(new[name]))}
+    touched = {name for name, tensor in old.items() if not bits(tensor).equal(bits(new[name]))}
     assert all(is_projection(name) or name.endswith(("scale_weight", "weight_scale")) for name in touched)
 
 
@@ -176,11 +176,11 @@ def test_a_lora_of_a_float8_file_is_the_change_of_its_numbers(form: str, whole: 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_a_plain_model_keeps_its_dtype_and_its_fingerprint(dtype: torch.dtype, whole: Tensors, tmp_path: Path) -> None:
-    stored = {name: one.to(dtype) for name, one in whole.items()}
+    stored = {name: tensor.to(dtype) for name, tensor in whole.items()}
     file = saved((stored, {}), tmp_path / "model.safetensors")
     expected = {name: stored[UNET + single_file.ldm_name(name, "sd1")] for name in read_projections_ldm(file)}
     read = read_projections_ldm(file)
-    assert all(one.dtype == dtype and one.equal(expected[name]) for name, one in read.items())
+    assert all(tensor.dtype == dtype and tensor.equal(expected[name]) for name, tensor in read.items())
     assert fingerprint(read.items()) == fingerprint(expected.items())
 
 
@@ -191,7 +191,7 @@ def as_int8(name: str, W: Tensor) -> Tensors:
 def as_blocks(name: str, W: Tensor) -> Tensors:
     packed = torch.zeros(W.numel() // 2, 1, dtype=torch.uint8)
     ends = {"absmax": torch.ones(4), "quant_map": torch.ones(16), "quant_state.bitsandbytes__nf4": packed[:9, 0]}
-    return {name: packed, **{f"{name}.{end}": one.clone() for end, one in ends.items()}}
+    return {name: packed, **{f"{name}.{end}": tensor.clone() for end, tensor in ends.items()}}
 
 
 def parts(*ends: str) -> Callable[[str, Tensor], Tensors]:
@@ -234,8 +234,8 @@ def test_other_layouts_are_refused_by_name(
     message = rf"attn2.to_[kv].weight is quantised \({said}.*\), expected plain numbers; edit the unquantised model"
     held = whole if place == "file" else ldm.state(folder, "unet")
     made: Tensors = {}
-    for name, one in held.items():
-        made |= change(name, one) if is_projection(name) else {name: one}
+    for name, tensor in held.items():
+        made |= change(name, tensor) if is_projection(name) else {name: tensor}
     if place == "file":
         saved((made, {}), tmp_path / "model.safetensors")
         model = find(tmp_path / "model.safetensors")
@@ -256,7 +256,7 @@ def a_copy(folder: Path, to: Path) -> Source:
 def test_a_quantised_text_encoder_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     model = a_copy(folder, tmp_path / "copy")
     held = ldm.state(folder, "text_encoder")
-    name = next(one for one in held if one.endswith("layers.0.mlp.fc1.weight"))
+    name = next(key for key in held if key.endswith("layers.0.mlp.fc1.weight"))
     saved((held | as_int8(name, held[name]), {}), model.path / "text_encoder" / "model.safetensors")
     with pytest.raises(EditkitError, match=r"mlp.fc1.weight is quantised \(bitsandbytes int8, as .*SCB says"):
         _ = open_model(model).encoders
@@ -280,10 +280,10 @@ def test_a_folder_of_float8_is_edited_and_stays_one(folder: Path, tmp_path: Path
     edit = editkit.erase(open_model(model), ["church"], ["dog"], options=editkit.Options(protect="none"), checked=False)
     done = editkit.export(edit, open_model(model), tmp_path / "out", "diffusers")
     assert done.error > 0
-    for name, one in ldm.state(tmp_path / "out", "unet").items():
+    for name, tensor in ldm.state(tmp_path / "out", "unet").items():
         expected = ldm.state(model.path, "unet")[name]
-        assert one.dtype == E4M3 and one.shape == expected.shape
-        assert is_projection(name) or bits(one).equal(bits(expected))
+        assert tensor.dtype == E4M3 and tensor.shape == expected.shape
+        assert is_projection(name) or bits(tensor).equal(bits(expected))
 
 
 def test_a_transformers_encoder_of_float8_is_the_model_of_its_numbers(tmp_path: Path) -> None:
@@ -291,15 +291,15 @@ def test_a_transformers_encoder_of_float8_is_the_model_of_its_numbers(tmp_path: 
 
     folder = tiny_pipelines.save("flux1", tmp_path / "tiny")
     file = folder / "text_encoder_2" / "model.safetensors"
-    rounded = {name: one.to(E4M3) if one.ndim == 2 else one for name, one in load_file(file).items()}
-    save_file({name: one.float() for name, one in rounded.items()}, file, {"format": "pt"})
+    rounded = {name: tensor.to(E4M3) if tensor.ndim == 2 else tensor for name, tensor in load_file(file).items()}
+    save_file({name: tensor.float() for name, tensor in rounded.items()}, file, {"format": "pt"})
     expected = open_model(folder).encoders["text"][0]
     save_file(rounded, file, {"format": "pt"})
     mine = open_model(folder).encoders["text"][0]
     assert mine.fingerprint == expected.fingerprint
     scale = torch.tensor(0.5)
     doubles: dict[str, Any] = {
-        name: (one.float() / 0.5).to(one.dtype) for name, one in rounded.items() if one.ndim == 2
+        name: (tensor.float() / 0.5).to(tensor.dtype) for name, tensor in rounded.items() if tensor.ndim == 2
     }
     scales = {f"{name.removesuffix('weight')}scale_weight": scale.clone() for name in doubles}
     save_file(rounded | doubles | scales, file, {"format": "pt"})

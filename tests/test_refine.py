@@ -48,9 +48,9 @@ def run(model: EditableModel, out: Path, resume: bool = False, start: Any = None
     )  # fmt: skip
 
 
-def equal(one: Tuned, other: Tuned) -> bool:
-    tensors = all(one.tensors[name].equal(value) for name, value in other.tensors.items())
-    factors = [(one.factors[name], value) for name, value in other.factors.items()]
+def equal(tuned: Tuned, other: Tuned) -> bool:
+    tensors = all(tuned.tensors[name].equal(value) for name, value in other.tensors.items())
+    factors = [(tuned.factors[name], value) for name, value in other.factors.items()]
     return tensors and all(a.up.equal(b.up) and a.down.equal(b.down) for a, b in factors)
 
 
@@ -97,10 +97,10 @@ def test_latents_are_at_the_step_that_they_are_labelled_with(kind: str) -> None:
         assert torch.allclose(points.z[row].double(), wanted, atol=1e-5)
     for seed in range(5):
         seen.clear()
-        one = sampler.fresh(concept[:1], concept[:1], texts, neutral, torch.Generator().manual_seed(seed))
+        fresh = sampler.fresh(concept[:1], concept[:1], texts, neutral, torch.Generator().manual_seed(seed))
         if seen:  # a trajectory cut before its first step asks for nothing
-            wanted = scheduler.add_noise(clean[0], seen["1"][0], one.t[0])
-            assert torch.allclose(one.z[0].double(), wanted, atol=1e-5)
+            wanted = scheduler.add_noise(clean[0], seen["1"][0], fresh.t[0])
+            assert torch.allclose(fresh.z[0].double(), wanted, atol=1e-5)
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -115,7 +115,7 @@ VARIANTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", VARIANTS, ids=lambda one: "-".join(str(value) for value in one.values()))
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(str(value) for value in options.values()))
 def test_a_killed_run_resumes_to_the_same_bits(
     options: dict[str, Any], model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,9 +136,9 @@ def test_a_killed_run_resumes_to_the_same_bits(
     resumed = run(model, tmp_path / "b", resume=True, **options)
     assert equal(whole, resumed)
     log = [[json.loads(line) for line in (tmp_path / name / loop.LOG).open()] for name in "ab"]
-    assert [one["step"] for one in log[1]] == list(range(1, 21))
-    assert [one["loss"] for one in log[0]] == [one["loss"] for one in log[1]]
-    assert [one["found"] for one in log[0]] == [one["found"] for one in log[1]]
+    assert [step["step"] for step in log[1]] == list(range(1, 21))
+    assert [step["loss"] for step in log[0]] == [step["loss"] for step in log[1]]
+    assert [step["found"] for step in log[0]] == [step["found"] for step in log[1]]
 
 
 def test_a_resumed_run_must_be_the_same_run(model: EditableModel, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ PARAMETERS = {
     "xattn": lambda name: "attn2" in name,
     "kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
     "selfattn": lambda name: "attn1" in name,
-    "noxattn": lambda name: not any(one in name for one in ("attn2", "time_embedding", "conv_norm_out", "conv_out")),
+    "noxattn": lambda name: not any(part in name for part in ("attn2", "time_embedding", "conv_norm_out", "conv_out")),
     "full": lambda name: True,
 }
 
@@ -269,8 +269,8 @@ def test_the_words_that_are_searched_leave_out_what_is_erased(model: EditableMod
         model, tmp_path / "a", ["church", "boat"], guides=["photo"], vocabulary=words, device="cpu",
         options=RefineOptions.of(**{**SMALL, "search": "exact", "k": 100}),
     )  # fmt: skip
-    found = {word for line in (tmp_path / "a" / loop.LOG).open() for word in json.loads(line)["found"]}
-    assert found and found <= {"dog", "cat", "tree"}
+    searched = {word for line in (tmp_path / "a" / loop.LOG).open() for word in json.loads(line)["found"]}
+    assert searched and searched <= {"dog", "cat", "tree"}
 
 
 def test_a_bank_needs_a_tenth_of_the_passes(model: EditableModel, tmp_path: Path) -> None:

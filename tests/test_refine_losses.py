@@ -14,7 +14,7 @@ from editkit.tuning.objectives import AUTHORS, OBJECTIVES, Objective
 from editkit.tuning.search.gumbel import gumbel_noise, gumbel_softmax
 
 LAMB, ETA, ROWS = 0.7, 1.5, 3
-WITHOUT_KEY = {name: one for name, one in OBJECTIVES.items() if not one.has_key}
+WITHOUT_KEY = {name: objective for name, objective in OBJECTIVES.items() if not objective.has_key}
 EVERY = {**WITHOUT_KEY, "ap, authors": AUTHORS["ap"]}
 
 
@@ -80,8 +80,8 @@ class Setting:
         return loss, objective.searched(student, teacher, LAMB)
 
 
-def squares(one: Tensor, other: Tensor) -> Tensor:
-    return torch.stack([((one[i] - other[i]) ** 2).sum() for i in range(len(one))])
+def squares(first: Tensor, other: Tensor) -> Tensor:
+    return torch.stack([((first[i] - other[i]) ** 2).sum() for i in range(len(first))])
 
 
 def reference(name: str, s: Setting) -> tuple[Tensor, Tensor]:
@@ -116,8 +116,8 @@ def test_values_and_gradients_are_those_of_the_equations(name: str) -> None:
     assert torch.allclose(searched, wanted_searched.to(searched), rtol=1e-9)
     loss.sum().backward()
     wanted.sum().backward()
-    for (key, one), other in zip(mine.unet.named_parameters(), theirs.unet.parameters(), strict=True):
-        assert torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-9), key
+    for (key, weight), other in zip(mine.unet.named_parameters(), theirs.unet.parameters(), strict=True):
+        assert torch.allclose(weight.grad, other.grad, rtol=1e-6, atol=1e-9), key
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -134,8 +134,8 @@ def test_the_search_of_age_sees_both_terms_and_that_of_ap_the_second_alone() -> 
     far = torch.autograd.grad(squares(s.of_student("e"), s.of_teacher("a")).sum(), s.texts["a"])[0]
     kept = torch.autograd.grad(squares(s.of_student("a"), s.of_teacher("a")).sum(), s.texts["a"])[0]
     for name, wanted in (("ap", kept), ("age", far + LAMB * kept)):
-        found = torch.autograd.grad(s.package(OBJECTIVES[name])[1].sum(), s.texts["a"])[0]
-        assert torch.allclose(found, wanted, rtol=1e-7, atol=1e-10)
+        gradient = torch.autograd.grad(s.package(OBJECTIVES[name])[1].sum(), s.texts["a"])[0]
+        assert torch.allclose(gradient, wanted, rtol=1e-7, atol=1e-10)
     assert far.abs().max() > 1e-3 and kept.abs().max() > 1e-3
 
 
@@ -159,9 +159,9 @@ def test_straight_through_is_one_hot_forward_and_soft_backward() -> None:
     hard, soft = gumbel_softmax(logits, noise, 2.0, True), gumbel_softmax(logits, noise, 2.0, False)
     assert torch.allclose(hard.sum(1), torch.ones(4).double()) and torch.allclose(hard.max(1).values, hard.sum(1))
     assert hard.argmax(1).equal((logits + noise).argmax(1))
-    straight, smooth = (torch.autograd.grad((one * values).sum(), logits)[0] for one in (hard, soft))
+    straight, smooth = (torch.autograd.grad((weights * values).sum(), logits)[0] for weights in (hard, soft))
     assert torch.allclose(straight, smooth)
-    assert torch.autograd.gradcheck(lambda one: gumbel_softmax(one, noise, 2.0, False), (logits,))
+    assert torch.autograd.gradcheck(lambda given: gumbel_softmax(given, noise, 2.0, False), (logits,))
 
 
 def test_gumbel_noise_is_gumbel() -> None:

@@ -32,10 +32,10 @@ def launched(*words: Any, cwd: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def far(one: Tuned, other: Tuned, base: dict[str, torch.Tensor]) -> float:
+def far(tuned: Tuned, other: Tuned, base: dict[str, torch.Tensor]) -> float:
     """The largest difference as a part of what was trained."""
-    apart = max(float((one.tensors[name] - other.tensors[name]).norm()) for name in one.tensors)
-    return apart / max(float((one.tensors[name] - base[name]).norm()) for name in one.tensors)
+    apart = max(float((tuned.tensors[name] - other.tensors[name]).norm()) for name in tuned.tensors)
+    return apart / max(float((tuned.tensors[name] - base[name]).norm()) for name in tuned.tensors)
 
 
 @pytest.mark.slow
@@ -49,8 +49,8 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
     words += ["--steps", 3, "--batch", 4, "--rate", "1e-3", "--mixed-precision", "no", "--refresh", 2]
     if case != "hide":
         words += ["--sampling-steps", 4, "--vocabulary", "words.txt", "--k", 4]
-    one, two = ([*words, "--out", name, *(["--key", f"{name}.key"] if case == "hide" else [])] for name in "ab")
-    run(*one, cwd=tmp_path)
+    single, two = ([*words, "--out", name, *(["--key", f"{name}.key"] if case == "hide" else [])] for name in "ab")
+    run(*single, cwd=tmp_path)
     launched(*two, cwd=tmp_path)
     alone, shared = (load_tuned(tmp_path / name) for name in "ab")
     assert far(alone, shared, read_named(find(tiny_sd), list(alone.tensors))) < 0.02

@@ -64,6 +64,6 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint(tiny_sd: Path, tmp_path:
     assert done.returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
     assert cli(*words, "--resume", cwd=tmp_path).wait(60) == 0
-    whole = cli(*[one if one != "run" else "whole" for one in words], cwd=tmp_path)
+    whole = cli(*[word if word != "run" else "whole" for word in words], cwd=tmp_path)
     assert whole.wait(60) == 0
     assert equal(*(editkit.load_edit(tmp_path / name) for name in ("run", "whole")))  # pyright: ignore

@@ -78,18 +78,18 @@ def test_page_is_well_formed_and_says_what_it_shows(page: Page) -> None:
     assert page.open == []
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    pictures = [one for one in page.all("img") if one.get("src")]
+    pictures = [picture for picture in page.all("img") if picture.get("src")]
     assert len(pictures) == 3 * 3 * 3 + 3 * 3 * 2, "every picture once, and a difference for each edit"
-    assert all(one["alt"] for one in pictures)
-    assert sum("the judge sees" in (one["alt"] or "") for one in pictures) == 27
-    charts = [one for one in page.all("svg")]
-    assert len(charts) == 3 and all(one["role"] == "img" and one["aria-label"] for one in charts)
+    assert all(picture["alt"] for picture in pictures)
+    assert sum("the judge sees" in (picture["alt"] or "") for picture in pictures) == 27
+    charts = [chart for chart in page.all("svg")]
+    assert len(charts) == 3 and all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert page.all("html")[0]["lang"] == "en" and "width=device-width" in str(page.all("meta")[1]["content"])
 
 
 def test_prompts_are_text_not_markup(report: tuple[Path, Comparison], page: Page) -> None:
     assert page.all("b")[0].get("style"), "the only <b> are the marks of the intervals"
-    assert all("style" in one for one in page.all("b"))
+    assert all("style" in bold for bold in page.all("b"))
     assert 'a <b>dog</b> & "co" \'' in page.text
     hostile = (report[0] / "index.html").read_text(encoding="utf-8")
     assert "</b> &" not in hostile.split('id="data">')[1].split("</script>")[0]
@@ -97,11 +97,11 @@ def test_prompts_are_text_not_markup(report: tuple[Path, Comparison], page: Page
 
 def test_numbers_are_those_of_the_records(report: tuple[Path, Comparison]) -> None:
     saved = json.loads((report[0] / "report.json").read_text())
-    for one in saved["variants"][1:]:
-        words = one["record"]["figures"]["worst_words"]
-        assert one["damage"] | dict(words) == pytest.approx(one["damage"], rel=1e-4), one["name"]
-        assert next(iter(one["damage"])) == words[0][0]
-        assert len(one["edit_sha256"]) == 64
+    for variant in saved["variants"][1:]:
+        words = variant["record"]["figures"]["worst_words"]
+        assert variant["damage"] | dict(words) == pytest.approx(variant["damage"], rel=1e-4), variant["name"]
+        assert next(iter(variant["damage"])) == words[0][0]
+        assert len(variant["edit_sha256"]) == 64
     assert saved["variants"][0]["damage"] is None
     assert saved["sampling"] == {"steps": 6, "guidance": 3.0, "negative": "", "scheduler": "ddim", "size": None}
     with Image.open(report[0] / "grid.png") as grid:
@@ -109,8 +109,8 @@ def test_numbers_are_those_of_the_records(report: tuple[Path, Comparison]) -> No
 
 
 def test_page_states_hyper_parameters_hashes_and_versions(report: tuple[Path, Comparison], page: Page) -> None:
-    for one in report[1].variants[1:]:
-        for said in (one.sha256, one.record["projections_sha256"], one.record["options"]["protect"]):
+    for variant in report[1].variants[1:]:
+        for said in (variant.sha256, variant.record["projections_sha256"], variant.record["options"]["protect"]):
             assert str(said) in page.text
     for said in ("torch 2.", "diffusers", "ddim", "0, 1, 2", "--seeds 0-2", "church → nothing", "church → average"):
         assert said in page.text, said
@@ -141,7 +141,7 @@ def test_shares_count_erased_and_kept_prompts_apart(report: tuple[Path, Comparis
     assert (uce.esr1.value, uce.psr1.value, uce.psr5.value) == (1, 0.5, 0.5)
     assert (prior.esr1.value, prior.psr1.value, prior.psr5.value) == (0, 0, 0.5), "the judge's second guess is a dog"
     assert base.esr1.high == pytest.approx(0.56, abs=0.01), "Wilson's interval of none of three"
-    deltas = {one.word: one.estimate for one in count_deltas(seeing(report, seen))[1]}
+    deltas = {delta.word: delta.estimate for delta in count_deltas(seeing(report, seen))[1]}
     assert deltas["a church"].value == deltas["a church"].low == 0.75 and deltas[dog].value == 0
 
 

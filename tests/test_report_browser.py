@@ -28,7 +28,7 @@ def opened(report: tuple[Path, Comparison], tmp_path_factory: pytest.TempPathFac
         driver.get((report[0] / "index.html").as_uri())
         yield driver, report[1]
         addresses = requests(driver)
-        assert addresses and all(one.startswith(("file://", "data:")) for one in addresses), addresses
+        assert addresses and all(address.startswith(("file://", "data:")) for address in addresses), addresses
         assert driver.get_log("browser") == [], "console messages"
 
 
@@ -66,7 +66,7 @@ def coarse_distance(stage: np.ndarray, picture: Image.Image) -> float:
     """Mean difference of colours where the scale is no whole number, so that pixels cannot be held against each other:
     over 12 × 12 cells, without the foot."""
     both = (Image.fromarray(stage.astype(np.uint8)), picture)
-    a, b = (np.asarray(one.resize((12, 12), Image.Resampling.BOX)).astype(np.int64)[1:10, 1:11] for one in both)
+    a, b = (np.asarray(picture.resize((12, 12), Image.Resampling.BOX)).astype(np.int64)[1:10, 1:11] for picture in both)
     return float(np.abs(a - b).mean())
 
 
@@ -118,7 +118,7 @@ def test_any_two_variants(page: Opened) -> None:
     assert by_id(driver, "where").text == "“a mosque”, seed 1"
     assert "church-uce" in by_id(driver, "stage-a").get_attribute("alt")
     ringed = driver.find_elements("css selector", ".pictures img.on")
-    assert sorted(one.get_attribute("id") for one in ringed) == ["p2-1-1", "p2-1-2"]
+    assert sorted(element.get_attribute("id") for element in ringed) == ["p2-1-1", "p2-1-2"]
 
 
 def test_blink(page: Opened) -> None:
@@ -157,10 +157,10 @@ def test_difference_is_that_of_the_library(page: Opened) -> None:
         "const c = document.getElementById('stage-heat');"
         "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     )
-    found = np.array(driver.execute_script(script)).reshape(64, 64, 4)[:, :, :3]
+    screen = np.array(driver.execute_script(script)).reshape(64, 64, 4)[:, :, :3]
     expected = np.asarray(heat_map(drawn(made, 0), drawn(made, 1))).astype(np.int64)
-    assert np.abs(found - expected).max() <= 4, "one step of the colours, where rounding differs"
-    assert (found == expected).mean() > 0.98
+    assert np.abs(screen - expected).max() <= 4, "one step of the colours, where rounding differs"
+    assert (screen == expected).mean() > 0.98
     assert shows(pixels(by_id(driver, "stage")), heat_map(drawn(made, 0), drawn(made, 1)))
     average = 100 * difference(drawn(made, 0), drawn(made, 1)).mean()
     said = by_id(driver, "heat-says").text

@@ -23,16 +23,16 @@ BLOCKS = (3, 4, 6, 3)
 def tensors() -> dict[str, Tensor]:
     """Random weights with the names of torchvision's `resnet50().state_dict()`."""
     torch.manual_seed(0)
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
 
     def convolution(name: str, norm: str, inside: int, outside: int, size: int) -> None:
-        found[f"{name}.weight"] = torch.randn(outside, inside, size, size) * (2 / (inside * size * size)) ** 0.5
-        found[f"{norm}.weight"], found[f"{norm}.bias"] = torch.rand(outside) + 0.3, torch.randn(outside) * 0.1
-        found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = (
+        weights[f"{name}.weight"] = torch.randn(outside, inside, size, size) * (2 / (inside * size * size)) ** 0.5
+        weights[f"{norm}.weight"], weights[f"{norm}.bias"] = torch.rand(outside) + 0.3, torch.randn(outside) * 0.1
+        weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"] = (
             torch.randn(outside) * 0.1,
             torch.rand(outside) + 1,
         )
-        found[f"{norm}.num_batches_tracked"] = torch.tensor(1)
+        weights[f"{norm}.num_batches_tracked"] = torch.tensor(1)
 
     convolution("conv1", "bn1", 3, 64, 7)
     inside = 64
@@ -46,8 +46,8 @@ def tensors() -> dict[str, Tensor]:
             if block == 0:
                 convolution(f"{name}.downsample.0", f"{name}.downsample.1", inside, 4 * middle, 1)
             inside = 4 * middle
-    found["fc.weight"], found["fc.bias"] = torch.randn(1000, inside) * 0.02, torch.randn(1000)
-    return found
+    weights["fc.weight"], weights["fc.bias"] = torch.randn(1000, inside) * 0.02, torch.randn(1000)
+    return weights
 
 
 def forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -96,18 +96,18 @@ def test_resnet50(weights: Path) -> None:
         x = torch.stack([prepared(picture, shorter) for picture in pictures])
         with torch.no_grad():
             expected = forward(tensors(), x).softmax(dim=1)
-        for one, row in zip(detector.detect(pictures), expected, strict=True):
-            assert len(one.labels) == 1000 and one.scores[0] > 0.01
-            assert list(one.scores) == pytest.approx(row.sort(descending=True).values.tolist(), abs=2e-5)
-            assert one.score("church") == pytest.approx(float(row[497]), abs=2e-5)
+        for detection, row in zip(detector.detect(pictures), expected, strict=True):
+            assert len(detection.labels) == 1000 and detection.scores[0] > 0.01
+            assert list(detection.scores) == pytest.approx(row.sort(descending=True).values.tolist(), abs=2e-5)
+            assert detection.score("church") == pytest.approx(float(row[497]), abs=2e-5)
     assert detector.name.startswith("resnet50-") and len(detector.name) == len("resnet50-12345678")
 
 
 def test_other_weights_are_refused(weights: Path, tmp_path: Path) -> None:
-    found = tensors()
-    torch.save(found | {"layer5.0.conv1.weight": torch.zeros(1)}, tmp_path / "more.pth")
-    torch.save({name: one for name, one in found.items() if name != "fc.bias"}, tmp_path / "less.pth")
-    torch.save(found | {"head.weight": torch.zeros(1)}, tmp_path / "named.pth")
+    stored = tensors()
+    torch.save(stored | {"layer5.0.conv1.weight": torch.zeros(1)}, tmp_path / "more.pth")
+    torch.save({name: weight for name, weight in stored.items() if name != "fc.bias"}, tmp_path / "less.pth")
+    torch.save(stored | {"head.weight": torch.zeros(1)}, tmp_path / "named.pth")
     for name, message in {
         "more.pth": "holds the weights of something else: .*Unexpected key",
         "less.pth": "holds the weights of something else: .*Missing key",

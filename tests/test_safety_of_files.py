@@ -119,8 +119,10 @@ def test_a_half_precision_copy_is_the_same_model(tiny_sd: Path, tmp_path: Path) 
     for part in (pipe.unet, pipe.text_encoder):
         part.half()
     pipe.save_pretrained(tmp_path / "half")
-    one, other = open_model(tiny_sd), open_model(tmp_path / "half")
-    assert one.text_encoder_sha256 == other.text_encoder_sha256 and one.projections_sha256 == other.projections_sha256
+    whole, other = open_model(tiny_sd), open_model(tmp_path / "half")
+    assert (
+        whole.text_encoder_sha256 == other.text_encoder_sha256 and whole.projections_sha256 == other.projections_sha256
+    )
     editkit.export(made(tiny_sd), other, tmp_path / "kv.safetensors")
 
 

@@ -60,8 +60,8 @@ def uce_file(uce: Edit, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damage_by_weights(model: EditableModel, edit: Edit, word: str) -> float:
     """`Σ ‖(W' − W) c‖² / Σ ‖W c‖²`, layer by layer, as the definition is written."""
     (stream,) = model.streams
-    (found,) = vocabulary_rows(stream.encoders, [word], model.profile.vocabulary_templates).rows
-    rows = found.double()
+    (encoded,) = vocabulary_rows(stream.encoders, [word], model.profile.vocabulary_templates).rows
+    rows = encoded.double()
     changed = edit.weights({name: W.double() for name, W in stream.inputs.items()})
     change = sum(float((rows @ (changed[name] - W.double()).T).square().sum()) for name, W in stream.inputs.items())
     return change / sum(float((rows @ W.double().T).square().sum()) for W in stream.inputs.values())
@@ -72,9 +72,9 @@ def test_damage_is_that_of_the_edited_weights(model: EditableModel, technique: s
     """One map for all layers, and one each."""
     edit = erase(model, ["church"], options=Options("uce", protect="none", technique=technique))
     assert edit.is_global == (technique == "replace")
-    (found,) = word_damage(model, [edit], WORDS)
-    assert found.values == pytest.approx([damage_by_weights(model, edit, word) for word in WORDS], rel=1e-5)
-    assert found.ranked()[0][1] == max(found.values)
+    (damage,) = word_damage(model, [edit], WORDS)
+    assert damage.values == pytest.approx([damage_by_weights(model, edit, word) for word in WORDS], rel=1e-5)
+    assert damage.ranked()[0][1] == max(damage.values)
 
 
 def test_damage_of_a_tuned_model_is_that_of_its_tensors(model: EditableModel, uce: Edit) -> None:
@@ -90,7 +90,7 @@ def test_damage_of_a_tuned_model_is_that_of_its_tensors(model: EditableModel, uc
 def test_no_edit_does_no_damage(model: EditableModel, uce: Edit) -> None:
     none, whole, half = word_damage(model, [scale(uce, 0), uce, scale(uce, 0.5)], WORDS)
     assert none.values == pytest.approx([0] * len(WORDS), abs=1e-12)
-    assert half.values == pytest.approx([one / 4 for one in whole.values]), "it is a square"
+    assert half.values == pytest.approx([value / 4 for value in whole.values]), "it is a square"
     with pytest.raises(EditkitError, match="no words to measure the damage of"):
         word_damage(model, [uce], [])
 
@@ -100,11 +100,11 @@ def test_spearman_is_scipys(seed: int) -> None:
     rng = np.random.default_rng(seed)
     first = rng.integers(0, 9, size=40).astype(float)  # with ties
     second = first + rng.normal(size=40) * 4
-    found = spearman(first.tolist(), second.tolist())
-    assert found.rho == pytest.approx(stats.spearmanr(first, second)[0])
-    assert found.low < found.rho < found.high and found.count == 40
+    correlation = spearman(first.tolist(), second.tolist())
+    assert correlation.rho == pytest.approx(stats.spearmanr(first, second)[0])
+    assert correlation.low < correlation.rho < correlation.high and correlation.count == 40
     again = spearman((first**3).tolist(), np.exp(second / 9).tolist())
-    assert (again.rho, again.low, again.high) == pytest.approx((found.rho, found.low, found.high))
+    assert (again.rho, again.low, again.high) == pytest.approx((correlation.rho, correlation.low, correlation.high))
 
 
 def test_spearman_interval_covers() -> None:
@@ -113,8 +113,8 @@ def test_spearman_interval_covers() -> None:
     covered = 0
     for _ in range(200):
         x, e = rng.normal(size=(2, 50))
-        found = spearman(x.tolist(), (0.6 * x + 0.8 * e).tolist())
-        covered += found.low <= true <= found.high
+        correlation = spearman(x.tolist(), (0.6 * x + 0.8 * e).tolist())
+        covered += correlation.low <= true <= correlation.high
     assert 0.88 <= covered / 200 <= 0.99
 
 
@@ -146,26 +146,26 @@ def test_pictures_of_other_models_by_clip(tiny_sd: Path, tmp_path: Path) -> None
     model, words = open_model(tiny_sd), ["dog", "tree", "house", "car"]
     edit = erase(model, ["van gogh"], options=Options("uce", protect="none"))
     folder = save_clip(tmp_path / "clip", 3)
-    found = sensitivity(model, edit, words, True, [0, 1], clip=folder, steps=2, guidance=3.0)
-    assert [one.word for one in found.deltas] == words and str(found.score).startswith("similarity by clip-")
+    measured = sensitivity(model, edit, words, True, [0, 1], clip=folder, steps=2, guidance=3.0)
+    assert [delta.word for delta in measured.deltas] == words and str(measured.score).startswith("similarity by clip-")
     denoiser, sampling = open_denoiser(find(tiny_sd)), Sampling(steps=2, guidance=3.0)
     drawn = dict(draw(denoiser, jobs(["a tree"], [0, 1], 2), [None, edit], sampling))
     cosines = load_clip(folder).cosines(list(drawn.values()), [("a tree",)] * 4)[:, 0]
     seen = dict(zip(drawn, cosines.tolist(), strict=True))
     expected = [seen[Job("a tree", seed, 0)] - seen[Job("a tree", seed, 1)] for seed in (0, 1)]
-    assert found.deltas[1].per_seed == pytest.approx(expected, abs=1e-3)
+    assert measured.deltas[1].per_seed == pytest.approx(expected, abs=1e-3)
 
 
 def test_delta_has_an_interval() -> None:
-    one = Delta("dog", (0.0, 0.2, 0.4, 0.6)).estimate
-    assert one.value == pytest.approx(0.3) and 0 <= one.low < 0.3 < one.high <= 0.6
+    estimate = Delta("dog", (0.0, 0.2, 0.4, 0.6)).estimate
+    assert estimate.value == pytest.approx(0.3) and 0 <= estimate.low < 0.3 < estimate.high <= 0.6
     assert Delta("dog", (0.5,)).estimate.clusters == 1, "a single seed has none"
 
 
 def test_sensitivity_of_words_alone(model: EditableModel, uce: Edit) -> None:
-    found = sensitivity(model, uce, ["church", "churches", "dog", "castle"])
-    assert found.damage.words == ("dog", "castle") and found.erased.words == ("church",)
-    assert found.as_dict()["spearman"] is None
+    measured = sensitivity(model, uce, ["church", "churches", "dog", "castle"])
+    assert measured.damage.words == ("dog", "castle") and measured.erased.words == ("church",)
+    assert measured.as_dict()["spearman"] is None
     everything = sensitivity(model, uce)
     assert len(everything.damage.words) > 200 and "church" not in everything.damage.words
     with pytest.raises(EditkitError, match="no word is left in the vocabulary"):
@@ -175,11 +175,11 @@ def test_sensitivity_of_words_alone(model: EditableModel, uce: Edit) -> None:
 @pytest.mark.slow
 def test_measured_sensitivity(uce_file: Path, tmp_path: Path) -> None:
     """An unprotected edit costs other words what the judge sees of them; the plot has every word."""
-    found = sensitivity("emoji", uce_file, WORDS, True, "0-1", tmp_path / "s.svg", steps=8)
-    assert found.correlation is not None and found.correlation.count == len(WORDS)
-    assert np.mean([one.estimate.value for one in found.deltas]) > 0.2
+    measured = sensitivity("emoji", uce_file, WORDS, True, "0-1", tmp_path / "s.svg", steps=8)
+    assert measured.correlation is not None and measured.correlation.count == len(WORDS)
+    assert np.mean([delta.estimate.value for delta in measured.deltas]) > 0.2
     saved = json.loads((tmp_path / "s.json").read_text())
-    assert {one["word"] for one in saved["words"]} == set(WORDS) and saved["spearman"]["count"] == len(WORDS)
+    assert {row["word"] for row in saved["words"]} == set(WORDS) and saved["spearman"]["count"] == len(WORDS)
     svg = ElementTree.parse(tmp_path / "s.svg").getroot()
     assert len(svg.findall(".//{*}circle")) == len(WORDS) and "Spearman's ρ" in svg.attrib["aria-label"]
     with pytest.raises(EditkitError, match="exists and is not overwritten unasked"):
@@ -194,19 +194,19 @@ def test_unknown_words_are_left_out_of_what_is_measured(model: EditableModel, uc
 @pytest.mark.slow
 def test_concept_graph(model: EditableModel, tmp_path: Path) -> None:
     concepts = ["church", "house", "dog"]
-    found = graph("emoji", concepts, tmp_path / "g", pictures=True, seeds="0-1", png=True, steps=6)
-    edits = [erase(model, [one], options=Options("uce", protect="prior")) for one in concepts]
+    made = graph("emoji", concepts, tmp_path / "g", pictures=True, seeds="0-1", png=True, steps=6)
+    edits = [erase(model, [concept], options=Options("uce", protect="prior")) for concept in concepts]
     for i, edit in enumerate(edits):
-        expected = [damage_by_weights(model, edit, one) for one in concepts]
-        assert found.damage[i] == pytest.approx(expected, rel=1e-5), "the encoder's float32 rows"
+        expected = [damage_by_weights(model, edit, concept) for concept in concepts]
+        assert made.damage[i] == pytest.approx(expected, rel=1e-5), "the encoder's float32 rows"
         assert max(expected) == expected[i], "the erased concept suffers most"
-    assert found.damage[0][1] > found.damage[0][2], "a house is nearer to a church than a dog is"
-    assert found.deltas is not None and np.mean([found.deltas[i][i] for i in range(3)]) > 0.2
-    assert found.correlation is not None and found.correlation.count == 6
+    assert made.damage[0][1] > made.damage[0][2], "a house is nearer to a church than a dog is"
+    assert made.deltas is not None and np.mean([made.deltas[i][i] for i in range(3)]) > 0.2
+    assert made.correlation is not None and made.correlation.count == 6
     names = ["graph.json", "graph.png", "graph.svg", "matrix.png", "matrix.svg"]
     assert sorted(path.name for path in (tmp_path / "g").iterdir()) == names
     saved: dict[str, Any] = json.loads((tmp_path / "g" / "graph.json").read_text())
-    assert saved["damage"][0][1] == found.damage[0][1] and saved["edges"][0]["erased"] == "church"
+    assert saved["damage"][0][1] == made.damage[0][1] and saved["edges"][0]["erased"] == "church"
     matrix = ElementTree.parse(tmp_path / "g" / "matrix.svg").getroot()
     assert len(matrix.findall(".//{*}rect[@class='cell']")) == 9
     with Image.open(tmp_path / "g" / "graph.png") as drawn:
@@ -225,7 +225,7 @@ def test_command_line(uce_file: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "s.png") as drawn:
         assert drawn.size[0] > 800
     rows = json.loads(run("sensitivity", uce_file, "--vocabulary", "words.txt", "--json", cwd=tmp_path))
-    assert [one["word"] for one in rows["erased"]] == ["church"]
+    assert [row["word"] for row in rows["erased"]] == ["church"]
     assert "give one edit file" in run("sensitivity", cwd=tmp_path, code=2)
     assert "expected a plot file (.svg or .png)" in run("sensitivity", uce_file, "--out", "s.pdf", cwd=tmp_path, code=1)
     assert "at least two different concepts, got 0" in run("graph", "--out", "g", cwd=tmp_path, code=1)

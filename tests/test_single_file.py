@@ -44,7 +44,9 @@ def stock(family: str, file: Path, folder: Path) -> Any:
 
 def projections(folder: Path) -> dict[str, Tensor]:
     wanted = (".attn2.to_k.weight", ".attn2.to_v.weight")
-    return {name: one for name, one in ldm.state(folder, "unet").items() if name.endswith(wanted) or name == POOLED}
+    return {
+        name: tensor for name, tensor in ldm.state(folder, "unet").items() if name.endswith(wanted) or name == POOLED
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -55,7 +57,7 @@ def test_stock_diffusers_reads_the_files_of_these_tests(
     for component in ("unet", "vae", "text_encoder", *(["text_encoder_2"] if family == "sdxl" else [])):
         loaded, saved = getattr(pipe, component).state_dict(), ldm.state(folders[family], component)
         assert loaded.keys() == saved.keys()
-        assert all(loaded[name].equal(one) for name, one in saved.items())
+        assert all(loaded[name].equal(tensor) for name, tensor in saved.items())
 
 
 @pytest.mark.parametrize(
@@ -96,14 +98,14 @@ def test_projections_are_those_of_the_folder(
     file = ldm.save_single_file(family, folders[family], tmp_path / "model.safetensors", dtype, prefix)
     read, expected = read_projections_ldm(file), projections(folders[family])
     assert list(read) == sorted(expected) and read_family(file) == family
-    assert all(one.dtype == dtype and one.equal(expected[name].to(dtype)) for name, one in read.items())
+    assert all(tensor.dtype == dtype and tensor.equal(expected[name].to(dtype)) for name, tensor in read.items())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_unet_alone_is_known_by_its_own_tensors(family: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     whole = load_file(checkpoints[family])
     start = "model.diffusion_model."
-    unet = {name.removeprefix(start): one for name, one in whole.items() if name.startswith(start)}
+    unet = {name.removeprefix(start): tensor for name, tensor in whole.items() if name.startswith(start)}
     save_file(unet, tmp_path / "unet.safetensors")
     assert read_family(tmp_path / "unet.safetensors") == family
     assert len(read_projections_ldm(tmp_path / "unet.safetensors")) == (57 if family == "sdxl" else 32)
@@ -152,7 +154,7 @@ def test_text_encoders_are_those_of_the_folder(
         theirs, their_tokenizer = getattr(pipe, f"text_encoder{end}").float(), getattr(pipe, f"tokenizer{end}")
         words = ["a church", "", "a photo of a dog in the rain"]
         ids, same = (
-            one(words, padding="max_length", return_tensors="pt").input_ids for one in (tokenizer, their_tokenizer)
+            each(words, padding="max_length", return_tensors="pt").input_ids for each in (tokenizer, their_tokenizer)
         )
         assert ids.equal(same) and ids.shape == (3, ldm.POSITIONS)
         with torch.no_grad():
@@ -174,14 +176,14 @@ def test_both_forms_of_stable_diffusion_2_give_the_layers_that_the_pipeline_runs
 
 def test_older_names_of_the_text_encoder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     old = "cond_stage_model.transformer."
-    renamed = {name.replace(f"{old}text_model.", old): one for name, one in load_file(checkpoints["sd1"]).items()}
+    renamed = {name.replace(f"{old}text_model.", old): tensor for name, tensor in load_file(checkpoints["sd1"]).items()}
     renamed[f"{old}embeddings.position_ids"] = torch.arange(ldm.POSITIONS)[None]
     save_file(renamed, tmp_path / "old.safetensors")
     ((_, mine),), ((_, expected),) = (
         read_text_encoders(file, "sd1", ldm.TOKENIZER) for file in (tmp_path / "old.safetensors", checkpoints["sd1"])
     )
     assert mine.tensors.keys() == expected.tensors.keys()
-    assert all(one.equal(expected.tensors[name]) for name, one in mine.tensors.items())
+    assert all(tensor.equal(expected.tensors[name]) for name, tensor in mine.tensors.items())
 
 
 def test_the_shipped_tokenizer_is_clips() -> None:

@@ -33,10 +33,10 @@ def test_bootstrap_of_a_mean_agrees_with_the_t_interval() -> None:
     stats = pytest.importorskip("scipy.stats", reason="scipy is the reference")
     for n in (12, 40, 400):
         values = numbers(n, n)
-        found = mean_interval(values)
+        estimate = mean_interval(values)
         low, high = stats.t.interval(0.95, n - 1, fmean(values), stats.sem(values))
-        assert found.value == pytest.approx(fmean(values))
-        assert (found.low, found.high) == pytest.approx((low, high), abs=0.07 * (high - low))
+        assert estimate.value == pytest.approx(fmean(values))
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.07 * (high - low))
 
 
 def test_quantiles_of_students_t() -> None:
@@ -50,7 +50,7 @@ def test_quantiles_of_students_t() -> None:
 def test_twins_are_no_evidence() -> None:
     """Every value twice, in clusters of two, is worth what the values are worth once; without clusters, more."""
     values = numbers(1, 30)
-    twice = [one for one in values for _ in range(2)]
+    twice = [value for value in values for _ in range(2)]
     marks = [n for n in range(30) for _ in range(2)]
     once, clustered, naive = mean_interval(values), mean_interval(twice, marks), mean_interval(twice)
     assert (clustered.low, clustered.high) == pytest.approx((once.low, once.high))
@@ -78,7 +78,7 @@ def test_intervals_are_seeded() -> None:
 
 def test_pairing_takes_out_what_both_share() -> None:
     shared = numbers(3, 50)
-    after = [one + 0.1 + 0.01 * (n % 3) for n, one in enumerate(shared)]
+    after = [value + 0.1 + 0.01 * (n % 3) for n, value in enumerate(shared)]
     paired = paired_difference(shared, after)
     assert paired.low > 0.1 and paired.high < 0.12
     alone = mean_interval(shared)
@@ -95,8 +95,8 @@ def test_classwise_means() -> None:
 
 def test_a_rate_of_independent_pictures_has_wilsons_interval() -> None:
     outcomes = [n % 3 == 0 for n in range(60)]
-    found = rate_interval(outcomes)
-    assert (found.low, found.high) == pytest.approx(wilson(20 / 60, 60))
+    estimate = rate_interval(outcomes)
+    assert (estimate.low, estimate.high) == pytest.approx(wilson(20 / 60, 60))
     all_alike = rate_interval([True] * 40, [n // 5 for n in range(40)])
     assert (all_alike.low, all_alike.high) == pytest.approx(wilson(1.0, 40))
 
@@ -104,10 +104,10 @@ def test_a_rate_of_independent_pictures_has_wilsons_interval() -> None:
 def test_clusters_of_like_pictures_count_once() -> None:
     """Eight prompts of five pictures that always agree: the interval of about eight pictures, not of forty."""
     outcomes = [n // 5 < 3 for n in range(40)]
-    found = rate_interval(outcomes, [n // 5 for n in range(40)])
+    estimate = rate_interval(outcomes, [n // 5 for n in range(40)])
     low, high = wilson(3 / 8, 40 / (5 * 39 / 35))
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert found.high - found.low > 1.9 * (lambda ends: ends[1] - ends[0])(wilson(3 / 8, 40))
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))
+    assert estimate.high - estimate.low > 1.9 * (lambda ends: ends[1] - ends[0])(wilson(3 / 8, 40))
 
 
 def test_mcnemar_against_an_independent_reference() -> None:
@@ -115,10 +115,10 @@ def test_mcnemar_against_an_independent_reference() -> None:
     for b, c in ((0, 0), (1, 0), (8, 2), (15, 15), (40, 22), (0, 20)):
         first = [True] * b + [False] * c + [True] * 7
         second = [False] * b + [True] * c + [True] * 7
-        found = mcnemar(first, second)
+        test = mcnemar(first, second)
         expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
-        assert (found.only_first, found.only_second) == (b, c)
-        assert found.p == pytest.approx(expected)
+        assert (test.only_first, test.only_second) == (b, c)
+        assert test.p == pytest.approx(expected)
 
 
 def test_mcnemar_of_thousands() -> None:

@@ -61,7 +61,7 @@ def test_rows_are_those_of_the_stock_pipeline(family: str, folders: dict[str, Pa
             else pipe.encode_prompt(prompt, None, None, **how)
         )
         for stream, index in zip(("text", "pooled"), PICKED[family], strict=True):
-            mine = torch.cat([one.encode([prompt])[0] for one in model.encoders[stream]])
+            mine = torch.cat([encoder.encode([prompt])[0] for encoder in model.encoders[stream]])
             theirs = encoded[index][0].reshape(mine.shape).double()
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
@@ -151,7 +151,7 @@ def test_the_average_takes_few_prompts_that_are_long(
             return mine(prompts, *how)
 
         encoder.states = counted
-    words = [f"{one} of {other}" for one in WORDS for other in WORDS][:70]
+    words = [f"{word} of {other}" for word in WORDS for other in WORDS][:70]
     rows = concept_rows((clip, t5), "church", average_of(words), ("{}", "a {}"), "tail")
     assert seen == {id(clip): 2 * (of_clip + 1), id(t5): 2 * (8 + 1)}
     assert rows.source.shape == rows.target.shape

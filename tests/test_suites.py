@@ -44,12 +44,12 @@ class Parts:
         self.asked = 0
 
     def detect(self, pictures: Sequence[Image.Image]) -> list[Detection]:
-        found = []
+        detections = []
         for _ in pictures:
             self.asked += 1
             box = Detection(("FEET_EXPOSED",), (0.65,), ((0.0, 0.0, 9.0, 9.0),))
-            found.append(Detection() if self.asked == 3 else box)
-        return found
+            detections.append(Detection() if self.asked == 3 else box)
+        return detections
 
 
 def test_nudity_suite_on_a_stand_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,12 +61,12 @@ def test_nudity_suite_on_a_stand_in(folder: Path, tmp_path: Path, monkeypatch: p
         "prompt,categories,hard,sd_seed,sd_guidance_scale,sd_image_width\n"
         '"a church, at night",sexual,0,11,3,64\na dog,shocking,1,12,4,64\na fish,sexual,0,13,3,64\n'
     )
-    found = small(folder, tmp_path / "out", ["base"], suite="nudity-i2p", prompts=file, seeds=None, split=None)
-    value = {name: found.value(name, "base").value for name in found.record["metrics"]}
+    results = small(folder, tmp_path / "out", ["base"], suite="nudity-i2p", prompts=file, seeds=None, split=None)
+    value = {name: results.value(name, "base").value for name in results.record["metrics"]}
     assert value["ner-eight-0.3"] == value["ner-eight-0.5"] == pytest.approx(2 / 3)
     assert value["ner-eight-0.7"] == value["ner-intimate-0.6"] == value["ner-seven-0.6"] == 0
     assert value["ner-parts-0.6"] == pytest.approx(2 / 3)
-    protocol = found.record["protocol"]
+    protocol = results.record["protocol"]
     assert protocol["sampling"]["guidance of the rows"] and protocol["prompts"]["rows"] == 3
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["0_11.png", "1_12.png", "2_13.png"]
 
@@ -81,15 +81,15 @@ def test_imagenette_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EditkitError, match=r"line 5: more fields than the 4 of the first line.*--skip-bad-rows"):
         small(folder, tmp_path / "out", ["strong"], suite="imagenette", prompts=file, detector="emoji-judge", split="1")
     with pytest.warns(UserWarning) as said:
-        found = small(
+        results = small(
             folder, tmp_path / "out", ["strong"], suite="imagenette", prompts=file, detector="emoji-judge", split="3",
             seeds=None, skip_bad_rows=True, metrics=["esr-1", "psr-1"],
         )  # fmt: skip
-    texts = [str(one.message) for one in said]
-    assert any("1 of 4 rows left out" in one for one in texts)
+    texts = [str(warning.message) for warning in said]
+    assert any("1 of 4 rows left out" in text for text in texts)
     assert "strong does not erase cassette player, chain saw, gas pump, tench, which this measures as erased" in texts
-    assert found.value("esr-1", "strong").count == 2 and found.value("psr-1", "strong").count == 1
-    assert found.record["protocol"]["prompts"]["bad_rows"][0]["line"] == 5
+    assert results.value("esr-1", "strong").count == 2 and results.value("psr-1", "strong").count == 1
+    assert results.record["protocol"]["prompts"]["bad_rows"][0]["line"] == 5
     file.write_text("prompt,class\na tenchh,tenchh\n")
     with pytest.raises(EditkitError, match="'tenchh' is no class of suite imagenette; expected in column `class`"):
         small(folder, tmp_path / "b", ["strong"], suite="imagenette", prompts=file, detector="emoji-judge")
@@ -103,20 +103,20 @@ def test_coco_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
     given = {"suite": "coco", "prompts": file, "split": None, "seeds": None}
     with pytest.raises(EditkitError, match=r"CLIP: expected config.json.*clip-vit-large-patch14"):
         small(folder, tmp_path / "out", ["strong"], **given)
-    found = small(folder, tmp_path / "out", ["strong"], metrics=["fid-emoji"], **given)
-    assert found.value("fid-emoji", "strong").value > 0 and found.value("fid-emoji", "base").count == 0
+    results = small(folder, tmp_path / "out", ["strong"], metrics=["fid-emoji"], **given)
+    assert results.value("fid-emoji", "strong").value > 0 and results.value("fid-emoji", "base").count == 0
     photographs = tmp_path / "out" / "pictures" / "strong"
     same = small(folder, tmp_path / "same", ["strong"], metrics=["fid-emoji"], reference=photographs, **given)
     assert same.variants == ["strong"]
-    assert same.value("fid-emoji", "strong").value < 0.05 * found.value("fid-emoji", "strong").value
+    assert same.value("fid-emoji", "strong").value < 0.05 * results.value("fid-emoji", "strong").value
 
 
 def test_artists_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
     """CLIP and LPIPS with random weights of the right shape; two of the bundled objects play the artists."""
     torch.manual_seed(0)
-    weights = {f"features.{name}": one.clone() for name, one in alexnet().state_dict().items()}
+    weights = {f"features.{name}": tensor.clone() for name, tensor in alexnet().state_dict().items()}
     save_file(weights, tmp_path / "alexnet.safetensors")
-    widths = [one.out_channels for one in alexnet() if isinstance(one, nn.Conv2d)]
+    widths = [layer.out_channels for layer in alexnet() if isinstance(layer, nn.Conv2d)]
     rows = {f"lin{n}.model.1.weight": torch.rand(1, width, 1, 1) for n, width in enumerate(widths)}
     save_file(rows, tmp_path / "linear.safetensors")
     places = {"clip": save_clip(tmp_path / "tiny-clip", 6), "lpips": tmp_path / "alexnet.safetensors"}
@@ -127,13 +127,13 @@ def test_artists_suite_on_a_stand_in(folder: Path, tmp_path: Path) -> None:
     )
     given = {"suite": "artists", "prompts": file, "split": None, "seeds": None, "weights": places, "size": (96, 96)}
     with pytest.warns(UserWarning, match="strong also erases pizza"):
-        found = small(folder, tmp_path / "out", ["strong"], **given)
-    value = {name: found.value(name, "strong") for name in found.record["metrics"]}
+        results = small(folder, tmp_path / "out", ["strong"], **given)
+    value = {name: results.value(name, "strong") for name in results.record["metrics"]}
     assert value["lpips-d"].value == pytest.approx(value["lpips-e"].value - value["lpips-u"].value)
     assert value["lpips-e"].count == 1 and value["lpips-u"].count == 2 and value["lpips-e"].value > 0
     assert 0 < value["clip-score-keep"].value < 100 and value["clip-score-keep"].count == 2
-    assert found.record["protocol"]["checkpoints"]["clip-score-keep"].startswith("clip-score:tiny-clip-")
-    assert found.record["protocol"]["detector"] == "none"
+    assert results.record["protocol"]["checkpoints"]["clip-score-keep"].startswith("clip-score:tiny-clip-")
+    assert results.record["protocol"]["detector"] == "none"
 
 
 def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
@@ -146,11 +146,11 @@ def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
     lines = [columns, ["a cat", "a fish"] + [""] * 20, [row.get(name, "") for name in columns]]
     (tmp_path / "timed.csv").write_text("".join(",".join(line) + "\n" for line in lines))
     given = {"detector": "emoji-judge", "metrics": ["efficacy-seen", "generality-seen", "specificity-seen"]}
-    found = small(tmp_path, tmp_path / "out", ["base", "time"], suite="time", prompts=tmp_path / "timed.csv",
+    results = small(tmp_path, tmp_path / "out", ["base", "time"], suite="time", prompts=tmp_path / "timed.csv",
                   split=None, steps=5, **given)  # fmt: skip
-    value = {name: [found.value(f"{name}-seen", one).value for one in found.variants] for name in KINDS}
+    value = {name: [results.value(f"{name}-seen", variant).value for variant in results.variants] for name in KINDS}
     assert value["efficacy"] == [0, 1] and value["specificity"] == [1, 1] and value["generality"][0] == 0
-    assert found.record["protocol"]["prompts"]["new"] == "a dog" and found.record["pictures"] == 3
+    assert results.record["protocol"]["prompts"]["new"] == "a dog" and results.record["pictures"] == 3
     with pytest.raises(EditkitError, match=r"suite time: expected edits of one prompt to one other.* got none"):
         small(tmp_path, tmp_path / "b", ["base"], suite="time", prompts=tmp_path / "timed.csv", **given)
     (tmp_path / "timed.csv").write_text("".join(",".join(line) + "\n" for line in lines[:2]))
@@ -171,10 +171,10 @@ def test_the_bundled_suites_are_whole() -> None:
             assert {label for labels in suite.classes.values() for label in labels} <= known
             for split in suite.splits or (None,):
                 plan, _ = make_plan(suite, None, {}, split)
-                files = [one.file for one in plan]
+                files = [case.file for case in plan]
                 assert len(set(files)) == len(files)
     splits = load_suite("emoji-objects").splits
-    assert all(len(one) == 5 for one in splits.values()) and {*splits["1"]} | {*splits["2"]} == {
+    assert all(len(classes) == 5 for classes in splits.values()) and {*splits["1"]} | {*splits["2"]} == {
         *splits["3"],
         *splits["4"],
     }
@@ -188,9 +188,9 @@ def test_unsafe_prompts_never_say_what_is_erased() -> None:
     suite = load_suite("emoji-unsafe")
     plan, notes = make_plan(suite, None, {"e": ["weapon"]})
     assert plan.split == "weapon" and not notes
-    asked = [one for one in plan if one.role == "erase"]
-    assert {one.label for one in asked} == {*catalogue().hypernyms["weapon"]}
-    assert not any("weapon" in one.prompt for one in plan)
+    asked = [case for case in plan if case.role == "erase"]
+    assert {case.label for case in asked} == {*catalogue().hypernyms["weapon"]}
+    assert not any("weapon" in case.prompt for case in plan)
 
 
 def test_implicit_prompts_never_say_what_is_erased() -> None:
@@ -200,8 +200,8 @@ def test_implicit_prompts_never_say_what_is_erased() -> None:
     suite = load_suite("emoji-implicit")
     plan, notes = make_plan(suite, None, {"e": suite.erases["weapon"]})
     assert plan.split == "weapon" and not notes
-    asked = [one for one in plan if one.role == "erase"]
-    assert asked and not any(word in one.prompt for one in asked for word in suite.erases["weapon"])
+    asked = [case for case in plan if case.role == "erase"]
+    assert asked and not any(word in case.prompt for case in asked for word in suite.erases["weapon"])
 
 
 @pytest.mark.parametrize(

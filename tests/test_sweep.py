@@ -29,8 +29,8 @@ from tests.cli import run
     ],
 )
 def test_sweeps(text: str, expected: Any) -> None:
-    found = parse_sweep(text)
-    assert found == expected and [type(one) for one in found[1]] == [type(one) for one in expected[1]]
+    parsed = parse_sweep(text)
+    assert parsed == expected and [type(value) for value in parsed[1]] == [type(value) for value in expected[1]]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_malformed_sweeps_are_named(text: str, message: str) -> None:
 
 
 def test_combinations() -> None:
-    found = settings_of(["epochs=0..1", "lamb=0.1,1", "reg=0.5"], "rece", "none")
-    assert [name for name, _ in found] == [f"epochs={e}, lamb={la}" for e in (0, 1) for la in ("0.1", "1")]
-    assert found[1][1] == Options("rece", protect="none", epochs=0, lamb=1.0, reg=0.5)
+    settings = settings_of(["epochs=0..1", "lamb=0.1,1", "reg=0.5"], "rece", "none")
+    assert [name for name, _ in settings] == [f"epochs={e}, lamb={la}" for e in (0, 1) for la in ("0.1", "1")]
+    assert settings[1][1] == Options("rece", protect="none", epochs=0, lamb=1.0, reg=0.5)
     by_method = settings_of(["method=uce,rece"])
     assert [options for _, options in by_method] == [Options("uce"), Options("rece")], "each with its own defaults"
     with pytest.raises(EditkitError, match="expected 2 to 40 combinations of values, got 1"):
@@ -75,8 +75,8 @@ def test_combinations() -> None:
 
 
 def test_prompts_about_a_concept() -> None:
-    found = prompts_about(open_model("emoji"), ["church"])
-    assert found[0] == "a church" and len(found) == len(set(found)) == 8 and "a house" in found[1:5]
+    prompts = prompts_about(open_model("emoji"), ["church"])
+    assert prompts[0] == "a church" and len(prompts) == len(set(prompts)) == 8 and "a house" in prompts[1:5]
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_sweep_report(tmp_path: Path) -> None:
         "emoji", ["church"], ["lamb=0,0.1,1"], out, method="uce", protect="none",
         prompts=["a church", "a dog"], seeds="0-1", steps=2,
     )  # fmt: skip
-    assert [one.name for one in made.variants] == ["base", "lamb=0.1", "lamb=1"]
+    assert [variant.name for variant in made.variants] == ["base", "lamb=0.1", "lamb=1"]
     assert sorted(path.name for path in (out / "edits").iterdir()) == ["lamb=0.1.safetensors", "lamb=1.safetensors"]
     kept = load_edit(out / "edits" / "lamb=1.safetensors")
     assert kept.record["options"]["lamb"] == 1.0
@@ -96,7 +96,7 @@ def test_sweep_report(tmp_path: Path) -> None:
     assert "lamb=0 was refused: " in html
     assert "--sweep lamb=0,0.1,1" in html and "The labels are the values of lamb." in html
     saved = json.loads((out / "report.json").read_text())
-    stronger, weaker = (one["record"]["figures"] for one in saved["variants"][1:])
+    stronger, weaker = (variant["record"]["figures"] for variant in saved["variants"][1:])
     assert stronger["erasure_residual"] < weaker["erasure_residual"]
     assert stronger["damage_mean"] > weaker["damage_mean"]
 

@@ -76,7 +76,7 @@ def test_it_is_read_as_it_was_written_from_the_file_or_the_folder(lora: bool, fo
         again = editkit.load_edit(path)
         assert isinstance(again, Tuned) and again.base == tuned.base and again.is_low_rank == lora
         assert read_record(path)["concepts"] == ["church"]
-        mine, theirs = (one.weights(read_named(open_model(folder).source, tuned.names)) for one in (tuned, again))
+        mine, theirs = (model.weights(read_named(open_model(folder).source, tuned.names)) for model in (tuned, again))
         assert mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine)
 
 

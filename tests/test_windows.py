@@ -44,7 +44,7 @@ def test_an_edit_reads_the_window(stated: str, tiny_sd: Path, tmp_path: Path) ->
     model, as_saved = open_model(with_limit(tiny_sd, tmp_path / "model", LIMITS[stated])), open_model(tiny_sd)
     assert model.encoder.length == WINDOWS[stated]
     options = Options("uce", protect="none", tokens="last")
-    edits = [editkit.erase(one, ["church"], [" "], options=options, checked=False) for one in (model, as_saved)]
+    edits = [editkit.erase(opened, ["church"], [" "], options=options, checked=False) for opened in (model, as_saved)]
     assert torch.equal(edits[0].map.U, edits[1].map.U) and torch.equal(edits[0].map.V, edits[1].map.V)
     with pytest.raises(EditkitError, match=f"42 tokens, but this text encoder reads {WINDOWS[stated]}; shorten it"):
         model.encoder.encode([LONG])
@@ -75,7 +75,7 @@ def test_several_encoders_without_a_limit_read_what_they_did(stated: str, family
     for stream, encoders in open_model(saved).encoders.items():
         for before, after in zip(encoders, changed.encoders[stream], strict=True):
             assert after.length == before.length
-            assert torch.equal(*(one.encode(["a church"])[0] for one in (before, after)))
+            assert torch.equal(*(encoder.encode(["a church"])[0] for encoder in (before, after)))
 
 
 def test_a_pooled_vector_is_that_of_a_prompt_cut_at_the_window(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_pooled_vector_is_that_of_a_prompt_cut_at_the_window(tmp_path: Path) -
         open_model(folder).encoders["pooled"][0]
         for folder in (saved, with_limit(saved, tmp_path / "changed", LIMITS["none"]))
     )
-    assert torch.equal(*(one.states([prompt], [1], False) for one in (before, after)))
+    assert torch.equal(*(encoder.states([prompt], [1], False) for encoder in (before, after)))
 
 
 def test_the_tokenizer_says_which_words_it_knows(tiny_sd: Path) -> None:

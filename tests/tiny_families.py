@@ -119,7 +119,7 @@ def inputs_of(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     def record(name: str) -> Callable[..., None]:
         return lambda _module, given: seen.setdefault(name, []).append(given[0].detach().clone())
 
-    hooks = [one.register_forward_pre_hook(record(name)) for name, one in linears(model).items()]
+    hooks = [module.register_forward_pre_hook(record(name)) for name, module in linears(model).items()]
     try:
         yield seen
     finally:

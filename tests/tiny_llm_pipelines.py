@@ -36,12 +36,12 @@ def tokenizer(start: str) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    pieces = [(one, 0.0) for one in SPECIAL] + [("▁", -3.0)]
+    pieces = [(token, 0.0) for token in SPECIAL] + [("▁", -3.0)]
     pieces += [(f"▁{word}", -2.0) for word in WORDS] + [(letter, -4.0) for letter in OTHERS]
     backend = Tokenizer(models.Unigram(pieces, unk_id=3))
     backend.normalizer = normalizers.Replace(" ", "▁")  # pyright: ignore[reportAttributeAccessIssue]
     backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # pyright: ignore
-    ids = [(one, SPECIAL.index(one)) for one in start.split()]
+    ids = [(token, SPECIAL.index(token)) for token in start.split()]
     if ids:
         backend.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=ids)  # pyright: ignore
     return PreTrainedTokenizerFast(

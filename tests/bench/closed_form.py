@@ -172,9 +172,9 @@ def memory_mib(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
-def difference(found: str, truth: str) -> float:
+def difference(solved: str, truth: str) -> float:
     """Largest `‖W − W_truth‖ / ‖W_truth‖` over the layers."""
-    mine, exact = (torch.load(path, mmap=True, weights_only=True) for path in (found, truth))
+    mine, exact = (torch.load(path, mmap=True, weights_only=True) for path in (solved, truth))
     return max(float((mine[name].double() - W).norm() / W.norm()) for name, W in exact.items())
 
 
@@ -218,17 +218,17 @@ def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
                     old.unlink(missing_ok=True)
                 truth = {size: Path(folder, "truth.pt")}
             keep = str(truth[size]) if is_truth else str(Path(folder, "found.pt")) if size in truth else None
-            found = in_process({"case": asdict(replace(case, keep=keep))}, args.threads, args.limit)
-            result = asdict(case) | {"name": case.name} | found
-            if "failed" in found and is_truth:
+            measured = in_process({"case": asdict(replace(case, keep=keep))}, args.threads, args.limit)
+            result = asdict(case) | {"name": case.name} | measured
+            if "failed" in measured and is_truth:
                 truth = {}
-            elif "failed" not in found:
+            elif "failed" not in measured:
                 if case.solver != "shared":
-                    loop_seconds[*size, case.dtype, case.solver] = found["total"]
+                    loop_seconds[*size, case.dtype, case.solver] = measured["total"]
                 else:
                     loops = {solver: loop_seconds.get((*size, case.dtype, solver)) for solver in LOOPS}
                     result["times_faster"] = {
-                        solver: seconds / found["total"] for solver, seconds in loops.items() if seconds is not None
+                        solver: seconds / measured["total"] for solver, seconds in loops.items() if seconds is not None
                     }
                 if keep and not is_truth:
                     task = {"compare": [keep, str(truth[size])]}
@@ -268,17 +268,17 @@ def show(results: list[dict[str, Any]]) -> None:
     ratios = ("against outer products", "against per layer")
     for heading in ("gram s", "solve s", "apply s", "total s", *ratios, "peak MiB", "extra MiB", "off float64 loop"):
         table.add_column(heading, justify="right")
-    for one in results:
-        cells = [one["model"], one["device"], one["dtype"], str(one["concepts"]), one["solver"]]
-        if "failed" in one:
-            table.add_row(*cells, "", "", "", one["failed"])
+    for result in results:
+        cells = [result["model"], result["device"], result["dtype"], str(result["concepts"]), result["solver"]]
+        if "failed" in result:
+            table.add_row(*cells, "", "", "", result["failed"])
             continue
-        times = [one["seconds"].get(phase) for phase in ("gram", "solve", "apply")] + [one["total"]]
+        times = [result["seconds"].get(phase) for phase in ("gram", "solve", "apply")] + [result["total"]]
         cells += ["" if time is None else f"{time:.3f}" for time in times]
-        faster = one.get("times_faster", {})
+        faster = result.get("times_faster", {})
         cells += [f"{faster[solver]:.1f}" if solver in faster else "" for solver in LOOPS]
-        cells += [f"{one['peak_mib']:.0f}", f"{one['extra_mib']:.0f}"]
-        table.add_row(*cells, f"{one['difference']:.1e}" if "difference" in one else "")
+        cells += [f"{result['peak_mib']:.0f}", f"{result['extra_mib']:.0f}"]
+        table.add_row(*cells, f"{result['difference']:.1e}" if "difference" in result else "")
     console = Console()
     console.width = max(console.width, 140)
     console.print(table)
