@@ -80,6 +80,8 @@ GROUPS: Mapping[str, Group] = {
             "p4d-prefix": "editkit.redteam.p4d:P4DPrefix",
             "prompt": "editkit.redteam.prompt:PromptSearch",
             "random": "editkit.redteam.seed_search:Random",
+            "ring-a-bell": "editkit.redteam.ring_a_bell:RingABell",
+            "ring-a-bell-embed": "editkit.redteam.ring_a_bell:RingABellEmbed",
             "seed-search": "editkit.redteam.seed_search:SeedSearch",
             "tina": "editkit.redteam.tina:Tina",
             "unlearndiff": "editkit.redteam.unlearndiff:UnlearnDiff",
