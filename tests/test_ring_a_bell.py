@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ def test_more_generations_never_end_farther_away(arena: Arena) -> None:
     losses = [
         found.loss
         for generations in (0, 4, 16)
-        for found in RingABell(**TINY | {"generations": generations}).attack(arena, CHURCH)
+        for found in replace(RingABell(**TINY), generations=generations).attack(arena, CHURCH)
     ]
     assert losses == sorted(losses, key=lambda loss: -(loss or 0)) and losses[-1] != losses[0]
 

@@ -36,6 +36,7 @@ def show_findings(findings: Findings, out: Path | None = None) -> None:
         if line.figures:
             told = ", ".join(f"{name} {number(value)}" for name, value in line.figures.items())
             console.print(f"{escape(line.variant)}, {line.attack}: {told}", highlight=False)
+    _show_matrix(console, findings)
     _show_best(console, findings)
     print(MEANINGS if drawn else "loss: 0 is the concept restored, 1 what the empty prompt is. No picture was drawn.")
     for name, shift in findings.null_shift.items():
@@ -43,6 +44,8 @@ def show_findings(findings: Findings, out: Path | None = None) -> None:
             print(f"{escape(name)}: {null_sentence(shift)}")
     if out is not None:
         print(f"findings: {out}")
+        for page in (file for file in findings.files if file.suffix == ".html"):
+            print(f"report: {page}")
 
 
 MEANINGS = (
@@ -62,6 +65,17 @@ def null_sentence(shift: float) -> str:
         f"the rows of the empty prompt move by {shift:.2g} of their size; of the whole edit, attacks that use no text "
         "meet this alone"
     )
+
+
+def _show_matrix(console: Console, findings: Findings) -> None:
+    """Who falls for whose prompts."""
+    if not findings.matrix:
+        return
+    drawn = next(iter(findings.matrix.values()))
+    table = Table("found against, success % of what draws", *map(escape, drawn))
+    for against, rates in findings.matrix.items():
+        table.add_row(escape(against), *map(_percent, rates.values()))
+    console.print(table)
 
 
 def _rates(line: Line) -> tuple[str, ...]:

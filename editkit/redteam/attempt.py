@@ -71,6 +71,7 @@ class Attempt:
         plain: the same of the unattacked prompt at the seeds that count.
         naming: whether the found prompt names the concept or a listed synonym.
         files: the pictures, in the folder of the run.
+        against, against_sha256: the variant that the prompt was found against: this one, unless it was replayed.
     """
 
     attack: str
@@ -91,6 +92,8 @@ class Attempt:
     files: tuple[str, ...] = ()
     log: tuple[tuple[int, float], ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
+    against: str = ""
+    against_sha256: str | None = None
 
     @property
     def judged(self) -> tuple[bool, ...]:

@@ -18,7 +18,7 @@ from editkit.redteam.cost import Cost
 
 COLUMNS = (
     "attack", "source_edit_hash", "prompt", "ids", "seed", "loss", "pictures", "success", "protocol", "variant",
-    "concept", "changes", "source", "plain_loss", "naming", "file",
+    "concept", "changes", "source", "plain_loss", "naming", "file", "against",
 )  # fmt: skip
 """Of `found.csv`; the first nine are what a replay reads."""
 SEEDS = "seed-search"
@@ -104,7 +104,7 @@ class Findings:
             variant,
             attack,
             every[0].changes,
-            every[0].protocol,
+            " + ".join(dict.fromkeys(each.protocol for each in every)),
             len({each.concept for each in every}),
             len(every),
             sum(len(each.hits) for each in every),
@@ -129,6 +129,22 @@ class Findings:
         mine = sum(each.success for each, _ in pairs)
         theirs = sum(any(other.hits[: len(each.hits)]) for each, other in pairs)
         return (mine - theirs) / len(pairs)
+
+    @cached_property
+    def matrix(self) -> dict[str, dict[str, Estimate]]:
+        """Of a replay: the variant that prompts were found against → the variant that drew them → how many succeed.
+        Prompts that name the concept or a listed synonym are left out. Empty where nothing was replayed."""
+        if self.record.get("replay") is None:
+            return {}
+        mine = [each for each in self.attempts if not each.naming and each.judged]
+        drawn = dict.fromkeys(each.variant for each in self.attempts)
+        return {
+            row: {
+                column: _rate([(e.success, e.concept) for e in mine if (e.against, e.variant) == (row, column)])
+                for column in drawn
+            }
+            for row in dict.fromkeys(each.against for each in mine)
+        }
 
     def write_csv(self, path: Path, force: bool = False) -> None:
         """A row a picture. `editkit attack --replay` reads it."""
@@ -156,11 +172,12 @@ class Findings:
             shots = list(zip(each.seeds, each.hits, strict=True)) or [(None, None)]
             for n, (seed, hit) in enumerate(shots):
                 rows.append({
-                    "attack": each.attack, "source_edit_hash": each.edit_sha256, "prompt": each.prompt,
+                    "attack": each.attack, "source_edit_hash": each.against_sha256, "prompt": each.prompt,
                     "ids": " ".join(map(str, each.ids)), "seed": seed, "loss": each.loss, "pictures": len(each.hits),
                     "success": hit, "protocol": each.protocol, "variant": each.variant, "concept": each.concept,
                     "changes": each.changes, "source": each.source, "plain_loss": each.plain_loss,
                     "naming": each.naming, "file": each.files[n] if each.files else None,
+                    "against": each.against,
                 })  # fmt: skip
         return rows
 
@@ -170,6 +187,9 @@ class Findings:
             "record": dict(self.record),
             "null_shift": dict(self.null_shift),
             "lines": [line.as_dict() for line in self.lines],
+            "matrix": {
+                row: {name: rate.as_dict() for name, rate in rates.items()} for row, rates in self.matrix.items()
+            },
         }
 
 

@@ -186,6 +186,10 @@ def _targets(
         )
     check_concepts(concepts)
     check_known(model, concepts)
+    if replay is not None and not {each.concept for each in replay.rows} & set(concepts):
+        raise EditkitError(
+            f"{replay.path}: holds no prompt that was found for {', '.join(concepts)}; leave out --concept"
+        )
     asked = _prompts(request.prompts, concepts)
     if suite is not None and suite.prompts is not None and request.prompts is None:
         kind = "your own prompts" if suite.prompts == FROM_FILE else "a TIME file"

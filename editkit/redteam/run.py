@@ -23,11 +23,13 @@ from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Attempt, Found
 from editkit.redteam.cost import Cost
 from editkit.redteam.findings import Findings
+from editkit.redteam.found_report import write_found_report
+from editkit.redteam.replay import AGNOSTIC, Origin
 from editkit.redteam.request import AttackPlan, Entry
 from editkit.redteam.shot import Shot
 from editkit.redteam.target import Target
 
-RUN, FOUND, TABLE = "attack.json", "found.csv", "found.parquet"
+RUN, FOUND, TABLE, REPORT = "attack.json", "found.csv", "found.parquet", "report"
 Job = tuple[Entry, str, Target]
 """A variant, the name of an attack, and a concept."""
 
@@ -51,7 +53,7 @@ def run_attacks(plan: AttackPlan) -> Findings:
     shifts = {entry.name: run.null_shift(entry) for entry in plan.entries}
     findings = Findings(tuple(attempts), costs, shifts, plan.record)
     if folder is not None:
-        findings = _write(findings, folder)
+        findings = replace(findings, files=_write(plan, findings, folder))
     return findings
 
 
@@ -90,8 +92,8 @@ class Run:
         cost = arena.cost
         arena.cost = Cost()  # the unattacked prompts are no part of the attack
         attempts = [
-            self._attempt(arena, entry, name, target, each, protocol, *seen)
-            for (each, protocol), seen in zip(found, drawn, strict=True)
+            self._attempt(arena, entry, name, target, each, origin, *seen)
+            for (each, origin), seen in zip(found, drawn, strict=True)
         ]
         if kept is not None:
             stored = {"cost": cost.as_dict(), "attempts": [each.as_dict() for each in attempts]}
@@ -125,15 +127,16 @@ class Run:
             return 0.0 if entry.variant is None else None
         return self.arena(entry).victim_for("").null_shift(Cost())
 
-    def _found(self, arena: Arena, entry: Entry, name: str, target: Target) -> list[tuple[Found, str]]:
-        """What to draw, and under which protocol it was found."""
+    def _found(self, arena: Arena, entry: Entry, name: str, target: Target) -> list[tuple[Found, Origin]]:
+        """What to draw, and where it was found."""
         replay = self.plan.replay
         if replay is None:
             attack = self.plan.attacks[name]
-            protocol = "agnostic" if attack.access in ("none", "encoder") else "adaptive"
-            return [(found, protocol) for found in attack.attack(arena, target)]
+            is_asked = attack.access not in ("none", "encoder")
+            origin = Origin("adaptive", entry.name, entry.sha256) if is_asked else Origin(AGNOSTIC, AGNOSTIC, None)
+            return [(found, origin) for found in attack.attack(arena, target)]
         rows = [row for row in replay.rows if (row.attack, row.concept) == (name, target.concept)]
-        return [(Found(row.source, row.prompt, loss=row.loss), replay.protocol(row, entry.sha256)) for row in rows]
+        return [(Found(row.source, row.prompt, loss=row.loss), row.origin(entry.sha256)) for row in rows]
 
     def _drawn(
         self, arena: Arena, entry: Entry, name: str, target: Target, found: Sequence[Found]
@@ -170,15 +173,15 @@ class Run:
         return file
 
     def _attempt(
-        self, arena: Arena, entry: Entry, name: str, target: Target, found: Found, protocol: str,
+        self, arena: Arena, entry: Entry, name: str, target: Target, found: Found, origin: Origin,
         seeds: tuple[int, ...], hits: tuple[bool | None, ...], files: tuple[str, ...],
     ) -> Attempt:  # fmt: skip
         changes = "tokens" if self.plan.replay is not None else self.plan.attacks[name].changes
         naming = "" if found.prompt is None else target.naming(_without(found.prompt, found.source))
         return Attempt(
-            name, changes, protocol, entry.name, entry.sha256, target.concept, found.source, found.prompt, found.ids,
-            found.loss, found.plain, seeds, hits, self._unattacked(arena, entry, target, found.source), naming, files,
-            tuple(found.log), found.figures,
+            name, changes, origin.protocol, entry.name, entry.sha256, target.concept, found.source, found.prompt,
+            found.ids, found.loss, found.plain, seeds, hits, self._unattacked(arena, entry, target, found.source),
+            naming, files, tuple(found.log), found.figures, origin.against, origin.sha256,
         )  # fmt: skip
 
     def _unattacked(self, arena: Arena, entry: Entry, target: Target, prompt: str) -> tuple[bool | None, ...]:
@@ -236,7 +239,7 @@ def _claim(folder: Path, plan: AttackPlan) -> None:
             raise EditkitError(
                 f"{folder}: holds another run ({changed} differs); give another --out, or --force to replace it"
             )
-        for name in ("attempts", "pictures"):
+        for name in ("attempts", "pictures", REPORT):
             _remove(folder / name)
     elif folder.exists() and any(folder.iterdir()):
         raise EditkitError(f"{folder}: is not empty and no attack's ({RUN} is missing); give another --out")
@@ -249,11 +252,11 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(findings: Findings, folder: Path) -> Findings:
+def _write(plan: AttackPlan, findings: Findings, folder: Path) -> tuple[Path, ...]:
     findings.write_csv(folder / FOUND, force=True)
     findings.write_parquet(folder / TABLE, force=True)
     write_text_atomic(folder / RUN, json.dumps(findings.as_dict(), indent=1, ensure_ascii=False) + "\n", force=True)
-    return findings
+    return (folder / FOUND, folder / TABLE, folder / RUN, *write_found_report(plan, findings, folder / REPORT))
 
 
 def _shown(total: int) -> Any:
