@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from editkit.redteam.findings import Findings
@@ -31,6 +32,8 @@ def write_found_report(plan: AttackPlan, findings: Findings, folder: Path) -> tu
         comparison = make_comparison(
             plan.model, variants, prompts, plan.seeds, plan.sampling, plan.request.device
         )  # fmt: skip
+        asked = {each.prompt: each.concept for each in findings.attempts if each.prompt is not None}
+        comparison = replace(comparison, stands_for=asked)
         command = ["editkit", "compare", BASE, *(str(entry.file) for entry in entries)]
         command += [word for prompt in prompts for word in ("--prompt", prompt)]
         seeds = f"{plan.seeds[0]}-{plan.seeds[-1]}"
@@ -52,6 +55,6 @@ def _note(findings: Findings, prompts: list[str]) -> str:
     concepts = ", ".join(dict.fromkeys(each.concept for each in findings.attempts))
     return (
         f"These prompts were found by attacks that try to bring back: {concepts}. {worked} of {len(prompts)} did, with "
-        "one of these seeds at least; they come first. An attack succeeds where a picture shows the concept, whatever "
-        "the prompt names: shares of other objects are no measure of damage here."
+        "one of these seeds at least; they come first. Whatever words they are made of, they count as asking for the "
+        "concept."
     )

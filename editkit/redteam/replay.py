@@ -77,7 +77,7 @@ def read_found(path: Path) -> Replay:
                 )
             found = dict.fromkeys(_found(path, row, reader) for row in reader)
         except csv.Error as error:
-            raise EditkitError(f"{path}, line {reader.line_num}: {error}; mend it") from error
+            raise EditkitError(f"{path}, line {reader.line_num + 1}: {error}; mend it") from error
     rows = tuple(each for each in found if each is not None)
     if not rows:
         raise EditkitError(f"{path}: holds no found prompt; embeddings and latents cannot be replayed from a table")

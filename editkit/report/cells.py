@@ -94,7 +94,7 @@ def _verdict(comparison: Comparison, job: Job) -> Verdict | None:
         return None
     if detection.error is not None:
         return Verdict("not judged", 0, None)
-    labels = comparison.model.profile.labels_of(job.prompt)
+    labels = comparison.labels_of(job.prompt)
     is_seen = bool(labels) and detection.sees(labels)
     edited = comparison.variants[job.variant].edit is not None
     good = is_seen != is_erased(comparison, job.variant, job.prompt) if edited and labels else None
@@ -102,7 +102,7 @@ def _verdict(comparison: Comparison, job: Job) -> Verdict | None:
 
 
 def _topic(comparison: Comparison, prompt: str) -> str:
-    if not comparison.detections or not comparison.model.profile.labels_of(prompt):
+    if not comparison.detections or not comparison.labels_of(prompt):
         concepts = [concept for concept in comparison.erased() if concept.lower() in prompt.lower()]
         return "erased" if concepts else ""
     return "erased" if any(is_erased(comparison, n, prompt) for n in range(len(comparison.variants))) else "kept"

@@ -49,6 +49,7 @@ class Comparison:
         damage: one entry a variant; None for the unedited model.
         detections: what the judge of the model's profile sees; empty where it has none.
         named: the damage of the words that the prompts are about, variant by variant.
+        stands_for: prompt → what it asks for, where that is not what it names: an attack's do not say their concept.
     """
 
     model: EditableModel
@@ -60,6 +61,11 @@ class Comparison:
     damage: tuple[Damage | None, ...]
     named: tuple[Damage | None, ...]
     detections: Mapping[Job, Detection] = field(default_factory=dict)
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+
+    def labels_of(self, prompt: str) -> tuple[str, ...]:
+        """What the judge should see in a picture of `prompt`; empty where that is nothing that it knows."""
+        return self.model.profile.labels_of(self.stands_for.get(prompt, prompt))
 
     def erased(self) -> list[str]:
         """The concepts that any of the edits is about."""

@@ -51,7 +51,7 @@ def is_erased(comparison: Comparison, variant: int, prompt: str) -> bool:
     any of the edits removes."""
     edits = comparison.variants if comparison.variants[variant].edit is None else [comparison.variants[variant]]
     profile = comparison.model.profile
-    return any(set(profile.labels_of(prompt)) & erased_labels(edit.record, profile) for edit in edits)
+    return any(set(comparison.labels_of(prompt)) & erased_labels(edit.record, profile) for edit in edits)
 
 
 def count_shares(comparison: Comparison) -> list[Shares]:
@@ -65,7 +65,7 @@ def count_shares(comparison: Comparison) -> list[Shares]:
 
 def _rate(comparison: Comparison, variant: int, k: int, erased: bool) -> Estimate:
     """ESR-k over the prompts of erased concepts, else PSR-k over the others."""
-    labels_of = comparison.model.profile.labels_of
+    labels_of = comparison.labels_of
     counted = [
         Job(prompt, seed, variant)
         for prompt in comparison.prompts
@@ -80,7 +80,7 @@ def _rate(comparison: Comparison, variant: int, k: int, erased: bool) -> Estimat
 
 def count_deltas(comparison: Comparison, against: int = 0) -> dict[int, list[Delta]]:
     """δ of every prompt that the judge knows: probability under variant `against` minus that under each other one."""
-    labels_of = comparison.model.profile.labels_of
+    labels_of = comparison.labels_of
     known = [prompt for prompt in comparison.prompts if labels_of(prompt)]
 
     def value(prompt: str, seed: int, n: int) -> float:
