@@ -73,6 +73,8 @@ GROUPS: Mapping[str, Group] = {
         "attack",
         "what tries to bring an erased concept back, for `attack`",
         {
+            "cce": "editkit.redteam.cce:CCE",
+            "cce-rows": "editkit.redteam.cce:CCERows",
             "completion": "editkit.redteam.completion:Completion",
             "embedding": "editkit.redteam.embedding:Embedding",
             "noise-probe": "editkit.redteam.noise_probe:NoiseProbe",

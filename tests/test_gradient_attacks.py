@@ -1,4 +1,4 @@
-"""`unlearndiff`, `p4d`, `p4d-prefix`: attacks that descend the loss of the attacked model."""
+"""`unlearndiff`, `p4d`, `p4d-prefix`, `cce`, `cce-rows`: attacks that descend the loss of the attacked model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.edits.edit_map import EditMap
+from editkit.edits.method import Options
 from editkit.edits.variant import Variant
 from editkit.embeddings.clip_dense import DenseClip
+from editkit.erasure.erase import erase
+from editkit.errors import EditkitError
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.model.editable import EditableModel, open_model
 from editkit.plugins import make
@@ -34,7 +37,9 @@ from editkit.redteam.token_search import TokenSearch, nearest
 from editkit.redteam.unlearndiff import to_simplex
 
 BRIEF: dict[str, Any] = {"iterations": 5, "restarts": 2, "points": 2, "target_images": 2, "held": 4, "best": 2}
+VECTORS_BRIEF: dict[str, Any] = {"iterations": 10, "points": 4, "target_images": 2, "held": 4}
 TOKENS = ("unlearndiff", "p4d", "p4d-prefix")
+VECTORS = ("cce", "cce-rows")
 NOTHING = Edit({"*": EditMap(-torch.eye(512, dtype=torch.float64), torch.eye(512, dtype=torch.float64))}, {})
 
 
@@ -247,4 +252,75 @@ def test_a_step_is_that_of_a_reference_in_float64(tiny_sd: Path) -> None:
         assert double.grad is not None
         torch.testing.assert_close(
             slope[n].double(), double.grad, rtol=2e-3, atol=1e-3 * float(double.grad.abs().max())
+        )
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors_bring_back_a_concept_and_none_through_an_edit_that_maps_everything_to_nothing(
+    name: str, model: EditableModel, denoiser: Denoiser
+) -> None:
+    erased = erase(model, ["trumpet"], options=Options("uce"))
+    attack = make("attacks", name, **VECTORS_BRIEF)
+    here = arena(model, denoiser, erased)
+    with counted(denoiser.network) as rows:
+        (found,) = attack.attack(here, trumpet(model))
+    assert found.loss is not None and found.plain is not None and found.loss < 0.9 * found.plain
+    assert here.cost.passes == rows["passes"] and found.figures["norm"] > 0
+    assert here.cost.backward == rows["backward"] + (10 if name == "cce" else 0)
+    assert found.rows is not None and len(found.rows) == model.encoder.length + (4 if name == "cce-rows" else 0)
+    (again,) = attack.attack(here, trumpet(model))
+    assert again.rows is not None and torch.equal(again.rows, found.rows) and again.loss == found.loss
+    (blind,) = attack.attack(here.of(NOTHING), trumpet(model))
+    if name == "cce":  # as many rows of nothing as before
+        assert blind.loss == pytest.approx(blind.plain, rel=1e-6)
+    else:  # more rows of nothing: equal keys and values have the same mean
+        assert blind.loss == pytest.approx(blind.plain, rel=1e-2)
+
+
+def test_rows_stand_behind_those_of_each_prompt_and_tokens_in_the_place_of_the_concept(
+    model: EditableModel, denoiser: Denoiser
+) -> None:
+    target = trumpet(model, "a trumpet", "a blue trumpet")
+    some = make("attacks", "cce-rows", **VECTORS_BRIEF | {"iterations": 1, "vectors": 2}).attack(
+        arena(model, denoiser), target
+    )
+    assert [found.source for found in some] == list(target.prompts)
+    raw = [arena(model, denoiser).original.raw([prompt], Cost()).text[0] for prompt in target.prompts]
+    tails = []
+    for found, rows in zip(some, raw, strict=True):
+        assert found.rows is not None and torch.equal(found.rows[:-2], rows)
+        tails.append(found.rows[-2:])
+    assert torch.equal(*tails)
+    still = make("attacks", "cce", **VECTORS_BRIEF | {"iterations": 1, "rate": 1e-12})
+    (found,) = still.attack(arena(model, denoiser), trumpet(model))
+    assert found.rows is not None and torch.allclose(found.rows, model.encoder.encode(["trumpet"])[0].float(), atol=0.5)
+
+
+@pytest.mark.parametrize("name", [*TOKENS, "cce"])
+def test_models_whose_rows_are_not_those_of_one_clip_are_told_what_serves_them(
+    name: str, model: EditableModel, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.encoder, "clip", None)
+    with pytest.raises(EditkitError, match=rf"attack {name}: learns tokens of one CLIP, .* use cce-rows, or prompt"):
+        make("attacks", name).attack(arena(model, denoiser), trumpet(model))
+
+
+def test_rows_are_learned_without_one_clip(
+    model: EditableModel, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.encoder, "clip", None)
+    attack = make("attacks", "cce-rows", **VECTORS_BRIEF | {"iterations": 1})
+    assert attack.attack(arena(model, denoiser), trumpet(model))
+
+
+@pytest.mark.parametrize("name", [*TOKENS, *VECTORS])
+def test_without_a_denoiser_there_is_nothing_to_descend(name: str, model: EditableModel) -> None:
+    with pytest.raises(EditkitError, match=rf"attack {name}: needs the denoiser"):
+        make("attacks", name).attack(arena(model, None), trumpet(model))
+
+
+def test_more_learned_tokens_than_the_encoder_reads_are_refused(model: EditableModel, denoiser: Denoiser) -> None:
+    with pytest.raises(EditkitError, match="4 tokens and 30 learned ones, but this text encoder reads 24"):
+        make("attacks", "unlearndiff", **BRIEF | {"prefix": 30}).attack(
+            arena(model, denoiser), trumpet(model, "a trumpet")
         )

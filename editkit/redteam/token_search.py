@@ -15,29 +15,15 @@ from editkit.errors import EditkitError
 from editkit.options import option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Found
-from editkit.redteam.budget import Budgeted
+from editkit.redteam.descent import Descent
 from editkit.redteam.letters import TokenLetters
 from editkit.redteam.points import Points, PointSource, any_times, even_times, gradient, losses
 from editkit.redteam.soft_prompt import Piece, SoftPrompt
 from editkit.redteam.target import Target
 from editkit.redteam.victim import Victim
 
-LOOKS, APART = 20, 10
-"""How often the prompts are compared on the way at most, and iterations between two of that at least."""
 LEARNING, HELD = 10, 11
 """Steps of the arena's generator."""
-
-
-@dataclass(frozen=True)
-class Descent(Budgeted):
-    """A base for attacks that descend the denoising loss of the attacked model."""
-
-    iterations: int = option(80, "Steps of the optimiser.", above=0, otherwise={"--budget paper": 2000})
-    rate: float = option(0.01, "Learning rate of an attack's optimiser.", above=0)
-    decay: float = option(0.1, "Weight decay of an attack's optimiser.", at_least=0)
-    points: int = option(2, "Noisy latents that an iteration looks at.", above=0, otherwise={"--budget paper": 1})
-    target_images: int = option(8, "Pictures of the concept, drawn by the original, to learn from.", above=0)
-    held: int = option(24, "Noisy latents that the prompts found are compared on.", above=0)
 
 
 @dataclass(frozen=True)
@@ -53,10 +39,6 @@ class TokenDescent(Descent):
     def turns(self) -> int:
         """How many training steps are visited in turn; 0: any, at random."""
         return 0
-
-    def looks_at(self, iteration: int) -> bool:
-        """Whether prompts are compared after it."""
-        return (iteration + 1) % max(APART, self.iterations // LOOKS) == 0
 
     def times(self, iteration: int, last: int, generator: torch.Generator) -> Tensor:
         """`(points,)` training steps for an iteration."""
