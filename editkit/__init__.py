@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from editkit.model.editable import open_model
     from editkit.model.pipeline import load
     from editkit.redteam.attack import attack
+    from editkit.redteam.harden import harden
     from editkit.redteam.inspection import inspect
     from editkit.report.command import compare
     from editkit.report.concept_graph import graph
@@ -83,6 +84,7 @@ _HOMES = {
     "graph": "editkit.report.concept_graph",
     "info": "editkit.variants.record",
     "inspect": "editkit.redteam.inspection",
+    "harden": "editkit.redteam.harden",
     "hide": "editkit.tuning.hide",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
@@ -125,6 +127,7 @@ __all__ = [
     "formats",
     "generate",
     "graph",
+    "harden",
     "hide",
     "info",
     "inspect",

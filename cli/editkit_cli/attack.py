@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from editkit.plugins import GROUPS
-from editkit_cli.edits import Json, Model, Profile
+from editkit_cli.edits import Force, Json, Model, Profile, Vocabulary
 from editkit_cli.options import flags, group
 from editkit_cli.pictures import Batch, Device, Guidance, Negative, Scheduler, Size, Steps, sampling_settings
 
@@ -87,3 +87,47 @@ def attack(
         print_json(findings.as_dict() | {"attempts": [attempt.as_dict() for attempt in findings.attempts]})
     else:
         show_findings(findings, out)
+
+
+def harden(
+    edit: Annotated[Path, typer.Argument(help="An edit file that `editkit erase` made.")],
+    out: Annotated[Path, typer.Option(help="Edit file to write.")],
+    goal: Annotated[float, typer.Option(help="Stop when the upper limit of a fresh attack's success is below.")] = 0.1,
+    rounds: Annotated[int, typer.Option(help="The most rounds.")] = 10,
+    most_damage: Annotated[float, typer.Option(help="The most damage that the worst protected word may take.")] = 0.2,
+    per_round: Annotated[int, typer.Option(help="Prompts a concept that are added in a round.")] = 16,
+    pictures: Annotated[int, typer.Option(help="Pictures of each found prompt.")] = 3,
+    searches: Annotated[int, typer.Option(help="Searches a round, each with a seed of its own.")] = 2,
+    weight: Annotated[float, typer.Option(help="Of the found prompts of a concept, against its own rows.")] = 1.0,
+    give_up: Annotated[
+        list[str] | None, typer.Option(help="A protected word that brings a concept back. Repeat for more.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
+    vocabulary: Vocabulary = None,
+    detector: Annotated[str | None, typer.Option(help="Who looks at the pictures.")] = None,
+    model: Model = None,
+    profile: Profile = None,
+    device: Device = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Attack an edit, erase what brought its concepts back, solve again, and attack afresh.
+
+    Prints a line a round. What certifies the result must be another attack: editkit attack OUT --attack unlearndiff,p4d
+
+    Example: editkit harden church-rece.safetensors --goal 0.1 --rounds 10 --out church-hard.safetensors
+    """
+    from editkit.concepts.vocabulary import read_word_file
+    from editkit.redteam.harden import harden as hardened
+    from editkit.variants.edit_file import check_free_for_edit, save_edit
+    from editkit_cli.show import show_record
+    from editkit_cli.show_attacks import show_round
+
+    check_free_for_edit(out, force)
+    words = read_word_file(vocabulary) if vocabulary else None
+    made = hardened(
+        edit, model, goal, rounds, most_damage, per_round, pictures, searches, weight, give_up or (), None, seed,
+        words, detector, device, profile, show_round,
+    )  # fmt: skip
+    save_edit(made, out, force)
+    show_record(made.record, out, json)

@@ -48,6 +48,17 @@ def erase(
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,
     vocabulary: Vocabulary = None,
+    synonyms: Annotated[
+        str | None,
+        typer.Option(
+            help="erase: with a concept goes what is known or measured to mean the same. leave: it is neither erased "
+            "nor protected. Default: erase; with --protect none leave."
+        ),
+    ] = None,
+    synonym: Annotated[list[str] | None, typer.Option(help="One more word to erase. Repeat for more.")] = None,
+    harden: Annotated[
+        int, typer.Option(help="Rounds of attacking the edit and erasing what brings the concept back.", min=0)
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: CONCEPT-METHOD.safetensors.")] = None,
     tokenizer: Tokenizer = None,
     unchecked: Unchecked = False,
@@ -71,7 +82,14 @@ def erase(
     out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile)
-    made = erase_from(opened, concepts, guide or (), kept, options, words, not unchecked)
+    made = erase_from(
+        opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (),
+    )  # fmt: skip
+    if harden:
+        from editkit.redteam.harden import harden as hardened
+        from editkit_cli.show_attacks import show_round
+
+        made = hardened(made, opened, rounds=harden, vocabulary=words, tell=show_round)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "recover": hide.recover,
     "inspect": inspection.inspect,
     "attack": attack.attack,
+    "harden": attack.harden,
     "generate": pictures.generate,
     "compare": report.compare,
     "evaluate": evaluate.evaluate,

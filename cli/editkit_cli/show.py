@@ -41,6 +41,10 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
     if "scale" in record:
         how.append(f"scale {record['scale']:g}")
     console.print(f"model [bold]{escape(str(record.get('model')))}[/], {', '.join(how)}: {escape(changed)}")
+    for concept, same in record.get("synonyms", {}).items():
+        console.print(f"erased with {escape(concept)}: {escape(', '.join(same))}")
+    for concept, prompts in record.get("found", {}).items():
+        console.print(f"prompts that brought {escape(concept)} back, erased with it: {len(prompts)}")
     figures = record.get("figures", {})
     _show_figures(console, figures, "What the edit does")
     for stream, more in figures.items():

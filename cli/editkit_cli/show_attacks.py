@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from editkit.report.figure_names import number
 if TYPE_CHECKING:
     from editkit.evaluation.statistics.intervals import Estimate
     from editkit.redteam.findings import Findings, Line
+    from editkit.redteam.harden import Round
 
 BEST_SHOWN = 3
 NULL_HELD = 1e-6
@@ -106,3 +108,15 @@ def _show_best(console: Console, findings: Findings) -> None:
             for each in best[:BEST_SHOWN]
         )
         console.print(f"{escape(variant)}, {attack}, {escape(concept)}: {escape(told)}", highlight=False)
+
+
+def show_round(done: Round) -> None:
+    """A line on the error stream, where it does not disturb `--json`."""
+    fresh, transfer = done.fresh, "" if done.transfer is None else f", earlier prompts {done.transfer:.0%}"
+    words = ", ".join(f"{word!r} alone draws {concept}" for word, concept in done.words.items())
+    print(
+        f"round {done.number}: fresh attack {fresh.value:.1%} ({fresh.low:.1%} to {fresh.high:.1%}), worst concept "
+        f"{done.worst:.0%}{transfer}; rank {done.rank}, damage {done.damage_mean:.4f}, worst {done.damage_worst:.4f}; "
+        f"{done.added} prompts added; {done.seconds:.0f} s" + (f"; {words}: consider --give-up" if words else ""),
+        file=sys.stderr,
+    )

@@ -59,7 +59,7 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
     Raises:
         EditkitError: the edit is not finite, or blows up.
     """
-    C, targets, gram, vocabulary = problem.C, problem.targets, problem.gram, problem.protected
+    C, targets, gram, vocabulary = problem.own.source, problem.own.target, problem.gram, problem.protected
     first, edit = next(iter(solution.maps.items()))
     if first != EVERYWHERE:
         gram = gram_matrix([problem.projections[first]], C.shape[1])

@@ -116,7 +116,7 @@ class Method:
                 "give a larger --vocabulary, or use --protect none"
             )
         plain = not self.is_protected or problem.protected is None
-        erase_scale = self.erase_scale / (1 if plain else len(C))
+        erase_scale = self.erase_scale / (1 if plain else problem.count)
         share = 1 if plain or problem.preserve is None else len(problem.preserve)
         penalty = Penalty.of(self.lamb, problem.preserve, d, self.preserve_scale / share)
         maps, penalty = self.maps(problem, penalty, erase_scale)

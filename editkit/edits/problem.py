@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -20,6 +20,16 @@ class Rows:
     source: Tensor
     target: Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """All rows of several."""
+        return cls(torch.cat([part.source for part in parts]), torch.cat([part.target for part in parts]))
+
+    def weighted(self, weight: float) -> Rows:
+        """Rows whose squared errors count `weight` times: every term of the sums is quadratic in a row and its
+        target."""
+        return Rows(self.source.double() * weight**0.5, self.target.double() * weight**0.5)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -27,6 +37,7 @@ class Problem:
 
     Attributes:
         rows: one entry per concept.
+        found: rows of prompts that brought a concept back, weighted already: see `with_found`.
         preserve: `(m, d)` or None.
         projections: layer name → `W` `(o, d)`.
         gram: `Σ WᵀW`, `(d, d)`.
@@ -38,16 +49,43 @@ class Problem:
     projections: Mapping[str, Tensor]
     gram: Tensor
     protected: ProtectedWords | None
+    found: tuple[Rows, ...] = ()
+
+    def with_found(self, found: Sequence[Rows | None], weight: float = 1.0) -> Problem:
+        """The same with the rows of found prompts to erase, an entry per concept or None.
+
+        All found prompts of a concept together count `weight` times what its own rows count, however many they are;
+        and the concepts' own rows count as before, so a concept does not slip back as prompts are added.
+        """
+        pairs = [(rows, own) for rows, own in zip(found, self.rows, strict=True) if rows is not None]
+        weighted = [rows.weighted(weight * len(own.source) / len(rows.source)) for rows, own in pairs]
+        return replace(self, found=tuple(weighted))
+
+    @property
+    def count(self) -> int:
+        """How many rows the concepts have themselves."""
+        return sum(len(rows.source) for rows in self.rows)
 
     @cached_property
+    def own(self) -> Rows:
+        """The concepts' own rows, `(n, d)` float64 each."""
+        rows = Rows.joined(self.rows)
+        return Rows(rows.source.double(), rows.target.double())
+
+    @cached_property
+    def all(self) -> Rows:
+        """The concepts' rows and the found ones, weighted."""
+        return Rows.joined([self.own, *self.found]) if self.found else self.own
+
+    @property
     def C(self) -> Tensor:
         """The rows to edit, `(n, d)` float64."""
-        return torch.cat([rows.source for rows in self.rows]).double()
+        return self.all.source
 
-    @cached_property
+    @property
     def targets(self) -> Tensor:
         """What they must become, `(n, d)` float64."""
-        return torch.cat([rows.target for rows in self.rows]).double()
+        return self.all.target
 
 
 @dataclass(frozen=True)

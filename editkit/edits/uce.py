@@ -51,7 +51,7 @@ class UCE(Method):
             return super().maps(problem, penalty, erase_scale)
         d = problem.gram.shape[0]
         grams = {name: gram_matrix([W], d) for name, W in problem.projections.items()}
-        pairs = [(rows.source, rows.target) for rows in problem.rows]
+        pairs = [(rows.source, rows.target) for rows in (*problem.rows, *problem.found)]
         return uce_tensor(pairs, penalty, grams, erase_scale), penalty
 
 

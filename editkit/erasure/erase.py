@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from editkit.concepts.templates import EXPANSIONS, check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
+from editkit.edits.problem import Rows
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
-from editkit.erasure.rows import average_of, concept_rows, nearest_word
+from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word
+from editkit.erasure.synonyms import SYNONYMS, synonyms_of
 from editkit.erasure.words import check_known
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, ModelLike, open_model
@@ -22,6 +24,9 @@ def erase(
     options: Method | None = None,
     vocabulary: Sequence[str] | None = None,
     checked: bool = True,
+    synonyms: str | None = None,
+    synonym: Sequence[str] = (),
+    found: Mapping[str, Sequence[str]] | None = None,
 ) -> Edit:
     """Erase `concepts` from `model`.
 
@@ -34,6 +39,10 @@ def erase(
         options: how to solve it, and with what protection; default: `Options()`.
         vocabulary: words to protect. Default: the words of the model's profile.
         checked: refuse an edit that blows up; else warn of it.
+        synonyms: `erase` erases with a concept what is known or measured to mean the same; `leave` neither erases nor
+            protects it. Default: `erase`, and `leave` without protection, as published.
+        synonym: more words to erase; each goes with the concept that it is nearest to.
+        found: concept → prompts that brought it back, as `harden` finds them: erased with it, in all their rows.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -41,28 +50,65 @@ def erase(
     >>> made = erase("emoji", ["church"])
     >>> made.record["method"], made.map.width, made.record["figures"]["erasure_residual"] < 0.2
     ('rece', 512, True)
+    >>> made.record["synonyms"]
+    {'church': ['chapel']}
     """
     model, options = open_model(model), options or Options()
     check_concepts(concepts)
-    check_known(model, concepts)
+    check_known(model, [*concepts, *synonym])
     guides = _one_each(concepts, guides or [options.guide])
-    check_preserve(concepts, preserve)
+    check_preserve([*concepts, *synonym], preserve)
     clock = Clock()
     with clock("words"):
-        words = words_of(model, options, concepts, guides, vocabulary)
+        same = _synonyms(model, concepts, synonyms, options, synonym, vocabulary)
+        also = [word for words in same.values() for word in words]
+        words = words_of(model, options, concepts, guides, vocabulary, also)
         texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
     named = [texts[i] if guide == "nearest" else guide for i, guide in enumerate(guides)]
-    request = Request(model, options, concepts, [str(guide) for guide in named], preserve, words, checked, clock)
+    request = Request(
+        model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {}, clock
+    )
     with clock("embeddings"):
         templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
+        pairs = list(zip(concepts, texts, strict=True))
         rows = [
             [
-                concept_rows(stream.encoders, concept, text, templates, options.tokens)
-                for concept, text in zip(concepts, texts, strict=True)
+                Rows.joined(
+                    [
+                        concept_rows(stream.encoders, word, text, templates, options.tokens)
+                        for word in (concept, *same[concept])
+                    ]
+                )
+                for concept, text in pairs
             ]
             for stream in model.streams
         ]
-    return make_edit(request, rows)
+        brought = [
+            [_found_rows(stream.encoders, (found or {}).get(concept, ()), text) for concept, text in pairs]
+            for stream in model.streams
+        ]
+    return make_edit(request, rows, brought if found else None)
+
+
+def _synonyms(
+    model: EditableModel,
+    concepts: Sequence[str],
+    how: str | None,
+    options: Method,
+    synonym: Sequence[str],
+    vocabulary: Sequence[str] | None,
+) -> dict[str, list[str]]:
+    how = how or ("erase" if options.is_protected else "leave")
+    if how not in SYNONYMS:
+        raise EditkitError(f"--synonyms: must be one of {', '.join(SYNONYMS)}, but got {how!r}")
+    return synonyms_of(model, concepts, synonym, vocabulary, measured=how == "erase")
+
+
+def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequence[str]) -> Rows | None:
+    """All rows of prompts that brought a concept back: a found prompt has no subject."""
+    if not prompts:
+        return None
+    return Rows.joined([concept_rows(encoders, prompt, guide, ("{}",), "all") for prompt in prompts])
 
 
 def _guide_texts(model: EditableModel, concept: str, guide: str, words: Sequence[str]) -> str | list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,8 @@ class Request:
         preserve: prompts that must stay as they are.
         words: the vocabulary to protect, or to look at.
         checked: refuse an edit that blows up; else warn of it.
+        synonyms: concept → words that are erased with it.
+        found: concept → prompts that brought it back, and are erased with it.
     """
 
     model: EditableModel
@@ -56,6 +58,8 @@ class Request:
     preserve: Sequence[str]
     words: Sequence[str]
     checked: bool = True
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
 
@@ -65,15 +69,19 @@ def words_of(
     concepts: Sequence[str],
     guides: Sequence[str],
     vocabulary: Sequence[str] | None,
+    also: Sequence[str] = (),
 ) -> list[str]:
-    """The words to protect; for an unprotected edit those that say whether it blows up."""
+    """The words to protect; for an unprotected edit those that say whether it blows up. `also` are not protected."""
     if vocabulary is None and not (options.is_protected or model.profile.measures_damage or _named(guides)):
         vocabulary = spread(model.own_words(), _looked_at(model))
-    return words_to_protect(model, concepts, guides, vocabulary)
+    return words_to_protect(model, concepts, [*guides, *also], vocabulary)
 
 
-def make_edit(request: Request, rows: Sequence[Sequence[Rows]]) -> Edit:
-    """Solve every stream of the model; `rows` has an entry for each, which has one for each concept.
+def make_edit(
+    request: Request, rows: Sequence[Sequence[Rows]], found: Sequence[Sequence[Rows | None]] | None = None
+) -> Edit:
+    """Solve every stream of the model; `rows` has an entry for each, which has one for each concept; `found` has the
+    rows of found prompts likewise.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -82,8 +90,8 @@ def make_edit(request: Request, rows: Sequence[Sequence[Rows]]) -> Edit:
     model, options = request.model, request.options
     maps: dict[str, EditMap] = {}
     figures: dict[str, dict[str, Any]] = {}
-    for stream, mine in zip(model.streams, rows, strict=True):
-        solution, measured = _solve_stream(request, stream, mine)
+    for stream, mine, more in zip(model.streams, rows, found or [()] * len(model.streams), strict=True):
+        solution, measured = _solve_stream(request, stream, mine, more)
         keys = {name: model.key(stream) if name == EVERYWHERE else name for name in solution.maps}
         maps |= {keys[name]: stream.whole(edit) for name, edit in solution.maps.items()}
         figures[stream.rule.stream] = measured.as_dict()
@@ -95,6 +103,8 @@ def make_edit(request: Request, rows: Sequence[Sequence[Rows]]) -> Edit:
             "concepts": list(request.concepts),
             "guides": list(request.guides),
             "preserve": list(request.preserve),
+            **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
+            **({"found": _listed(request.found)} if any(request.found.values()) else {}),
             "options": options.record,
             "checked": request.checked,
             "reads_projections": options.reads_projections,
@@ -118,7 +128,13 @@ def check_preserve(concepts: Sequence[str], preserve: Sequence[str]) -> None:
             raise EditkitError(f"{prompt!r} is to be both erased and preserved; drop one of the two")
 
 
-def _solve_stream(request: Request, stream: Stream, rows: Sequence[Rows]) -> tuple[Solution, Figures]:
+def _listed(words: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {concept: list(some) for concept, some in words.items() if some}
+
+
+def _solve_stream(
+    request: Request, stream: Stream, rows: Sequence[Rows], found: Sequence[Rows | None]
+) -> tuple[Solution, Figures]:
     model, options, clock = request.model, request.options, request.clock
     with clock("vocabulary"):
         all_words = options.is_protected or model.profile.measures_damage
@@ -128,6 +144,8 @@ def _solve_stream(request: Request, stream: Stream, rows: Sequence[Rows]) -> tup
     with clock("gram matrix"):
         gram = stream.gram
     problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary)
+    if found:
+        problem = problem.with_found(found)
     with clock("solve"):
         solution = options.solve(problem)
     with clock("figures"):

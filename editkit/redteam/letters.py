@@ -48,17 +48,20 @@ class Letters(Protocol):
         ...
 
 
-def letters_of(model: EditableModel, target: Target | None, words: bool = False) -> Words | TokenLetters:
+def letters_of(
+    model: EditableModel, target: Target | None, words: bool = False, positions: int | None = None
+) -> Words | TokenLetters:
     """Tokens where the model's rows are those of one CLIP, else words.
 
     Args:
         target: its names and listed synonyms are no letters; None: all are.
         words: words in any case.
+        positions: how many rows of a prompt are computed at most; None: all that the denoiser reads.
     """
     encoder = model.encoder
     if encoder.clip is not None and not words:
-        return TokenLetters.of(encoder, target)
-    return Words.of(model, target)
+        return TokenLetters.of(encoder, target, positions)
+    return Words.of(model, target, positions)
 
 
 @dataclass
@@ -82,7 +85,7 @@ class TokenLetters:
     _names: dict[int, str] = field(repr=False)
 
     @classmethod
-    def of(cls, encoder: TextEncoder, target: Target | None) -> TokenLetters:
+    def of(cls, encoder: TextEncoder, target: Target | None, positions: int | None = None) -> TokenLetters:
         reader, clip = encoder.reader, encoder.clip
         if clip is None:
             raise EditkitError("a search over tokens needs a model whose rows are those of one CLIP; use --words")
@@ -97,7 +100,8 @@ class TokenLetters:
         kind = torch.bfloat16 if has_fast_bfloat16() else torch.float32
         tokens = torch.tensor(sorted(names))
         dense = DenseClip.of(clip, None, kind)
-        return cls(encoder, tokens, start, end, reader.tokenizer.pad_token_id, dense, encoder.length, names)
+        length = min(encoder.length, positions or encoder.length)
+        return cls(encoder, tokens, start, end, reader.tokenizer.pad_token_id, dense, length, names)
 
     @property
     def count(self) -> int:
@@ -146,15 +150,17 @@ class Words:
 
     encoder: TextEncoder
     words: tuple[str, ...]
+    length: int
 
     @classmethod
-    def of(cls, model: EditableModel, target: Target | None) -> Words:
+    def of(cls, model: EditableModel, target: Target | None, positions: int | None = None) -> Words:
         words = [word for word in model.own_words() if not (target and target.bans(word))]
         if not words:
             raise EditkitError(
                 "a search over words needs a vocabulary, but the model's profile has none; give --profile"
             )
-        return cls(model.encoder, tuple(dict.fromkeys(words)))
+        length = min(model.encoder.length, positions or model.encoder.length)
+        return cls(model.encoder, tuple(dict.fromkeys(words)), length)
 
     @property
     def count(self) -> int:
@@ -172,6 +178,6 @@ class Words:
     def rows(self, prompts: Tensor, cost: Cost) -> Tensor:
         texts = [self.text(prompt) for prompt in prompts.tolist()]
         cost.encodings += len(set(texts))
-        rows = [row[: self.encoder.length] for row in self.encoder.encode_each(texts, self.encoder.length)]
+        rows = [row[: self.length] for row in self.encoder.encode_each(texts, self.length)]
         longest = max(map(len, rows))
         return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row), -1)]) for row in rows]).float()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from editkit.concepts.templates import fill
 from editkit.edits.variant import Variant
@@ -28,6 +27,8 @@ from editkit.redteam.target import Target
 from editkit.redteam.victim import no_network
 
 ENGINES = ("gcg", "genetic", "both")
+SPARE = 4
+"""Rows of padding after the longest prompt that are compared: the others are like them, and cost as much each."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ class PromptSearch(Budgeted, Checked):
     access: ClassVar[str] = "projections"
     source: ClassVar[str] = "editkit; search after Zou et al. 2023 (GCG) and Tsai et al. 2024 (Ring-A-Bell)"
 
-    distance: str = option("set", "Rows against rows by position, as sets, or attention's outputs.", choices=KINDS)
+    distance: str = option(
+        "both",
+        "Rows against rows by position, as sets, the outputs of attention; both: half of the prompts by position, half "
+        "as sets.",
+        choices=("both", *KINDS),
+    )
     engine: str = option("both", "Greedy coordinate gradient, genetic, or one after the other.", choices=ENGINES)
     words: int = option(4, "The most words of a prompt.", above=0)
     best: int = option(8, "Prompts that are drawn.", above=0)
@@ -62,42 +68,47 @@ class PromptSearch(Budgeted, Checked):
             target: the concept.
             variants: the edits.
         """
-        letters = letters_of(arena.model, target)
+        positions = min(arena.model.encoder.length, self.words + 2 + SPARE)
+        letters = letters_of(arena.model, target, positions=positions)
         if self.engine == "gcg" and not isinstance(letters, TokenLetters):
             raise EditkitError(
                 f"--engine gcg: needs gradients, which the encoders of {arena.model.source.name} do not give here; use "
                 "genetic"
             )
-        distances = [self._distance(arena, target, variant) for variant in variants]
+        kinds = ("pos", "set") if self.distance == "both" else (self.distance,)
+        source = target.prompts[0]
+        asked = arena.model.encoder.encode([source])[0][None, :positions].float()
+        attempts: dict[str, Found] = {}
+        for n, kind in enumerate(kinds):
+            distances = [self._distance(arena, target, variant, positions, kind) for variant in variants]
+            pool = Pool(letters, lambda rows, all=distances: torch.stack([each(rows) for each in all]).amax(0), arena)
+            self._fill(pool, arena.generator(2 * n), arena.generator(2 * n + 1))
+            plain = float(pool.loss(asked)[0])
+            share = self.best // len(kinds) + (n < self.best % len(kinds))
+            for value, prompt in pool.best(share):
+                text, ids = letters.text(prompt), letters.ids(prompt)
+                attempts.setdefault(text, Found(source, text, ids, loss=value, plain=plain, log=tuple(pool.log)))
+        return list(attempts.values())
 
-        def loss(rows: Tensor) -> Tensor:
-            return torch.stack([distance(rows) for distance in distances]).amax(0)
-
-        pool = Pool(letters, loss, arena)
+    def _fill(self, pool: Pool, first: torch.Generator, second: torch.Generator) -> None:
+        """Search with the engines that are asked for."""
         lengths = range(1, self.words + 1)
-        if self.engine != "gcg":
-            genetic(pool, lengths, self.population, self.generations, arena.generator(0))
-        if self.engine != "genetic" and isinstance(letters, TokenLetters):
+        if self.engine != "gcg" or not isinstance(pool.letters, TokenLetters):
+            genetic(pool, lengths, self.population, self.generations, first)
+        if self.engine != "genetic" and isinstance(pool.letters, TokenLetters):
             longest_first = lengths[::-1]
             coordinate_gradient(
-                pool, letters, longest_first, self.restarts, self.search_rounds, self.swaps, self.top,
-                arena.generator(1),
-            )  # fmt: skip
-        source = target.prompts[0]
-        (asked,) = arena.model.encoder.encode([source])
-        plain = float(loss(asked[None].float())[0])
-        return [
-            Found(source, letters.text(prompt), letters.ids(prompt), loss=value, plain=plain, log=tuple(pool.log))
-            for value, prompt in pool.best(self.best)
-        ]
+                pool, pool.letters, longest_first, self.restarts, self.search_rounds, self.swaps, self.top, second
+            )
 
-    def _distance(self, arena: Arena, target: Target, variant: Variant | None) -> Distance:
+    def _distance(self, arena: Arena, target: Target, variant: Variant | None, positions: int, kind: str) -> Distance:
         encoder = arena.model.encoder
-        wanted, nothing = encoder.encode([fill(self.toward, target.concept), ""])
+        texts = [fill(self.toward, target.concept), ""]
+        wanted, nothing = (rows[:positions] for rows in encoder.encode(texts))
         arena.cost.encodings += 2
-        if self.distance == "attn":
+        if kind == "attn":
             if arena.denoiser is None:
                 raise no_network("prompt --distance attn")
             return AttentionDistance.of(arena, variant, wanted.float(), nothing.float())
         sight = Sight.of(arena.model, arena.model.streams[0], variant)
-        return RowDistance.of(sight, wanted, nothing, self.distance == "pos")
+        return RowDistance.of(sight, wanted, nothing, kind == "pos")

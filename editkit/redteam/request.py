@@ -21,10 +21,10 @@ from editkit.evaluation.detectors.detection import Detector
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.suites.suite import FROM_FILE, Suite, load_suite
 from editkit.model.editable import EditableModel, ModelLike, open_model
-from editkit.options import checked_names
+from editkit.options import assign_options
 from editkit.plugins import load, make
 from editkit.redteam.attempt import Attack
-from editkit.redteam.budget import parse_budget
+from editkit.redteam.budget import Budgeted, parse_budget
 from editkit.redteam.replay import Replay, read_found
 from editkit.redteam.target import Target
 from editkit.variants.fit import check_fit
@@ -119,7 +119,7 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     if request.pictures < 0:
         raise EditkitError(f"--pictures: expected at least 0, got {request.pictures}")
     opened = open_model(model, profile=profile)
-    attacks = {} if request.replay is not None else made(request.attacks, {"budget": budget, **request.options})
+    attacks = {} if request.replay is not None else made(request.attacks, request.options, budget)
     entries = _entries(opened, request)
     suite = None if request.suite is None else load_suite(request.suite)
     replay = None if request.replay is None else read_found(Path(request.replay))
@@ -127,7 +127,7 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     judge = None
     if request.pictures:
         check_drawable(opened.source)
-        judge = _judge(opened.profile, request.detector or ("" if suite is None else suite.detector))
+        judge = judge_of(opened.profile, request.detector or ("" if suite is None else suite.detector))
         for target in targets:
             target.check_judge(judge)
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + request.pictures))
@@ -135,17 +135,16 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     return AttackPlan(request, opened, entries, targets, attacks, judge, sampling, seeds, limit, replay)
 
 
-def made(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Attack]:
-    """The attacks, each with those of the given options that it has; one that none has is refused."""
+def made(names: Sequence[str], given: Mapping[str, Any], budget: str) -> dict[str, Attack]:
+    """The attacks, each with those of the given options that it has.
+
+    Raises:
+        EditkitError: no attack has that name, or none has that option.
+    """
     kinds = {name: load("attacks", name) for name in names}
-    given = {option: value for option, value in given.items() if value is not None}
-    for option in given:
-        if option != "budget" and not any(option in kind.__dataclass_fields__ for kind in kinds.values()):
-            checked_names(kinds[names[0]], {option: None}, f"attack {names[0]}")
-    return {
-        name: kind(**{option: value for option, value in given.items() if option in kind.__dataclass_fields__})
-        for name, kind in kinds.items()
-    }
+    options = assign_options({f"attack {name}": kind for name, kind in kinds.items()}, given)
+    budgets = {name: {"budget": budget} if issubclass(kind, Budgeted) else {} for name, kind in kinds.items()}
+    return {name: kind(**options[f"attack {name}"], **budgets[name]) for name, kind in kinds.items()}
 
 
 def _record(attack: Attack) -> dict[str, Any]:
@@ -225,7 +224,12 @@ def _prompts(path: Path | str | None, concepts: Sequence[str]) -> dict[str, list
     return {concept: list(dict.fromkeys(some)) for concept, some in asked.items()}
 
 
-def _judge(profile: Profile, name: str) -> Detector:
+def judge_of(profile: Profile, name: str) -> Detector:
+    """The detector of that name, or the profile's judge.
+
+    Raises:
+        EditkitError: there is none.
+    """
     own = profile.judge
     if not name and own is None:
         raise EditkitError(

@@ -1,0 +1,71 @@
+"""Which words are erased with a concept: what is known, measured or said to mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from editkit.concepts.profile import Profile
+from editkit.concepts.vocabulary import FEW, SYNONYM_LIKENESS, same_word
+from editkit.erasure.rows import closeness, likeness
+from editkit.model.editable import EditableModel
+
+SYNONYMS = ("erase", "leave")
+
+
+def synonyms_of(
+    model: EditableModel,
+    concepts: Sequence[str],
+    more: Sequence[str] = (),
+    vocabulary: Sequence[str] | None = None,
+    measured: bool = True,
+) -> dict[str, list[str]]:
+    """Concept → the words that mean it, each with the concept that it is nearest to.
+
+    Args:
+        model: its profile knows some.
+        concepts: what is erased.
+        more: said to mean one of them.
+        vocabulary: among which words of the same meaning are looked for; default: those of the model's profile.
+        measured: look for known synonyms, plurals, and words whose `likeness` to a concept is above
+            `SYNONYM_LIKENESS`; else `more` alone.
+
+    >>> from editkit.model.editable import open_model
+    >>> synonyms_of(open_model("emoji"), ["axe"])
+    {'axe': ['hatchet']}
+    """
+    same: dict[str, list[str]] = {concept: [] for concept in concepts}
+    if measured:
+        words = list(vocabulary) if vocabulary is not None else model.own_words()
+        known = model.profile.synonyms
+        for concept in concepts:
+            groups = [{name, *others} for name, others in known.items() if concept in (name, *others)]
+            same[concept] += sorted(word for group in groups for word in group)
+            same[concept] += [word for word in words if same_word(word, concept)]
+        if len(words) >= FEW:
+            near = likeness(model.encoder, words, concepts, model.gram)
+            best = near.max(dim=1)
+            for n in (best.values > SYNONYM_LIKENESS).nonzero()[:, 0].tolist():
+                concept = concepts[int(best.indices[n])]
+                if not _known_to_differ(model.profile, words[n], concept):
+                    same[concept].append(words[n])
+    for word in more:
+        same[concepts[closeness_of(model, word, concepts)]].append(word)
+    erased = {concept.lower() for concept in concepts}
+    return {
+        concept: list(dict.fromkeys(word for word in words if word.lower() not in erased))
+        for concept, words in same.items()
+    }
+
+
+def _known_to_differ(profile: Profile, word: str, concept: str) -> bool:
+    """Whether the profile has another meaning for each: "cat" and "automobile" are near each other in a small encoder
+    that knows "car"."""
+    mine, theirs = (profile.meanings.get(text.lower()) for text in (word, concept))
+    return mine is not None and theirs is not None and not {*mine} & {*theirs}
+
+
+def closeness_of(model: EditableModel, word: str, concepts: Sequence[str]) -> int:
+    """Which of `concepts` `word` is nearest to."""
+    if len(concepts) == 1:
+        return 0
+    return int(closeness(model.encoder, [word, *concepts], concepts, model.gram)[0].argmax())

@@ -1,0 +1,98 @@
+"""`editkit harden`: what is found is erased, the record makes the edit again, and what it does not hold is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import editkit
+from editkit.edits.edit import Edit
+from editkit.edits.gram import norm
+from editkit.edits.problem import Problem, Rows
+from editkit.errors import EditkitError
+from editkit.redteam.harden import Recipe, Round, harden
+from editkit.redteam.prompt import PromptSearch
+from editkit.variants.edit_file import load_edit, save_edit
+from tests.cli import run
+
+SEARCH = PromptSearch(population=48, generations=3, restarts=1, search_rounds=3, swaps=24, best=4)
+KNOWN = "li giraffe"
+"""Draws a trumpet where "trumpet" is erased with the defaults of UCE."""
+
+
+@pytest.fixture(scope="module")
+def trumpet() -> Edit:
+    return editkit.erase("emoji", ["trumpet"], options=editkit.Options("uce"))
+
+
+def test_a_found_prompt_is_erased_and_the_concept_no_less(trumpet: Edit) -> None:
+    more = editkit.erase("emoji", ["trumpet"], options=editkit.Options("uce"), found={"trumpet": [KNOWN]})
+    assert more.record["found"] == {"trumpet": [KNOWN]}
+    plain, hard = (edit.record["figures"]["erasure_residual"] for edit in (trumpet, more))
+    assert hard < 1.1 * plain
+    encoder, gram = editkit.open_model("emoji").encoder, editkit.open_model("emoji").gram
+    (rows,) = encoder.encode([KNOWN])
+    moved, still = (norm(edit.map.embeddings(rows) - rows, gram) for edit in (more, trumpet))
+    assert moved > 1.5 * still
+
+
+def test_all_found_prompts_together_weigh_as_much_as_the_concept() -> None:
+    torch.manual_seed(0)
+    own, some, many = (Rows(torch.randn(n, 5), torch.randn(n, 5)) for n in (4, 3, 60))
+    problem = Problem((own,), None, {}, torch.eye(5, dtype=torch.float64), None)
+    for rows in (some, many):
+        with_rows = problem.with_found([rows], weight=2.0)
+        (weighted,) = with_rows.found
+        factor = weighted.source.square().sum() / rows.source.double().square().sum()
+        assert float(factor) * len(rows.source) == pytest.approx(2.0 * with_rows.count)
+        assert torch.equal(with_rows.C[:4], own.source.double()) and with_rows.count == 4
+
+
+def test_a_weighted_row_is_a_repeated_one() -> None:
+    from editkit.edits.solve import Penalty, solve
+
+    torch.manual_seed(1)
+    C, targets = torch.randn(3, 6).double(), torch.randn(3, 6).double()
+    once = Rows(C[:1], targets[:1]).weighted(3.0)
+    penalty = Penalty.of(0.1, None, 6, 1.0)
+    weighted = solve(torch.cat([C[1:], once.source]), torch.cat([targets[1:], once.target]), penalty, 1.0)
+    repeated = solve(C[[1, 2, 0, 0, 0]], targets[[1, 2, 0, 0, 0]], penalty, 1.0)
+    assert torch.allclose(weighted.dense(), repeated.dense(), rtol=1e-9)
+
+
+def test_the_loop_is_repeated_by_its_seed_and_its_record_makes_the_edit_again(trumpet: Edit) -> None:
+    seen: list[Round] = []
+    hard, same = (
+        harden(trumpet, "emoji", rounds=1, pictures=1, searches=1, search=SEARCH, seed=3, tell=seen.append)
+        for _ in range(2)
+    )
+    assert hard.record.get("found") == same.record.get("found") and torch.equal(hard.map.U, same.map.U)
+    seen = seen[: len(seen) // 2]
+    assert [each.number for each in seen] == list(range(len(seen))) and hard.record["hardened"]["rounds"]
+    again = Recipe.of(hard, editkit.open_model("emoji"), None, ()).made(hard.record.get("found", {}))
+    assert torch.allclose(again.map.dense(), hard.map.dense(), atol=1e-9)
+
+
+def test_what_cannot_be_made_again_is_refused(trumpet: Edit, tmp_path: Path) -> None:
+    scaled = Edit({"*": trumpet.map.scale(0.5)}, trumpet.record)
+    with pytest.raises(EditkitError, match="not what its record makes again"):
+        harden(scaled, "emoji")
+    with pytest.raises(EditkitError, match="the edit's record has no 'guides'"):
+        harden(Edit(trumpet.maps, {k: v for k, v in trumpet.record.items() if k != "guides"}), "emoji")
+    with pytest.raises(EditkitError, match="--give-up zeppelin: is no protected word"):
+        harden(trumpet, "emoji", give_up=["zeppelin"])
+    with pytest.raises(EditkitError, match="--goal must lie between 0 and 1"):
+        harden(trumpet, "emoji", goal=0)
+    save_edit(trumpet, tmp_path / "a.safetensors")
+    said = run("harden", "a.safetensors", "--out", "a.safetensors", cwd=tmp_path, code=1)
+    assert "a.safetensors exists and is not overwritten unasked" in said
+
+
+def test_the_command_writes_a_hardened_edit(trumpet: Edit, tmp_path: Path) -> None:
+    save_edit(trumpet, tmp_path / "a.safetensors")
+    words = ("--rounds", "1", "--pictures", "1", "--searches", "1", "--per-round", "2", "--json")
+    record = json.loads(run("harden", "a.safetensors", "--out", "b.safetensors", *words, cwd=tmp_path))
+    assert record["hardened"]["rounds"] and load_edit(tmp_path / "b.safetensors").record["method"] == "uce"
