@@ -13,8 +13,10 @@ from editkit.edits.edit import Edit
 from editkit.edits.gram import norm
 from editkit.edits.problem import Problem, Rows
 from editkit.errors import EditkitError
-from editkit.redteam.harden import Recipe, Round, harden
+from editkit.redteam.harden import harden
+from editkit.redteam.hardening import Round
 from editkit.redteam.prompt import PromptSearch
+from editkit.redteam.recipe import Recipe
 from editkit.variants.edit_file import load_edit, save_edit
 from tests.cli import run
 

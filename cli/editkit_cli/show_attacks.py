@@ -15,7 +15,7 @@ from editkit.report.figure_names import number
 if TYPE_CHECKING:
     from editkit.evaluation.statistics.intervals import Estimate
     from editkit.redteam.findings import Findings, Line
-    from editkit.redteam.harden import Round
+    from editkit.redteam.hardening import Round
 
 BEST_SHOWN = 3
 NULL_HELD = 1e-6

@@ -1,0 +1,75 @@
+"""How an edit is made again from its record, with more to erase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from editkit.edits.edit import Edit
+from editkit.edits.method import Method, Options
+from editkit.erasure.erase import erase
+from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an edit is made again, with more to erase."""
+
+    model: EditableModel
+    concepts: tuple[str, ...]
+    guides: tuple[str, ...]
+    preserve: tuple[str, ...]
+    options: Method
+    synonyms: Mapping[str, Sequence[str]]
+    found: Mapping[str, Sequence[str]]
+    vocabulary: Sequence[str] | None
+    checked: bool
+
+    @classmethod
+    def of(cls, edit: Edit, model: EditableModel, vocabulary: Sequence[str] | None, give_up: Sequence[str]) -> Recipe:
+        """From the record.
+
+        Raises:
+            EditkitError: it does not make the edit again.
+        """
+        record = edit.record
+        try:
+            given = dict(record["options"])
+            recipe = cls(
+                model, tuple(record["concepts"]), tuple(record["guides"]), tuple(record["preserve"]),
+                Options(given.pop("method"), **given), record.get("synonyms", {}), record.get("found", {}),
+                vocabulary, bool(record.get("checked", True)),
+            )  # fmt: skip
+        except KeyError as error:
+            raise EditkitError(
+                f"harden: the edit's record has no {error.args[0]!r}, so it cannot be made again; harden what `editkit "
+                "erase` made"
+            ) from error
+        recipe._check(edit)
+        if give_up:
+            words = model.own_words() if vocabulary is None else vocabulary
+            unknown = [word for word in give_up if word not in words]
+            if unknown:
+                raise EditkitError(f"--give-up {unknown[0]}: is no protected word; name one that a round has named")
+            recipe = replace(recipe, vocabulary=[word for word in words if word not in give_up])
+        return recipe
+
+    def made(self, found: Mapping[str, Sequence[str]]) -> Edit:
+        """The edit that erases the prompts in `found`, too."""
+        synonyms = [word for words in self.synonyms.values() for word in words]
+        return erase(
+            self.model, self.concepts, self.guides, self.preserve, self.options, self.vocabulary, self.checked,
+            "leave", synonyms, found or None,
+        )  # fmt: skip
+
+    def _check(self, edit: Edit) -> None:
+        again = self.made(self.found)
+        for key, map in edit.maps.items():
+            same = key in again.maps and again.maps[key].width == map.width
+            apart = float((again.maps[key].dense() - map.dense()).norm() / map.dense().norm()) if same else 1.0
+            if apart > 1e-4:
+                raise EditkitError(
+                    "harden: the edit is not what its record makes again: it was composed, scaled or made with words "
+                    "that the record does not hold; give these with --vocabulary, or harden what `editkit erase` made"
+                )
