@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ from tests.tiny_pipelines import save
 
 PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
-EDITS = ("rece", "uce", "tensor", "both", "sdxl")
+EDITS = ("rece", "uce", "tensor", "both", "sdxl", "hard")
 TUNED = ("whole", "lora", "released")
 
 
@@ -77,6 +78,9 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
             models["sdxl"], ["a"], options=Options("uce", protect="prior"), vocabulary=words, checked=False
         ),
     }
+    found = {"church": ["a tall house"]}
+    hard = editkit.erase(sd, ["church"], options=plain, checked=False, synonym=["chapel"], found=found)
+    edits["hard"] = replace(hard, record={**hard.record, "hardened": {"stopped": "1 rounds", "rounds": []}})
     edits["both"] = scale(compose(rece, edits["uce"]), 0.5)
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")

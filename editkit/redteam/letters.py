@@ -49,7 +49,7 @@ class Letters(Protocol):
 
 
 def letters_of(
-    model: EditableModel, target: Target | None, words: bool = False, positions: int | None = None
+    model: EditableModel, target: Target | None, words: bool = False, positions: int | None = None, behind: str = ""
 ) -> Words | TokenLetters:
     """Tokens where the model's rows are those of one CLIP, else words.
 
@@ -57,11 +57,12 @@ def letters_of(
         target: its names and listed synonyms are no letters; None: all are.
         words: words in any case.
         positions: how many rows of a prompt are computed at most; None: all that the denoiser reads.
+        behind: what stands behind every prompt.
     """
     encoder = model.encoder
     if encoder.clip is not None and not words:
-        return TokenLetters.of(encoder, target, positions)
-    return Words.of(model, target, positions)
+        return TokenLetters.of(encoder, target, positions, behind)
+    return Words.of(model, target, positions, behind)
 
 
 @dataclass
@@ -73,6 +74,8 @@ class TokenLetters:
         start, end, pad: ids of the special tokens.
         dense: the text model.
         length: positions of a padded prompt.
+        behind: what stands behind every prompt.
+        suffix: its tokens.
     """
 
     encoder: TextEncoder
@@ -83,9 +86,13 @@ class TokenLetters:
     dense: DenseClip
     length: int
     _names: dict[int, str] = field(repr=False)
+    behind: str = ""
+    suffix: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, encoder: TextEncoder, target: Target | None, positions: int | None = None) -> TokenLetters:
+    def of(
+        cls, encoder: TextEncoder, target: Target | None, positions: int | None = None, behind: str = ""
+    ) -> TokenLetters:
         reader, clip = encoder.reader, encoder.clip
         if clip is None:
             raise EditkitError("a search over tokens needs a model whose rows are those of one CLIP; use --words")
@@ -101,7 +108,9 @@ class TokenLetters:
         tokens = torch.tensor(sorted(names))
         dense = DenseClip.of(clip, None, kind)
         length = min(encoder.length, positions or encoder.length)
-        return cls(encoder, tokens, start, end, reader.tokenizer.pad_token_id, dense, length, names)
+        suffix = tuple(reader.part(behind)) if behind else ()
+        pad = reader.tokenizer.pad_token_id
+        return cls(encoder, tokens, start, end, pad, dense, length, names, behind, suffix)
 
     @property
     def count(self) -> int:
@@ -112,10 +121,14 @@ class TokenLetters:
         return {}
 
     def text(self, prompt: Sequence[int]) -> str:
-        return " ".join(self._names[number] for number in self.ids(prompt))
+        words = [self._names[number] for number in self._own(prompt)]
+        return " ".join([*words, self.behind] if self.behind else words)
 
     def ids(self, prompt: Sequence[int]) -> tuple[int, ...]:
-        return tuple(int(self.tokens[letter]) for letter in prompt if letter >= 0)
+        return (*self._own(prompt), *self.suffix)
+
+    def _own(self, prompt: Sequence[int]) -> list[int]:
+        return [int(self.tokens[letter]) for letter in prompt if letter >= 0]
 
     def is_stable(self, prompt: Sequence[int]) -> bool:
         return self.encoder.reader.part(self.text(prompt)) == list(self.ids(prompt))
@@ -127,7 +140,9 @@ class TokenLetters:
         ids[:, 0] = self.start
         given = torch.where(prompts >= 0, self.tokens[prompts.clamp(min=0)], self.pad)
         ids[:, 1 : size + 1] = given
-        ids[torch.arange(batch), (prompts >= 0).sum(1) + 1] = self.end
+        ends, every = (prompts >= 0).sum(1) + 1, torch.arange(batch)
+        for n, token in enumerate((*self.suffix, self.end)):
+            ids[every, ends + n] = token
         return ids
 
     def rows(self, prompts: Tensor, cost: Cost) -> Tensor:
@@ -151,23 +166,25 @@ class Words:
     encoder: TextEncoder
     words: tuple[str, ...]
     length: int
+    behind: str = ""
 
     @classmethod
-    def of(cls, model: EditableModel, target: Target | None, positions: int | None = None) -> Words:
+    def of(cls, model: EditableModel, target: Target | None, positions: int | None = None, behind: str = "") -> Words:
         words = [word for word in model.own_words() if not (target and target.bans(word))]
         if not words:
             raise EditkitError(
                 "a search over words needs a vocabulary, but the model's profile has none; give --profile"
             )
         length = min(model.encoder.length, positions or model.encoder.length)
-        return cls(model.encoder, tuple(dict.fromkeys(words)), length)
+        return cls(model.encoder, tuple(dict.fromkeys(words)), length, behind)
 
     @property
     def count(self) -> int:
         return len(self.words)
 
     def text(self, prompt: Sequence[int]) -> str:
-        return " ".join(self.words[letter] for letter in prompt if letter >= 0)
+        words = [self.words[letter] for letter in prompt if letter >= 0]
+        return " ".join([*words, self.behind] if self.behind else words)
 
     def ids(self, prompt: Sequence[int]) -> tuple[int, ...]:
         return tuple(self.encoder.reader.part(self.text(prompt)))

@@ -15,6 +15,7 @@ import torch
 from editkit.concepts.templates import fill
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
+from editkit.model.editable import EditableModel
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Changes, Found
@@ -22,11 +23,12 @@ from editkit.redteam.attention import AttentionDistance
 from editkit.redteam.budget import Budgeted
 from editkit.redteam.distance import KINDS, Distance, RowDistance, Sight
 from editkit.redteam.engines import Pool, coordinate_gradient, genetic
-from editkit.redteam.letters import TokenLetters, letters_of
+from editkit.redteam.letters import Letters, TokenLetters, letters_of
 from editkit.redteam.target import Target
 from editkit.redteam.victim import no_network
 
 ENGINES = ("gcg", "genetic", "both")
+FORMS = ("words", "prefix", "both")
 SPARE = 4
 """Rows of padding after the longest prompt that are compared: the others are like them, and cost as much each."""
 
@@ -44,6 +46,11 @@ class PromptSearch(Budgeted, Checked):
         "Rows against rows by position, as sets, the outputs of attention; both: half of the prompts by position, half "
         "as sets.",
         choices=("both", *KINDS),
+    )
+    form: str = option(
+        "both",
+        "Words alone, words before the unattacked prompt (prefix), or two thirds and one third of them.",
+        choices=FORMS,
     )
     engine: str = option("both", "Greedy coordinate gradient, genetic, or one after the other.", choices=ENGINES)
     words: int = option(4, "The most words of a prompt.", above=0)
@@ -68,27 +75,38 @@ class PromptSearch(Budgeted, Checked):
             target: the concept.
             variants: the edits.
         """
-        positions = min(arena.model.encoder.length, self.words + 2 + SPARE)
-        letters = letters_of(arena.model, target, positions=positions)
-        if self.engine == "gcg" and not isinstance(letters, TokenLetters):
-            raise EditkitError(
-                f"--engine gcg: needs gradients, which the encoders of {arena.model.source.name} do not give here; use "
-                "genetic"
-            )
-        kinds = ("pos", "set") if self.distance == "both" else (self.distance,)
-        source = target.prompts[0]
-        asked = arena.model.encoder.encode([source])[0][None, :positions].float()
+        source, kinds = target.prompts[0], self._kinds()
         attempts: dict[str, Found] = {}
-        for n, kind in enumerate(kinds):
-            distances = [self._distance(arena, target, variant, positions, kind) for variant in variants]
+        for n, (kind, is_prefix) in enumerate(kinds):
+            behind = source if is_prefix else ""
+            wanted = source if is_prefix else fill(self.toward, target.concept)
+            reach = self.words + arena.model.encoder.rows_in(behind or " ") + SPARE
+            positions = min(arena.model.encoder.length, reach)
+            letters = letters_of(arena.model, target, positions=positions, behind=behind)
+            self._check_engine(arena.model, letters)
+            distances = [self._distance(arena, wanted, variant, positions, kind) for variant in variants]
             pool = Pool(letters, lambda rows, all=distances: torch.stack([each(rows) for each in all]).amax(0), arena)
             self._fill(pool, arena.generator(2 * n), arena.generator(2 * n + 1))
+            asked = arena.model.encoder.encode([source])[0][None, :positions].float()
             plain = float(pool.loss(asked)[0])
             share = self.best // len(kinds) + (n < self.best % len(kinds))
             for value, prompt in pool.best(share):
                 text, ids = letters.text(prompt), letters.ids(prompt)
                 attempts.setdefault(text, Found(source, text, ids, loss=value, plain=plain, log=tuple(pool.log)))
         return list(attempts.values())
+
+    def _kinds(self) -> list[tuple[str, bool]]:
+        """Distances, and whether the prompt that is looked for stands behind the words."""
+        distances = ("pos", "set") if self.distance == "both" else (self.distance,)
+        alone = [(distance, False) for distance in distances] if self.form != "prefix" else []
+        return alone + ([(distances[-1], True)] if self.form != "words" else [])
+
+    def _check_engine(self, model: EditableModel, letters: Letters) -> None:
+        if self.engine == "gcg" and not isinstance(letters, TokenLetters):
+            raise EditkitError(
+                f"--engine gcg: needs gradients, which the encoders of {model.source.name} do not give here; "
+                "use genetic"
+            )
 
     def _fill(self, pool: Pool, first: torch.Generator, second: torch.Generator) -> None:
         """Search with the engines that are asked for."""
@@ -101,10 +119,9 @@ class PromptSearch(Budgeted, Checked):
                 pool, pool.letters, longest_first, self.restarts, self.search_rounds, self.swaps, self.top, second
             )
 
-    def _distance(self, arena: Arena, target: Target, variant: Variant | None, positions: int, kind: str) -> Distance:
+    def _distance(self, arena: Arena, asked: str, variant: Variant | None, positions: int, kind: str) -> Distance:
         encoder = arena.model.encoder
-        texts = [fill(self.toward, target.concept), ""]
-        wanted, nothing = (rows[:positions] for rows in encoder.encode(texts))
+        wanted, nothing = (rows[:positions] for rows in encoder.encode([asked, ""]))
         arena.cost.encodings += 2
         if kind == "attn":
             if arena.denoiser is None:

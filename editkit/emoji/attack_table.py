@@ -1,0 +1,215 @@
+"""Attack edits of the bundled model, and measure what they keep: `python -m editkit.emoji.attack_table`.
+
+Splits 1 and 2 of `emoji-objects` together hold each of its ten classes once as erased. Every edit erases the five of a
+split, and every concept is attacked on its own. What became of every attempt is kept, so that tables and intervals
+come from the committed file alone; a run goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from editkit.edits.edit import Edit
+from editkit.edits.method import Options
+from editkit.emoji.rows import OBJECTS
+from editkit.erasure.erase import erase
+from editkit.evaluation.evaluate import evaluate
+from editkit.evaluation.results import PARQUET
+from editkit.evaluation.statistics.intervals import Estimate, rate_interval
+from editkit.evaluation.suites.suite import load_suite
+from editkit.files.atomic import write_text_atomic
+from editkit.model.editable import EditableModel, open_model
+from editkit.redteam.attack import attack
+from editkit.redteam.attempt import Attempt
+from editkit.redteam.cost import Cost
+from editkit.redteam.findings import Findings
+from editkit.redteam.harden import harden
+from editkit.variants.edit_file import save_edit
+from editkit.variants.named import BASE
+
+SPLITS = ("1", "2")
+SEEDS = "0-19"
+ATTACKS = ("prompt", "unlearndiff", "p4d", "cce-rows", "embedding", "noise-probe", "seed-search")
+CONTROL = ("prompt", "noise-probe", "seed-search")
+"""Against the unedited model: the others keep the prompt, which draws the concept there anyway."""
+BUDGET: dict[str, Any] = {"engine": "gcg", "iterations": 40, "seed": 7, "pictures": 4}
+"""`prompt` certifies with another engine and another seed than those that harden."""
+KEPT = ("attack", "changes", "protocol", "concept", "source", "prompt", "loss", "seeds", "hits", "plain", "naming")
+
+Maker = Callable[[EditableModel, Sequence[str]], Edit]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table; `make` is None for the unedited model."""
+
+    name: str
+    make: Maker | None
+
+
+def kinds() -> list[Kind]:
+    """The rows, in their order."""
+    rows = [Kind("original", None)]
+    for protect in ("none", "minimax"):
+        for method in ("uce", "rece"):
+            rows.append(Kind(f"{method.upper()}, {protect}", solved(method, protect)))
+    return [*rows, *(Kind(f"{method.upper()}, hardened", hardened(method)) for method in ("uce", "rece"))]
+
+
+def solved(method: str, protect: str) -> Maker:
+    """As `erase` makes it; with protection, synonyms go along."""
+    return lambda model, concepts: erase(model, concepts, options=Options(method, protect=protect))
+
+
+def hardened(method: str) -> Maker:
+    """With the defaults of `harden`."""
+    return lambda model, concepts: harden(solved(method, "minimax")(model, concepts), model)
+
+
+def measure(model: EditableModel, kind: Kind, split: str, work: Path) -> dict[str, Any]:
+    """One row on one split: what it takes, what is plainly gone and kept, and every attempt."""
+    suite = load_suite(OBJECTS)
+    variant, figures = BASE, {}
+    start = time.perf_counter()
+    if kind.make is not None:
+        path = work / f"{_slug(kind.name)}.safetensors"
+        if not path.is_file():
+            save_edit(kind.make(model, suite.splits[split]), path)
+        variant = str(path)
+    seconds = time.perf_counter() - start
+    if kind.make is not None:
+        from editkit.variants.record import read_record
+
+        record = read_record(variant)
+        figures = {key: record["figures"][key] for key in ("rank", "damage_mean", "damage_worst")}
+        figures |= {"found": sum(map(len, record.get("found", {}).values()))}
+        if "hardened" in record:
+            figures |= {"rounds": record["hardened"]["rounds"], "stopped": record["hardened"]["stopped"]}
+    attacks = CONTROL if kind.make is None else ATTACKS
+    findings = attack(
+        [variant], suite.splits[split], attacks, model, suite=OBJECTS, out=work / "attacks" / _slug(kind.name),
+        control=False, force=True, **BUDGET,
+    )  # fmt: skip
+    return {
+        "seconds": round(seconds, 2),
+        "figures": figures,
+        **plain(variant, split, work),
+        "null_shift": next(iter(findings.null_shift.values())),
+        "costs": _costs(findings),
+        "attempts": [
+            {name: value for name, value in each.as_dict().items() if name in KEPT} for each in findings.attempts
+        ],
+    }
+
+
+def _kept(attempt: Attempt) -> dict[str, Any]:
+    return {name: value for name, value in attempt.as_dict().items() if name in KEPT}
+
+
+def plain(variant: str, split: str, work: Path) -> dict[str, str]:
+    """Metric → a digit a picture: asked plainly, is the class gone, and is the other class still there?"""
+    from pyarrow import parquet
+
+    made = evaluate(
+        [variant], OBJECTS, work / "plain" / Path(variant).stem, "emoji", split, seeds=SEEDS,
+        metrics=("esr-1", "psr-1"), force=True,
+    )  # fmt: skip
+    assert made is not None
+    rows = parquet.read_table(made.folder / PARQUET).to_pylist()
+    return {
+        name: "".join(str(int(row[name])) for row in sorted(rows, key=_order) if row[name] is not None)
+        for name in ("esr-1", "psr-1")
+    }
+
+
+def _order(row: dict[str, Any]) -> tuple[str, int]:
+    return row["class"], row["seed"]
+
+
+def _costs(findings: Findings) -> dict[str, dict[str, float]]:
+    return {line.attack: line.cost.as_dict() for line in findings.lines}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name.lower()).strip("-")
+
+
+def findings_of(results: dict[str, Any], name: str) -> Findings:
+    """All attempts of a row, of both splits."""
+    attempts: list[Attempt] = []
+    costs: dict[tuple[str, str, str], Cost] = {}
+    for split, row in results["rows"][name].items():
+        for stored in row["attempts"]:
+            given = {"variant": name, "edit_sha256": None, "ids": (), "plain_loss": None, **stored}
+            attempts.append(Attempt.from_dict(given))
+        for each, cost in row["costs"].items():
+            costs[name, each, split] = Cost(**cost)
+    return Findings(tuple(attempts), costs)
+
+
+def rate(results: dict[str, Any], name: str, metric: str) -> Estimate:
+    """ESR-1 or PSR-1 of a row, of both splits."""
+    digits = "".join(row[metric] for row in results["rows"][name].values())
+    return rate_interval([digit == "1" for digit in digits])
+
+
+def as_table(results: dict[str, Any]) -> Table:
+    """ASR over attempts that failed unattacked, in percent with its 95 % interval."""
+    table = Table("edit", "ESR-1", "PSR-1", *(f"{name} %" for name in ATTACKS))
+    for name in results["rows"]:
+        lines = {line.attack: line.rest for line in findings_of(results, name).lines}
+        cells = [_cell(lines[each]) if each in lines and lines[each].count else "" for each in ATTACKS]
+        table.add_row(
+            name, *(f"{100 * rate(results, name, metric).value:.1f}" for metric in ("esr-1", "psr-1")), *cells
+        )
+    return table
+
+
+def _cell(rest: Estimate) -> str:
+    return f"{100 * rest.value:.0f} ({100 * rest.low:.0f}-{100 * rest.high:.0f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("tests/bench/attacks.json"))
+    parser.add_argument("--work", type=Path, required=True, help="folder for edits and pictures, kept")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="rows whose names begin so")
+    parser.add_argument("--splits", nargs="+", default=list(SPLITS))
+    given = parser.parse_args()
+    model = open_model("emoji")
+    for split in given.splits:
+        for kind in kinds():
+            if given.only and not kind.name.startswith(tuple(given.only)):
+                continue
+            results = read(given.out)
+            if split in results["rows"].get(kind.name, {}):
+                continue
+            done = measure(model, kind, split, given.work / split)
+            results = read(given.out)  # another process may have added to it meanwhile
+            results["rows"].setdefault(kind.name, {})[split] = done
+            order = {each.name: n for n, each in enumerate(kinds())}
+            results["rows"] = dict(sorted(results["rows"].items(), key=lambda item: order[item[0]]))
+            write_text_atomic(given.out, json.dumps(results, ensure_ascii=False, indent=1) + "\n", force=True)
+    Console(width=220).print(as_table(read(given.out)))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What was measured so far."""
+    if not path.is_file():
+        return {"suite": OBJECTS, "seeds": SEEDS, "budget": BUDGET, "threads": os.cpu_count(), "rows": {}}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
