@@ -95,9 +95,9 @@ def harden(
     goal: Annotated[float, typer.Option(help="Stop when the upper limit of a fresh attack's success is below.")] = 0.1,
     rounds: Annotated[int, typer.Option(help="The most rounds.")] = 10,
     most_damage: Annotated[float, typer.Option(help="The most damage that the worst protected word may take.")] = 0.2,
-    per_round: Annotated[int, typer.Option(help="Prompts a concept that are added in a round.")] = 16,
-    pictures: Annotated[int, typer.Option(help="Pictures of each found prompt.")] = 3,
-    searches: Annotated[int, typer.Option(help="Searches a round, each with a seed of its own.")] = 2,
+    per_round: Annotated[int, typer.Option(help="Prompts a concept that are added in a round.")] = 12,
+    pictures: Annotated[int, typer.Option(help="Pictures of each found prompt.")] = 2,
+    searches: Annotated[int, typer.Option(help="Searches a round, each with a seed of its own.")] = 1,
     weight: Annotated[float, typer.Option(help="Of the found prompts of a concept, against its own rows.")] = 1.0,
     give_up: Annotated[
         list[str] | None, typer.Option(help="A protected word that brings a concept back. Repeat for more.")

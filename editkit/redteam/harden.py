@@ -32,9 +32,9 @@ def harden(
     goal: float = 0.1,
     rounds: int = 10,
     most_damage: float = 0.2,
-    per_round: int = 16,
-    pictures: int = 3,
-    searches: int = 2,
+    per_round: int = 12,
+    pictures: int = 2,
+    searches: int = 1,
     weight: float = 1.0,
     give_up: Sequence[str] = (),
     search: PromptSearch | None = None,
@@ -63,7 +63,7 @@ def harden(
         searches: searches a round, each with a seed of its own: one alone misses what the next finds.
         weight: of all found prompts of a concept together, against its own rows.
         give_up: protected words that are no longer protected, since they bring a concept back by themselves.
-        search: options of the attack.
+        search: the attack, in place of a quick genetic search for as many prompts as are added in a round.
         seed: of the searches.
         vocabulary: the words that the edit protects, where these were not the model's own.
         detector: who judges, in place of the profile's.
@@ -101,10 +101,9 @@ def harden(
         opened, read, denoiser, judge, Sampling.for_model(opened.source, **settings),
         tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
     )  # fmt: skip
-    targets = [
-        Target.of(concept, opened.profile, opened.profile.templates[1:2] or ("a {}",)) for concept in recipe.concepts
-    ]
+    search = search or PromptSearch(engine="genetic", population=200, generations=10, best=per_round)
+    targets = [Target.of(concept, opened.profile, [search.toward]) for concept in recipe.concepts]
     for target in targets:
         target.check_judge(judge)
-    loop = Loop(recipe, arena, targets, search or PromptSearch(best=per_round), searches, per_round, weight)
+    loop = Loop(recipe, arena, targets, search, searches, per_round, weight)
     return loop.run(read, goal, rounds, most_damage, tell)
