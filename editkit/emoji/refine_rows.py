@@ -115,5 +115,5 @@ def _hidden(
 def _start(model: EditableModel, concepts: Sequence[str], path: Path) -> Variant:
     """RECE with minimax, made once: a run goes on only from the very start that it had."""
     if not path.exists():
-        save_edit(erase(model, concepts, options=Options("rece")), path)
+        save_edit(erase(model, concepts, options=Options("rece"), synonyms="leave"), path)
     return load_edit(path)
