@@ -45,7 +45,7 @@ CONTROL = ("prompt", "noise-probe", "seed-search")
 """Against the unedited model: the others keep the prompt, which draws the concept there anyway."""
 BUDGET: dict[str, Any] = {"engine": "gcg", "seed": 7, "pictures": 4}
 """`prompt` certifies with another engine and another seed than those that harden."""
-DESCENT = {"iterations": 40}
+DESCENT: dict[str, Any] = {"iterations": 40}
 """Of the attacks that learn by gradients, half of their quick default."""
 KEPT = ("attack", "changes", "protocol", "concept", "source", "prompt", "loss", "seeds", "hits", "plain", "naming")
 
@@ -99,9 +99,10 @@ def measure(model: EditableModel, kind: Kind, split: str, work: Path) -> dict[st
         if "hardened" in record:
             figures |= {"rounds": record["hardened"]["rounds"], "stopped": record["hardened"]["stopped"]}
     attacks = CONTROL if kind.make is None else ATTACKS
+    budget: dict[str, Any] = BUDGET | ({} if kind.make is None else DESCENT)
     findings = attack(
         [variant], suite.splits[split], attacks, model, suite=OBJECTS, out=work / "attacks" / _slug(kind.name),
-        control=False, force=True, **BUDGET | ({} if kind.make is None else DESCENT),
+        control=False, force=True, **budget,
     )  # fmt: skip
     return {
         "seconds": round(seconds, 2),
