@@ -79,9 +79,11 @@ def harden(
     Raises:
         EditkitError: the edit cannot be made again from its record, or the model cannot be drawn.
 
+    >>> import editkit
     >>> from editkit.redteam.prompt import PromptSearch
     >>> search = PromptSearch(engine="genetic", population=32, generations=1, best=2)
-    >>> edit = harden(erase("emoji", ["church"]), "emoji", rounds=1, pictures=1, searches=1, search=search, steps=2)
+    >>> church = editkit.erase("emoji", ["church"])
+    >>> edit = harden(church, "emoji", rounds=1, pictures=1, searches=1, search=search, steps=2)
     >>> len(edit.record["hardened"]["rounds"]) >= 1
     True
     """
