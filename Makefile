@@ -10,7 +10,7 @@ INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench model table notebooks docs
+.PHONY: help demo test browser bench model table attacks notebooks docs
 
 help:
 	@echo "make demo   remove a concept from the bundled model and draw before and after"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench  time the closed-form solve, and erasing from a checkpoint of SD 1.4's size"
 	@echo "make model  train the bundled model again"
 	@echo "make table  measure the methods on the bundled model"
+	@echo "make attacks  attack the methods on the bundled model"
 	@echo "make notebooks  run the notebooks and keep what they show"
 
 demo: $(VENV)/.installed
@@ -78,3 +79,6 @@ $(VENV)/.installed-dev: $(NEEDS) | $(BIN)/pip
 $(VENV)/.installed-docs: $(NEEDS) | $(BIN)/pip
 	$(INSTALL) -e ".[docs]"
 	touch $@ $(VENV)/.installed
+
+attacks: $(VENV)/.installed-dev
+	$(BIN)/python -m editkit.emoji.attack_table --work attacks

@@ -27,11 +27,11 @@ from editkit.evaluation.detectors.judge import load_judge
 from editkit.model.editable import EditableModel, open_model
 from editkit.plugins import make
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Found
+from editkit.redteam.attempt import Proposal
 from editkit.redteam.cost import Cost
 from editkit.redteam.letters import TokenLetters
 from editkit.redteam.p4d import interleaved
-from editkit.redteam.points import Noised, Points, gradient
+from editkit.redteam.points import NoisyPictures, Points, gradient
 from editkit.redteam.target import Target
 from editkit.redteam.token_search import TokenSearch, nearest
 from editkit.redteam.unlearndiff import to_simplex
@@ -85,7 +85,7 @@ def counted(network: torch.nn.Module) -> Iterator[dict[str, int]]:
 class Ran:
     """An attack on the original, what it found, and the rows that went through the network meanwhile."""
 
-    found: list[Found]
+    found: list[Proposal]
     cost: Cost
     rows: dict[str, int]
 
@@ -236,7 +236,7 @@ def test_a_step_is_that_of_a_reference_in_float64(tiny_sd: Path) -> None:
     M = EditMap(*(0.1 * torch.randn(shape, generator=made, dtype=torch.float64) for shape in ((256, 2), (2, 256))))
     here = Arena(model, Edit({"*": M}, {}), denoiser, None, Sampling(4, batch=8), ())
     images = here.target_images(Target("cat", ("a cat",), ("cat",)), 2)
-    learning = Noised(images.clean, denoiser.scheduler)
+    learning = NoisyPictures(images.clean, denoiser.scheduler)
     letters = TokenLetters.of(model.encoder, None)
     exact = replace(letters, dense=DenseClip.of(letters.dense.model))
     search = TokenSearch.of(here, "unlearndiff", exact, "a cat", [None, None, "a cat"], learning, 3)

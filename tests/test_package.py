@@ -62,7 +62,16 @@ def test_the_readme_states_the_committed_tables() -> None:
     assert {*SELECTION.also} == {*chosen(SELECTION, results)}
     for text, sheet in ((readme, SELECTION), *((findings, sheet) for sheet in SHEETS)):
         assert as_markdown(sheet, results) in text, as_markdown(sheet, results)
-    assert readme.count("| --- |") == 1 and len(readme.splitlines()) <= 150
+    assert readme.count("| --- |") == 2 and len(readme.splitlines()) <= 150
+
+
+def test_the_readme_states_the_committed_attacks() -> None:
+    from editkit.emoji.attack_table import SHORT, as_markdown
+
+    results = json.loads((ROOT / "tests" / "bench" / "attacks.json").read_text())
+    readme, findings = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/findings.md"))
+    assert as_markdown(results, SHORT) in readme, as_markdown(results, SHORT)
+    assert as_markdown(results) in findings, as_markdown(results)
 
 
 def test_names_at_the_top_are_what_they_say() -> None:

@@ -12,13 +12,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
@@ -26,7 +23,7 @@ from editkit.emoji.rows import OBJECTS
 from editkit.erasure.erase import erase
 from editkit.evaluation.evaluate import evaluate
 from editkit.evaluation.results import PARQUET
-from editkit.evaluation.statistics.intervals import Estimate, rate_interval
+from editkit.evaluation.statistics.intervals import NOTHING, Estimate, rate_interval
 from editkit.evaluation.suites.suite import load_suite
 from editkit.files.atomic import write_text_atomic
 from editkit.model.editable import EditableModel, open_model
@@ -40,6 +37,8 @@ from editkit.variants.named import BASE
 
 SPLITS = ("1", "2")
 SEEDS = "0-19"
+SHORT = ("prompt", "unlearndiff", "p4d", "cce-rows")
+"""Those of the README's table."""
 ATTACKS = ("prompt", "unlearndiff", "p4d", "cce-rows", "embedding", "noise-probe", "seed-search")
 CONTROL = ("prompt", "noise-probe", "seed-search")
 """Against the unedited model: the others keep the prompt, which draws the concept there anyway."""
@@ -167,20 +166,29 @@ def rate(results: dict[str, Any], name: str, metric: str) -> Estimate:
     return rate_interval([digit == "1" for digit in digits])
 
 
-def as_table(results: dict[str, Any]) -> Table:
-    """ASR over attempts that failed unattacked, in percent with its 95 % interval."""
-    table = Table("edit", "ESR-1", "PSR-1", *(f"{name} %" for name in ATTACKS))
+def as_rows(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> Iterator[tuple[str, ...]]:
+    """A row an edit, per cent with 95 % intervals: what is plainly gone and kept, and ASR of the attempts whose
+    unattacked prompt fails, any of their pictures. An edit with no such attempt has an empty cell."""
     for name in results["rows"]:
-        lines = {line.attack: line.rest for line in findings_of(results, name).lines}
-        cells = [_cell(lines[each]) if each in lines and lines[each].count else "" for each in ATTACKS]
-        table.add_row(
-            name, *(f"{100 * rate(results, name, metric).value:.1f}" for metric in ("esr-1", "psr-1")), *cells
-        )
-    return table
+        rest = {line.attack: line.rest for line in findings_of(results, name).lines}
+        plainly = (rate(results, name, metric) for metric in ("esr-1", "psr-1"))
+        yield name, *map(_cell, plainly), *(_cell(rest.get(each, NOTHING)) for each in attacks)
 
 
-def _cell(rest: Estimate) -> str:
-    return f"{100 * rest.value:.0f} ({100 * rest.low:.0f}-{100 * rest.high:.0f})"
+def columns(attacks: Sequence[str] = ATTACKS) -> tuple[str, ...]:
+    """The heads of `as_rows`."""
+    return ("edit", "ESR-1", "PSR-1", *attacks)
+
+
+def as_markdown(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> str:
+    """For the pages."""
+    heads = columns(attacks)
+    lines = [heads, ("---", *["---:"] * (len(heads) - 1)), *as_rows(results, attacks)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(share: Estimate) -> str:
+    return f"{100 * share.value:.0f} ({100 * share.low:.0f} to {100 * share.high:.0f})" if share.count else ""
 
 
 def main() -> None:
@@ -204,7 +212,7 @@ def main() -> None:
             order = {each.name: n for n, each in enumerate(kinds())}
             results["rows"] = dict(sorted(results["rows"].items(), key=lambda item: order[item[0]]))
             write_text_atomic(given.out, json.dumps(results, ensure_ascii=False, indent=1) + "\n", force=True)
-    Console(width=220).print(as_table(read(given.out)))
+    print(as_markdown(read(given.out)))
 
 
 def read(path: Path) -> dict[str, Any]:

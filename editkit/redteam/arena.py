@@ -27,7 +27,7 @@ from editkit.redteam.target_images import TargetImages
 from editkit.redteam.victim import Victim, no_network
 from editkit.seeds import seeded
 
-Asked = tuple[Condition, str | None, Shot]
+Drawing = tuple[Condition, str | None, Shot]
 """Raw rows of one picture, the prompt that they are of, and how to draw it."""
 
 
@@ -117,7 +117,7 @@ class Arena:
         self.cost.encodings += len(unique)
         return dict(zip(unique, self.denoiser.encode(unique)[0], strict=True))
 
-    def draw_rows(self, asked: Sequence[Asked]) -> list[Image.Image]:
+    def draw_rows(self, asked: Sequence[Drawing]) -> list[Image.Image]:
         """One picture each, by the attacked model."""
         drawn: dict[int, Image.Image] = {}
         ways = [(shot.handover, shot.eta > 0) for _, _, shot in asked]
@@ -129,7 +129,7 @@ class Arena:
         return [drawn[n] for n in range(len(asked))]
 
     @torch.inference_mode()
-    def _batch(self, asked: Sequence[Asked], handover: int, is_noisy: bool) -> list[Image.Image]:
+    def _batch(self, asked: Sequence[Drawing], handover: int, is_noisy: bool) -> list[Image.Image]:
         victim, original = self._victim, self.original
         denoiser, guidance = victim.denoiser, None if self.sampling.guidance == 1 else self.sampling.guidance
         blank = self._raw(["", self.sampling.negative])

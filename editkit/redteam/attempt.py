@@ -16,7 +16,7 @@ Changes = Literal["tokens", "token-embedding", "rows", "latent", "image"]
 
 
 @dataclass(frozen=True)
-class Found:
+class Proposal:
     """What an attack says to draw. What is None stays as the unattacked prompt has it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Attack(Protocol):
     changes: ClassVar[Changes]
     access: ClassVar[str]
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """Try to bring the target back in the arena's victim. An attempt each; the arena draws and judges them."""
         ...
 
@@ -66,7 +66,7 @@ class Attempt:
         attack, changes, protocol: what was done. The protocol is `adaptive` (found against this model), `agnostic` (no
             model was asked), or `transfer:SOURCE`.
         variant, edit_sha256: what was attacked.
-        source, prompt, ids, loss, plain_loss, log, figures: as in `Found`.
+        source, prompt, ids, loss, plain_loss, log, figures: as in `Proposal`.
         seeds, hits: of every picture, whether the judge sees the concept; None where it failed on the picture.
         plain: the same of the unattacked prompt at the seeds that count.
         naming: whether the found prompt names the concept or a listed synonym.

@@ -11,7 +11,7 @@ QUICK, PAPER = "quick", "paper"
 
 
 @dataclass(frozen=True)
-class Budgeted:
+class HasBudget:
     """A base for attacks whose options have a quick default and the paper's.
 
     >>> parse_budget("20"), parse_budget("paper")

@@ -15,10 +15,10 @@ from editkit.edits.key import random_rows
 from editkit.erasure.rows import subject_rows
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.descent import Descent
 from editkit.redteam.letters import TokenLetters
-from editkit.redteam.points import Noised, Points, any_times, even_times, gradient, losses
+from editkit.redteam.points import NoisyPictures, Points, any_times, even_times, gradient, losses
 from editkit.redteam.soft_prompt import SoftPrompt
 from editkit.redteam.target import Target
 from editkit.redteam.token_search import HELD, LEARNING, check_one_clip
@@ -54,7 +54,7 @@ class CCE(InversionDescent, Checked):
 
     rate: float = option(0.005, "Learning rate of an attack's optimiser.", above=0, otherwise={"--budget paper": 0.08})
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """One attempt: the new token in the place of the concept in the model's first sentence.
 
         Its figures are `norm`, how long the learned embedding is, and `table_norm`, how long those of the table are.
@@ -96,7 +96,7 @@ class CCERows(InversionDescent, Checked):
 
     vectors: int = option(4, "Vectors that are learned.", above=0)
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt an unattacked prompt, all with the same rows behind them."""
         search = VectorSearch.of("cce-rows", arena, target, self)
         prompts = [search.victim.raw([prompt], arena.cost) for prompt in target.prompts]
@@ -130,7 +130,7 @@ class VectorSearch:
     arena: Arena
     victim: Victim
     attack: InversionDescent
-    learning: Noised
+    learning: NoisyPictures
     held: Points
     log: list[tuple[int, float]] = field(default_factory=list)
 
@@ -138,7 +138,7 @@ class VectorSearch:
     def of(cls, name: str, arena: Arena, target: Target, attack: InversionDescent) -> VectorSearch:
         victim = arena.victim_for(name)
         scheduler = victim.denoiser.scheduler
-        learning = Noised(arena.target_images(target, attack.target_images).clean, scheduler)
+        learning = NoisyPictures(arena.target_images(target, attack.target_images).clean, scheduler)
         held = even_times(attack.held, scheduler.config.num_train_timesteps)
         return cls(arena, victim, attack, learning, learning.at(held, arena.generator(HELD)))
 
@@ -187,7 +187,7 @@ class VectorSearch:
             return float(losses(self.victim, raw, self.held, self.arena.cost)[0])
 
     @torch.no_grad()
-    def found(self, source: str, raw: Condition) -> Found:
+    def found(self, source: str, raw: Condition) -> Proposal:
         """An attempt: these rows are drawn in place of those of `source`."""
         plain = self.loss(self.victim.raw([source], self.arena.cost))
-        return Found(source, rows=raw.text[0].cpu(), loss=self.loss(raw), plain=plain, log=tuple(self.log))
+        return Proposal(source, rows=raw.text[0].cpu(), loss=self.loss(raw), plain=plain, log=tuple(self.log))

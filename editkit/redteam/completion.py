@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.shot import Shot
 from editkit.redteam.target import Target
 
@@ -26,11 +26,11 @@ class Completion(Checked):
         flag="--goes-on-with-text/--goes-on-without",
     )  # fmt: skip
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt for every prompt and number of steps from 1 on; with 0 it is the unattacked prompt."""
         arena.victim_for("completion")
         return [
-            Found(
+            Proposal(
                 prompt, shots=tuple(Shot(seed, handover=steps, prompted=self.goes_on_with_text) for seed in arena.seeds)
             )
             for prompt in target.prompts

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from editkit.options import option
-from editkit.redteam.budget import Budgeted
+from editkit.redteam.budget import HasBudget
 
 LOOKS, APART = 20, 10
 """How often what is learned is looked at on the way at most, and iterations between two looks at least."""
 
 
 @dataclass(frozen=True)
-class Descent(Budgeted):
+class Descent(HasBudget):
     """A base for attacks that descend the denoising loss of the attacked model."""
 
     iterations: int = option(80, "Steps of the optimiser.", above=0, otherwise={"--budget paper": 2000})

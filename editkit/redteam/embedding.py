@@ -14,7 +14,7 @@ from editkit.edits.rece import derive
 from editkit.errors import EditkitError
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.target import Target
 
 
@@ -28,7 +28,7 @@ class Embedding(Checked):
 
     attack_reg: float = option(1e-3, "λ_r of the derived embeddings, in shares of the mean of G's diagonal.", above=0)
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """One attempt a prompt: all its rows, derived. The loss is the share of its keys and values that is not back.
 
         Raises:
@@ -45,7 +45,7 @@ class Embedding(Checked):
             def missed(fed: Tensor, wanted: Tensor = rows) -> float:
                 return norm(M.embeddings(fed) - wanted, gram) / norm(wanted, gram)
 
-            attempts.append(Found(prompt, rows=derived.float(), loss=missed(derived), plain=missed(rows)))
+            attempts.append(Proposal(prompt, rows=derived.float(), loss=missed(derived), plain=missed(rows)))
         arena.cost.encodings += len(target.prompts)
         return attempts
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from editkit.options import Checked
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.shot import Shot
 from editkit.redteam.target import Target
 
@@ -24,7 +24,7 @@ class NoiseProbe(Checked):
     access: ClassVar[str] = "judge"
     source: ClassVar[str] = "Lu et al. 2025 (When are concepts erased), noise probe"
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt a prompt: any of its pictures counts. They start from the seeds of `seed-search`, so that the
         gain over it compares picture with picture."""
         arena.victim_for("noise-probe")
@@ -32,4 +32,4 @@ class NoiseProbe(Checked):
         shots = tuple(
             Shot(first + n, eta=eta, noise_scale=scale) for n, (eta, scale) in enumerate(product(ETAS, SCALES))
         )
-        return [Found(prompt, shots=shots) for prompt in target.prompts]
+        return [Proposal(prompt, shots=shots) for prompt in target.prompts]

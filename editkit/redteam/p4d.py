@@ -12,7 +12,7 @@ from editkit.drawing.sampler import fast
 from editkit.embeddings.reader import Reader
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.points import OnTheWay
 from editkit.redteam.soft_prompt import Piece
 from editkit.redteam.target import Target
@@ -38,7 +38,7 @@ class P4D(TokenDescent, Checked):
     p4d: str = option("N", "N: words in place of the prompt; K: one behind every three of its tokens.", choices=FORMS)
     words: int = option(16, "The most words of a prompt.", above=0)
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """The best prompts, an attempt each.
 
         Raises:
@@ -57,7 +57,7 @@ class P4DPrefix(PrefixDescent, Checked):
     access: ClassVar[str] = "white-box"
     source: ClassVar[str] = "after Chin et al. 2024 (P4D)"
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """The best prompts, an attempt each.
 
         Raises:
@@ -66,7 +66,7 @@ class P4DPrefix(PrefixDescent, Checked):
         return _matched(self, "p4d-prefix", arena, target, self.pieces(target.prompts[0]))
 
 
-def _matched(attack: TokenDescent, name: str, arena: Arena, target: Target, pieces: Sequence[Piece]) -> list[Found]:
+def _matched(attack: TokenDescent, name: str, arena: Arena, target: Target, pieces: Sequence[Piece]) -> list[Proposal]:
     letters, victim = letters_for(name, arena, target), arena.victim_for(name)
     with fast(victim.denoiser.device):
         learning = OnTheWay.of(arena.target_images(target, attack.target_images), arena.original, arena.cost)

@@ -40,7 +40,7 @@ class PointSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Noised:
+class NoisyPictures:
     """Clean latents `(n, channels, h, w)` with fresh noise; wanted is that noise, or what the model was trained to say
     in its place: its velocity."""
 

@@ -18,9 +18,9 @@ from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.attention import AttentionDistance
-from editkit.redteam.budget import Budgeted
+from editkit.redteam.budget import HasBudget
 from editkit.redteam.distance import KINDS, Distance, RowDistance, Sight
 from editkit.redteam.engines import Pool, coordinate_gradient, genetic
 from editkit.redteam.letters import Letters, TokenLetters, letters_of
@@ -34,7 +34,7 @@ SPARE = 4
 
 
 @dataclass(frozen=True)
-class PromptSearch(Budgeted, Checked):
+class PromptSearch(HasBudget, Checked):
     """Find short prompts of real words whose edited rows come nearest to the concept's, by the text encoder alone."""
 
     changes: ClassVar[Changes] = "tokens"
@@ -63,11 +63,11 @@ class PromptSearch(Budgeted, Checked):
     swaps: int = option(128, "Prompts tried in a round.", above=0, otherwise={"--budget paper": 512})
     top: int = option(256, "Letters a place that the gradient proposes.", above=0)
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """The best prompts, an attempt each."""
         return self.against(arena, target, [arena.variant])
 
-    def against(self, arena: Arena, target: Target, variants: Sequence[Variant | None]) -> list[Found]:
+    def against(self, arena: Arena, target: Target, variants: Sequence[Variant | None]) -> list[Proposal]:
         """One search against a set of edits: the worst of their losses is made small, since all share the encoder.
 
         Args:
@@ -76,7 +76,7 @@ class PromptSearch(Budgeted, Checked):
             variants: the edits.
         """
         source, kinds = target.prompts[0], self._kinds()
-        attempts: dict[str, Found] = {}
+        attempts: dict[str, Proposal] = {}
         for n, (kind, is_prefix) in enumerate(kinds):
             behind = source if is_prefix else ""
             wanted = source if is_prefix else fill(self.toward, target.concept)
@@ -92,7 +92,7 @@ class PromptSearch(Budgeted, Checked):
             share = self.best // len(kinds) + (n < self.best % len(kinds))
             for value, prompt in pool.best(share):
                 text, ids = letters.text(prompt), letters.ids(prompt)
-                attempts.setdefault(text, Found(source, text, ids, loss=value, plain=plain, log=tuple(pool.log)))
+                attempts.setdefault(text, Proposal(source, text, ids, loss=value, plain=plain, log=tuple(pool.log)))
         return list(attempts.values())
 
     def _kinds(self) -> list[tuple[str, bool]]:

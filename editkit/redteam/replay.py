@@ -26,7 +26,7 @@ class Origin(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FoundPrompt:
+class ReplayRow:
     """A prompt that an attack found.
 
     Attributes:
@@ -57,7 +57,7 @@ class Replay:
 
     path: Path
     sha256: str
-    rows: tuple[FoundPrompt, ...]
+    rows: tuple[ReplayRow, ...]
 
 
 def read_found(path: Path) -> Replay:
@@ -84,7 +84,7 @@ def read_found(path: Path) -> Replay:
     return Replay(path, hashlib.sha256(path.read_bytes()).hexdigest(), rows)
 
 
-def _found(path: Path, row: dict[str, str], reader: csv.DictReader[str]) -> FoundPrompt | None:
+def _found(path: Path, row: dict[str, str], reader: csv.DictReader[str]) -> ReplayRow | None:
     where = f"{path}, line {reader.line_num}"
     if None in row or None in row.values():
         raise EditkitError(
@@ -99,7 +99,7 @@ def _found(path: Path, row: dict[str, str], reader: csv.DictReader[str]) -> Foun
     loss = _number(where, row["loss"]) if row.get("loss") else None
     asked_none = row.get("protocol") == AGNOSTIC
     against = AGNOSTIC if asked_none else row.get("against") or row.get("variant") or BASE
-    return FoundPrompt(
+    return ReplayRow(
         row["attack"], row["concept"], row.get("source") or row["prompt"], row["prompt"],
         "" if asked_none else row["source_edit_hash"], against, loss,
     )  # fmt: skip

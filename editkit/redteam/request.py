@@ -24,7 +24,7 @@ from editkit.model.editable import EditableModel, ModelLike, open_model
 from editkit.options import assign_options
 from editkit.plugins import load, make
 from editkit.redteam.attempt import Attack
-from editkit.redteam.budget import Budgeted, parse_budget
+from editkit.redteam.budget import HasBudget, parse_budget
 from editkit.redteam.replay import Replay, read_found
 from editkit.redteam.target import Target
 from editkit.variants.fit import check_fit
@@ -143,7 +143,7 @@ def made(names: Sequence[str], given: Mapping[str, Any], budget: str) -> dict[st
     """
     kinds = {name: load("attacks", name) for name in names}
     options = assign_options({f"attack {name}": kind for name, kind in kinds.items()}, given)
-    budgets = {name: {"budget": budget} if issubclass(kind, Budgeted) else {} for name, kind in kinds.items()}
+    budgets = {name: {"budget": budget} if issubclass(kind, HasBudget) else {} for name, kind in kinds.items()}
     return {name: kind(**options[f"attack {name}"], **budgets[name]) for name, kind in kinds.items()}
 
 

@@ -17,8 +17,8 @@ from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
-from editkit.redteam.budget import Budgeted
+from editkit.redteam.attempt import Changes, Proposal
+from editkit.redteam.budget import HasBudget
 from editkit.redteam.engines import Pool, genetic
 from editkit.redteam.letters import letters_of
 from editkit.redteam.target import Target
@@ -64,7 +64,7 @@ def full_rows(encoder: TextEncoder, prompts: Sequence[str]) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class RingABell(Budgeted, ConceptRows):
+class RingABell(HasBudget, ConceptRows):
     """Find prompts whose rows lie where the concept's vector leads, by a genetic search over tokens."""
 
     changes: ClassVar[Changes] = "tokens"
@@ -75,7 +75,7 @@ class RingABell(Budgeted, ConceptRows):
     population: int = option(100, "Of the genetic search.", at_least=4, otherwise={"--budget paper": 200})
     generations: int = option(40, "Of the genetic search.", at_least=0, otherwise={"--budget paper": 3000})
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt a prompt: the best that was ever met, not that of the last generation. Its loss is the squared
         distance, in shares of that of the empty prompt.
 
@@ -96,7 +96,7 @@ class RingABell(Budgeted, ConceptRows):
             genetic(pool, [self.length], self.population, self.generations, arena.generator(n))
             plain = float(distance(full_rows(encoder, [prompt])[0][None])[0])
             attempts += [
-                Found(prompt, letters.text(best), letters.ids(best), loss=loss, plain=plain, log=tuple(pool.log))
+                Proposal(prompt, letters.text(best), letters.ids(best), loss=loss, plain=plain, log=tuple(pool.log))
                 for loss, best in pool.best(1)
             ]
         return attempts
@@ -112,10 +112,10 @@ class RingABellEmbed(ConceptRows):
 
     eta: float = option(0.9, FAR, above=0)  # what was used for artists; 3 leads past objects of the original, too
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt a prompt."""
         wanted = self.wanted(arena, target)
-        return [Found(prompt, rows=rows) for prompt, rows in zip(target.prompts, wanted, strict=True)]
+        return [Proposal(prompt, rows=rows) for prompt, rows in zip(target.prompts, wanted, strict=True)]
 
 
 @dataclass(frozen=True)

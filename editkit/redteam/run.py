@@ -20,7 +20,7 @@ from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic, write_text_atomic
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Attempt, Found
+from editkit.redteam.attempt import Attempt, Proposal
 from editkit.redteam.cost import Cost
 from editkit.redteam.findings import Findings
 from editkit.redteam.found_report import write_found_report
@@ -127,7 +127,7 @@ class Run:
             return 0.0 if entry.variant is None else None
         return self.arena(entry).victim_for("").null_shift(Cost())
 
-    def _found(self, arena: Arena, entry: Entry, name: str, target: Target) -> list[tuple[Found, Origin]]:
+    def _found(self, arena: Arena, entry: Entry, name: str, target: Target) -> list[tuple[Proposal, Origin]]:
         """What to draw, and where it was found."""
         replay = self.plan.replay
         if replay is None:
@@ -136,10 +136,10 @@ class Run:
             origin = Origin("adaptive", entry.name, entry.sha256) if is_asked else Origin(AGNOSTIC, AGNOSTIC, None)
             return [(found, origin) for found in attack.attack(arena, target)]
         rows = [row for row in replay.rows if (row.attack, row.concept) == (name, target.concept)]
-        return [(Found(row.source, row.prompt, loss=row.loss), row.origin(entry.sha256)) for row in rows]
+        return [(Proposal(row.source, row.prompt, loss=row.loss), row.origin(entry.sha256)) for row in rows]
 
     def _drawn(
-        self, arena: Arena, entry: Entry, name: str, target: Target, found: Sequence[Found]
+        self, arena: Arena, entry: Entry, name: str, target: Target, found: Sequence[Proposal]
     ) -> list[tuple[tuple[int, ...], tuple[bool | None, ...], tuple[str, ...]]]:
         """Of every attempt the seeds of its pictures, whether they show the concept, and their files."""
         if not self.plan.seeds or not found:
@@ -173,7 +173,7 @@ class Run:
         return file
 
     def _attempt(
-        self, arena: Arena, entry: Entry, name: str, target: Target, found: Found, origin: Origin,
+        self, arena: Arena, entry: Entry, name: str, target: Target, found: Proposal, origin: Origin,
         seeds: tuple[int, ...], hits: tuple[bool | None, ...], files: tuple[str, ...],
     ) -> Attempt:  # fmt: skip
         changes = "tokens" if self.plan.replay is not None else self.plan.attacks[name].changes
@@ -194,7 +194,7 @@ class Run:
         return self._plain[key]
 
 
-def _condition(arena: Arena, found: Found) -> Condition:
+def _condition(arena: Arena, found: Proposal) -> Condition:
     if found.rows is None:
         return arena.victim_for("").raw([found.prompt or found.source], arena.cost)
     raw = arena.victim_for("").raw([found.source], arena.cost)

@@ -9,7 +9,7 @@ import torch
 
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.letters import letters_of
 from editkit.redteam.shot import Shot
 from editkit.redteam.target import Target
@@ -25,12 +25,12 @@ class SeedSearch(Checked):
 
     tries: int = option(24, "Pictures of a prompt.", above=0)
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt a prompt: any of its pictures counts."""
         arena.victim_for("seed-search")
         first = 1 + max(arena.seeds, default=0)
         shots = tuple(Shot(first + n) for n in range(self.tries))
-        return [Found(prompt, shots=shots) for prompt in target.prompts]
+        return [Proposal(prompt, shots=shots) for prompt in target.prompts]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Random(Checked):
     prefix: int = option(3, "Words of each.", above=0)
     keep_prompt: bool = option(True, "Keep the unattacked prompt behind them.", flag="--keep-prompt/--drop-prompt")
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt a prompt, one picture each."""
         arena.victim_for("random")
         letters = letters_of(arena.model, target)
@@ -54,5 +54,5 @@ class Random(Checked):
         for n, prompt in enumerate(chosen):
             source = target.prompts[n % len(target.prompts)]
             text = f"{letters.text(prompt)} {source}" if self.keep_prompt else letters.text(prompt)
-            attempts.append(Found(source, text, letters.ids(prompt), shots=(Shot(arena.seeds[0]),)))
+            attempts.append(Proposal(source, text, letters.ids(prompt), shots=(Shot(arena.seeds[0]),)))
         return attempts

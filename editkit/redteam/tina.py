@@ -19,8 +19,8 @@ from editkit.errors import EditkitError
 from editkit.evaluation.networks.lpips import load_lpips
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
-from editkit.redteam.budget import Budgeted
+from editkit.redteam.attempt import Changes, Proposal
+from editkit.redteam.budget import HasBudget
 from editkit.redteam.gaussianity import gaussianity
 from editkit.redteam.inversion import Inversion
 from editkit.redteam.shot import Shot
@@ -32,7 +32,7 @@ SURVIVAL = (0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
-class Tina(Budgeted, Checked):
+class Tina(HasBudget, Checked):
     """Invert pictures of the concept under the empty prompt, and draw from the noise that comes out.
 
     The sampler can be inverted for any network, so success alone does not say that the model knows the concept. Read it
@@ -56,7 +56,7 @@ class Tina(Budgeted, Checked):
     descents: int = option(5, "Of every step of the inversion.", at_least=0, otherwise={"--budget paper": 25})
     descent_rate: float = option(1e-3, "Of AdamW, for the latents.", above=0)
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """An attempt a picture. Its loss is how far the steps from the noise miss the latents they were to reach."""
         victim = arena.victim_for("tina")
         references = self._references(arena, target)
@@ -72,7 +72,7 @@ class Tina(Budgeted, Checked):
         noises, missed = inversion.noise_of(encode_pictures(victim.denoiser, references), lambda: arena.is_over)
         figures = self._figures(arena, target, nothing, noises, references)
         return [
-            Found(
+            Proposal(
                 target.prompts[n % len(target.prompts)], shots=(Shot(n, noise=noise, prompted=False),),
                 loss=float(missed[n]), figures=figures[n],
             )

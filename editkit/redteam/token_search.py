@@ -14,7 +14,7 @@ from editkit.drawing.sampler import fast
 from editkit.errors import EditkitError
 from editkit.options import option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Found
+from editkit.redteam.attempt import Proposal
 from editkit.redteam.descent import Descent
 from editkit.redteam.letters import TokenLetters
 from editkit.redteam.points import Points, PointSource, any_times, even_times, gradient, losses
@@ -137,9 +137,9 @@ class TokenSearch:
             raw = Condition(asked.rows(nothing, self.arena.cost))
             return float(losses(self.victim, raw, self.held, self.arena.cost)[0])
 
-    def best(self, count: int) -> list[Found]:
+    def best(self, count: int) -> list[Proposal]:
         """The prompts of smallest loss that are read back as they were meant."""
-        found: list[Found] = []
+        found: list[Proposal] = []
         for chosen in sorted(self._known, key=lambda prompt: (self._known[prompt], prompt)):
             if self.prompt.is_stable(chosen):
                 found.append(self.found(chosen))
@@ -147,9 +147,9 @@ class TokenSearch:
                 break
         return found
 
-    def found(self, chosen: tuple[int, ...]) -> Found:
+    def found(self, chosen: tuple[int, ...]) -> Proposal:
         """A prompt of the race as an attempt."""
-        return Found(
+        return Proposal(
             self.source, self.prompt.text(chosen), self.prompt.letters.ids(chosen), loss=self._known[chosen],
             plain=self.plain, log=tuple(self.log),
         )  # fmt: skip

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
-from editkit.redteam.points import Noised
+from editkit.redteam.attempt import Changes, Proposal
+from editkit.redteam.points import NoisyPictures
 from editkit.redteam.target import Target
 from editkit.redteam.token_search import PrefixDescent, TokenSearch, letters_for
 
@@ -32,7 +32,7 @@ class UnlearnDiff(PrefixDescent, Checked):
         flag="--judge-in-loop/--no-judge-in-loop", otherwise={"--budget paper": True},
     )  # fmt: skip
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """The best prompts, an attempt each: words, and the first unattacked prompt behind them.
 
         Raises:
@@ -40,12 +40,12 @@ class UnlearnDiff(PrefixDescent, Checked):
         """
         letters, source = letters_for("unlearndiff", arena, target), target.prompts[0]
         victim = arena.victim_for("unlearndiff")
-        learning = Noised(arena.target_images(target, self.target_images).clean, victim.denoiser.scheduler)
+        learning = NoisyPictures(arena.target_images(target, self.target_images).clean, victim.denoiser.scheduler)
         search = TokenSearch.of(arena, "unlearndiff", letters, source, self.pieces(source), learning, self.held)
         done = self._descend(search, target)
         return search.best(self.best) if done is None else [done]
 
-    def _descend(self, search: TokenSearch, target: Target) -> Found | None:
+    def _descend(self, search: TokenSearch, target: Target) -> Proposal | None:
         """Race the starts; what the judge confirms on the way."""
         arena, table = search.arena, search.prompt.table
         generator = arena.generator(START)
@@ -71,7 +71,7 @@ class UnlearnDiff(PrefixDescent, Checked):
         turns = max(1, self.turns)
         return self.judge_in_loop and (n + 1) * turns // self.iterations > n * turns // self.iterations
 
-    def _judged(self, search: TokenSearch, chosen: Tensor, target: Target) -> Found | None:
+    def _judged(self, search: TokenSearch, chosen: Tensor, target: Target) -> Proposal | None:
         """The first prompt that draws the concept, from a seed of the search."""
         search.compare(chosen)
         stable = [prompt for prompt in dict.fromkeys(map(tuple, chosen.tolist())) if search.prompt.is_stable(prompt)]

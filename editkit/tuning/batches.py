@@ -47,7 +47,7 @@ class Batches:
     _probes: dict[int, Points] = field(default_factory=dict, repr=False)
 
     def draw(self, i: int) -> None:
-        """Draw the bank anew where it is due. Noised pictures never change: the teacher drew them."""
+        """Draw the bank anew where it is due. NoisyPictures pictures never change: the teacher drew them."""
         if self.drawn >= 0 and not self._is_old(i):
             return
         self.drawn, self._probes = i, {}

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
-from editkit.redteam.attempt import Changes, Found
+from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.target import Target
 
 
@@ -20,5 +20,5 @@ class Shrug(Checked):
 
     left: float = option(0.5, "The loss that is told.", at_least=0)
 
-    def attack(self, arena: Arena, target: Target) -> list[Found]:
-        return [Found(target.prompts[0], loss=self.left)]
+    def attack(self, arena: Arena, target: Target) -> list[Proposal]:
+        return [Proposal(target.prompts[0], loss=self.left)]
