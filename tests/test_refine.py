@@ -273,16 +273,20 @@ def test_the_words_that_are_searched_leave_out_what_is_erased(model: EditableMod
     assert searched and searched <= {"dog", "cat", "tree"}
 
 
-def test_a_bank_needs_a_tenth_of_the_passes(model: EditableModel, tmp_path: Path) -> None:
-    usual: dict[str, Any] = {"batch": 1, "steps": 40, "sampling_steps": 50, "save_every": 1000}
-    passes = [
-        run(model, tmp_path / str(bank), bank=bank, refresh=40, **usual).record["figures"]["passes"]
+def test_a_bank_is_drawn_once_and_without_it_every_point_is(model: EditableModel, tmp_path: Path) -> None:
+    """With 50 steps and a bank that serves 100 that is a tenth of the passes: `AP, 50 steps` of the committed table."""
+    steps, sampling = 12, 16
+    usual: dict[str, Any] = {"batch": 1, "steps": steps, "sampling_steps": sampling, "save_every": 1000}
+    with_bank, without = (
+        run(model, tmp_path / str(bank), bank=bank, refresh=steps, **usual).record["figures"]["passes"]
         for bank in (True, False)
-    ]
-    # two concepts, 50 steps, 49 of them guided, once; and the teacher's neutral output for each of the 100 points
-    assert passes[0] == {"latents": 2 * 49 * 2, "loss": 100 + 40 * 3, "search": 40 * 2 * 2}
-    assert passes[1]["loss"] == 40 * 4 and passes[1]["search"] == passes[0]["search"]
-    assert sum(passes[1].values()) > 10 * sum(passes[0].values())
+    )
+    # two concepts, 16 steps, 15 of them guided, once; and the teacher's neutral output for each of the 32 points
+    once = 2 * (sampling - 1) * 2
+    assert with_bank == {"latents": once, "loss": 2 * sampling + steps * 3, "search": steps * 2 * 2}
+    assert without["loss"] == steps * 4 and without["search"] == with_bank["search"]
+    points = steps * 3  # one for each of both updates of the searched concept, one for that of the student
+    assert 0.25 * points * sampling * 2 < without["latents"] < 0.75 * points * sampling * 2
 
 
 def test_a_bank_is_drawn_anew_when_it_was_used_once(model: EditableModel, tmp_path: Path) -> None:
