@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ def test_the_command_names_what_it_found_and_goes_on_where_it_stopped(church: Ed
         editkit.attack(tmp_path / "church.safetensors", attacks=["embedding"], pictures=2, out=tmp_path / "attacks")
     said = run("attack", "church.safetensors", "--attack", "embedding", "--pictures", "0", cwd=tmp_path)
     assert "No picture was drawn" in said
+
+
+def test_a_concept_that_the_model_never_learned_does_not_succeed(tiny_sd: Path) -> None:
+    """A folder in place of an edit is a model that is attacked as it is; this one's weights are random."""
+    findings = editkit.attack(
+        tiny_sd, ["church"], ["prompt"], detector="emoji-judge", pictures=1, generations=1, population=16,
+        engine="genetic", best=3, settings={"steps": 2},
+    )  # fmt: skip
+    assert [line.variant for line in findings.lines] == ["base"]
+    assert findings.attempts and not any(each.success or each.was_plain for each in findings.attempts)
+
+
+def test_a_model_without_its_text_encoder_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_sd, tmp_path / "model", ignore=shutil.ignore_patterns("text_encoder"))
+    with pytest.raises(EditkitError, match="text_encoder"):
+        editkit.attack("base", ["church"], model=tmp_path / "model", pictures=0)
+
+
+def test_a_judge_that_never_says_the_concept_is_refused(church: Edit, tiny_sd: Path) -> None:
+    with pytest.raises(
+        EditkitError, match=r"concept 'steeple': detector emoji-judge.* never says 'steeple'; near to it are"
+    ):
+        editkit.attack("base", ["steeple"], model=tiny_sd, detector="emoji-judge")
 
 
 def test_impossible_requests_are_named(church: Edit, tiny_sd: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     budget, limit = parse_budget(request.budget)
     if request.pictures < 0:
         raise EditkitError(f"--pictures: expected at least 0, got {request.pictures}")
+    model, request = _model_alone(model, request)
     opened = open_model(model, profile=profile)
     attacks = {} if request.replay is not None else made(request.attacks, request.options, budget)
     entries = _entries(opened, request)
@@ -133,6 +134,15 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + request.pictures))
     sampling = Sampling.for_model(opened.source, **request.settings)
     return AttackPlan(request, opened, entries, targets, attacks, judge, sampling, seeds, limit, replay)
+
+
+def _model_alone(model: ModelLike, request: AttackRequest) -> tuple[ModelLike, AttackRequest]:
+    """A diffusers folder in place of a variant is a model that somebody edited already: it is attacked as it is."""
+    first, *others = request.variants or (None,)
+    alone = model is None and not others and isinstance(first, str | os.PathLike)
+    if alone and (Path(first) / "model_index.json").is_file():
+        return first, replace(request, variants=(BASE,))
+    return model, request
 
 
 def made(names: Sequence[str], given: Mapping[str, Any], budget: str) -> dict[str, Attack]:
