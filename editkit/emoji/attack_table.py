@@ -172,12 +172,13 @@ def as_rows(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> Iterat
     for name in results["rows"]:
         rest = {line.attack: line.rest for line in findings_of(results, name).lines}
         plainly = (rate(results, name, metric) for metric in ("esr-1", "psr-1"))
-        yield name, *map(_cell, plainly), *(_cell(rest.get(each, NOTHING)) for each in attacks)
+        splits = ", ".join(results["rows"][name])
+        yield name, *map(_cell, plainly), *(_cell(rest.get(each, NOTHING)) for each in attacks), splits
 
 
 def columns(attacks: Sequence[str] = ATTACKS) -> tuple[str, ...]:
     """The heads of `as_rows`."""
-    return ("edit", "ESR-1", "PSR-1", *attacks)
+    return ("edit", "ESR-1", "PSR-1", *attacks, "splits")
 
 
 def as_markdown(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> str:

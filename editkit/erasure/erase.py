@@ -27,6 +27,7 @@ def erase(
     synonyms: str | None = None,
     synonym: Sequence[str] = (),
     found: Mapping[str, Sequence[str]] | None = None,
+    found_weight: float = 1.0,
 ) -> Edit:
     """Erase `concepts` from `model`.
 
@@ -43,6 +44,7 @@ def erase(
             protects it. Default: `erase`, and `leave` without protection, as published.
         synonym: more words to erase; each goes with the concept that it is nearest to.
         found: concept → prompts that brought it back, as `harden` finds them: erased with it, in all their rows.
+        found_weight: of all found prompts of a concept together, against its own rows.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -66,8 +68,9 @@ def erase(
         texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
     named = [texts[i] if guide == "nearest" else guide for i, guide in enumerate(guides)]
     request = Request(
-        model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {}, clock
-    )
+        model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
+        found_weight, clock,
+    )  # fmt: skip
     with clock("embeddings"):
         templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
         pairs = list(zip(concepts, texts, strict=True))

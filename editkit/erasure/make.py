@@ -49,6 +49,7 @@ class Request:
         checked: refuse an edit that blows up; else warn of it.
         synonyms: concept → words that are erased with it.
         found: concept → prompts that brought it back, and are erased with it.
+        found_weight: of all of a concept's together, against its own rows.
     """
 
     model: EditableModel
@@ -60,6 +61,7 @@ class Request:
     checked: bool = True
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     found: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    found_weight: float = 1.0
     clock: Clock = field(default_factory=Clock)
 
 
@@ -104,7 +106,7 @@ def make_edit(
             "guides": list(request.guides),
             "preserve": list(request.preserve),
             **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
-            **({"found": _listed(request.found)} if any(request.found.values()) else {}),
+            **_found(request),
             "options": options.record,
             "checked": request.checked,
             "reads_projections": options.reads_projections,
@@ -128,6 +130,12 @@ def check_preserve(concepts: Sequence[str], preserve: Sequence[str]) -> None:
             raise EditkitError(f"{prompt!r} is to be both erased and preserved; drop one of the two")
 
 
+def _found(request: Request) -> dict[str, Any]:
+    if not any(request.found.values()):
+        return {}
+    return {"found": _listed(request.found), "found_weight": request.found_weight}
+
+
 def _listed(words: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {concept: list(some) for concept, some in words.items() if some}
 
@@ -145,7 +153,7 @@ def _solve_stream(
         gram = stream.gram
     problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary)
     if found:
-        problem = problem.with_found(found)
+        problem = problem.with_found(found, request.found_weight)
     with clock("solve"):
         solution = options.solve(problem)
     with clock("figures"):

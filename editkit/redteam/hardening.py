@@ -98,7 +98,7 @@ class Loop:
                 break
             for concept, prompts in new.items():
                 found.setdefault(concept, []).extend(prompts)
-            edit = self.recipe.made({concept: prompts for concept, prompts in found.items() if prompts})
+            edit = self.recipe.made({concept: prompts for concept, prompts in found.items() if prompts}, self.weight)
         assert best is not None
         return replace(best[1], record={**best[1].record, "hardened": self._record(done, stopped)})
 
@@ -158,7 +158,6 @@ class Loop:
     def _record(self, rounds: Sequence[Round], stopped: str) -> dict[str, Any]:
         return {
             "stopped": stopped,
-            "weight": self.weight,
             "search": {
                 name: value for name, value in vars(self.search).items() if isinstance(value, str | int | float)
             },

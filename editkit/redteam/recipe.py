@@ -23,6 +23,7 @@ class Recipe:
     options: Method
     synonyms: Mapping[str, Sequence[str]]
     found: Mapping[str, Sequence[str]]
+    weight: float
     vocabulary: Sequence[str] | None
     checked: bool
 
@@ -39,6 +40,7 @@ class Recipe:
             recipe = cls(
                 model, tuple(record["concepts"]), tuple(record["guides"]), tuple(record["preserve"]),
                 Options(given.pop("method"), **given), record.get("synonyms", {}), record.get("found", {}),
+                float(record.get("found_weight", 1.0)),
                 vocabulary, bool(record.get("checked", True)),
             )  # fmt: skip
         except KeyError as error:
@@ -55,12 +57,12 @@ class Recipe:
             recipe = replace(recipe, vocabulary=[word for word in words if word not in give_up])
         return recipe
 
-    def made(self, found: Mapping[str, Sequence[str]]) -> Edit:
-        """The edit that erases the prompts in `found`, too."""
+    def made(self, found: Mapping[str, Sequence[str]], weight: float | None = None) -> Edit:
+        """The edit that erases the prompts in `found`, too; `weight` in place of the record's."""
         synonyms = [word for words in self.synonyms.values() for word in words]
         return erase(
             self.model, self.concepts, self.guides, self.preserve, self.options, self.vocabulary, self.checked,
-            "leave", synonyms, found or None,
+            "leave", synonyms, found or None, self.weight if weight is None else weight,
         )  # fmt: skip
 
     def _check(self, edit: Edit) -> None:
