@@ -67,11 +67,11 @@ display(compare_grid("emoji", compared, prompts, "0-3", folder / "church.png"))
 # drawn and judged side by side. `index.html` in the folder is the whole report.
 
 # %%
-swept = sweep_report("emoji", ["church"], ["strength=0.01,0.1,0.5,5,50"], folder / "sweep", seeds="0-3")
+swept = sweep_report("emoji", ["church"], ["strength=0.01,0.5,50"], folder / "sweep", seeds="0-3")
 report = json.loads((folder / "sweep" / "report.json").read_text())
-for one in report["variants"]:
-    gone, kept = (one["shares"][name]["value"] for name in ("esr1", "psr1"))
-    print(f"{one['name']:14} church gone {gone:4.0%}   others kept {kept:4.0%}")
+for variant in report["variants"]:
+    gone, kept = (variant["shares"][name]["value"] for name in ("esr1", "psr1"))
+    print(f"{variant['name']:14} church gone {gone:4.0%}   others kept {kept:4.0%}")
 
 # %% [markdown]
 # ## Plot
@@ -79,14 +79,14 @@ for one in report["variants"]:
 # Erasure against damage: the closed form's own figures, no picture needed.
 
 # %%
-edits = [one for one in swept.variants if one.edit is not None]
-left = [1 - one.edit.record["figures"]["erasure_residual"] for one in edits]
-worst = [one.edit.record["figures"]["damage_worst"] for one in edits]
+edits = [variant for variant in swept.variants if variant.edit is not None]
+left = [1 - variant.edit.record["figures"]["erasure_residual"] for variant in edits]
+worst = [variant.edit.record["figures"]["damage_worst"] for variant in edits]
 
 figure, axes = plt.subplots(figsize=(6, 4))
 axes.plot(worst, left, "o-")
-for one, x, y in zip(edits, worst, left, strict=True):
-    axes.annotate(one.name, (x, y), textcoords="offset points", xytext=(6, -12))
+for variant, x, y in zip(edits, worst, left, strict=True):
+    axes.annotate(variant.name, (x, y), textcoords="offset points", xytext=(6, -12))
 axes.set(xscale="log", xlabel="damage of the worst word", ylabel="share of the concept removed", title="church, RECE")
 axes.grid(alpha=0.3)
 plt.show()
