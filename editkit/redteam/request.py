@@ -138,11 +138,11 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
 
 def _model_alone(model: ModelLike, request: AttackRequest) -> tuple[ModelLike, AttackRequest]:
     """A diffusers folder in place of a variant is a model that somebody edited already: it is attacked as it is."""
-    first, *others = request.variants or (None,)
-    alone = model is None and not others and isinstance(first, str | os.PathLike)
-    if alone and (Path(first) / "model_index.json").is_file():
-        return first, replace(request, variants=(BASE,))
-    return model, request
+    named = [each for each in request.variants if isinstance(each, str | os.PathLike)]
+    if model is not None or len(request.variants) != 1 or not named:
+        return model, request
+    is_model = (Path(named[0]) / "model_index.json").is_file()
+    return (named[0], replace(request, variants=(BASE,))) if is_model else (model, request)
 
 
 def made(names: Sequence[str], given: Mapping[str, Any], budget: str) -> dict[str, Attack]:
