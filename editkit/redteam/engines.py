@@ -67,7 +67,7 @@ class Pool:
 
 
 def genetic(pool: Pool, lengths: Sequence[int], population: int, generations: int, generator: torch.Generator) -> None:
-    """Keep the better half, cross it, and change a letter of every second child (after Tsai et al. 2024, Ring-A-Bell)."""
+    """Keep the better half, cross it, and change a letter of half of the children (Tsai et al. 2024, Ring-A-Bell)."""
     longest, letters = max(lengths), pool.letters
     prompts = torch.randint(letters.count, (population, longest), generator=generator)
     sizes = torch.tensor(lengths)[torch.randint(len(lengths), (population,), generator=generator)]
