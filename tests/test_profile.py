@@ -172,7 +172,7 @@ def test_models_of_which_nothing_is_known_have_the_default(tiny_sd: Path) -> Non
 def test_erase_uses_the_words_and_sentences_of_a_profile(
     tiny_sd: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same edit as with the words given, the sentences put in by hand; what is taught as the same is left out."""
+    """The same edit as with the words given, the sentences put in by hand; what is taught as the same goes along."""
     out = tmp_path / "church.safetensors"
     editkit("erase", "--concept", "church", "--model", tiny_sd, "--profile", file, "--method", "uce", "--out", out)
     model = open_model(tiny_sd, profile=file)
@@ -180,13 +180,14 @@ def test_erase_uses_the_words_and_sentences_of_a_profile(
     assert "mosque" not in words_to_protect(model, ["building"], ["average"])
     by_hand = replace(DEFAULT, templates=("{}", "a drawing of a {}"), vocabulary_templates=("one {}",))
     kept = [word for word in WORDS if word != "chapel"]
-    expected = erase(open_model(tiny_sd, profile=by_hand), ["church"], options=Options("uce"), vocabulary=kept)
+    given: dict[str, Any] = {"options": Options("uce"), "vocabulary": kept, "synonym": ["chapel"]}
+    expected = erase(open_model(tiny_sd, profile=by_hand), ["church"], **given)
     save_edit(expected, tmp_path / "expected.safetensors")
     made, again = load_edit(out), load_edit(tmp_path / "expected.safetensors")
     assert isinstance(made, Edit) and isinstance(again, Edit)
     assert_same_bits(made, again)
     assert made.record["profile"] == {"name": "buildings", "sha256": model.profile.sha256}
-    other = erase(open_model(tiny_sd), ["church"], options=Options("uce"), vocabulary=kept)
+    other = erase(open_model(tiny_sd), ["church"], **given)
     assert not torch.equal(expected.map.U, other.map.U), "the default sentences are others"
     monkeypatch.setattr("editkit.erasure.make.LOOKED_AT", 2)
     told = open_model(tiny_sd, profile=replace(model.profile, measures_damage=True))
