@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from editkit.concepts.templates import EXPANSIONS, check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
@@ -11,7 +13,7 @@ from editkit.edits.problem import Rows
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
 from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word
 from editkit.erasure.synonyms import SYNONYMS, synonyms_of
-from editkit.erasure.words import check_known
+from editkit.erasure.words import check_known, nearness
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, ModelLike, open_model
 
@@ -62,9 +64,12 @@ def erase(
     check_preserve([*concepts, *synonym], preserve)
     clock = Clock()
     with clock("words"):
-        same = _synonyms(model, concepts, synonyms, options, synonym, vocabulary)
+        near = None
+        if options.is_protected:  # both read it: what is erased along, and what is not protected
+            near = nearness(model, concepts, model.own_words() if vocabulary is None else vocabulary)
+        same = _synonyms(model, concepts, synonyms, options, synonym, vocabulary, near)
         also = [word for words in same.values() for word in words]
-        words = words_of(model, options, concepts, guides, vocabulary, also)
+        words = words_of(model, options, concepts, guides, vocabulary, also, near)
         texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
     named = [texts[i] if guide == "nearest" else guide for i, guide in enumerate(guides)]
     request = Request(
@@ -100,11 +105,12 @@ def _synonyms(
     options: Method,
     synonym: Sequence[str],
     vocabulary: Sequence[str] | None,
+    near: Tensor | None,
 ) -> dict[str, list[str]]:
     how = how or ("erase" if options.is_protected else "leave")
     if how not in SYNONYMS:
         raise EditkitError(f"--synonyms: must be one of {', '.join(SYNONYMS)}, but got {how!r}")
-    return synonyms_of(model, concepts, synonym, vocabulary, measured=how == "erase")
+    return synonyms_of(model, concepts, synonym, vocabulary, how == "erase", near)
 
 
 def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequence[str]) -> Rows | None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from torch import Tensor
+
 from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import Figures, measure
@@ -72,11 +74,13 @@ def words_of(
     guides: Sequence[str],
     vocabulary: Sequence[str] | None,
     also: Sequence[str] = (),
+    near: Tensor | None = None,
 ) -> list[str]:
-    """The words to protect; for an unprotected edit those that say whether it blows up. `also` are not protected."""
+    """The words to protect; for an unprotected edit those that say whether it blows up. `also` are not protected;
+    `near` is the `nearness` of all words, where it is known already."""
     if vocabulary is None and not (options.is_protected or model.profile.measures_damage or _named(guides)):
         vocabulary = spread(model.own_words(), _looked_at(model))
-    return words_to_protect(model, concepts, [*guides, *also], vocabulary)
+    return words_to_protect(model, concepts, [*guides, *also], vocabulary, near)
 
 
 def make_edit(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from editkit.concepts.profile import Profile
-from editkit.concepts.vocabulary import FEW, SYNONYM_LIKENESS, same_word
-from editkit.erasure.rows import closeness, likeness
+from editkit.concepts.vocabulary import SYNONYM_LIKENESS, same_word
+from editkit.erasure.rows import closeness
+from editkit.erasure.words import nearness
 from editkit.model.editable import EditableModel
 
 SYNONYMS = ("erase", "leave")
@@ -18,6 +21,7 @@ def synonyms_of(
     more: Sequence[str] = (),
     vocabulary: Sequence[str] | None = None,
     measured: bool = True,
+    near: Tensor | None = None,
 ) -> dict[str, list[str]]:
     """Concept → the words that mean it, each with the concept that it is nearest to.
 
@@ -28,6 +32,7 @@ def synonyms_of(
         vocabulary: among which words of the same meaning are looked for; default: those of the model's profile.
         measured: look for known synonyms, plurals, and words whose `likeness` to a concept is above
             `SYNONYM_LIKENESS`; else `more` alone.
+        near: `nearness` of the vocabulary, where it is known already.
 
     >>> from editkit.model.editable import open_model
     >>> synonyms_of(open_model("emoji"), ["axe"])
@@ -41,8 +46,8 @@ def synonyms_of(
             groups = [{name, *others} for name, others in known.items() if concept in (name, *others)]
             same[concept] += sorted(word for group in groups for word in group)
             same[concept] += [word for word in words if same_word(word, concept)]
-        if len(words) >= FEW:
-            near = likeness(model.encoder, words, concepts, model.gram)
+        near = nearness(model, concepts, words) if near is None else near
+        if near is not None:
             best = near.max(dim=1)
             for n in (best.values > SYNONYM_LIKENESS).nonzero()[:, 0].tolist():
                 concept = concepts[int(best.indices[n])]

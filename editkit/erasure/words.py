@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from torch import Tensor
+
 from editkit.concepts.vocabulary import FEW, single_words, without_synonyms
 from editkit.erasure.rows import likeness
 from editkit.errors import EditkitError
@@ -16,14 +18,22 @@ MOST_NAMED = 3
 
 
 def words_to_protect(
-    model: EditableModel, concepts: Sequence[str], guides: Sequence[str], vocabulary: Sequence[str] | None = None
+    model: EditableModel,
+    concepts: Sequence[str],
+    guides: Sequence[str],
+    vocabulary: Sequence[str] | None = None,
+    near: Tensor | None = None,
 ) -> list[str]:
     """`vocabulary` (default: the words of the model's profile) less the erased concepts, what is known or measured to
-    mean the same, and the guides."""
+    mean the same, and the guides. `near` is their `nearness`, where it is known already."""
     also = [*(guide for guide in guides if guide.strip()), *model.profile.taught_as_same(concepts)]
     words = list(vocabulary) if vocabulary is not None else model.own_words()
-    measured = likeness(model.encoder, words, concepts, model.gram) if len(words) >= FEW else None
-    return without_synonyms(words, concepts, also, measured)
+    return without_synonyms(words, concepts, also, nearness(model, concepts, words) if near is None else near)
+
+
+def nearness(model: EditableModel, concepts: Sequence[str], words: Sequence[str]) -> Tensor | None:
+    """`likeness` of words to the concepts, `(words, concepts)`; None where the words are too few to be measured."""
+    return likeness(model.encoder, words, concepts, model.gram) if len(words) >= FEW else None
 
 
 def check_known(model: EditableModel, concepts: Sequence[str]) -> None:

@@ -77,12 +77,15 @@ class PromptSearch(HasBudget, Checked):
         """
         source, kinds = target.prompts[0], self._kinds()
         attempts: dict[str, Proposal] = {}
+        alphabets: dict[str, Letters] = {}  # they keep the rows of what was met: distances share them
         for n, (kind, is_prefix) in enumerate(kinds):
             behind = source if is_prefix else ""
             wanted = source if is_prefix else fill(self.toward, target.concept)
             reach = self.words + arena.model.encoder.rows_in(behind or " ") + SPARE
             positions = min(arena.model.encoder.length, reach)
-            letters = letters_of(arena.model, target, positions=positions, behind=behind)
+            if behind not in alphabets:
+                alphabets[behind] = letters_of(arena.model, target, positions=positions, behind=behind)
+            letters = alphabets[behind]
             self._check_engine(arena.model, letters)
             distances = [self._distance(arena, wanted, variant, positions, kind) for variant in variants]
             pool = Pool(letters, lambda rows, all=distances: torch.stack([each(rows) for each in all]).amax(0), arena)
