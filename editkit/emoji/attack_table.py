@@ -20,6 +20,7 @@ from typing import Any
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
 from editkit.emoji.rows import OBJECTS
+from editkit.emoji.sheets import markdown
 from editkit.erasure.erase import erase
 from editkit.evaluation.evaluate import evaluate
 from editkit.evaluation.results import PARQUET
@@ -34,6 +35,7 @@ from editkit.redteam.findings import Findings
 from editkit.redteam.harden import harden
 from editkit.variants.edit_file import save_edit
 from editkit.variants.named import BASE
+from editkit.variants.record import read_record
 
 SPLITS = ("1", "2")
 SEEDS = "0-19"
@@ -90,8 +92,6 @@ def measure(model: EditableModel, kind: Kind, split: str, work: Path) -> dict[st
         variant = str(path)
     seconds = time.perf_counter() - start
     if kind.make is not None:
-        from editkit.variants.record import read_record
-
         record = read_record(variant)
         figures = {key: record["figures"][key] for key in ("rank", "damage_mean", "damage_worst")}
         figures |= {"found": sum(map(len, record.get("found", {}).values()))}
@@ -109,9 +109,7 @@ def measure(model: EditableModel, kind: Kind, split: str, work: Path) -> dict[st
         **plain(variant, split, work),
         "null_shift": next(iter(findings.null_shift.values())),
         "costs": _costs(findings),
-        "attempts": [
-            {name: value for name, value in each.as_dict().items() if name in KEPT} for each in findings.attempts
-        ],
+        "attempts": [_kept(each) for each in findings.attempts],
     }
 
 
@@ -183,9 +181,7 @@ def columns(attacks: Sequence[str] = ATTACKS) -> tuple[str, ...]:
 
 def as_markdown(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> str:
     """For the pages."""
-    heads = columns(attacks)
-    lines = [heads, ("---", *["---:"] * (len(heads) - 1)), *as_rows(results, attacks)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(columns(attacks), as_rows(results, attacks))
 
 
 def _cell(share: Estimate) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,12 @@ def as_table(sheet: Sheet, results: Mapping[str, Any]) -> Table:
 
 
 def as_markdown(sheet: Sheet, results: Mapping[str, Any]) -> str:
-    lines = [sheet.columns, ("---", *["---:"] * (len(sheet.columns) - 1)), *as_rows(sheet, results)]
+    return markdown(sheet.columns, as_rows(sheet, results))
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is a name and whose others are numbers."""
+    lines = [heads, ("---", *["---:"] * (len(heads) - 1)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

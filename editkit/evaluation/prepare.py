@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import open_model
 from editkit.plugins import make
-from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
+from editkit.variants.named import BASE, free_name, read_variants, variant_name, variant_sha256
 from editkit.versions import RESULTS, versions
 
 
@@ -172,10 +171,7 @@ def _entries(source: Source, names: Sequence[str]) -> list[Entry]:
     """The variants, each under a name of its own."""
     entries: list[Entry] = []
     for file, variant in zip(names, read_variants(source, names), strict=True):
-        stem = variant_name(file)
-        taken = {entry.name for entry in entries}
-        candidates = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
-        name = next(candidate for candidate in candidates if candidate not in taken)
+        name = free_name(variant_name(file), [entry.name for entry in entries])
         entries.append(Entry(name, file, variant, variant_sha256(file)))
     return entries
 

@@ -108,14 +108,8 @@ class Arena:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """Every prompt with every seed, by the attacked model as it is used."""
-        raw = self._raw(prompts)
+        raw = self.original.encoded(prompts, self.cost)
         return self.draw_rows([(raw[prompt], prompt, Shot(seed)) for prompt in prompts for seed in seeds])
-
-    def _raw(self, prompts: Sequence[str]) -> dict[str, Condition]:
-        assert self.denoiser is not None
-        unique = list(dict.fromkeys(prompts))
-        self.cost.encodings += len(unique)
-        return dict(zip(unique, self.denoiser.encode(unique)[0], strict=True))
 
     def draw_rows(self, asked: Sequence[Drawing]) -> list[Image.Image]:
         """One picture each, by the attacked model."""
@@ -132,7 +126,7 @@ class Arena:
     def _batch(self, asked: Sequence[Drawing], handover: int, is_noisy: bool) -> list[Image.Image]:
         victim, original = self._victim, self.original
         denoiser, guidance = victim.denoiser, None if self.sampling.guidance == 1 else self.sampling.guidance
-        blank = self._raw(["", self.sampling.negative])
+        blank = self.original.encoded(["", self.sampling.negative], self.cost)
         nothing, away = blank[""], blank[self.sampling.negative]
         texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
         before = [away] * len(asked) if guidance is not None else []

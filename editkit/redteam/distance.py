@@ -10,12 +10,19 @@ import torch
 from torch import Tensor
 
 from editkit.edits.edit import Edit
+from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.variant import Variant
 from editkit.model.editable import EditableModel, Stream
 
 Kind = Literal["pos", "set", "attn"]
 KINDS: tuple[Kind, ...] = ("pos", "set", "attn")
+
+
+def one_map(model: EditableModel, stream: Stream, variant: Variant) -> EditMap | None:
+    """The map of the stream's rows, where the variant is an edit with one; else None."""
+    M = variant.maps.get(model.key(stream)) if isinstance(variant, Edit) else None
+    return None if M is None else M.narrowed(stream.width)
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,10 @@ class Sight:
     @classmethod
     def of(cls, model: EditableModel, stream: Stream, variant: Variant | None) -> Sight:
         G = stream.gram
-        M = variant.maps.get(model.key(stream)) if isinstance(variant, Edit) else None
         if variant is None:
             A = B = G
-        elif M is not None and (narrow := M.narrowed(stream.width)) is not None:
-            dense = narrow.dense()
+        elif (M := one_map(model, stream, variant)) is not None:
+            dense = M.dense()
             A, B = dense.T @ G @ dense, dense.T @ G
         else:
             A, B = _changed(stream, variant)

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from editkit.edits.edit import Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import norm
 from editkit.edits.rece import derive
@@ -15,6 +14,7 @@ from editkit.errors import EditkitError
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Changes, Proposal
+from editkit.redteam.distance import one_map
 from editkit.redteam.target import Target
 
 
@@ -54,10 +54,9 @@ def _map(arena: Arena) -> EditMap:
     stream, variant = arena.model.streams[0], arena.variant
     if variant is None:
         return EditMap.identity(stream.width)
-    M = variant.maps.get(arena.model.key(stream)) if isinstance(variant, Edit) else None
-    narrow = None if M is None else M.narrowed(stream.width)
-    if narrow is None:
+    M = one_map(arena.model, stream, variant)
+    if M is None:
         raise EditkitError(
             "attack embedding: is for edits by one map, this variant changes weights of its own; use cce-rows"
         )
-    return narrow
+    return M

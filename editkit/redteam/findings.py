@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from editkit.evaluation.statistics.intervals import Estimate, rate_interval
+from editkit.evaluation.statistics.rank_correlation import rho
 from editkit.files.atomic import write_atomic
 from editkit.redteam.attempt import Attempt
 from editkit.redteam.cost import Cost
@@ -61,10 +62,9 @@ class Line:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        said = {
+        return {
             name: value.as_dict() if isinstance(value, Estimate | Cost) else value for name, value in vars(self).items()
         }
-        return said
 
 
 @dataclass(frozen=True)
@@ -221,13 +221,6 @@ def rank_correlation(pairs: Sequence[tuple[float | None, float | None]]) -> floa
     known = [(one, other) for one, other in pairs if one is not None and other is not None]
     if len(known) < LEAST_FOR_CORRELATION:
         return None
-    first, second = (_ranks(np.array(values)) for values in zip(*known, strict=True))
-    if not first.std() or not second.std():
-        return None
-    return round(float(np.corrcoef(first, second)[0, 1]), 4)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = counts.cumsum()
-    return ((ends - counts + 1 + ends) / 2)[places]
+    first, second = (np.array(values, dtype=np.float64)[None] for values in zip(*known, strict=True))
+    value = float(rho(first, second)[0])
+    return None if np.isnan(value) else round(value, 4)

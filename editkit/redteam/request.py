@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from editkit.redteam.budget import HasBudget, parse_budget
 from editkit.redteam.replay import Replay, read_found
 from editkit.redteam.target import Target
 from editkit.variants.fit import check_fit
-from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
+from editkit.variants.named import BASE, free_name, read_variants, variant_name, variant_sha256
 from editkit.versions import RESULTS, versions
 
 FIRST_SEED = 1000
@@ -173,9 +172,7 @@ def _entries(model: EditableModel, request: AttackRequest) -> list[Entry]:
         else:
             check_fit(given, model)
             name, variant, sha256, file = "edit", given, None, None
-        taken = {entry.name for entry in entries}
-        candidates = (name if n == 1 else f"{name}-{n}" for n in count(1))
-        entries.append(Entry(next(each for each in candidates if each not in taken), variant, sha256, file))
+        entries.append(Entry(free_name(name, [entry.name for entry in entries]), variant, sha256, file))
     if request.control and all(entry.variant is not None for entry in entries):
         entries.append(Entry(BASE, None, None, BASE))
     return entries

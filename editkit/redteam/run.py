@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +32,6 @@ from editkit.redteam.shot import Shot
 from editkit.redteam.target import Target
 
 RUN, FOUND, TABLE, REPORT = "attack.json", "found.csv", "found.parquet", "report"
-Job = tuple[Entry, str, Target]
-"""A variant, the name of an attack, and a concept."""
 
 
 def run_attacks(plan: AttackPlan) -> Findings:
@@ -75,11 +75,8 @@ class Run:
 
     def job(self, entry: Entry, name: str, target: Target, tell: Any) -> tuple[list[Attempt], Cost]:
         """One attack on one concept of one variant."""
-        kept = (
-            None
-            if self.folder is None
-            else self.folder / "attempts" / entry.name / name / f"{slug(target.concept)}.json"
-        )
+        place = f"{entry.name}/{name}/{slug(target.concept)}.json"
+        kept = None if self.folder is None else self.folder / "attempts" / place
         if kept is not None and kept.is_file():
             stored = json.loads(kept.read_text(encoding="utf-8"))
             return [Attempt.from_dict(each) for each in stored["attempts"]], Cost(**stored["cost"])
@@ -240,16 +237,10 @@ def _claim(folder: Path, plan: AttackPlan) -> None:
                 f"{folder}: holds another run ({changed} differs); give another --out, or --force to replace it"
             )
         for name in ("attempts", "pictures", REPORT):
-            _remove(folder / name)
+            shutil.rmtree(folder / name, ignore_errors=True)
     elif folder.exists() and any(folder.iterdir()):
         raise EditkitError(f"{folder}: is not empty and no attack's ({RUN} is missing); give another --out")
     write_text_atomic(mark, json.dumps({"record": wanted}, indent=1) + "\n", force=True)
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(plan: AttackPlan, findings: Findings, folder: Path) -> tuple[Path, ...]:
@@ -259,15 +250,11 @@ def _write(plan: AttackPlan, findings: Findings, folder: Path) -> tuple[Path, ..
     return (folder / FOUND, folder / TABLE, folder / RUN, *write_found_report(plan, findings, folder / REPORT))
 
 
-def _shown(total: int) -> Any:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def shown() -> Iterator[tuple[Any, Any]]:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-            task = bar.add_task("attacking", total=total)
-            yield lambda: bar.advance(task), lambda text: bar.update(task, description=text)
-
-    return shown()
+@contextmanager
+def _shown(total: int) -> Iterator[tuple[Any, Any]]:
+    """A progress bar with the time left: what moves it on, and what changes its text."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("attacking", total=total)
+        yield lambda: bar.advance(task), lambda text: bar.update(task, description=text)

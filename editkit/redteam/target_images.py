@@ -46,7 +46,7 @@ class TargetImages:
         """
         cost = Cost()
         with cost.timed(), fast(original.denoiser.device):
-            known = _encoded(original, [*prompts, sampling.negative], cost)
+            known = original.encoded([*prompts, sampling.negative], cost)
             asked = [known[prompts[n % len(prompts)]] for n in range(count)]
             parts = [
                 _way(original, sampling, asked[start : start + sampling.batch], known[sampling.negative], start, cost)
@@ -54,12 +54,6 @@ class TargetImages:
             ]
         steps = torch.cat([way for way, _ in parts], 1)
         return cls(steps[-1], steps[:-1], parts[0][1], Condition.joined(asked), cost)
-
-
-def _encoded(original: Victim, prompts: Sequence[str], cost: Cost) -> dict[str, Condition]:
-    unique = list(dict.fromkeys(prompts))
-    cost.encodings += len(unique)
-    return dict(zip(unique, original.denoiser.encode(unique)[0], strict=True))
 
 
 def _way(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -66,6 +66,12 @@ class Victim:
         """Prompts as the stock pipeline encodes them, a row each."""
         cost.encodings += len(prompts)
         return Condition.joined(self.denoiser.encode(prompts)[0])
+
+    def encoded(self, prompts: Sequence[str], cost: Cost) -> dict[str, Condition]:
+        """The same, each prompt once and by name."""
+        unique = list(dict.fromkeys(prompts))
+        cost.encodings += len(unique)
+        return dict(zip(unique, self.denoiser.encode(unique)[0], strict=True))
 
     def null_shift(self, cost: Cost) -> float | None:
         """How far the rows of the empty prompt move: `‖(M − I) E("")‖ / ‖E("")‖`; None where weights changed instead.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 from editkit.edits.key import Unlocked
@@ -57,6 +58,11 @@ def variant_name(name: str) -> str:
     """`base`, or the file's name without its ending; a key's follows with a `+`."""
     file, key = file_and_key(name)
     return Path(file).stem if key is None else f"{Path(file).stem}+{Path(key).stem.replace(':', '-')}"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """`name`, numbered where it is taken."""
+    return next(each for n in count(1) if (each := name if n == 1 else f"{name}-{n}") not in taken)
 
 
 def variant_sha256(name: str) -> str | None:

@@ -44,12 +44,12 @@ def spearman(first: Sequence[float], second: Sequence[float], seed: int = 0) -> 
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise EditkitError("a rank correlation needs values that differ, but one measure is the same for every word")
     picks = np.random.default_rng(seed).integers(len(a), size=(RESAMPLES, len(a)))
-    drawn = _rho(a[picks], b[picks])
+    drawn = rho(a[picks], b[picks])
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return RankCorrelation(float(_rho(a[None], b[None])[0]), float(low), float(high), len(a))
+    return RankCorrelation(float(rho(a[None], b[None])[0]), float(low), float(high), len(a))
 
 
-def _rho(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def rho(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson's correlation of the ranks, row by row; nan where a row is constant."""
     ranks = [_ranks(values) for values in (a, b)]
     x, y = (own - own.mean(1, keepdims=True) for own in ranks)
