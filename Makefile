@@ -16,10 +16,10 @@ help:
 	@echo "make demo   remove a concept from the bundled model and draw before and after"
 	@echo "make test   lint, types and tests"
 	@echo "make docs   build the pages in docs/ into site/"
-	@echo "make bench  time the closed-form solve, and erasing from a checkpoint of SD 1.4's size"
+	@echo "make bench  time the closed-form solve, erasing from a checkpoint of SD 1.4's size, and a search's encodings"
 	@echo "make model  train the bundled model again"
 	@echo "make table  measure the methods on the bundled model"
-	@echo "make attacks  attack the methods on the bundled model"
+	@echo "make attacks  attack the methods on the bundled model, and ask for synonyms of what was erased"
 	@echo "make notebooks  run the notebooks and keep what they show"
 
 demo: $(VENV)/.installed
@@ -49,6 +49,7 @@ docs: $(VENV)/.installed-docs
 bench: $(VENV)/.installed
 	$(BIN)/python tests/bench/closed_form.py
 	$(BIN)/python tests/bench/erase_cost.py
+	$(BIN)/python tests/bench/encodings.py
 
 model: $(VENV)/.installed-train
 	$(BIN)/python -m editkit.emoji.train
@@ -82,3 +83,4 @@ $(VENV)/.installed-docs: $(NEEDS) | $(BIN)/pip
 
 attacks: $(VENV)/.installed-dev
 	$(BIN)/python -m editkit.emoji.attack_table --work attacks
+	$(BIN)/python -m editkit.emoji.synonym_table

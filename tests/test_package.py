@@ -74,6 +74,14 @@ def test_the_readme_states_the_committed_attacks() -> None:
     assert as_markdown(results) in findings, as_markdown(results)
 
 
+def test_the_findings_state_the_committed_synonyms() -> None:
+    from editkit.emoji.synonym_table import as_markdown, pairs
+
+    results = json.loads((ROOT / "tests" / "bench" / "synonyms.json").read_text())
+    assert [(row["word"], row["synonym"]) for row in results["pairs"]] == pairs()
+    assert as_markdown(results) in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8"), as_markdown(results)
+
+
 def test_names_at_the_top_are_what_they_say() -> None:
     for name in editkit.__all__:
         assert getattr(editkit, name).__name__ == name

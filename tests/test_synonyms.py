@@ -11,6 +11,7 @@ import editkit
 from editkit.edits.gram import norm
 from editkit.embeddings.encoder import TextEncoder
 from editkit.emoji.catalogue import catalogue
+from editkit.emoji.synonym_table import measure
 from editkit.erasure.synonyms import synonyms_of
 from editkit.errors import EditkitError
 from tests.cli import run
@@ -59,3 +60,8 @@ def test_leaving_synonyms_is_the_edit_that_erases_the_word_alone() -> None:
     alone = editkit.erase("emoji", ["pizza"])
     leave = editkit.erase("emoji", ["pizza"], synonyms="leave")
     assert torch.equal(alone.map.U, leave.map.U) and torch.equal(alone.map.V, leave.map.V)
+
+
+def test_an_erased_synonym_is_drawn_and_judged() -> None:
+    (row,) = measure(editkit.open_model("emoji"), [("car", "automobile")], seeds=[0])
+    assert row == {"word": "car", "synonym": "automobile", "original": "1", "leave": "1", "erase": "0"}

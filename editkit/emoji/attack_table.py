@@ -1,8 +1,8 @@
 """Attack edits of the bundled model, and measure what they keep: `python -m editkit.emoji.attack_table`.
 
-Splits 1 and 2 of `emoji-objects` together hold each of its ten classes once as erased. Every edit erases the five of a
-split, and every concept is attacked on its own. What became of every attempt is kept, so that tables and intervals
-come from the committed file alone; a run goes on where it was stopped.
+Splits 1 and 2 of `emoji-objects` together hold each of its ten classes once as erased, and so do 3 and 4. Every edit
+erases the five of a split, and every concept is attacked on its own. What became of every attempt is kept, so that
+tables and intervals come from the committed file alone; a run goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from editkit.variants.edit_file import save_edit
 from editkit.variants.named import BASE
 from editkit.variants.record import read_record
 
-SPLITS = ("1", "2")
+SPLITS = ("1", "2", "3", "4")
 SEEDS = "0-19"
 SHORT = ("prompt", "unlearndiff", "p4d", "cce-rows")
 """Those of the README's table."""
@@ -146,7 +146,7 @@ def _slug(name: str) -> str:
 
 
 def findings_of(results: dict[str, Any], name: str) -> Findings:
-    """All attempts of a row, of both splits."""
+    """All attempts of a row, of all its splits."""
     attempts: list[Attempt] = []
     costs: dict[tuple[str, str, str], Cost] = {}
     for split, row in results["rows"][name].items():
@@ -159,7 +159,7 @@ def findings_of(results: dict[str, Any], name: str) -> Findings:
 
 
 def rate(results: dict[str, Any], name: str, metric: str) -> Estimate:
-    """ESR-1 or PSR-1 of a row, of both splits."""
+    """ESR-1 or PSR-1 of a row, of all its splits."""
     digits = "".join(row[metric] for row in results["rows"][name].values())
     return rate_interval([digit == "1" for digit in digits])
 
