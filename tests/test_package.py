@@ -66,12 +66,13 @@ def test_the_readme_states_the_committed_tables() -> None:
 
 
 def test_the_readme_states_the_committed_attacks() -> None:
-    from editkit.emoji.attack_table import SHORT, as_markdown
+    from editkit.emoji.attack_table import SHORT, as_markdown, rounds_as_markdown
 
     results = json.loads((ROOT / "tests" / "bench" / "attacks.json").read_text())
     readme, findings = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/findings.md"))
     assert as_markdown(results, SHORT) in readme, as_markdown(results, SHORT)
     assert as_markdown(results) in findings, as_markdown(results)
+    assert rounds_as_markdown(results, "RECE, hardened", "1") in findings
 
 
 def test_the_findings_state_the_committed_synonyms() -> None:

@@ -184,6 +184,21 @@ def as_markdown(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> st
     return markdown(columns(attacks), as_rows(results, attacks))
 
 
+ROUNDS = ("round", "fresh", "worst concept", "earlier prompts", "added", "mean damage", "worst damage")
+
+
+def rounds_as_markdown(results: dict[str, Any], name: str, split: str) -> str:
+    """The rounds of one hardening: shares of single pictures, per cent, and what the protected words take."""
+
+    def row(each: dict[str, Any]) -> tuple[str, ...]:
+        fresh = Estimate.from_dict(each["fresh"])
+        earlier = "" if each["transfer"] is None else f"{100 * each['transfer']:.0f}"
+        damage = (f"{each[key]:.3f}" for key in ("damage_mean", "damage_worst"))
+        return str(each["number"]), _cell(fresh), f"{100 * each['worst']:.0f}", earlier, str(each["added"]), *damage
+
+    return markdown(ROUNDS, map(row, results["rows"][name][split]["figures"]["rounds"]))
+
+
 def _cell(share: Estimate) -> str:
     return f"{100 * share.value:.0f} ({100 * share.low:.0f} to {100 * share.high:.0f})" if share.count else ""
 
