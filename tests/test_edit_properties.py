@@ -98,7 +98,9 @@ def test_then_is_one_after_the_other(case: Case) -> None:
     swapped = second.then(first).dense() - first.then(second).dense()
     assert_close(swapped, second.dense() @ first.dense() - first.dense() @ second.dense(), rtol=1e-10, atol=1e-10)
     assert swapped.norm() > 1e-6
-    assert torch.equal(first.then(EditMap.identity(case.d)).dense(), first.dense())
+    torch.testing.assert_close(
+        first.then(EditMap.identity(case.d)).dense(), first.dense(), rtol=1e-12, atol=1e-12
+    )  # to rounding: products of other shapes add up in another order
 
 
 @forall(cases(), st.floats(-1, 2))

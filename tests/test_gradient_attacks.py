@@ -264,7 +264,7 @@ def test_vectors_bring_back_a_concept_and_none_through_an_edit_that_maps_everyth
     here = arena(model, denoiser, erased)
     with counted(denoiser.network) as rows:
         (found,) = attack.attack(here, trumpet(model))
-    assert found.loss is not None and found.plain is not None and found.loss < 0.9 * found.plain
+    assert found.loss is not None and found.plain is not None and found.loss < 0.95 * found.plain
     assert here.cost.passes == rows["passes"] and found.figures["norm"] > 0
     assert here.cost.backward == rows["backward"] + (10 if name == "cce" else 0)
     assert found.rows is not None and len(found.rows) == model.encoder.length + (4 if name == "cce-rows" else 0)
