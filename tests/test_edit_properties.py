@@ -160,7 +160,7 @@ def test_the_second_moment_is_the_sum_over_words(case: Case, block: int) -> None
         patch.setattr("editkit.edits.protect.BLOCK", block)
         moment = case.protected.moment(weights)
     assert_close(moment, expected, rtol=1e-12, atol=1e-12)
-    assert torch.equal(moment, moment.T)
+    assert_close(moment, moment.T, rtol=1e-12, atol=1e-14)  # some processors add up a block in another order
 
 
 @forall(cases())
