@@ -37,7 +37,7 @@ from editkit.redteam.token_search import TokenSearch, nearest
 from editkit.redteam.unlearndiff import to_simplex
 
 BRIEF: dict[str, Any] = {"iterations": 5, "restarts": 2, "points": 2, "target_images": 2, "held": 4, "best": 2}
-VECTORS_BRIEF: dict[str, Any] = {"iterations": 10, "points": 4, "target_images": 2, "held": 4}
+VECTORS_BRIEF: dict[str, Any] = {"iterations": 15, "points": 4, "target_images": 2, "held": 4}
 TOKENS = ("unlearndiff", "p4d", "p4d-prefix")
 VECTORS = ("cce", "cce-rows")
 NOTHING = Edit({"*": EditMap(-torch.eye(512, dtype=torch.float64), torch.eye(512, dtype=torch.float64))}, {})
@@ -264,9 +264,9 @@ def test_vectors_bring_back_a_concept_and_none_through_an_edit_that_maps_everyth
     here = arena(model, denoiser, erased)
     with counted(denoiser.network) as rows:
         (found,) = attack.attack(here, trumpet(model))
-    assert found.loss is not None and found.plain is not None and found.loss < 0.95 * found.plain
+    assert found.loss is not None and found.plain is not None and found.loss < 0.9 * found.plain
     assert here.cost.passes == rows["passes"] and found.figures["norm"] > 0
-    assert here.cost.backward == rows["backward"] + (10 if name == "cce" else 0)
+    assert here.cost.backward == rows["backward"] + (VECTORS_BRIEF["iterations"] if name == "cce" else 0)
     assert found.rows is not None and len(found.rows) == model.encoder.length + (4 if name == "cce-rows" else 0)
     (again,) = attack.attack(here, trumpet(model))
     assert again.rows is not None and torch.equal(again.rows, found.rows) and again.loss == found.loss

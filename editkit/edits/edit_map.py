@@ -71,6 +71,8 @@ class EditMap:
 
     def then(self, later: EditMap) -> EditMap:
         """Both edits, this one first: weights become `(W M) M_later`. The order matters."""
+        if not later.U.shape[1]:
+            return self.compact()  # nothing follows: a copy in another layout would add up in another order
         U = torch.cat([self.U, self.embeddings(later.U.T).T], dim=1)
         return EditMap(U, torch.cat([self.V, later.V])).compact()
 

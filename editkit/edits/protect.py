@@ -61,10 +61,8 @@ class ProtectedWords:
         rows = self.stacked * share.sqrt()[:, None]
         total = torch.empty(rows.shape[1], rows.shape[1], dtype=torch.float64)
         for start in range(0, len(total), BLOCK):
-            part = rows[:, start : start + BLOCK].T @ rows[:, start:]
-            total[start : start + BLOCK, start:] = part
-            total[start:, start : start + BLOCK] = part.T
-        return total
+            total[start : start + BLOCK, start:] = rows[:, start : start + BLOCK].T @ rows[:, start:]
+        return total.triu() + total.triu(1).T  # a block on the diagonal need not come out symmetric to the bit
 
 
 def prior(protected: ProtectedWords, penalty: Penalty, strength: float) -> Penalty:

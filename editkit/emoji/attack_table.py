@@ -20,7 +20,7 @@ from typing import Any
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
 from editkit.emoji.rows import OBJECTS
-from editkit.emoji.sheets import markdown
+from editkit.emoji.sheets import markdown, whole_percent
 from editkit.erasure.erase import erase
 from editkit.evaluation.evaluate import evaluate
 from editkit.evaluation.results import PARQUET
@@ -171,7 +171,7 @@ def as_rows(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> Iterat
         rest = {line.attack: line.rest for line in findings_of(results, name).lines}
         plainly = (rate(results, name, metric) for metric in ("esr-1", "psr-1"))
         splits = ", ".join(results["rows"][name])
-        yield name, *map(_cell, plainly), *(_cell(rest.get(each, NOTHING)) for each in attacks), splits
+        yield name, *map(whole_percent, plainly), *(whole_percent(rest.get(each, NOTHING)) for each in attacks), splits
 
 
 def columns(attacks: Sequence[str] = ATTACKS) -> tuple[str, ...]:
@@ -194,13 +194,16 @@ def rounds_as_markdown(results: dict[str, Any], name: str, split: str) -> str:
         fresh = Estimate.from_dict(each["fresh"])
         earlier = "" if each["transfer"] is None else f"{100 * each['transfer']:.0f}"
         damage = (f"{each[key]:.3f}" for key in ("damage_mean", "damage_worst"))
-        return str(each["number"]), _cell(fresh), f"{100 * each['worst']:.0f}", earlier, str(each["added"]), *damage
+        return (
+            str(each["number"]),
+            whole_percent(fresh),
+            f"{100 * each['worst']:.0f}",
+            earlier,
+            str(each["added"]),
+            *damage,
+        )
 
     return markdown(ROUNDS, map(row, results["rows"][name][split]["figures"]["rounds"]))
-
-
-def _cell(share: Estimate) -> str:
-    return f"{100 * share.value:.0f} ({100 * share.low:.0f} to {100 * share.high:.0f})" if share.count else ""
 
 
 def main() -> None:

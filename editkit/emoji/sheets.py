@@ -99,6 +99,11 @@ def percent(rate: Estimate) -> str:
     return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
+def whole_percent(rate: Estimate) -> str:
+    """ "98 (97 to 99)"; nothing where no picture stands behind it."""
+    return f"{100 * rate.value:.0f} ({100 * rate.low:.0f} to {100 * rate.high:.0f})" if rate.count else ""
+
+
 def _delta(splits: Splits) -> str:
     deltas = [value for split in splits.values() for value in split[DELTA].values()]
     return f"{mean_interval(deltas).value:.3f}" if deltas else ""

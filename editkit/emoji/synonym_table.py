@@ -16,7 +16,7 @@ from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.emoji.catalogue import catalogue
-from editkit.emoji.sheets import markdown
+from editkit.emoji.sheets import markdown, whole_percent
 from editkit.erasure.erase import erase
 from editkit.evaluation.statistics.intervals import rate_interval
 from editkit.files.atomic import write_text_atomic
@@ -66,8 +66,7 @@ def as_rows(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     overall = []
     for way in ways:
         hits = [digit == "1" for row in made for digit in row[way]]
-        share = rate_interval(hits, [row["word"] for row in made for _ in row[way]])
-        overall.append(f"{100 * share.value:.0f} ({100 * share.low:.0f} to {100 * share.high:.0f})")
+        overall.append(whole_percent(rate_interval(hits, [row["word"] for row in made for _ in row[way]])))
     yield "all", "", *overall
 
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -37,24 +36,24 @@ def rates(count: int, repeat: int) -> dict[str, float]:
     for n in range(repeat):
         letters = TokenLetters.of(model.encoder, None, POSITIONS)
         prompts = torch.randint(letters.count, (count, WORDS), generator=torch.Generator().manual_seed(n))
-        some = prompts[: count // 8]
-
-        def loop(some: Tensor = some, letters: TokenLetters = letters) -> None:
-            for prompt in some.tolist():
-                model.encoder.encode([letters.text(prompt)])
-
-        def batches(prompts: Tensor = prompts, letters: TokenLetters = letters) -> None:
-            for chunk in prompts.split(BATCH):
-                letters.rows(chunk, Cost())
-
-        ways: tuple[tuple[str, int, Callable[[], None]], ...] = (
-            ("loop", len(some), loop), ("batches", count, batches), ("seen again", count, batches),
-        )  # fmt: skip
-        for name, size, work in ways:
+        few = prompts[: count // 8]  # the loop is slow
+        for name, some, way in (("loop", few, loop), ("batches", prompts, batches), ("seen again", prompts, batches)):
             start = perf_counter()
-            work()
-            best[name] = max(best.get(name, 0.0), size / (perf_counter() - start))
+            way(letters, some)
+            best[name] = max(best.get(name, 0.0), len(some) / (perf_counter() - start))
     return best
+
+
+def loop(letters: TokenLetters, prompts: Tensor) -> None:
+    """One by one."""
+    for prompt in prompts.tolist():
+        letters.encoder.encode([letters.text(prompt)])
+
+
+def batches(letters: TokenLetters, prompts: Tensor) -> None:
+    """As a search asks for them."""
+    for chunk in prompts.split(BATCH):
+        letters.rows(chunk, Cost())
 
 
 def main() -> None:
