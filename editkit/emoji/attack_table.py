@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
-from editkit.emoji.rows import OBJECTS
+from editkit.emoji.refine_rows import trained
+from editkit.emoji.rows import OBJECTS, Maker, Row
 from editkit.emoji.sheets import markdown, whole_percent
 from editkit.erasure.erase import erase
 from editkit.evaluation.evaluate import evaluate
@@ -49,68 +48,74 @@ BUDGET: dict[str, Any] = {"engine": "gcg", "seed": 7, "pictures": 4}
 DESCENT: dict[str, Any] = {"iterations": 40}
 """Of the attacks that learn by gradients, half of their quick default."""
 KEPT = ("attack", "changes", "protocol", "concept", "source", "prompt", "loss", "seeds", "hits", "plain", "naming")
-
-Maker = Callable[[EditableModel, Sequence[str]], Edit]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A row of the table; `make` is None for the unedited model."""
-
-    name: str
-    make: Maker | None
+FIGURES = ("rank", "damage_mean", "damage_worst", "steps", "passes")
 
 
-def kinds() -> list[Kind]:
-    """The rows, in their order."""
-    rows = [Kind("original", None)]
+def attack_rows() -> Iterator[Row]:
+    """The rows, in their order. Gradient stages are those of the other table; the warm ones start from rows above."""
+    yield Row("original", None)
     for protect in ("none", "minimax"):
         for method in ("uce", "rece"):
-            rows.append(Kind(f"{method.upper()}, {protect}", solved(method, protect)))
-    return [*rows, *(Kind(f"{method.upper()}, hardened", hardened(method)) for method in ("uce", "rece"))]
+            yield Row(f"{method.upper()}, {protect}", solved(method, protect))
+    for method in ("uce", "rece"):
+        yield Row(f"{method.upper()}, hardened", hardened(method))
+    yield Row("AP, cold", trained("ap", refresh=10))
+    yield Row("AP, warm", trained("ap", Row("RECE, minimax", solved("rece", "minimax")), refresh=10))
+    yield Row("AP, warm from hardened", trained("ap", Row("RECE, hardened", hardened("rece")), refresh=10))
+    yield Row("AGE", trained("age"))
+    yield Row("ESD-u", trained("esd", param="noxattn"))
 
 
 def solved(method: str, protect: str) -> Maker:
     """As `erase` makes it; with protection, synonyms go along."""
-    return lambda model, concepts: erase(model, concepts, options=Options(method, protect=protect))
+    return _saved(lambda model, concepts: erase(model, concepts, options=Options(method, protect=protect)))
 
 
 def hardened(method: str) -> Maker:
     """With the defaults of `harden`."""
-    return lambda model, concepts: harden(solved(method, "minimax")(model, concepts), model)
+    made = Options(method, protect="minimax")
+    return _saved(lambda model, concepts: harden(erase(model, concepts, options=made), model))
 
 
-def measure(model: EditableModel, kind: Kind, split: str, work: Path) -> dict[str, Any]:
-    """One row on one split: what it takes, what is plainly gone and kept, and every attempt."""
-    suite = load_suite(OBJECTS)
-    variant, figures = BASE, {}
-    start = time.perf_counter()
-    if kind.make is not None:
-        path = work / f"{_slug(kind.name)}.safetensors"
+def _saved(made: Callable[[EditableModel, Sequence[str]], Edit]) -> Maker:
+    """An edit that is there already is not made again."""
+
+    def make(model: EditableModel, concepts: Sequence[str], place: Path) -> str:
+        path = place.with_suffix(".safetensors")
         if not path.is_file():
-            save_edit(kind.make(model, suite.splits[split]), path)
-        variant = str(path)
+            save_edit(made(model, concepts), path)
+        return str(path)
+
+    return make
+
+
+def measure(model: EditableModel, row: Row, split: str, work: Path) -> dict[str, Any]:
+    """One row on one split: what it takes, what is plainly gone and kept, and every attempt."""
+    concepts = load_suite(OBJECTS).splits[split]
+    start = time.perf_counter()
+    variant = BASE if row.make is None else row.make(model, concepts, work / row.slug)
     seconds = time.perf_counter() - start
-    if kind.make is not None:
-        record = read_record(variant)
-        figures = {key: record["figures"][key] for key in ("rank", "damage_mean", "damage_worst")}
-        figures |= {"found": sum(map(len, record.get("found", {}).values()))}
-        if "hardened" in record:
-            figures |= {"rounds": record["hardened"]["rounds"], "stopped": record["hardened"]["stopped"]}
-    attacks = CONTROL if kind.make is None else ATTACKS
-    budget: dict[str, Any] = BUDGET | ({} if kind.make is None else DESCENT)
+    budget: dict[str, Any] = BUDGET | ({} if row.make is None else DESCENT)
     findings = attack(
-        [variant], suite.splits[split], attacks, model, suite=OBJECTS, out=work / "attacks" / _slug(kind.name),
-        control=False, force=True, **budget,
+        [variant], concepts, CONTROL if row.make is None else ATTACKS, model, suite=OBJECTS,
+        out=work / "attacks" / row.slug, control=False, force=True, **budget,
     )  # fmt: skip
     return {
         "seconds": round(seconds, 2),
-        "figures": figures,
+        "figures": {} if row.make is None else _figures(read_record(variant)),
         **plain(variant, split, work),
         "null_shift": next(iter(findings.null_shift.values())),
         "costs": _costs(findings),
         "attempts": [_kept(each) for each in findings.attempts],
     }
+
+
+def _figures(record: dict[str, Any]) -> dict[str, Any]:
+    figures = {key: record["figures"][key] for key in FIGURES if key in record["figures"]}
+    figures |= {"found": sum(map(len, record.get("found", {}).values()))}
+    if "hardened" in record:
+        figures |= {"rounds": record["hardened"]["rounds"], "stopped": record["hardened"]["stopped"]}
+    return figures
 
 
 def _kept(attempt: Attempt) -> dict[str, Any]:
@@ -139,10 +144,6 @@ def _order(row: dict[str, Any]) -> tuple[str, int]:
 
 def _costs(findings: Findings) -> dict[str, dict[str, float]]:
     return {line.attack: line.cost.as_dict() for line in findings.lines}
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
 def findings_of(results: dict[str, Any], name: str) -> Findings:
@@ -213,20 +214,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows whose names begin so")
     parser.add_argument("--splits", nargs="+", default=list(SPLITS))
     given = parser.parse_args()
-    model = open_model("emoji")
+    model, rows = open_model("emoji"), {row.name: row for row in attack_rows()}
     for split in given.splits:
-        for kind in kinds():
-            if given.only and not kind.name.startswith(tuple(given.only)):
+        for name, row in rows.items():
+            if given.only and not name.startswith(tuple(given.only)):
                 continue
-            results = read(given.out)
-            if split in results["rows"].get(kind.name, {}):
+            if split in read(given.out)["rows"].get(name, {}):
                 continue
-            done = measure(model, kind, split, given.work / split)
+            (given.work / split).mkdir(parents=True, exist_ok=True)
+            done = measure(model, row, split, given.work / split)
             results = read(given.out)  # another process may have added to it meanwhile
-            results["rows"].setdefault(kind.name, {})[split] = done
-            order = {each.name: n for n, each in enumerate(kinds())}
-            results["rows"] = dict(sorted(results["rows"].items(), key=lambda item: order[item[0]]))
-            write_text_atomic(given.out, json.dumps(results, ensure_ascii=False, indent=1) + "\n", force=True)
+            splits = results["rows"].setdefault(name, {}) | {split: done}
+            results["rows"][name] = dict(sorted(splits.items()))
+            results["rows"] = {each: results["rows"][each] for each in rows if each in results["rows"]}
+            text = json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n"
+            write_text_atomic(given.out, text, force=True)
     print(as_markdown(read(given.out)))
 
 

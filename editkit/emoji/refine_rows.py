@@ -9,15 +9,14 @@ from typing import Any
 
 from editkit.edits.method import Options
 from editkit.edits.variant import Variant
-from editkit.emoji.rows import IMPLICIT, UNSAFE, Maker, Row, Without, groups, members, words_without
-from editkit.erasure.erase import erase
+from editkit.emoji.rows import IMPLICIT, UNSAFE, Maker, Row, Without, closed_form, groups, members, words_without
 from editkit.model.editable import EditableModel
 from editkit.tuning.checkpoint import NAME as CHECKPOINT
 from editkit.tuning.hide import hide
 from editkit.tuning.loop import LOG
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
-from editkit.variants.edit_file import load_edit, save_edit
+from editkit.variants.edit_file import load_edit
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.key_file import RANDOM
 
@@ -27,13 +26,17 @@ REFRESH = 100
 HELD = {"none": "no key", "own": "its key", "random": "a random key", "other": "another release's key"}
 
 
+WARM = Row("start", closed_form(Options("rece"), "minimax"))
+"""Where a warm run starts."""
+
+
 def refine_rows() -> Iterator[Row]:
     """`warm` starts from RECE with minimax; every other row from the original. Adversarial preservation is run for as
     many steps as in the paper, and for a quarter of them; everything it is compared with for a quarter."""
-    for name, warm in (("AP, cold", False), ("AP, warm", True)):
-        yield Row(f"{name}, {QUARTER} steps", trained("ap", warm))
-        yield Row(f"{name}, {STEPS} steps", trained("ap", warm, STEPS, after=QUARTER))
-        yield Row(f"{name}, {QUARTER} steps, refresh 10", trained("ap", warm, refresh=10))
+    for name, start in (("AP, cold", None), ("AP, warm", WARM)):
+        yield Row(f"{name}, {QUARTER} steps", trained("ap", start))
+        yield Row(f"{name}, {STEPS} steps", trained("ap", start, STEPS, after=QUARTER))
+        yield Row(f"{name}, {QUARTER} steps, refresh 10", trained("ap", start, refresh=10))
     yield Row("AGE", trained("age"))
     yield Row("ESD-x", trained("esd", param="xattn"))
     yield Row("ESD-u", trained("esd", param="noxattn"))
@@ -54,7 +57,7 @@ def refine_rows() -> Iterator[Row]:
 
 def trained(
     objective: str,
-    warm: bool = False,
+    start: Row | None = None,
     steps: int = QUARTER,
     after: int = 0,
     without: Without | None = None,
@@ -63,6 +66,7 @@ def trained(
     """A run that was stopped goes on, one that is done is not made again.
 
     Args:
+        start: the closed form that it starts from; made once, for a run goes on only from the very start that it had.
         without: what its search does not look at.
         after: go on from the row that ends after so many steps, where that was measured: it is the same run.
     """
@@ -75,11 +79,11 @@ def trained(
             place.mkdir()
             for name in (CHECKPOINT, LOG):
                 shutil.copy(shorter / name, place)
-        start = _start(model, concepts, place.with_name("start.safetensors")) if warm else None
+        warm = _made_once(start, model, concepts, place) if start else None
         chosen = RefineOptions.of(objective, model.profile, **{"steps": steps, "refresh": REFRESH, **options})
         words = words_without(without(concepts)) if without else None
         resume = (place / CHECKPOINT).exists()
-        refine(model, place, concepts, start, options=chosen, vocabulary=words, resume=resume)
+        refine(model, place, concepts, warm, options=chosen, vocabulary=words, resume=resume)
         return str(place)
 
     return make
@@ -112,8 +116,8 @@ def _hidden(
     return release, key
 
 
-def _start(model: EditableModel, concepts: Sequence[str], path: Path) -> Variant:
-    """RECE with minimax, made once: a run goes on only from the very start that it had."""
-    if not path.exists():
-        save_edit(erase(model, concepts, options=Options("rece"), synonyms="leave"), path)
-    return load_edit(path)
+def _made_once(start: Row, model: EditableModel, concepts: Sequence[str], place: Path) -> Variant:
+    assert start.make is not None
+    beside = place.with_name(start.slug)
+    path = beside.with_suffix(".safetensors")
+    return load_edit(path if path.exists() else start.make(model, concepts, beside))

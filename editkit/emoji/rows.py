@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class Row:
     name: str
     make: Maker | None
     suite: str = OBJECTS
+
+    @property
+    def slug(self) -> str:
+        """The name of its files."""
+        return re.sub(r"\W+", "-", self.name.lower()).strip("-")
 
 
 def closed_form_rows() -> Iterator[Row]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import tempfile
 import time
@@ -76,7 +75,7 @@ def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: st
     compared = [BASE]
     start = time.perf_counter()
     if row.make is not None:
-        place = work / re.sub(r"\W+", "-", row.name.lower()).strip("-")
+        place = work / row.slug
         work.mkdir(parents=True, exist_ok=True)
         compared.append(row.make(model, _concepts(suite, split), place))
     seconds = time.perf_counter() - start
