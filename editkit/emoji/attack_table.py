@@ -61,7 +61,7 @@ def attack_rows() -> Iterator[Row]:
         yield Row(f"{method.upper()}, hardened", hardened(method))
     yield Row("AP, cold", trained("ap", refresh=10))
     yield Row("AP, warm", trained("ap", Row("RECE, minimax", solved("rece", "minimax")), refresh=10))
-    yield Row("AP, warm from hardened", trained("ap", Row("RECE, hardened", hardened("rece")), refresh=10))
+    yield Row("AP from hardened", trained("ap", Row("RECE, hardened", hardened("rece")), refresh=10))
     yield Row("AGE", trained("age"))
     yield Row("ESD-u", trained("esd", param="noxattn"))
 
