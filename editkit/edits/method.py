@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
+from editkit.edits.perturb import perturbed
 from editkit.edits.problem import Problem, Solution
 from editkit.edits.protect import minimax, prior
 from editkit.edits.solve import Penalty, solve
@@ -56,6 +57,12 @@ class Method:
     expand: str = option("none", "Prompts that an unprotected edit is solved over.", choices=EXPANSIONS)
     strength: float = option(0.5, "Weight μ of the protected vocabulary.", at_least=0)
     rounds: int = option(5, "Rounds of minimax.", at_least=0)
+    perturb: int = option(
+        0, "Copies of every erased row with noise, erased along; noise spares what is protected.", at_least=0
+    )
+    perturb_scale: float = option(
+        1.0, "Length of that noise; 1 is that of the way from a row to its target.", at_least=0
+    )
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__dict__.get("name", cls.__name__.lower())
@@ -78,7 +85,7 @@ class Method:
     @property
     def reads_projections(self) -> bool:
         """Whether the map depends on the checkpoint's projections, and not on its text encoder alone."""
-        return self.protect == "minimax"
+        return self.protect == "minimax" or self.perturb > 0
 
     @property
     def record(self) -> dict[str, Any]:
@@ -109,18 +116,21 @@ class Method:
         Raises:
             EditkitError: the vocabulary to protect is empty, or the equations are singular.
         """
-        C, d = problem.C, problem.gram.shape[0]
-        if self.is_protected and problem.protected is not None and not problem.protected.words:
+        d = problem.gram.shape[0]
+        protected = problem.protected if self.is_protected else None
+        if protected is not None and not protected.words:
             raise EditkitError(
                 f"--protect {self.protect}: no word is left in the vocabulary; "
                 "give a larger --vocabulary, or use --protect none"
             )
-        plain = not self.is_protected or problem.protected is None
-        erase_scale = self.erase_scale / (1 if plain else problem.count)
-        share = 1 if plain or problem.preserve is None else len(problem.preserve)
+        erase_scale = self.erase_scale / (1 if protected is None else problem.count)
+        share = 1 if protected is None or problem.preserve is None else len(problem.preserve)
         penalty = Penalty.of(self.lamb, problem.preserve, d, self.preserve_scale / share)
+        if self.perturb:
+            held = penalty if protected is None else prior(protected, penalty, self.strength)
+            problem = problem.with_found(perturbed(problem.rows, held, problem.gram, self.perturb_scale, self.perturb))
         maps, penalty = self.maps(problem, penalty, erase_scale)
-        return Solution(maps, penalty.matrix() + erase_scale * C.T @ C)
+        return Solution(maps, penalty.matrix() + erase_scale * problem.C.T @ problem.C)
 
 
 def Options(method: str = GROUPS["methods"].default, **given: Any) -> Method:

@@ -37,7 +37,7 @@ class Problem:
 
     Attributes:
         rows: one entry per concept.
-        found: rows of prompts that brought a concept back, weighted already: see `with_found`.
+        found: more rows to erase, weighted already: see `with_found`.
         preserve: `(m, d)` or None.
         projections: layer name → `W` `(o, d)`.
         gram: `Σ WᵀW`, `(d, d)`.
@@ -52,14 +52,14 @@ class Problem:
     found: tuple[Rows, ...] = ()
 
     def with_found(self, found: Sequence[Rows | None], weight: float = 1.0) -> Problem:
-        """The same with the rows of found prompts to erase, an entry per concept or None.
+        """The same with more rows to erase, those of found prompts or random ones: an entry per concept or None.
 
-        All found prompts of a concept together count `weight` times what its own rows count, however many they are;
-        and the concepts' own rows count as before, so a concept does not slip back as prompts are added.
+        All of a concept's together count `weight` times what its own rows count, however many they are;
+        and the concepts' own rows count as before, so a concept does not slip back as rows are added.
         """
         pairs = [(rows, own) for rows, own in zip(found, self.rows, strict=True) if rows is not None]
         weighted = [rows.weighted(weight * len(own.source) / len(rows.source)) for rows, own in pairs]
-        return replace(self, found=tuple(weighted))
+        return replace(self, found=(*self.found, *weighted))
 
     @property
     def count(self) -> int:
@@ -74,7 +74,7 @@ class Problem:
 
     @cached_property
     def all(self) -> Rows:
-        """The concepts' rows and the found ones, weighted."""
+        """The concepts' rows and those erased along, weighted."""
         return Rows.joined([self.own, *self.found]) if self.found else self.own
 
     @property
