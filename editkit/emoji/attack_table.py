@@ -97,7 +97,7 @@ def measure(model: EditableModel, row: Row, split: str, work: Path) -> dict[str,
     seconds = time.perf_counter() - start
     budget: dict[str, Any] = BUDGET | ({} if row.make is None else DESCENT)
     findings = attack(
-        [variant], concepts, CONTROL if row.make is None else ATTACKS, model, suite=OBJECTS,
+        [variant], concepts, _attacks(variant), model, suite=OBJECTS,
         out=work / "attacks" / row.slug, control=False, force=True, **budget,
     )  # fmt: skip
     return {
@@ -108,6 +108,13 @@ def measure(model: EditableModel, row: Row, split: str, work: Path) -> dict[str,
         "costs": _costs(findings),
         "attempts": [_kept(each) for each in findings.attempts],
     }
+
+
+def _attacks(variant: str) -> list[str]:
+    """`embedding` inverts one map, which trained weights have not."""
+    if variant == BASE:
+        return [*CONTROL]
+    return [name for name in ATTACKS if name != "embedding" or not Path(variant).is_dir()]
 
 
 def _figures(record: dict[str, Any]) -> dict[str, Any]:
