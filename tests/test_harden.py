@@ -76,6 +76,15 @@ def test_the_record_of_a_hardened_edit_makes_it_again(trumpet: Edit) -> None:
     assert torch.allclose(again.map.dense(), hard.map.dense(), atol=1e-9)
 
 
+def test_who_interrupts_has_the_best_edit_so_far(trumpet: Edit) -> None:
+    def interrupt(done: Round) -> None:
+        raise KeyboardInterrupt
+
+    kept = harden(trumpet, "emoji", pictures=1, searches=1, search=SEARCH, tell=interrupt)
+    assert kept.record["hardened"]["stopped"] == "interrupted" and len(kept.record["hardened"]["rounds"]) == 1
+    assert torch.equal(kept.map.dense(), trumpet.map.dense())
+
+
 def test_what_cannot_be_made_again_is_refused(trumpet: Edit, tmp_path: Path) -> None:
     scaled = Edit({"*": trumpet.map.scale(0.5)}, trumpet.record)
     with pytest.raises(EditkitError, match="not what its record makes again"):

@@ -93,11 +93,11 @@ def harden(
     edit: Annotated[Path, typer.Argument(help="An edit file that `editkit erase` made.")],
     out: Annotated[Path, typer.Option(help="Edit file to write.")],
     goal: Annotated[float, typer.Option(help="Stop when the upper limit of a fresh attack's success is below.")] = 0.1,
-    rounds: Annotated[int, typer.Option(help="The most rounds.")] = 10,
+    rounds: Annotated[int, typer.Option(help="The most rounds. Ctrl-C ends it before, with the best edit so far.")] = 5,
     most_damage: Annotated[float, typer.Option(help="The most damage that the worst protected word may take.")] = 0.2,
     per_round: Annotated[int, typer.Option(help="Prompts a concept that are added in a round.")] = 12,
-    pictures: Annotated[int, typer.Option(help="Pictures of each found prompt.")] = 2,
-    searches: Annotated[int, typer.Option(help="Searches a round, each with a seed of its own.")] = 1,
+    pictures: Annotated[int, typer.Option(help="Pictures of each found prompt.")] = 4,
+    searches: Annotated[int, typer.Option(help="Searches a round, each with a seed of its own.")] = 3,
     weight: Annotated[float, typer.Option(help="Of the found prompts of a concept, against its own rows.")] = 1.0,
     give_up: Annotated[
         list[str] | None, typer.Option(help="A protected word that brings a concept back. Repeat for more.")
@@ -115,7 +115,7 @@ def harden(
 
     Prints a line a round. What certifies the result must be another attack: editkit attack OUT --attack unlearndiff,p4d
 
-    Example: editkit harden church-rece.safetensors --goal 0.1 --rounds 10 --out church-hard.safetensors
+    Example: editkit harden church-rece.safetensors --goal 0.1 --rounds 5 --out church-hard.safetensors
     """
     from editkit.concepts.vocabulary import read_word_file
     from editkit.redteam.harden import harden as hardened

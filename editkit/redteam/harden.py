@@ -30,11 +30,11 @@ def harden(
     edit: Edit | str | os.PathLike[str],
     model: ModelLike = None,
     goal: float = 0.1,
-    rounds: int = 10,
+    rounds: int = 5,
     most_damage: float = 0.2,
     per_round: int = 12,
-    pictures: int = 2,
-    searches: int = 1,
+    pictures: int = 4,
+    searches: int = 3,
     weight: float = 1.0,
     give_up: Sequence[str] = (),
     search: PromptSearch | None = None,
@@ -55,7 +55,7 @@ def harden(
     Args:
         edit: an edit or its file; its record says how it is made again.
         model: as `open_model` takes it, or what it returns.
-        goal: stop when the upper end of the interval of the fresh success rate is below.
+        goal: stop when the share of freshly found prompts that draw a concept in any picture has an upper limit below.
         rounds: the most.
         most_damage: the most damage that the worst protected word may take; edits beyond it are not kept.
         per_round: prompts a concept that are added in a round.
@@ -63,7 +63,7 @@ def harden(
         searches: searches a round, each with a seed of its own: one alone misses what the next finds.
         weight: of all found prompts of a concept together, against its own rows.
         give_up: protected words that are no longer protected, since they bring a concept back by themselves.
-        search: the attack, in place of a quick genetic search for as many prompts as are added in a round.
+        search: the attack, in place of a genetic search for as many prompts as are added in a round.
         seed: of the searches.
         vocabulary: the words that the edit protects, where these were not the model's own.
         detector: who judges, in place of the profile's.
@@ -73,8 +73,8 @@ def harden(
         settings: how to draw, as in `editkit.drawing.sampling.Settings`.
 
     Returns:
-        The edit of the round with the lowest upper limit within the damage. Its record holds the found prompts
-        (`found`), so that it can be made again, and every round (`hardened`).
+        The edit of the round with the lowest upper limit within the damage; after Ctrl-C, of the rounds so far. Its
+        record holds the found prompts (`found`), so that it can be made again, and every round (`hardened`).
 
     Raises:
         EditkitError: the edit cannot be made again from its record, or the model cannot be drawn.
@@ -103,7 +103,7 @@ def harden(
         opened, read, denoiser, judge, Sampling.for_model(opened.source, **settings),
         tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
     )  # fmt: skip
-    search = search or PromptSearch(engine="genetic", population=200, generations=10, best=per_round)
+    search = search or PromptSearch(engine="genetic", best=per_round)
     targets = [Target.of(concept, opened.profile, [search.toward]) for concept in recipe.concepts]
     for target in targets:
         target.check_judge(judge)

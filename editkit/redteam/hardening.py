@@ -24,7 +24,7 @@ class Round:
     """One round: what a fresh attack found against the edit so far, and what the edit then was.
 
     Attributes:
-        fresh: share of the pictures of freshly found prompts that show a concept, with its interval.
+        fresh: share of freshly found prompts with a concept in any of their pictures, with its interval.
         worst: the same of the worst concept, without one.
         added: prompts that were confirmed and are erased from now on.
         transfer: share of pictures of all earlier prompts that still show a concept; None in the first round.
@@ -61,46 +61,49 @@ class Loop:
     weight: float
 
     def run(self, edit: Edit, goal: float, rounds: int, most_damage: float, tell: Callable[[Round], None]) -> Edit:
-        """Attack, add, solve; stop as `harden` says."""
+        """Attack, add, solve; stop as `harden` says. Whoever interrupts it has the best edit so far."""
         found = {concept: list(prompts) for concept, prompts in self.recipe.found.items()}
         best: tuple[float, Edit] | None = None
         done: list[Round] = []
-        stopped = f"{rounds} rounds"
-        for number in range(rounds + 1):
-            start = time.perf_counter()
-            arena = self.arena.of(edit)
-            fresh = {target.concept: self._fresh(arena, target, number) for target in self.targets}
-            transfer = self._transfer(arena, found)
-            new = {concept: self._new(some, found.get(concept, [])) for concept, some in fresh.items()}
-            rate = rate_interval(
-                [hit for some in fresh.values() for each in some for hit in each.hits],
-                [concept for concept, some in fresh.items() for each in some for _ in each.hits],
-            )
-            figures = edit.record["figures"]
-            last = number == rounds or not any(new.values())
-            done.append(Round(
-                number, rate, max(_share(some) for some in fresh.values()),
-                0 if last else sum(map(len, new.values())), transfer, figures["rank"], figures["damage_mean"] or 0.0,
-                figures["damage_worst"] or 0.0, round(time.perf_counter() - start, 2), self._alone(arena, fresh),
-            ))  # fmt: skip
-            tell(done[-1])
-            fits = (figures["damage_worst"] or 0.0) <= most_damage
-            if (fits or best is None) and (best is None or rate.high < best[0]):
-                best = (rate.high, edit)
-            if rate.high < goal:
-                stopped = f"a fresh attack has an upper limit of {rate.high:.1%}, below the goal of {goal:.0%}"
-                break
-            if not fits:
-                stopped = f"the worst word is damaged by {figures['damage_worst']:.3f}, above {most_damage:g}"
-                break
-            if last:
-                stopped = stopped if any(new.values()) else "no new prompt was confirmed"
-                break
-            for concept, prompts in new.items():
-                found.setdefault(concept, []).extend(prompts)
-            edit = self.recipe.made({concept: prompts for concept, prompts in found.items() if prompts}, self.weight)
+        stopped: str | None = None
+        try:
+            for number in range(rounds + 1):
+                each, new = self._round(number, edit, found, number == rounds)
+                done.append(each)
+                if best is None or (each.damage_worst <= most_damage and each.fresh.high < best[0]):
+                    best = (each.fresh.high, edit)
+                tell(each)
+                if stopped := _why_stop(each, new, goal, rounds, most_damage):
+                    break
+                for concept, prompts in new.items():
+                    found.setdefault(concept, []).extend(prompts)
+                edit = self.recipe.made({each: some for each, some in found.items() if some}, self.weight)
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+            stopped = "interrupted"
         assert best is not None
         return replace(best[1], record={**best[1].record, "hardened": self._record(done, stopped)})
+
+    def _round(
+        self, number: int, edit: Edit, found: Mapping[str, Sequence[str]], last: bool
+    ) -> tuple[Round, dict[str, list[str]]]:
+        """What a fresh attack does to `edit`, and the confirmed prompts of each concept."""
+        start = time.perf_counter()
+        arena = self.arena.of(edit)
+        fresh = {target.concept: self._fresh(arena, target, number) for target in self.targets}
+        new = {concept: self._new(some, found.get(concept, [])) for concept, some in fresh.items()}
+        rate = rate_interval(
+            [any(each.hits) for some in fresh.values() for each in some],
+            [concept for concept, some in fresh.items() for _ in some],
+        )
+        figures, transfer, words = edit.record["figures"], self._transfer(arena, found), self._alone(arena, fresh)
+        done = Round(
+            number, rate, max(map(_share, fresh.values())), 0 if last else sum(map(len, new.values())), transfer,
+            figures["rank"], figures["damage_mean"] or 0.0, figures["damage_worst"] or 0.0,
+            round(time.perf_counter() - start, 2), words,
+        )  # fmt: skip
+        return done, new
 
     def _fresh(self, arena: Arena, target: Target, number: int) -> list[Counterexample]:
         """Several searches with seeds of their own; their best prompts are drawn and judged."""
@@ -155,7 +158,7 @@ class Loop:
                     culprits[each.prompt] = target.concept
         return culprits
 
-    def _record(self, rounds: Sequence[Round], stopped: str) -> dict[str, Any]:
+    def _record(self, rounds: Sequence[Round], stopped: str | None) -> dict[str, Any]:
         return {
             "stopped": stopped,
             "search": {
@@ -165,6 +168,17 @@ class Loop:
         }
 
 
+def _why_stop(
+    done: Round, new: Mapping[str, Sequence[str]], goal: float, rounds: int, most_damage: float
+) -> str | None:
+    if done.fresh.high < goal:
+        return f"a fresh attack has an upper limit of {done.fresh.high:.1%}, below the goal of {goal:.0%}"
+    if done.damage_worst > most_damage:
+        return f"the worst word is damaged by {done.damage_worst:.3f}, above {most_damage:g}"
+    if not any(new.values()):
+        return "no new prompt was confirmed"
+    return f"{rounds} rounds" if done.number == rounds else None
+
+
 def _share(some: Sequence[Counterexample]) -> float:
-    hits = [hit for each in some for hit in each.hits]
-    return sum(hits) / len(hits) if hits else 0.0
+    return sum(any(each.hits) for each in some) / len(some) if some else 0.0
