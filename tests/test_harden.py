@@ -9,14 +9,17 @@ import pytest
 import torch
 
 import editkit
+from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.edits.gram import norm
 from editkit.edits.problem import Problem, Rows
 from editkit.errors import EditkitError
+from editkit.redteam.arena import Arena
 from editkit.redteam.harden import harden
 from editkit.redteam.hardening import Round
 from editkit.redteam.prompt import PromptSearch
 from editkit.redteam.recipe import Recipe
+from editkit.redteam.target import Target
 from editkit.variants.edit_file import load_edit, save_edit
 from tests.cli import run
 
@@ -74,6 +77,27 @@ def test_the_record_of_a_hardened_edit_makes_it_again(trumpet: Edit) -> None:
     assert [each.number for each in seen] == list(range(len(seen))) and hard.record["hardened"]["rounds"]
     again = Recipe.of(hard, editkit.open_model("emoji"), None, ()).made(hard.record.get("found", {}))
     assert torch.allclose(again.map.dense(), hard.map.dense(), atol=1e-9)
+
+
+def test_without_pictures_a_prompt_counts_that_comes_near_enough(trumpet: Edit) -> None:
+    seen: list[Round] = []
+    for below, share in ((10.0, 1.0), (1e-9, 0.0)):
+        hard = harden(trumpet, "emoji", rounds=1, pictures=0, below=below, searches=1, search=SEARCH, tell=seen.append)
+        assert hard.record["hardened"]["below"] == below and seen[-1].worst == share
+    assert not hard.record.get("found") and hard.record["hardened"]["stopped"] == "no new prompt was confirmed"
+
+
+def test_losses_are_those_of_the_search(trumpet: Edit) -> None:
+    model = editkit.open_model("emoji")
+    arena = Arena(model, trumpet, None, None, Sampling(4, 3.0), ())
+    target = Target.of("trumpet", model.profile, ["a {}"])
+    for distance in ("pos", "set"):
+        search = PromptSearch(distance=distance, form="words", engine="genetic", population=32, generations=2, best=4)
+        proposals = search.attack(arena, target)
+        losses = search.losses(arena, target, [str(each.prompt) for each in proposals])
+        assert losses == pytest.approx([each.loss for each in proposals], rel=0.02)
+    near, far = PromptSearch().losses(arena.of(None), target, ["a trumpet", ""])
+    assert near < 1e-3 and far == pytest.approx(1, rel=0.05)
 
 
 def test_who_interrupts_has_the_best_edit_so_far(trumpet: Edit) -> None:

@@ -96,7 +96,8 @@ def harden(
     rounds: Annotated[int, typer.Option(help="The most rounds. Ctrl-C ends it before, with the best edit so far.")] = 5,
     most_damage: Annotated[float, typer.Option(help="The most damage that the worst protected word may take.")] = 0.2,
     per_round: Annotated[int, typer.Option(help="Prompts a concept that are added in a round.")] = 12,
-    pictures: Annotated[int, typer.Option(help="Pictures of each found prompt.")] = 4,
+    pictures: Annotated[int, typer.Option(help="Pictures of each found prompt; 0 draws none.")] = 4,
+    below: Annotated[float, typer.Option(help="Without pictures, the loss from which a prompt counts.")] = 0.4,
     searches: Annotated[int, typer.Option(help="Searches a round, each with a seed of its own.")] = 3,
     weight: Annotated[float, typer.Option(help="Of the found prompts of a concept, against its own rows.")] = 1.0,
     give_up: Annotated[
@@ -126,7 +127,7 @@ def harden(
     check_free_for_edit(out, force)
     words = read_word_file(vocabulary) if vocabulary else None
     made = hardened(
-        edit, model, goal, rounds, most_damage, per_round, pictures, searches, weight, give_up or (), None, seed,
+        edit, model, goal, rounds, most_damage, per_round, pictures, below, searches, weight, give_up or (), None, seed,
         words, detector, device, profile, show_round,
     )  # fmt: skip
     save_edit(made, out, force)

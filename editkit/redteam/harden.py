@@ -14,6 +14,7 @@ from editkit.edits.edit import Edit
 from editkit.errors import EditkitError
 from editkit.model.editable import ModelLike, open_model
 from editkit.redteam.arena import Arena
+from editkit.redteam.counterexamples import ByLoss, by_pictures
 from editkit.redteam.hardening import Loop, Round
 from editkit.redteam.prompt import PromptSearch
 from editkit.redteam.recipe import Recipe
@@ -34,6 +35,7 @@ def harden(
     most_damage: float = 0.2,
     per_round: int = 12,
     pictures: int = 4,
+    below: float = 0.4,
     searches: int = 3,
     weight: float = 1.0,
     give_up: Sequence[str] = (),
@@ -59,7 +61,8 @@ def harden(
         rounds: the most.
         most_damage: the most damage that the worst protected word may take; edits beyond it are not kept.
         per_round: prompts a concept that are added in a round.
-        pictures: of each found prompt.
+        pictures: of each found prompt. 0: nothing is drawn, and a prompt counts that comes near enough.
+        below: how near that is: the loss of `prompt`, 0 for the concept's own rows, 1 for those of the empty prompt.
         searches: searches a round, each with a seed of its own: one alone misses what the next finds.
         weight: of all found prompts of a concept together, against its own rows.
         give_up: protected words that are no longer protected, since they bring a concept back by themselves.
@@ -87,25 +90,28 @@ def harden(
     >>> len(edit.record["hardened"]["rounds"]) >= 1
     True
     """
-    if not 0 < goal < 1 or rounds < 1 or pictures < 1 or searches < 1 or per_round < 1:
+    if not 0 < goal < 1 or rounds < 1 or pictures < 0 or searches < 1 or per_round < 1:
         raise EditkitError(
-            f"--goal must lie between 0 and 1, --rounds, --pictures, --searches and --per-round be at least 1, got "
-            f"{goal}, {rounds}, {pictures}, {searches} and {per_round}"
+            f"--goal must lie between 0 and 1, --rounds, --searches and --per-round be at least 1, --pictures at least "
+            f"0, got {goal}, {rounds}, {searches}, {per_round} and {pictures}"
         )
     opened = open_model(model, profile=profile)
     read = edit if isinstance(edit, Edit) else load_linear(os.fspath(edit))
     check_fit(read, opened)
     recipe = Recipe.of(read, opened, vocabulary, give_up)
-    check_drawable(opened.source)
-    denoiser = open_denoiser(opened.source, device or Shard.from_environment().device())
-    judge = judge_of(opened.profile, detector or "")
+    search = search or PromptSearch(engine="genetic", best=per_round)
+    targets = [Target.of(concept, opened.profile, [search.toward]) for concept in recipe.concepts]
+    denoiser = judge = None
+    if pictures:
+        check_drawable(opened.source)
+        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device())
+        judge = judge_of(opened.profile, detector or "")
+        for target in targets:
+            target.check_judge(judge)
     arena = Arena(
         opened, read, denoiser, judge, Sampling.for_model(opened.source, **settings),
         tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
     )  # fmt: skip
-    search = search or PromptSearch(engine="genetic", best=per_round)
-    targets = [Target.of(concept, opened.profile, [search.toward]) for concept in recipe.concepts]
-    for target in targets:
-        target.check_judge(judge)
-    loop = Loop(recipe, arena, targets, search, searches, per_round, weight)
+    confirm = by_pictures if pictures else ByLoss(search, below)
+    loop = Loop(recipe, arena, targets, search, confirm, searches, per_round, weight)
     return loop.run(read, goal, rounds, most_damage, tell)

@@ -10,7 +10,7 @@ from typing import Any
 from editkit.edits.edit import Edit
 from editkit.evaluation.statistics.intervals import Estimate, rate_interval
 from editkit.redteam.arena import Arena
-from editkit.redteam.counterexamples import Counterexample, near_duplicate
+from editkit.redteam.counterexamples import ByLoss, Confirm, Counterexample, near_duplicate
 from editkit.redteam.prompt import PromptSearch
 from editkit.redteam.recipe import Recipe
 from editkit.redteam.target import Target
@@ -56,6 +56,7 @@ class Loop:
     arena: Arena
     targets: Sequence[Target]
     search: PromptSearch
+    confirm: Confirm
     searches: int
     per_round: int
     weight: float
@@ -114,17 +115,7 @@ class Loop:
                 if each.prompt is not None:
                     prompts.setdefault(each.prompt, each.loss or 0.0)
         chosen = sorted(prompts, key=lambda prompt: prompts[prompt])[: self.per_round]
-        return self._judged(arena, target, chosen)
-
-    def _judged(self, arena: Arena, target: Target, prompts: Sequence[str]) -> list[Counterexample]:
-        if not prompts:
-            return []
-        hits = arena.judged(arena.draw(prompts, arena.seeds), target)
-        size = len(arena.seeds)
-        return [
-            Counterexample(prompt, tuple(bool(hit) for hit in hits[n * size : (n + 1) * size]))
-            for n, prompt in enumerate(prompts)
-        ]
+        return self.confirm(arena, target, chosen)
 
     def _new(self, fresh: Sequence[Counterexample], known: Sequence[str]) -> list[str]:
         """Confirmed prompts that are no near-duplicates of each other or of known ones."""
@@ -139,7 +130,7 @@ class Loop:
         shown = [
             hit
             for target in self.targets
-            for each in self._judged(
+            for each in self.confirm(
                 replace(arena, seeds=arena.seeds[:1]), target, found.get(target.concept, ())[-TRANSFERRED:]
             )
             for hit in each.hits
@@ -153,7 +144,7 @@ class Loop:
         for target in self.targets:
             used = {word for each in fresh[target.concept] if any(each.hits) for word in each.prompt.split()}
             words = sorted(word for word in used & protected if not target.naming(word))
-            for each in self._judged(arena, target, words):
+            for each in self.confirm(arena, target, words):
                 if sum(each.hits) * 2 > len(each.hits):
                     culprits[each.prompt] = target.concept
         return culprits
@@ -161,6 +152,7 @@ class Loop:
     def _record(self, rounds: Sequence[Round], stopped: str | None) -> dict[str, Any]:
         return {
             "stopped": stopped,
+            "below": self.confirm.below if isinstance(self.confirm, ByLoss) else None,
             "search": {
                 name: value for name, value in vars(self.search).items() if isinstance(value, str | int | float)
             },

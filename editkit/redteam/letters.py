@@ -195,6 +195,11 @@ class Words:
     def rows(self, prompts: Tensor, cost: Cost) -> Tensor:
         texts = [self.text(prompt) for prompt in prompts.tolist()]
         cost.encodings += len(set(texts))
-        rows = [row[: self.length] for row in self.encoder.encode_each(texts, self.length)]
-        longest = max(map(len, rows))
-        return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row), -1)]) for row in rows]).float()
+        return padded_rows(self.encoder, texts, self.length)
+
+
+def padded_rows(encoder: TextEncoder, prompts: Sequence[str], length: int) -> Tensor:
+    """Rows of prompts, at most `length` of each, `(batch, n, width)` float32; a short one goes on with its last."""
+    rows = [row[:length] for row in encoder.encode_each(prompts, length)]
+    longest = max(map(len, rows))
+    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row), -1)]) for row in rows]).float()

@@ -23,7 +23,7 @@ from editkit.redteam.attention import AttentionDistance
 from editkit.redteam.budget import HasBudget
 from editkit.redteam.distance import KINDS, Distance, RowDistance, Sight
 from editkit.redteam.engines import Pool, coordinate_gradient, genetic
-from editkit.redteam.letters import Letters, TokenLetters, letters_of
+from editkit.redteam.letters import Letters, TokenLetters, letters_of, padded_rows
 from editkit.redteam.target import Target
 from editkit.redteam.victim import no_network
 
@@ -97,6 +97,18 @@ class PromptSearch(HasBudget, Checked):
                 text, ids = letters.text(prompt), letters.ids(prompt)
                 attempts.setdefault(text, Proposal(source, text, ids, loss=value, plain=plain, log=tuple(pool.log)))
         return list(attempts.values())
+
+    def losses(self, arena: Arena, target: Target, prompts: Sequence[str]) -> list[float]:
+        """How near given prompts come to the concept: the least of the distances of rows that words alone are searched
+        by."""
+        encoder = arena.model.encoder
+        positions = min(encoder.length, max(map(encoder.rows_in, prompts), default=0) + SPARE)
+        rows = padded_rows(encoder, prompts, positions)
+        arena.cost.encodings += len(prompts)
+        wanted = fill(self.toward, target.concept)
+        kinds = [kind for kind, is_prefix in self._kinds() if not is_prefix] or ["set"]
+        distances = [self._distance(arena, wanted, arena.variant, positions, kind) for kind in kinds]
+        return torch.stack([distance(rows) for distance in distances]).amin(0).tolist()
 
     def _kinds(self) -> list[tuple[str, bool]]:
         """Distances, and whether the prompt that is looked for stands behind the words."""
