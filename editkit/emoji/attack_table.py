@@ -92,20 +92,29 @@ def _saved(made: Callable[[EditableModel, Sequence[str]], Edit]) -> Maker:
     return make
 
 
-def measure(model: EditableModel, row: Row, split: str, work: Path) -> dict[str, Any]:
+def measure(
+    model: EditableModel,
+    row: Row,
+    split: str,
+    work: Path,
+    attacks: Sequence[str] = ATTACKS,
+    budget: dict[str, Any] = BUDGET | DESCENT,
+) -> dict[str, Any]:
     """One row on one split: what it takes, what is plainly gone and kept, and every attempt."""
     concepts = load_suite(OBJECTS).splits[split]
     start = time.perf_counter()
     variant = BASE if row.make is None else row.make(model, concepts, work / row.slug)
     seconds = time.perf_counter() - start
-    budget: dict[str, Any] = BUDGET | ({} if row.make is None else DESCENT)
+    chosen = [name for name in attacks if _is_for(name, variant)]
+    given = {name: value for name, value in budget.items() if row.make is not None or name in BUDGET}
     findings = attack(
-        [variant], concepts, _attacks(variant), model, suite=OBJECTS,
-        out=work / "attacks" / row.slug, control=False, force=True, **budget,
+        [variant], concepts, chosen, model, suite=OBJECTS,
+        out=work / "attacks" / row.slug, control=False, force=True, **given,
     )  # fmt: skip
+    figures = {} if row.make is None else _figures(read_record(variant))
     return {
-        "seconds": round(seconds, 2),
-        "figures": {} if row.make is None else _figures(read_record(variant)),
+        "seconds": round(figures.pop("run", seconds), 2),
+        "figures": figures,
         **plain(variant, split, work),
         "null_shift": next(iter(findings.null_shift.values())),
         "costs": _costs(findings),
@@ -113,16 +122,18 @@ def measure(model: EditableModel, row: Row, split: str, work: Path) -> dict[str,
     }
 
 
-def _attacks(variant: str) -> list[str]:
+def _is_for(attack: str, variant: str) -> bool:
     """`embedding` inverts one map, which trained weights have not."""
     if variant == BASE:
-        return [*CONTROL]
-    return [name for name in ATTACKS if name != "embedding" or not Path(variant).is_dir()]
+        return attack in CONTROL
+    return attack != "embedding" or not Path(variant).is_dir()
 
 
 def _figures(record: dict[str, Any]) -> dict[str, Any]:
     figures = {key: record["figures"][key] for key in FIGURES if key in record["figures"]}
     figures |= {"found": sum(map(len, record.get("found", {}).values()))}
+    if (run := record["figures"]["seconds"].get("run")) is not None:
+        figures["run"] = run  # a run that was made before takes no time
     if "hardened" in record:
         figures |= {"rounds": record["hardened"]["rounds"], "stopped": record["hardened"]["stopped"]}
     return figures
@@ -223,29 +234,34 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for edits and pictures, kept")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows of these names")
     parser.add_argument("--splits", nargs="+", default=list(SPLITS))
+    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS))
+    parser.add_argument("--iterations", type=int, default=DESCENT["iterations"], help="of attacks by gradients")
     given = parser.parse_args()
+    budget = BUDGET | {"iterations": given.iterations}
+    if read(given.out, budget)["budget"] != budget:
+        parser.error(f"{given.out} was measured with another budget; give another --out")
     model, rows = open_model("emoji"), {row.name: row for row in attack_rows()}
     for split in given.splits:
         for name, row in rows.items():
             if given.only and name not in given.only:
                 continue
-            if split in read(given.out)["rows"].get(name, {}):
+            if split in read(given.out, budget)["rows"].get(name, {}):
                 continue
             (given.work / split).mkdir(parents=True, exist_ok=True)
-            done = measure(model, row, split, given.work / split)
-            results = read(given.out)  # another process may have added to it meanwhile
+            done = measure(model, row, split, given.work / split, given.attacks, budget)
+            results = read(given.out, budget)  # another process may have added to it meanwhile
             splits = results["rows"].setdefault(name, {}) | {split: done}
             results["rows"][name] = dict(sorted(splits.items()))
             results["rows"] = {each: results["rows"][each] for each in rows if each in results["rows"]}
             text = json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n"
             write_text_atomic(given.out, text, force=True)
-    print(as_markdown(read(given.out)))
+    print(as_markdown(read(given.out, budget), given.attacks))
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What was measured so far."""
+def read(path: Path, budget: dict[str, Any]) -> dict[str, Any]:
+    """What was measured so far with that budget."""
     if not path.is_file():
-        return {"suite": OBJECTS, "seeds": SEEDS, "budget": BUDGET | DESCENT, "threads": os.cpu_count(), "rows": {}}
+        return {"suite": OBJECTS, "seeds": SEEDS, "budget": budget, "threads": os.cpu_count(), "rows": {}}
     return json.loads(path.read_text(encoding="utf-8"))
 
 
