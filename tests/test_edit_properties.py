@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from editkit.edits.edit_map import EditMap
-from editkit.edits.figures import recovery_norm
 from editkit.edits.gram import gram_matrix, norm, square_root
 from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows
 from editkit.edits.protect import ProtectedWords
 from editkit.edits.rece import derive
+from editkit.edits.recovery import Recovery
 from editkit.edits.solve import Penalty, solve
 from tests.cases import Case, cases, eye, forall, plain, randn
 
@@ -229,15 +229,33 @@ def test_recovery_is_the_smallest_embedding_within_a_tenth(case: Case) -> None:
     for _ in range(60):
         low, high = ((low + high) / 2, high) if missed((low + high) / 2) < 0.1 else (low, (low + high) / 2)
     assert missed(low) == pytest.approx(0.1, rel=1e-6)
-    assert recovery_norm(edit, C, gram) == pytest.approx(
+    assert Recovery.of(edit, gram).norm(C) == pytest.approx(
         float(derive(edit, gram, C, 10**low).norm() / C.norm()), rel=1e-6
     )
 
 
 def test_recovery_in_closed_form() -> None:
-    assert recovery_norm(EditMap.identity(8), randn(1, 3, 8), eye(8)) == pytest.approx(0.9, rel=1e-6)
+    identity = Recovery.of(EditMap.identity(8), eye(8))
+    assert identity.norm(randn(1, 3, 8)) == pytest.approx(0.9, rel=1e-6)
     gone = torch.linalg.qr(randn(1, 8, 1)).Q
-    assert recovery_norm(EditMap(-gone, gone.T), gone.T, eye(8)) is None  # a projection cannot be undone
+    projection = Recovery.of(EditMap(-gone, gone.T), eye(8))
+    assert projection.norm(gone.T) is None  # a projection cannot be undone
+    assert projection.floor(gone.T) == pytest.approx(1)
+    half = (gone.T + torch.linalg.qr(torch.cat([gone, randn(2, 8, 1)], 1)).Q[:, 1]) / 2
+    assert projection.floor(half) == pytest.approx(0.5**0.5)
+
+
+@forall(cases(), st.integers(1, 3))
+def test_the_recovery_floor_is_the_residual_of_least_squares(case: Case, lost: int) -> None:
+    root = square_root(case.gram)
+    U = torch.linalg.qr(randn(3, case.d, lost)).Q
+    singular = EditMap(-U, U.T)
+    for edit in (case.solved(lamb=10.0), singular):
+        A, b = root @ edit.dense(), root @ case.C.T
+        missed = A @ torch.linalg.lstsq(A, b, driver="gelsd").solution - b
+        floor = Recovery.of(edit, case.gram).floor(case.C)
+        assert floor == pytest.approx(float(missed.norm() / b.norm()), abs=1e-5)
+        assert (floor < 1e-5) == (edit is not singular)  # an edit by ridge regression can be inverted
 
 
 @forall(cases(), st.randoms(use_true_random=False), st.sampled_from(["uce", "tensor", "rece", "prior", "minimax"]))

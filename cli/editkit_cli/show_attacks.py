@@ -116,7 +116,8 @@ def show_round(done: Round) -> None:
     words = ", ".join(f"{word!r} alone draws {concept}" for word, concept in done.words.items())
     print(
         f"round {done.number}: fresh attack {fresh.value:.1%} ({fresh.low:.1%} to {fresh.high:.1%}), worst concept "
-        f"{done.worst:.0%}{transfer}; rank {done.rank}, damage {done.damage_mean:.4f}, worst {done.damage_worst:.4f}; "
+        f"{done.worst:.0%}{transfer}; rank {done.rank}, floor {done.recovery_floor:.2f}, "
+        f"damage {done.damage_mean:.4f}, worst {done.damage_worst:.4f}; "
         f"{done.added} prompts added; {done.seconds:.0f} s" + (f"; {words}: consider --give-up" if words else ""),
         file=sys.stderr,
     )

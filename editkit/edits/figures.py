@@ -15,6 +15,7 @@ from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, norm
 from editkit.edits.problem import Problem, Solution
+from editkit.edits.recovery import Recovery
 from editkit.errors import EditkitError
 
 BLOW_UP = 1.0
@@ -26,6 +27,7 @@ class Figures:
 
     erasure_residual: float
     recovery_norm: float | None
+    recovery_floor: float
     rank: int
     weight_change_median: float
     weight_change_worst: float
@@ -46,6 +48,7 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
 
     - erasure residual: `‖W M C − W C*‖ / ‖W C − W C*‖`; 0 is perfect.
     - recovery norm: `‖C'‖ / ‖C‖` of the cheapest embedding that brings the concept back to within 10 %.
+    - recovery floor: how near embeddings can come to the concept at best, of the concept with the least.
     - rank of `M − I`; relative weight change `‖ΔW‖ / ‖W‖`, median and worst layer; condition number of `B`, None where
       it is infinite.
     - damage of the vocabulary's words: how many were looked at, mean, 95th percentile, worst, the worst ten by name.
@@ -72,10 +75,12 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
         if checked:
             raise EditkitError(f"{reason}, or give --unchecked to have it as it is")
         warnings.warn(reason, stacklevel=2)
+    recovery = Recovery.of(edit, gram)
     ordered = sorted(changes.items(), key=lambda item: item[1])
     figures: dict[str, Any] = {
         "erasure_residual": left / asked if asked > 0 else 0.0,
-        "recovery_norm": recovery_norm(edit, C, gram),
+        "recovery_norm": recovery.norm(C),
+        "recovery_floor": min(recovery.floor(rows.source.double()) for rows in problem.rows),
         "rank": edit.rank,
         "weight_change_median": ordered[len(ordered) // 2][1],
         "weight_change_worst": ordered[-1][1],
@@ -154,32 +159,3 @@ def condition_number(B: Tensor) -> float | None:
     values = torch.linalg.eigvalsh(B)
     condition = float(values[-1] / values[0]) if values[0] > 0 else math.inf
     return condition if math.isfinite(condition) else None
-
-
-def recovery_norm(edit: EditMap, C: Tensor, gram: Tensor, within: float = 0.1) -> float | None:
-    """`‖C'‖ / ‖C‖` of the smallest embedding with `‖W M C' − W C‖ ≤ within · ‖W C‖`, or None if there is none.
-
-    RECE Eq. 7 over its whole path of λ_r: one eigendecomposition of `MᵀGM`, then a bisection on log λ_r.
-    """
-    M = edit.dense()
-    GM = gram @ M
-    values, Q = torch.linalg.eigh(M.T @ GM)
-    values = values.clamp(min=0)
-    wanted = ((C @ GM) @ Q).square().sum(0)
-    size, length = norm(C, gram) ** 2, float(C.norm())
-    if size == 0:
-        return None
-
-    def answer(log_reg: float) -> tuple[float, float]:
-        share = 1 / (values + 10**log_reg)
-        missed = size - float((wanted * share * (2 - share * values)).sum())
-        return missed / size, float((wanted * share.square()).sum()) ** 0.5 / length
-
-    scale = float(values[-1].log10()) if values[-1] > 0 else 0.0
-    low, high = scale - 12, scale + 3
-    if answer(low)[0] > within**2:
-        return None
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if answer(middle)[0] > within**2 else (middle, high)
-    return answer(low)[1]

@@ -28,7 +28,7 @@ class Round:
         worst: the same of the worst concept, without one.
         added: prompts that were confirmed and are erased from now on.
         transfer: share of pictures of all earlier prompts that still show a concept; None in the first round.
-        rank, damage_mean, damage_worst: figures of the edit that was attacked.
+        rank, recovery_floor, damage_mean, damage_worst: figures of the edit that was attacked.
         words: protected words that bring a concept back alone: word → concept.
     """
 
@@ -38,6 +38,7 @@ class Round:
     added: int
     transfer: float | None
     rank: int
+    recovery_floor: float
     damage_mean: float
     damage_worst: float
     seconds: float
@@ -101,7 +102,7 @@ class Loop:
         figures, transfer, words = edit.record["figures"], self._transfer(arena, found), self._alone(arena, fresh)
         done = Round(
             number, rate, max(map(_share, fresh.values())), 0 if last else sum(map(len, new.values())), transfer,
-            figures["rank"], figures["damage_mean"] or 0.0, figures["damage_worst"] or 0.0,
+            figures["rank"], figures["recovery_floor"], figures["damage_mean"] or 0.0, figures["damage_worst"] or 0.0,
             round(time.perf_counter() - start, 2), words,
         )  # fmt: skip
         return done, new

@@ -10,6 +10,7 @@ PLAIN_WORDS = {
         "recovery norm",
         "size of the cheapest embedding that undoes the edit, against the concept's own",
     ),
+    "recovery_floor": ("recovery floor", "what no embedding brings back; 0: one brings all of the concept back"),
     "damage_mean": ("damage, mean", "relative squared change of the other words"),
     "damage_p95": ("damage, 95th percentile", ""),
     "damage_worst": ("damage, worst word", ""),
