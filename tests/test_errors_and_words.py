@@ -36,7 +36,7 @@ NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
         (lambda: derive(SMALL.solved(), torch.zeros(8, 8, dtype=torch.float64), SMALL.C, 0.0), "--reg"),
         (lambda: Options(method="esd"), "method 'esd': known are rece, time, uce"),  # pyright: ignore
         (lambda: Options("leace"), "method 'leace': did you mean rece"),
-        (lambda: Options("uce", protect="some"), "--protect: must be one of minimax, prior, none, but got 'some'"),
+        (lambda: Options("uce", protect="some"), "--protect: must be one of minimax, prior, null, none, but got 'some'"),
         (lambda: Options(tokens="first"), "--tokens: must be one of last, tail, all, but got 'first'"),
         (lambda: plain(technique="cut"), "--technique: must be one of replace, tensor, but got 'cut'"),
         (lambda: Options(lamb=-1), "--lamb: expected a finite number of at least 0, got -1"),
@@ -67,6 +67,9 @@ def test_defaults_are_the_published_ones() -> None:
         "expand": "none",
         "strength": 0.5,
         "rounds": 5,
+        "null_threshold": 1e-3,
+        "perturb": 0,
+        "perturb_scale": 1.0,
     }
     assert asdict(UCE("none")) == {**shared, "tokens": "last", "lamb": 0.5, "technique": "replace"}
     rece = {"tokens": "all", "lamb": 0.1, "preserve_scale": 0.1, "reg": 0.1, "epochs": 3, "joint": False}

@@ -14,6 +14,7 @@ from torch import Tensor
 from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, norm
+from editkit.edits.null_space import left_out
 from editkit.edits.problem import Problem, Solution
 from editkit.edits.recovery import Recovery
 from editkit.errors import EditkitError
@@ -33,6 +34,8 @@ class Figures:
     weight_change_worst: float
     worst_layer: str
     condition: float | None
+    free_directions: int | None = None
+    free_energy: float | None = None
     damage_words: int = 0
     damage_mean: float | None = None
     damage_p95: float | None = None
@@ -51,6 +54,7 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
     - recovery floor: how near embeddings can come to the concept at best, of the concept with the least.
     - rank of `M − I`; relative weight change `‖ΔW‖ / ‖W‖`, median and worst layer; condition number of `B`, None where
       it is infinite.
+    - with a null space, how many directions the edit may read, and the share of the vocabulary's energy in them.
     - damage of the vocabulary's words: how many were looked at, mean, 95th percentile, worst, the worst ten by name.
 
     Where every layer has a map of its own, the residual, recovery, rank and damage are those of the first.
@@ -87,6 +91,11 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
         "worst_layer": ordered[-1][0],
         "condition": condition_number(solution.B),
     }
+    if vocabulary is not None and solution.allowed is not None:
+        figures |= {
+            "free_directions": solution.allowed.shape[1],
+            "free_energy": left_out(vocabulary, solution.allowed),
+        }
     if vocabulary is not None and damage is not None:
         worst = damage.argsort(descending=True)[:10].tolist()
         figures |= {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
+from editkit.edits.null_space import null_space
 from editkit.edits.perturb import perturbed
 from editkit.edits.problem import Problem, Solution
 from editkit.edits.protect import minimax, prior
@@ -21,7 +22,7 @@ TOKENS: tuple[Tokens, ...] = ("last", "tail", "all")
 ROWS_HELP = "Rows of a prompt: the last subject token's, from there to the end, or all."
 RIDGE_HELP = "Ridge weight λ."
 """Of options whose published default differs from method to method."""
-PROTECTIONS = ("minimax", "prior", "none")
+PROTECTIONS = ("minimax", "prior", "null", "none")
 EXPANSIONS = ("none", "artist", "object")
 UNPROTECTED = "--protect none"
 """The case whose defaults are those of the papers."""
@@ -41,8 +42,8 @@ class Method:
 
     protect: str = option(
         "minimax",
-        "Hold a vocabulary where it is: the most damaged word most, every word alike (prior), or not: the method as "
-        "published (none).",
+        "Hold a vocabulary where it is: the most damaged word most, every word alike (prior), exactly but for "
+        "directions that hardly any word uses (null), or not: the method as published (none).",
         choices=PROTECTIONS,
     )
     tokens: Tokens = option(
@@ -57,6 +58,9 @@ class Method:
     expand: str = option("none", "Prompts that an unprotected edit is solved over.", choices=EXPANSIONS)
     strength: float = option(0.5, "Weight μ of the protected vocabulary.", at_least=0)
     rounds: int = option(5, "Rounds of minimax.", at_least=0)
+    null_threshold: float = option(
+        1e-3, "With null, eigenvalues of the vocabulary that count as none, in shares of their mean.", at_least=0
+    )
     perturb: int = option(
         0, "Copies of every erased row with noise, erased along; noise spares what is protected.", at_least=0
     )
@@ -100,8 +104,11 @@ class Method:
         """The maps of all layers, and the penalty with what protection added. One map serves all layers."""
         if not self.is_protected or problem.protected is None:
             return {EVERYWHERE: self.map(problem, penalty, erase_scale)}, penalty
-        if self.protect == "prior":
+        if self.protect != "minimax":
             penalty = prior(problem.protected, penalty, self.strength)
+            if self.protect == "null":
+                allowed = null_space(problem.protected, self.null_threshold, problem.preserve, problem.C)
+                penalty = replace(penalty, allowed=allowed)
             return {EVERYWHERE: self.map(problem, penalty, erase_scale)}, penalty
 
         def solve_with(held: Penalty) -> EditMap:
@@ -130,7 +137,8 @@ class Method:
             held = penalty if protected is None else prior(protected, penalty, self.strength)
             problem = problem.with_found(perturbed(problem.rows, held, problem.gram, self.perturb_scale, self.perturb))
         maps, penalty = self.maps(problem, penalty, erase_scale)
-        return Solution(maps, penalty.matrix() + erase_scale * problem.C.T @ problem.C)
+        inside = problem.C if penalty.allowed is None else problem.C @ penalty.allowed
+        return Solution(maps, penalty.inside().matrix() + erase_scale * inside.T @ inside, penalty.allowed)
 
 
 def Options(method: str = GROUPS["methods"].default, **given: Any) -> Method:

@@ -90,7 +90,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """The maps (one under `"*"`, or one per layer) and the matrix `B` they were solved with."""
+    """The maps (one under `"*"`, or one per layer) and the matrix `B` they were solved with.
+
+    Attributes:
+        allowed: the directions that they may read, `(d, q)`, where not all are; `B` is then `(q, q)`.
+    """
 
     maps: Mapping[str, EditMap]
     B: Tensor
+    allowed: Tensor | None = None

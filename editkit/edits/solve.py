@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,11 +19,14 @@ class Penalty:
         lamb: ridge weight λ ≥ 0.
         rows: `√s_p P`, `(m, d)`: the embeddings to preserve, already scaled.
         prior: `H` `(d, d)`, positive semi-definite: the second moment of a protected vocabulary, or None.
+        allowed: `N` `(d, q)`, orthonormal: the directions that an edit may read, or None for all. Whatever is
+            orthogonal to them stays exactly where it is: a prior of infinite weight (SPEED, Eq. 4; ACE; DP).
     """
 
     lamb: float
     rows: Tensor
     prior: Tensor | None = None
+    allowed: Tensor | None = None
 
     @classmethod
     def of(cls, lamb: float, P: Tensor | None, d: int, preserve_scale: float = 1.0) -> Penalty:
@@ -32,7 +35,14 @@ class Penalty:
         return cls(lamb, rows)
 
     def with_prior(self, prior: Tensor) -> Penalty:
-        return Penalty(self.lamb, self.rows, prior)
+        return replace(self, prior=prior)
+
+    def inside(self) -> Penalty:
+        """The same in the coordinates of the allowed directions, `(q, q)`; there all are allowed."""
+        N = self.allowed
+        if N is None:
+            return self
+        return Penalty(self.lamb, self.rows @ N, None if self.prior is None else N.T @ self.prior @ N)
 
     def matrix(self) -> Tensor:
         """`(d, d)`."""
@@ -63,7 +73,9 @@ def solve(C: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0
 
 
 def down_factor(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> Tensor:
-    """`V = C B⁻¹`, `(n, d)`: what does not depend on the targets."""
+    """`V = C B⁻¹`, `(n, d)`: what does not depend on the targets. Under `penalty.allowed` it is `C N (NᵀBN)⁻¹ Nᵀ`."""
+    if (N := penalty.allowed) is not None:
+        return down_factor(C @ N, penalty.inside(), erase_scale) @ N.T
     if penalty.prior is None and penalty.lamb > 0 and len(C) + len(penalty.rows) < C.shape[1]:
         return _dual(C, penalty, erase_scale)
     B = penalty.matrix() + erase_scale * C.T @ C
@@ -72,11 +84,13 @@ def down_factor(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> Tensor
 
 def solve_moments(sources: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:
     """`solve` from `CᵀC` and `C*ᵀC`, `(d, d)` float64: all that it needs when there are more rows than dimensions."""
-    B = penalty.matrix() + erase_scale * sources
     difference = erase_scale * (targets - sources)
-    # M − I = (C*ᵀC − CᵀC) B⁻¹; B is symmetric, so its transpose is one solve.
-    change = torch.cholesky_solve(difference.T, _cholesky(B, penalty.lamb)).T
-    return EditMap(change, torch.eye(len(B), dtype=B.dtype, device=B.device))
+    V = torch.eye(len(sources), dtype=sources.dtype, device=sources.device)
+    if (N := penalty.allowed) is not None:
+        sources, difference, V = N.T @ sources @ N, difference @ N, N.T
+    B = penalty.inside().matrix() + erase_scale * sources
+    # M − I = (C*ᵀC − CᵀC) N (NᵀBN)⁻¹ Nᵀ; B is symmetric, so its transpose is one solve.
+    return EditMap(torch.cholesky_solve(difference.T, _cholesky(B, penalty.lamb)).T, V)
 
 
 def _dual(C: Tensor, penalty: Penalty, erase_scale: float) -> Tensor:

@@ -14,6 +14,8 @@ PLAIN_WORDS = {
     "damage_mean": ("damage, mean", "relative squared change of the other words"),
     "damage_p95": ("damage, 95th percentile", ""),
     "damage_worst": ("damage, worst word", ""),
+    "free_directions": ("free directions", "of text embeddings, that the protected words leave to the edit"),
+    "free_energy": ("protected energy there", "share of the protected words that may move"),
     "rank": ("rank", "directions of text embedding that the edit changes"),
     "weight_change_median": ("weight change, median layer", "‖ΔW‖ / ‖W‖"),
     "weight_change_worst": ("weight change, worst layer", ""),
