@@ -36,7 +36,10 @@ NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
         (lambda: derive(SMALL.solved(), torch.zeros(8, 8, dtype=torch.float64), SMALL.C, 0.0), "--reg"),
         (lambda: Options(method="esd"), "method 'esd': known are rece, time, uce"),  # pyright: ignore
         (lambda: Options("leace"), "method 'leace': did you mean rece"),
-        (lambda: Options("uce", protect="some"), "--protect: must be one of minimax, prior, null, none, but got 'some'"),
+        (
+            lambda: Options("uce", protect="some"),
+            "--protect: must be one of minimax, prior, null, none, but got 'some'",
+        ),
         (lambda: Options(tokens="first"), "--tokens: must be one of last, tail, all, but got 'first'"),
         (lambda: plain(technique="cut"), "--technique: must be one of replace, tensor, but got 'cut'"),
         (lambda: Options(lamb=-1), "--lamb: expected a finite number of at least 0, got -1"),
@@ -68,6 +71,9 @@ def test_defaults_are_the_published_ones() -> None:
         "strength": 0.5,
         "rounds": 5,
         "null_threshold": 1e-3,
+        "hard": False,
+        "hard_directions": 1,
+        "floor_weight": 0.3,
         "perturb": 0,
         "perturb_scale": 1.0,
     }

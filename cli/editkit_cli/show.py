@@ -14,7 +14,7 @@ from rich.table import Table
 
 from editkit.model.families.family import Family
 from editkit.model.families.table import is_encoded
-from editkit.report.figure_names import PLAIN_WORDS, number
+from editkit.report.figure_names import PLAIN_NAMES, PLAIN_WORDS, number
 
 if TYPE_CHECKING:
     from editkit.model.checkpoints.source import Source
@@ -47,6 +47,9 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         console.print(f"prompts that brought {escape(concept)} back, erased with it: {len(prompts)}")
     figures = record.get("figures", {})
     _show_figures(console, figures, "What the edit does")
+    for concept, each in zip(record.get("concepts", []), figures.get("each_concept", []), strict=False):
+        told = ", ".join(f"{PLAIN_NAMES[key]} {number(value)}" for key, value in each.items() if value is not None)
+        console.print(f"{escape(concept)}: {told}", highlight=False)
     for stream, more in figures.items():
         if isinstance(more, Mapping) and "rank" in more:
             _show_figures(console, more, f"What it does to the {stream} vector")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,9 +32,13 @@ def compose(first: Edit, later: Edit) -> Edit:
 
 
 def scale(edit: Edit, strength: float) -> Edit:
-    """Every map part of the way: `I + strength · U V`."""
+    """Every map part of the way: `I + strength · U V`. A hard edit is soft then, and warns of it."""
     if not -10 <= strength <= 10:
         raise EditkitError(f"--scale: expected a number between -10 and 10, got {strength}; 0.5 is half the edit")
+    if strength not in (0, 1) and edit.record.get("options", {}).get("hard"):
+        warnings.warn(
+            f"scaled by {strength:g} a hard edit can be inverted again: embeddings bring the concept back", stacklevel=2
+        )
     record = {key: value for key, value in edit.record.items() if key != "figures"}
     maps = {key: edit_map.scale(strength) for key, edit_map in edit.maps.items()}
     return Edit(maps, record | {"scale": strength * edit.record.get("scale", 1.0)})

@@ -8,6 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+LOST = 1e-9
+"""Singular value from which a direction counts as lost."""
+
 
 @dataclass(frozen=True)
 class EditMap:
@@ -47,6 +50,16 @@ class EditMap:
         if sizes.numel() == 0 or sizes[0] == 0:
             return 0
         return int((sizes > sizes[0] * max(self.U.shape) * torch.finfo(sizes.dtype).eps).sum())
+
+    @property
+    def kernel_rank(self) -> int:
+        """How many directions `M` sends to nothing: as many as `I + V U` does, `(r, r)`."""
+        short = self.shortest
+        small = torch.eye(short.V.shape[0], dtype=short.V.dtype, device=short.V.device) + short.V @ short.U
+        if not small.numel() or not bool(small.isfinite().all()):
+            return 0
+        sizes = torch.linalg.svdvals(small)
+        return int((sizes < LOST * sizes[0].clamp(min=1)).sum())
 
     @cached_property
     def shortest(self) -> EditMap:

@@ -30,6 +30,8 @@ class Figures:
     recovery_norm: float | None
     recovery_floor: float
     rank: int
+    kernel_rank: int
+    each_concept: tuple[dict[str, float | None], ...]
     weight_change_median: float
     weight_change_worst: float
     worst_layer: str
@@ -51,7 +53,9 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
 
     - erasure residual: `‖W M C − W C*‖ / ‖W C − W C*‖`; 0 is perfect.
     - recovery norm: `‖C'‖ / ‖C‖` of the cheapest embedding that brings the concept back to within 10 %.
-    - recovery floor: how near embeddings can come to the concept at best, of the concept with the least.
+    - recovery floor: what no embedding brings back, of the concept with the least; and of each concept, with its
+      leverage: see `editkit.edits.solve.leverage`.
+    - kernel rank: directions that the map sends to nothing; 0 where it can be inverted.
     - rank of `M − I`; relative weight change `‖ΔW‖ / ‖W‖`, median and worst layer; condition number of `B`, None where
       it is infinite.
     - with a null space, how many directions the edit may read, and the share of the vocabulary's energy in them.
@@ -80,12 +84,17 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
             raise EditkitError(f"{reason}, or give --unchecked to have it as it is")
         warnings.warn(reason, stacklevel=2)
     recovery = Recovery.of(edit, gram)
+    floors = [recovery.floor(rows.source.double()) for rows in problem.rows]
     ordered = sorted(changes.items(), key=lambda item: item[1])
     figures: dict[str, Any] = {
         "erasure_residual": left / asked if asked > 0 else 0.0,
         "recovery_norm": recovery.norm(C),
-        "recovery_floor": min(recovery.floor(rows.source.double()) for rows in problem.rows),
+        "recovery_floor": min(floors),
         "rank": edit.rank,
+        "kernel_rank": edit.kernel_rank,
+        "each_concept": tuple(
+            {"leverage": lever, "recovery_floor": floor} for lever, floor in zip(solution.leverage, floors, strict=True)
+        ),
         "weight_change_median": ordered[len(ordered) // 2][1],
         "weight_change_worst": ordered[-1][1],
         "worst_layer": ordered[-1][0],

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
+from editkit.edits.hard import hard
 from editkit.edits.null_space import null_space
 from editkit.edits.perturb import perturbed
 from editkit.edits.problem import Problem, Solution
 from editkit.edits.protect import minimax, prior
-from editkit.edits.solve import Penalty, solve
+from editkit.edits.solve import Penalty, leverage, solve
 from editkit.errors import EditkitError
 from editkit.options import assign_options, check_options, in_case, option, settle
 from editkit.plugins import GROUPS, load
@@ -61,6 +62,15 @@ class Method:
     null_threshold: float = option(
         1e-3, "With null, eigenvalues of the vocabulary that count as none, in shares of their mean.", at_least=0
     )
+    hard: bool = option(
+        False,
+        "A singular map: sums of a concept's rows become the guide's exactly, and no embedding brings them back whole.",
+        flag="--hard/--soft",
+    )
+    hard_directions: int = option(1, "Sums of each concept's rows that a hard edit sends exactly.", above=0)
+    floor_weight: float = option(
+        0.3, "Of a hard edit: a larger one damages more and lets embeddings bring back less.", at_least=0
+    )
     perturb: int = option(
         0, "Copies of every erased row with noise, erased along; noise spares what is protected.", at_least=0
     )
@@ -89,7 +99,7 @@ class Method:
     @property
     def reads_projections(self) -> bool:
         """Whether the map depends on the checkpoint's projections, and not on its text encoder alone."""
-        return self.protect == "minimax" or self.perturb > 0
+        return self.protect == "minimax" or self.perturb > 0 or (self.hard and self.floor_weight > 0)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -100,19 +110,25 @@ class Method:
         """The map that erases the rows of `problem` under `penalty`: what a method is. Here that of TIME and UCE."""
         return solve(problem.C, problem.targets, penalty, erase_scale)
 
+    def _solved(self, problem: Problem, penalty: Penalty, erase_scale: float) -> EditMap:
+        if not self.hard:
+            return self.map(problem, penalty, erase_scale)
+        rows = (*problem.rows, *problem.found)
+        return hard(rows, penalty, problem.gram, self.hard_directions, self.floor_weight)
+
     def maps(self, problem: Problem, penalty: Penalty, erase_scale: float) -> tuple[Mapping[str, EditMap], Penalty]:
         """The maps of all layers, and the penalty with what protection added. One map serves all layers."""
         if not self.is_protected or problem.protected is None:
-            return {EVERYWHERE: self.map(problem, penalty, erase_scale)}, penalty
+            return {EVERYWHERE: self._solved(problem, penalty, erase_scale)}, penalty
         if self.protect != "minimax":
             penalty = prior(problem.protected, penalty, self.strength)
             if self.protect == "null":
                 allowed = null_space(problem.protected, self.null_threshold, problem.preserve, problem.C)
                 penalty = replace(penalty, allowed=allowed)
-            return {EVERYWHERE: self.map(problem, penalty, erase_scale)}, penalty
+            return {EVERYWHERE: self._solved(problem, penalty, erase_scale)}, penalty
 
         def solve_with(held: Penalty) -> EditMap:
-            return self.map(problem, held, erase_scale)
+            return self._solved(problem, held, erase_scale)
 
         edit, held = minimax(solve_with, problem.protected, problem.gram, penalty, self.strength, self.rounds)
         return {EVERYWHERE: edit}, held
@@ -138,7 +154,9 @@ class Method:
             problem = problem.with_found(perturbed(problem.rows, held, problem.gram, self.perturb_scale, self.perturb))
         maps, penalty = self.maps(problem, penalty, erase_scale)
         inside = problem.C if penalty.allowed is None else problem.C @ penalty.allowed
-        return Solution(maps, penalty.inside().matrix() + erase_scale * inside.T @ inside, penalty.allowed)
+        B = penalty.inside().matrix() + erase_scale * inside.T @ inside
+        levers = tuple(leverage(rows.source, penalty, erase_scale) for rows in problem.rows)
+        return Solution(maps, B, penalty.allowed, levers)
 
 
 def Options(method: str = GROUPS["methods"].default, **given: Any) -> Method:

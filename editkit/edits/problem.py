@@ -94,8 +94,10 @@ class Solution:
 
     Attributes:
         allowed: the directions that they may read, `(d, q)`, where not all are; `B` is then `(q, q)`.
+        leverage: of each concept, see `editkit.edits.solve.leverage`.
     """
 
     maps: Mapping[str, EditMap]
     B: Tensor
     allowed: Tensor | None = None
+    leverage: tuple[float | None, ...] = ()

@@ -31,6 +31,11 @@ class RECE(Method):
         otherwise={UNPROTECTED: False},
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hard:
+            raise EditkitError("--hard: leaves nothing to derive, since no embedding brings it back; use --method uce")
+
     @property
     def reads_projections(self) -> bool:
         return True

@@ -82,6 +82,23 @@ def down_factor(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> Tensor
     return torch.cholesky_solve(C.T, _cholesky(B, penalty.lamb)).T
 
 
+def leverage(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> float | None:
+    """`b = s_e · λ_max(C B⁻¹ Cᵀ)` with `B` the penalty: how freely a concept can be erased. None: nothing is held.
+
+    A ridge edit takes a single row `b / (1 + b)` of the way. Far below 1 the concept lies among what is protected: a
+    soft edit erases little of it, and a hard one breaks them.
+
+    Args:
+        C: rows of one concept, `(n, d)`.
+    """
+    inside = C.double() if penalty.allowed is None else C.double() @ penalty.allowed
+    factor, failed = torch.linalg.cholesky_ex(penalty.inside().matrix())
+    if failed or _nearly_singular(factor):
+        return None
+    sizes = torch.linalg.svdvals(torch.linalg.solve_triangular(factor, inside.T, upper=False))
+    return erase_scale * float(sizes[0]) ** 2
+
+
 def solve_moments(sources: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:
     """`solve` from `CᵀC` and `C*ᵀC`, `(d, d)` float64: all that it needs when there are more rows than dimensions."""
     difference = erase_scale * (targets - sources)

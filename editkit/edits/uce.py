@@ -41,6 +41,10 @@ class UCE(Method):
         super().__post_init__()
         if self.technique == "tensor" and self.is_protected:
             raise EditkitError("--technique tensor: its targets depend on the layer; use --method uce --protect none")
+        if self.technique == "tensor" and self.hard:
+            raise EditkitError(
+                "--hard: is one map for all layers, and --technique tensor has one each; drop one of them"
+            )
 
     @property
     def reads_projections(self) -> bool:

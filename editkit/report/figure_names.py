@@ -17,6 +17,7 @@ PLAIN_WORDS = {
     "free_directions": ("free directions", "of text embeddings, that the protected words leave to the edit"),
     "free_energy": ("protected energy there", "share of the protected words that may move"),
     "rank": ("rank", "directions of text embedding that the edit changes"),
+    "kernel_rank": ("directions lost", "that the map sends to nothing; 0: it can be inverted"),
     "weight_change_median": ("weight change, median layer", "‖ΔW‖ / ‖W‖"),
     "weight_change_worst": ("weight change, worst layer", ""),
     "steps": ("steps", ""),
@@ -27,6 +28,12 @@ PLAIN_WORDS = {
     "condition": ("condition number", "above 1e12 the solution loses digits"),
 }
 """Key of `Figures` → name and meaning."""
+
+PLAIN_NAMES = {
+    "leverage": "leverage (far below 1: it lies among protected words)",
+    "recovery_floor": "recovery floor",
+}
+"""Key of a single concept's figures → name."""
 
 
 def number(value: Any) -> str:
