@@ -83,4 +83,5 @@ $(VENV)/.installed-docs: $(NEEDS) | $(BIN)/pip
 
 attacks: $(VENV)/.installed-dev
 	$(BIN)/python -m editkit.emoji.attack_table --work attacks
+	$(BIN)/python -m editkit.emoji.loss_table
 	$(BIN)/python -m editkit.emoji.synonym_table

@@ -75,6 +75,13 @@ def test_the_readme_states_the_committed_attacks() -> None:
     assert rounds_as_markdown(results, "RECE, hardened", "1") in findings
 
 
+def test_the_findings_state_the_committed_losses() -> None:
+    from editkit.emoji.loss_table import as_markdown
+
+    prompts = json.loads((ROOT / "tests" / "bench" / "losses.json").read_text())
+    assert as_markdown(prompts) in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8"), as_markdown(prompts)
+
+
 def test_the_findings_state_the_committed_synonyms() -> None:
     from editkit.emoji.synonym_table import as_markdown, pairs
 
