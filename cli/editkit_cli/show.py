@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from editkit.tuning.options import RefineOptions
 
 
+LEAST_SHOWN = 5
+"""Concepts that are named, those with the least."""
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -47,9 +51,16 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         console.print(f"prompts that brought {escape(concept)} back, erased with it: {len(prompts)}")
     figures = record.get("figures", {})
     _show_figures(console, figures, "What the edit does")
-    for concept, each in zip(record.get("concepts", []), figures.get("each_concept", []), strict=False):
-        told = ", ".join(f"{PLAIN_NAMES[key]} {number(value)}" for key, value in each.items() if value is not None)
-        console.print(f"{escape(concept)}: {told}", highlight=False)
+    for key, name in PLAIN_NAMES.items():
+        values = {
+            concept: each[key]
+            for concept, each in zip(record.get("concepts", []), figures.get("each_concept", []), strict=False)
+            if each[key] is not None and (key == "leverage" or figures["kernel_rank"])
+        }
+        least = sorted(values, key=lambda concept: values[concept])[:LEAST_SHOWN]
+        if least:
+            told = ", ".join(f"{concept} {number(values[concept])}" for concept in least)
+            console.print(f"{name}: {escape(told)}", highlight=False)
     for stream, more in figures.items():
         if isinstance(more, Mapping) and "rank" in more:
             _show_figures(console, more, f"What it does to the {stream} vector")

@@ -30,8 +30,8 @@ PLAIN_WORDS = {
 """Key of `Figures` → name and meaning."""
 
 PLAIN_NAMES = {
-    "leverage": "leverage (far below 1: it lies among protected words)",
-    "recovery_floor": "recovery floor",
+    "leverage": "least leverage (far below 1, a concept lies among protected words and hardly goes)",
+    "recovery_floor": "least recovery floors",
 }
 """Key of a single concept's figures → name."""
 
