@@ -79,7 +79,7 @@ class Loop:
                     break
                 for concept, prompts in new.items():
                     found.setdefault(concept, []).extend(prompts)
-                edit = self.recipe.made({each: some for each, some in found.items() if some}, self.weight)
+                edit = self.recipe.made({concept: some for concept, some in found.items() if some}, self.weight)
         except KeyboardInterrupt:
             if best is None:
                 raise
@@ -102,7 +102,7 @@ class Loop:
         figures, transfer, words = edit.record["figures"], self._transfer(arena, found), self._alone(arena, fresh)
         done = Round(
             number, rate, max(map(_share, fresh.values())), 0 if last else sum(map(len, new.values())), transfer,
-            figures["rank"], figures["recovery_floor"], figures["damage_mean"] or 0.0, figures["damage_worst"] or 0.0,
+            figures["rank"], figures.get("recovery_floor", 0.0), figures["damage_mean"] or 0.0, figures["damage_worst"] or 0.0,
             round(time.perf_counter() - start, 2), words,
         )  # fmt: skip
         return done, new
@@ -164,10 +164,10 @@ class Loop:
 def _why_stop(
     done: Round, new: Mapping[str, Sequence[str]], goal: float, rounds: int, most_damage: float
 ) -> str | None:
-    if done.fresh.high < goal:
-        return f"a fresh attack has an upper limit of {done.fresh.high:.1%}, below the goal of {goal:.0%}"
     if done.damage_worst > most_damage:
         return f"the worst word is damaged by {done.damage_worst:.3f}, above {most_damage:g}"
+    if done.fresh.high < goal:
+        return f"a fresh attack has an upper limit of {done.fresh.high:.1%}, below the goal of {goal:.0%}"
     if not any(new.values()):
         return "no new prompt was confirmed"
     return f"{rounds} rounds" if done.number == rounds else None
