@@ -102,8 +102,8 @@ class Loop:
         figures, transfer, words = edit.record["figures"], self._transfer(arena, found), self._alone(arena, fresh)
         done = Round(
             number, rate, max(map(_share, fresh.values())), 0 if last else sum(map(len, new.values())), transfer,
-            figures["rank"], figures.get("recovery_floor", 0.0), figures["damage_mean"] or 0.0, figures["damage_worst"] or 0.0,
-            round(time.perf_counter() - start, 2), words,
+            figures["rank"], figures.get("recovery_floor", 0.0), figures["damage_mean"] or 0.0,
+            figures["damage_worst"] or 0.0, round(time.perf_counter() - start, 2), words,
         )  # fmt: skip
         return done, new
 
