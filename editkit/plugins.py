@@ -9,7 +9,7 @@ True
 >>> load("methods", "rec")
 Traceback (most recent call last):
     ...
-editkit.errors.EditkitError: method 'rec': did you mean rece? known are rece, time, uce
+editkit.errors.EditkitError: method 'rec': did you mean rece? known are cure, rece, time, uce
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ GROUPS: Mapping[str, Group] = {
     "methods": Group(
         "method",
         "closed-form edits, for `erase` and `edit`",
-        {"rece": "editkit.edits.rece:RECE", "time": "editkit.edits.time:TIME", "uce": "editkit.edits.uce:UCE"},
+        {
+            "cure": "editkit.edits.cure:CURE",
+            "rece": "editkit.edits.rece:RECE",
+            "time": "editkit.edits.time:TIME",
+            "uce": "editkit.edits.uce:UCE",
+        },
         default="rece",
     ),
     "objectives": Group(

@@ -126,3 +126,18 @@ def rece(
         pairs += again
         new = uce(weights, pairs, P, lamb, erase, preserve) if joint else uce(new, again, P, lamb, erase, preserve)
     return new
+
+
+def cure(weights: Mapping[str, Tensor], forget: Tensor, retain: Tensor, alpha: float) -> Weights:
+    """CURE: `W (I − P_f + P_f P_r)` with `P = Σ f_i v_i v_iᵀ`, `f_i = α r_i / ((α − 1) r_i + 1)`, `r_i` = σ² shares."""
+
+    def projector(rows: Tensor) -> Tensor:
+        _, sizes, V = torch.linalg.svd(rows, full_matrices=False)
+        total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
+        for size, v in zip(sizes, V, strict=True):
+            r = size**2 / (sizes**2).sum()
+            total = total + alpha * r / ((alpha - 1) * r + 1) * torch.outer(v, v)
+        return total
+
+    P_f, P_r = projector(forget), projector(retain)
+    return {name: W @ (torch.eye(W.shape[1], dtype=torch.float64) - P_f + P_f @ P_r) for name, W in weights.items()}
