@@ -22,6 +22,7 @@ from editkit.redteam.recipe import Recipe
 from editkit.redteam.target import Target
 from editkit.variants.edit_file import load_edit, save_edit
 from tests.cli import run
+from tests.tiny_pipelines import save
 
 SEARCH = PromptSearch(population=48, generations=3, restarts=1, search_rounds=3, swaps=24, best=4)
 KNOWN = "li giraffe"
@@ -85,6 +86,18 @@ def test_without_pictures_a_prompt_counts_that_comes_near_enough(trumpet: Edit) 
         hard = harden(trumpet, "emoji", rounds=1, pictures=0, below=below, searches=1, search=SEARCH, tell=seen.append)
         assert hard.record["hardened"]["below"] == below and seen[-1].worst == share
     assert not hard.record.get("found") and hard.record["hardened"]["stopped"] == "no new prompt was confirmed"
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_families_that_nobody_can_draw_here_are_hardened_without_pictures(family: str, tmp_path: Path) -> None:
+    model = editkit.open_model(save(family, tmp_path / "model"))
+    words = ["mosque", "castle", "a", "house", "dog", "red"]
+    edit = editkit.erase(
+        model, ["church"], options=editkit.Options("uce", protect="prior"), vocabulary=words, checked=False
+    )
+    search = PromptSearch(engine="genetic", population=16, generations=2, best=4, words=2)
+    hard = harden(edit, model, rounds=1, pictures=0, below=0.9, searches=1, search=search, vocabulary=words)
+    assert hard.record["hardened"]["rounds"][0]["worst"] >= 0 and {*hard.maps} == {*edit.maps}
 
 
 def test_losses_are_those_of_the_search(trumpet: Edit) -> None:
