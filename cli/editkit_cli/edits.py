@@ -43,7 +43,9 @@ def erase(
     profile: Profile = None,
     guide: Annotated[
         list[str] | None,
-        typer.Option(help="What a concept becomes: a text, `average` or `nearest`. One for all, or one each."),
+        typer.Option(
+            help="What a concept becomes: a text, `average`, `nearest` or `in-class`. One for all, or one each."
+        ),
     ] = None,
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,

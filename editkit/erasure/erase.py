@@ -10,7 +10,8 @@ from editkit.concepts.templates import EXPANSIONS, check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
 from editkit.edits.problem import Rows
-from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
+from editkit.erasure.in_class import InClass
+from editkit.erasure.make import VOCABULARY_GUIDES, Clock, Request, check_preserve, make_edit, words_of
 from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word
 from editkit.erasure.synonyms import SYNONYMS, synonyms_of
 from editkit.erasure.words import check_known, nearness
@@ -36,8 +37,9 @@ def erase(
     Args:
         model: as `open_model` takes it, or what it returns.
         concepts: words or phrases.
-        guides: what each becomes: a text, `average` (the mean of the vocabulary) or `nearest` (its closest word). One
-            serves all concepts. Default: `average` with a protected vocabulary, else `" "`.
+        guides: what each becomes: a text, `average` (the mean of the vocabulary), `nearest` (its closest word) or
+            `in-class` (of its closest words the one that costs others least). One serves all concepts. Default:
+            `average` with a protected vocabulary, else `" "`.
         preserve: prompts that must stay as they are.
         options: how to solve it, and with what protection; default: `Options()`.
         vocabulary: words to protect. Default: the words of the model's profile.
@@ -70,14 +72,15 @@ def erase(
         same = _synonyms(model, concepts, synonyms, options, synonym, vocabulary, near)
         also = [word for words in same.values() for word in words]
         words = words_of(model, options, concepts, guides, vocabulary, also, near)
-        texts = [_guide_texts(model, *pair, words) for pair in zip(concepts, guides, strict=True)]
-    named = [texts[i] if guide == "nearest" else guide for i, guide in enumerate(guides)]
+        templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
+        in_class = InClass.of(model, words, templates, options)
+        texts = [_guide_texts(model, *pair, words, in_class) for pair in zip(concepts, guides, strict=True)]
+    named = [guide if guide == "average" else texts[i] for i, guide in enumerate(guides)]
     request = Request(
         model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
         found_weight, clock,
     )  # fmt: skip
     with clock("embeddings"):
-        templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
         pairs = list(zip(concepts, texts, strict=True))
         rows = [
             [
@@ -120,8 +123,10 @@ def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequenc
     return Rows.joined([concept_rows(encoders, prompt, guide, ("{}",), "all") for prompt in prompts])
 
 
-def _guide_texts(model: EditableModel, concept: str, guide: str, words: Sequence[str]) -> str | list[str]:
-    if guide not in ("average", "nearest"):
+def _guide_texts(
+    model: EditableModel, concept: str, guide: str, words: Sequence[str], in_class: InClass
+) -> str | list[str]:
+    if guide not in VOCABULARY_GUIDES:
         if guide.strip().lower() == concept.strip().lower():
             raise EditkitError(f"concept {concept!r} is its own guide: the edit would do nothing; give another --guide")
         return guide
@@ -129,6 +134,8 @@ def _guide_texts(model: EditableModel, concept: str, guide: str, words: Sequence
         raise EditkitError(
             f"guide {guide!r} needs a vocabulary, but no word is left in it; give --vocabulary or a text"
         )
+    if guide == "in-class":
+        return in_class.word(concept)
     return average_of(words) if guide == "average" else nearest_word(model.encoder, concept, words, model.gram)
 
 

@@ -22,6 +22,9 @@ from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, Stream
 from editkit.versions import versions
 
+VOCABULARY_GUIDES = ("average", "nearest", "in-class")
+"""Guides that are made from the vocabulary, by name."""
+
 LOOKED_AT = 32
 LOOKED_AT_SLOW = 8
 """Common words that an unprotected edit is judged by, where looking at all of them is not cheap."""
@@ -170,4 +173,4 @@ def _looked_at(model: EditableModel) -> int:
 
 def _named(guides: Sequence[str]) -> bool:
     """Whether a guide is made from the vocabulary."""
-    return bool({*guides} & {"average", "nearest"})
+    return bool({*guides} & {*VOCABULARY_GUIDES})
