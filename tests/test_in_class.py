@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import editkit
@@ -25,8 +26,9 @@ def test_it_is_the_word_with_the_least_damage() -> None:
         rows = concept_rows(stream.encoders, "church", word, templates, "tail")
         problem = Problem((rows,), None, stream.inputs, stream.gram, protected)
         damages[word] = float(protected.damage(options.solve(problem).maps["*"], stream.gram).mean())
-    chosen = InClass.of(model, words, templates, options).word("church")
-    assert chosen == min(damages, key=lambda word: damages[word])
+    in_class = InClass.of(model, words, templates, options)
+    assert in_class.word("church") == min(damages, key=lambda word: damages[word])
+    assert {word: in_class.damage("church", word) for word in words} == pytest.approx(damages, rel=1e-6)
 
 
 def test_the_record_names_the_word_and_the_edit_is_that_of_the_word() -> None:

@@ -60,6 +60,9 @@ def attack_rows() -> Iterator[Row]:
     for method in ("uce", "rece"):
         yield Row(f"{method.upper()}, hardened", hardened(method))
     yield Row("UCE, hardened by loss", hardened("uce", pictures=0))
+    for method in ("uce", "rece"):
+        yield Row(f"{method.upper()}, in-class", solved(method, "minimax", ["in-class"]))
+    yield Row("UCE, in-class, hardened", hardened("uce", ["in-class"]))
     yield Row("UCE, random rows", solved("uce", "minimax", perturb=1))
     yield Row("AP, cold", trained("ap", refresh=10))
     yield Row("AP, warm", trained("ap", Row("RECE, minimax", solved("rece", "minimax")), refresh=10))
@@ -68,16 +71,16 @@ def attack_rows() -> Iterator[Row]:
     yield Row("ESD-u", trained("esd", param="noxattn"))
 
 
-def solved(method: str, protect: str, **options: Any) -> Maker:
+def solved(method: str, protect: str, guides: Sequence[str] = (), **options: Any) -> Maker:
     """As `erase` makes it; with protection, synonyms go along."""
     made = Options(method, protect=protect, **options)
-    return _saved(lambda model, concepts: erase(model, concepts, options=made))
+    return _saved(lambda model, concepts: erase(model, concepts, guides, options=made))
 
 
-def hardened(method: str, **options: Any) -> Maker:
+def hardened(method: str, guides: Sequence[str] = (), **options: Any) -> Maker:
     """With the defaults of `harden`, but for what is given."""
     made = Options(method, protect="minimax")
-    return _saved(lambda model, concepts: harden(erase(model, concepts, options=made), model, **options))
+    return _saved(lambda model, concepts: harden(erase(model, concepts, guides, options=made), model, **options))
 
 
 def _saved(made: Callable[[EditableModel, Sequence[str]], Edit]) -> Maker:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
+from editkit.edits.gram import square_root
 from editkit.edits.method import Method
 from editkit.edits.protect import ProtectedWords, prior
 from editkit.edits.solve import Penalty, solve
 from editkit.embeddings.rows import Tokens
 from editkit.erasure.rows import closeness, concept_rows, vocabulary_rows
-from editkit.model.editable import EditableModel
+from editkit.model.editable import EditableModel, Stream
 
 CANDIDATES = 10
 """Nearest words that are tried."""
@@ -45,20 +49,36 @@ class InClass:
         """
         near = closeness(self.model.encoder, self.words, [concept], self.model.gram)[:, 0]
         candidates = [self.words[n] for n in near.argsort(descending=True)[:CANDIDATES].tolist()]
-        return min(candidates, key=lambda word: self._damage(concept, word))
+        return min(candidates, key=lambda word: self.damage(concept, word))
 
-    def _damage(self, concept: str, guide: str) -> float:
-        stream = self.model.streams[0]
-        rows = concept_rows(stream.encoders, concept, guide, self.templates, self.tokens)
+    def damage(self, concept: str, guide: str) -> float:
+        """Mean damage of all words when `concept` alone becomes `guide` and every word is protected alike.
+
+        It is `tr(UᵀGU · V D Vᵀ)` with `D` the mean over words of `PᵀP / ‖P‖²_G`, for `M = I + U V`.
+        """
+        rows = concept_rows(self._stream.encoders, concept, guide, self._templates, self.tokens)
         edit = solve(rows.source, rows.target, self._penalty, 1 / len(rows.source))
-        return float(self._vocabulary.damage(edit, stream.gram).mean())
+        return float(((edit.U.T @ self._stream.gram @ edit.U) * (edit.V @ self._shares @ edit.V.T)).sum())
+
+    @property
+    def _stream(self) -> Stream:
+        return self.model.streams[0]
+
+    @property
+    def _templates(self) -> tuple[str, ...]:
+        """One will do where every prompt takes long."""
+        return self.templates[:1] if self.model.encoder.slow else self.templates
 
     @cached_property
     def _vocabulary(self) -> ProtectedWords:
-        templates = self.model.profile.vocabulary_templates
-        return vocabulary_rows(self.model.streams[0].encoders, self.words, templates)
+        return vocabulary_rows(self._stream.encoders, self.words, self.model.profile.vocabulary_templates)
 
     @cached_property
     def _penalty(self) -> Penalty:
-        ridge = Penalty.of(self.lamb, None, self.model.streams[0].width)
-        return prior(self._vocabulary, ridge, self.strength)
+        return prior(self._vocabulary, Penalty.of(self.lamb, None, self._stream.width), self.strength)
+
+    @cached_property
+    def _shares(self) -> Tensor:
+        sizes = self._vocabulary.sizes(square_root(self._stream.gram))
+        counts = torch.tensor([len(rows) for rows in self._vocabulary.rows])
+        return self._vocabulary.moment(counts / sizes / len(counts))
