@@ -72,7 +72,7 @@ def test_the_readme_states_the_committed_attacks() -> None:
     readme, findings = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/findings.md"))
     assert as_markdown(results, SHORT) in readme, as_markdown(results, SHORT)
     assert as_markdown(results) in findings, as_markdown(results)
-    assert rounds_as_markdown(results, "RECE, hardened", "1") in findings
+    assert rounds_as_markdown(results, "UCE, hardened", "1") in findings
 
 
 def test_the_findings_state_the_committed_losses() -> None:

@@ -213,7 +213,7 @@ ROUNDS = ("round", "fresh", "worst concept", "earlier prompts", "added", "mean d
 
 
 def rounds_as_markdown(results: dict[str, Any], name: str, split: str) -> str:
-    """The rounds of one hardening: shares of single pictures, per cent, and what the protected words take."""
+    """The rounds of one hardening: shares of found prompts, per cent, and what the protected words take."""
 
     def row(each: dict[str, Any]) -> tuple[str, ...]:
         fresh = Estimate.from_dict(each["fresh"])
