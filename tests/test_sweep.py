@@ -49,7 +49,7 @@ def test_sweeps(text: str, expected: Any) -> None:
         ("epochs=1.5,2", "--sweep epochs: expected a whole number, got '1.5'"),
         ("epochs=5..0", r"epochs=5\.\.0 runs backwards; write epochs=0\.\.5"),
         ("epochs=a..3", r"expected whole numbers as in epochs=0\.\.5, got 'a\.\.3'"),
-        ("protect=none,some", "--sweep protect: must be one of minimax, prior, none, but got 'some'"),
+        ("protect=none,some", "--sweep protect: must be one of minimax, prior, null, none, but got 'some'"),
         ("joint=maybe", "--sweep joint: expected true or false, got 'maybe'"),
     ],
 )
