@@ -14,7 +14,7 @@ from editkit.edits.hard import hard
 from editkit.edits.null_space import null_space
 from editkit.edits.problem import Rows
 from editkit.edits.recovery import Recovery
-from editkit.edits.solve import Penalty, leverage, solve
+from editkit.edits.solve import Penalty, leverages, solve
 from editkit.errors import EditkitError
 from tests.cases import Case, cases, eye, forall, plain, randn
 
@@ -70,11 +70,11 @@ def test_no_other_exact_map_costs_less(case: Case) -> None:
 def test_a_soft_edit_goes_b_over_one_plus_b_of_the_way(case: Case, scale: float) -> None:
     penalty = Penalty.of(0.1, case.P, case.d)
     c, target = case.C[:1], case.T[:1]
-    b = leverage(c, penalty, scale)
+    (b,) = leverages([c], penalty, scale)
     assert b is not None
     moved = solve(c, target, penalty, scale).embeddings(c) - c
     assert torch.allclose(moved, b / (1 + b) * (target - c), rtol=1e-7, atol=1e-9)
-    assert leverage(c, Penalty.of(0.0, None, case.d)) is None
+    assert leverages([c], Penalty.of(0.0, None, case.d)) == (None,)
 
 
 def test_a_higher_floor_costs_more_damage() -> None:

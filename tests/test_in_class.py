@@ -26,7 +26,7 @@ def test_it_is_the_word_with_the_least_damage() -> None:
         rows = concept_rows(stream.encoders, "church", word, templates, "tail")
         problem = Problem((rows,), None, stream.inputs, stream.gram, protected)
         damages[word] = float(protected.damage(options.solve(problem).maps["*"], stream.gram).mean())
-    in_class = InClass.of(model, words, templates, options)
+    in_class = InClass(model, words, templates, options)
     assert in_class.word("church") == min(damages, key=lambda word: damages[word])
     assert {word: in_class.damage("church", word) for word in words} == pytest.approx(damages, rel=1e-6)
 

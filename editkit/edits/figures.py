@@ -54,7 +54,7 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
     - erasure residual: `‖W M C − W C*‖ / ‖W C − W C*‖`; 0 is perfect.
     - recovery norm: `‖C'‖ / ‖C‖` of the cheapest embedding that brings the concept back to within 10 %.
     - recovery floor: what no embedding brings back, of the concept with the least; and of each concept, with its
-      leverage: see `editkit.edits.solve.leverage`.
+      leverage: see `editkit.edits.solve.leverages`.
     - kernel rank: directions that the map sends to nothing; 0 where it can be inverted.
     - rank of `M − I`; relative weight change `‖ΔW‖ / ‖W‖`, median and worst layer; condition number of `B`, None where
       it is infinite.

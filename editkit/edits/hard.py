@@ -9,7 +9,7 @@ from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
 from editkit.edits.problem import Rows
-from editkit.edits.solve import Penalty
+from editkit.edits.solve import Penalty, whitened
 from editkit.errors import EditkitError
 
 DEPENDENT = 1e-10
@@ -37,9 +37,10 @@ def hard(rows: Sequence[Rows], penalty: Penalty, gram: Tensor, directions: int, 
         EditkitError: the sums depend on each other or on their guides.
     """
     inside, N = penalty.inside(), penalty.allowed
-    parts = [Rows(each.source.double(), each.target.double()) for each in rows]
+    read_of = penalty.coordinates
+    parts = [Rows(read_of(each.source.double()), read_of(each.target.double())) for each in rows]
     if N is not None:
-        gram, parts = N.T @ gram @ N, [Rows(each.source @ N, each.target @ N) for each in parts]
+        gram = N.T @ gram @ N
     B = _with_floor(inside.matrix(), gram, floor_weight)
     factor = torch.linalg.cholesky(B)
     mixes = [_mix(each.source, factor, directions) for each in parts]
@@ -69,6 +70,6 @@ def _with_floor(B: Tensor, gram: Tensor, weight: float) -> Tensor:
 
 def _mix(C: Tensor, factor: Tensor, directions: int) -> Tensor:
     """`(k, n)`: the sums of rows that are longest in `B^−½`."""
-    left, sizes, _ = torch.linalg.svd(torch.linalg.solve_triangular(factor, C.T, upper=False).T, full_matrices=False)
+    left, sizes, _ = torch.linalg.svd(whitened(C, factor), full_matrices=False)
     rank = int((sizes > DEPENDENT**0.5 * sizes[0]).sum())
     return left[:, : min(directions, rank)].T

@@ -13,7 +13,7 @@ from editkit.edits.null_space import null_space
 from editkit.edits.perturb import perturbed
 from editkit.edits.problem import Problem, Solution
 from editkit.edits.protect import minimax, prior
-from editkit.edits.solve import Penalty, leverage, solve
+from editkit.edits.solve import Penalty, leverages, solve
 from editkit.errors import EditkitError
 from editkit.options import assign_options, check_options, in_case, option, settle
 from editkit.plugins import GROUPS, load
@@ -153,9 +153,9 @@ class Method:
             held = penalty if protected is None else prior(protected, penalty, self.strength)
             problem = problem.with_found(perturbed(problem.rows, held, problem.gram, self.perturb_scale, self.perturb))
         maps, penalty = self.maps(problem, penalty, erase_scale)
-        inside = problem.C if penalty.allowed is None else problem.C @ penalty.allowed
+        inside = penalty.coordinates(problem.C)
         B = penalty.inside().matrix() + erase_scale * inside.T @ inside
-        levers = tuple(leverage(rows.source, penalty, erase_scale) for rows in problem.rows)
+        levers = leverages([rows.source for rows in problem.rows], penalty, erase_scale)
         return Solution(maps, B, penalty.allowed, levers)
 
 

@@ -26,9 +26,7 @@ def null_space(protected: ProtectedWords, threshold: float, held: Tensor | None,
     Raises:
         EditkitError: no direction is left, or none of the concepts' own.
     """
-    words = len(protected.words)
-    moment = protected.moment(torch.full((words,), 1 / words, dtype=torch.float64))
-    values, Q = torch.linalg.eigh(moment)
+    values, Q = torch.linalg.eigh(protected.mean_moment)
     N = Q[:, values <= max(threshold * float(values.sum()) / len(values), ROUNDING * float(values[-1]))]
     if held is not None and N.shape[1]:
         _, sizes, directions = torch.linalg.svd(held.double() @ N)
@@ -49,6 +47,5 @@ def null_space(protected: ProtectedWords, threshold: float, held: Tensor | None,
 
 def left_out(protected: ProtectedWords, N: Tensor) -> float:
     """The share of the vocabulary's energy that lies in `N` and so may move."""
-    words = len(protected.words)
-    moment = protected.moment(torch.full((words,), 1 / words, dtype=torch.float64))
+    moment = protected.mean_moment
     return float((N * (moment @ N)).sum() / moment.trace())

@@ -94,7 +94,7 @@ class Solution:
 
     Attributes:
         allowed: the directions that they may read, `(d, q)`, where not all are; `B` is then `(q, q)`.
-        leverage: of each concept, see `editkit.edits.solve.leverage`.
+        leverage: of each concept, see `editkit.edits.solve.leverages`.
     """
 
     maps: Mapping[str, EditMap]

@@ -43,6 +43,12 @@ class ProtectedWords:
         return self._per_word((rows @ root.to(rows).T).square().sum(1))
 
     @cached_property
+    def mean_moment(self) -> Tensor:
+        """The second moment with every word alike, `Σ_j P_jᵀP_j / (J r_j)`, `(d, d)` float64."""
+        words = len(self.words)
+        return self.moment(torch.full((words,), 1 / words, dtype=torch.float64))
+
+    @cached_property
     def stacked(self) -> Tensor:
         """All rows, word after word, `(Σ r_j, d)`."""
         return torch.cat(self.rows)
@@ -67,9 +73,7 @@ class ProtectedWords:
 
 def prior(protected: ProtectedWords, penalty: Penalty, strength: float) -> Penalty:
     """Add the whole vocabulary to the penalty, every word alike: `H = μ Σ_j P_jᵀP_j / (J r_j)`."""
-    words = len(protected.words)
-    uniform = torch.full((words,), 1 / words, dtype=torch.float64)
-    return penalty.with_prior(strength * protected.moment(uniform))
+    return penalty.with_prior(strength * protected.mean_moment)
 
 
 def minimax(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,7 +43,11 @@ class Penalty:
         N = self.allowed
         if N is None:
             return self
-        return Penalty(self.lamb, self.rows @ N, None if self.prior is None else N.T @ self.prior @ N)
+        return Penalty(self.lamb, self.coordinates(self.rows), None if self.prior is None else N.T @ self.prior @ N)
+
+    def coordinates(self, rows: Tensor) -> Tensor:
+        """What an edit may read of rows `(n, d)`: `(n, q)`, or the rows themselves where all directions are allowed."""
+        return rows if self.allowed is None else rows @ self.allowed
 
     def matrix(self) -> Tensor:
         """`(d, d)`."""
@@ -75,28 +80,32 @@ def solve(C: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0
 def down_factor(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> Tensor:
     """`V = C B⁻¹`, `(n, d)`: what does not depend on the targets. Under `penalty.allowed` it is `C N (NᵀBN)⁻¹ Nᵀ`."""
     if (N := penalty.allowed) is not None:
-        return down_factor(C @ N, penalty.inside(), erase_scale) @ N.T
+        return down_factor(penalty.coordinates(C), penalty.inside(), erase_scale) @ N.T
     if penalty.prior is None and penalty.lamb > 0 and len(C) + len(penalty.rows) < C.shape[1]:
         return _dual(C, penalty, erase_scale)
     B = penalty.matrix() + erase_scale * C.T @ C
     return torch.cholesky_solve(C.T, _cholesky(B, penalty.lamb)).T
 
 
-def leverage(C: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> float | None:
-    """`b = s_e · λ_max(C B⁻¹ Cᵀ)` with `B` the penalty: how freely a concept can be erased. None: nothing is held.
+def leverages(concepts: Sequence[Tensor], penalty: Penalty, erase_scale: float = 1.0) -> tuple[float | None, ...]:
+    """`b = s_e · λ_max(C B⁻¹ Cᵀ)` of each concept, `B` the penalty: how freely it can be erased. None: nothing is held.
 
     A ridge edit takes a single row `b / (1 + b)` of the way. Far below 1 the concept lies among what is protected: a
     soft edit erases little of it, and a hard one breaks them.
 
     Args:
-        C: rows of one concept, `(n, d)`.
+        concepts: rows of each, `(n, d)`.
     """
-    inside = C.double() if penalty.allowed is None else C.double() @ penalty.allowed
     factor, failed = torch.linalg.cholesky_ex(penalty.inside().matrix())
     if failed or _nearly_singular(factor):
-        return None
-    sizes = torch.linalg.svdvals(torch.linalg.solve_triangular(factor, inside.T, upper=False))
-    return erase_scale * float(sizes[0]) ** 2
+        return (None,) * len(concepts)
+    white = (whitened(penalty.coordinates(C.double()), factor) for C in concepts)
+    return tuple(erase_scale * float(torch.linalg.svdvals(rows)[0]) ** 2 for rows in white)
+
+
+def whitened(rows: Tensor, factor: Tensor) -> Tensor:
+    """Rows in `B^−½`, so that their squared lengths are `c B⁻¹ cᵀ`; `factor` is the Cholesky factor of `B`."""
+    return torch.linalg.solve_triangular(factor, rows.T, upper=False).T
 
 
 def solve_moments(sources: Tensor, targets: Tensor, penalty: Penalty, erase_scale: float = 1.0) -> EditMap:

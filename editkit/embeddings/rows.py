@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from editkit.edits.method import Tokens
 
 
@@ -31,3 +34,8 @@ def last_subject_token(prompt: Sequence[int], suffix: Sequence[int], ends: int =
     the last `ends` of every prompt. An empty prompt has no subject: its first token stands for it.
     """
     return max(0, len(prompt) - 1 - ends - len(suffix))
+
+
+def continued(rows: Tensor, length: int) -> Tensor:
+    """Rows `(n, d)` continued with their last to `(length, d)`: behind a mask prompts end where they end."""
+    return torch.cat([rows, rows[-1:].expand(length - len(rows), -1)])

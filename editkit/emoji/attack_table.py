@@ -27,6 +27,8 @@ from editkit.evaluation.statistics.intervals import NOTHING, Estimate, rate_inte
 from editkit.evaluation.suites.suite import load_suite
 from editkit.files.atomic import write_text_atomic
 from editkit.model.editable import EditableModel, open_model
+from editkit.options import options_of
+from editkit.plugins import load
 from editkit.redteam.attack import attack
 from editkit.redteam.attempt import Attempt
 from editkit.redteam.cost import Cost
@@ -109,7 +111,8 @@ def measure(
     variant = BASE if row.make is None else row.make(model, concepts, work / row.slug)
     seconds = time.perf_counter() - start
     chosen = [name for name in attacks if _is_for(name, variant)]
-    given = {name: value for name, value in budget.items() if row.make is not None or name in BUDGET}
+    known = {"seed", "pictures", *(option.name for name in chosen for option in options_of(load("attacks", name)))}
+    given = {name: value for name, value in budget.items() if name in known}
     findings = attack(
         [variant], concepts, chosen, model, suite=OBJECTS,
         out=work / "attacks" / row.slug, control=False, force=True, **given,

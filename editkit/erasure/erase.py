@@ -73,7 +73,7 @@ def erase(
         also = [word for words in same.values() for word in words]
         words = words_of(model, options, concepts, guides, vocabulary, also, near)
         templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
-        in_class = InClass.of(model, words, templates, options)
+        in_class = InClass(model, words, templates, options)
         texts = [_guide_texts(model, *pair, words, in_class) for pair in zip(concepts, guides, strict=True)]
     named = [guide if guide == "average" else texts[i] for i, guide in enumerate(guides)]
     request = Request(

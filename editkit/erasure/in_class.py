@@ -13,7 +13,6 @@ from editkit.edits.gram import square_root
 from editkit.edits.method import Method
 from editkit.edits.protect import ProtectedWords, prior
 from editkit.edits.solve import Penalty, solve
-from editkit.embeddings.rows import Tokens
 from editkit.erasure.rows import closeness, concept_rows, vocabulary_rows
 from editkit.model.editable import EditableModel, Stream
 
@@ -28,19 +27,13 @@ class InClass:
     Attributes:
         words: the protected vocabulary.
         templates: prompts that an edit is solved over.
-        lamb, strength: weights of the ridge and of the vocabulary.
+        options: whose rows, ridge and weight of the vocabulary are taken.
     """
 
     model: EditableModel
-    words: tuple[str, ...]
-    templates: tuple[str, ...]
-    tokens: Tokens
-    lamb: float
-    strength: float
-
-    @classmethod
-    def of(cls, model: EditableModel, words: Sequence[str], templates: Sequence[str], options: Method) -> InClass:
-        return cls(model, tuple(words), tuple(templates), options.tokens, options.lamb, options.strength)
+    words: Sequence[str]
+    templates: Sequence[str]
+    options: Method
 
     def word(self, concept: str) -> str:
         """Of the words nearest to `concept` the one whose place it takes with the least mean damage of all words.
@@ -48,7 +41,7 @@ class InClass:
         The damage is that of the concept erased alone, every word protected alike: in closed form, no picture.
         """
         near = closeness(self.model.encoder, self.words, [concept], self.model.gram)[:, 0]
-        candidates = [self.words[n] for n in near.argsort(descending=True)[:CANDIDATES].tolist()]
+        candidates = [self.words[int(n)] for n in near.argsort(descending=True)[:CANDIDATES].tolist()]
         return min(candidates, key=lambda word: self.damage(concept, word))
 
     def damage(self, concept: str, guide: str) -> float:
@@ -56,7 +49,7 @@ class InClass:
 
         It is `tr(UᵀGU · V D Vᵀ)` with `D` the mean over words of `PᵀP / ‖P‖²_G`, for `M = I + U V`.
         """
-        rows = concept_rows(self._stream.encoders, concept, guide, self._templates, self.tokens)
+        rows = concept_rows(self._stream.encoders, concept, guide, self._templates, self.options.tokens)
         edit = solve(rows.source, rows.target, self._penalty, 1 / len(rows.source))
         return float(((edit.U.T @ self._stream.gram @ edit.U) * (edit.V @ self._shares @ edit.V.T)).sum())
 
@@ -65,7 +58,7 @@ class InClass:
         return self.model.streams[0]
 
     @property
-    def _templates(self) -> tuple[str, ...]:
+    def _templates(self) -> Sequence[str]:
         """One will do where every prompt takes long."""
         return self.templates[:1] if self.model.encoder.slow else self.templates
 
@@ -75,7 +68,7 @@ class InClass:
 
     @cached_property
     def _penalty(self) -> Penalty:
-        return prior(self._vocabulary, Penalty.of(self.lamb, None, self._stream.width), self.strength)
+        return prior(self._vocabulary, Penalty.of(self.options.lamb, None, self._stream.width), self.options.strength)
 
     @cached_property
     def _shares(self) -> Tensor:

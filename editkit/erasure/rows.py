@@ -13,7 +13,7 @@ from editkit.edits.problem import Rows
 from editkit.edits.protect import ProtectedWords
 from editkit.edits.time import align
 from editkit.embeddings.encoder import SHORT, TextEncoder
-from editkit.embeddings.rows import Tokens, paired_rows
+from editkit.embeddings.rows import Tokens, continued, paired_rows
 
 AVERAGE_OVER = 64
 AVERAGE_OVER_LONG = 8
@@ -63,17 +63,12 @@ def _concept_rows(
         source = rows[start:][:reach]
         parts = [next(spoken)[theirs.start : theirs.start + reach] for _, theirs in pairs]
         known = min(len(part) for part in parts)
-        target = _held_on(torch.stack([part[:known] for part in parts]).double().mean(0)[: len(source)], source)
+        target = continued(torch.stack([part[:known] for part in parts]).double().mean(0)[: len(source)], len(source))
         # What stands between the concept's first token and the paired rows goes where the first of them goes.
         before = rows[min(start, encoder.subject_start(template, concept)) : start]
         sources.append(torch.cat([before, source]))
         targets.append(torch.cat([target[:1].expand_as(before), target]))
     return Rows(torch.cat(sources), torch.cat(targets))
-
-
-def _held_on(target: Tensor, source: Tensor) -> Tensor:
-    """`target` continued with its last row to the length of `source`: behind a mask prompts end where they end."""
-    return torch.cat([target, target[-1:].expand(len(source) - len(target), -1)])
 
 
 def preserved_rows(encoders: Encoders, prompts: Sequence[str], tokens: Tokens) -> Tensor | None:

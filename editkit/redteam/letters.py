@@ -12,6 +12,7 @@ from torch import Tensor
 
 from editkit.embeddings.clip_dense import DenseClip
 from editkit.embeddings.encoder import TextEncoder
+from editkit.embeddings.rows import continued
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.editable import EditableModel
@@ -202,4 +203,4 @@ def padded_rows(encoder: TextEncoder, prompts: Sequence[str], length: int) -> Te
     """Rows of prompts, at most `length` of each, `(batch, n, width)` float32; a short one goes on with its last."""
     rows = [row[:length] for row in encoder.encode_each(prompts, length)]
     longest = max(map(len, rows))
-    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row), -1)]) for row in rows]).float()
+    return torch.stack([continued(row, longest) for row in rows]).float()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from editkit.concepts.templates import fill
 from editkit.embeddings.encoder import TextEncoder
+from editkit.embeddings.rows import continued
 from editkit.errors import EditkitError
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
@@ -60,7 +61,7 @@ class ConceptRows(Checked):
 def full_rows(encoder: TextEncoder, prompts: Sequence[str]) -> list[Tensor]:
     """Rows `(length, width)` float32, however short a prompt: what behind a mask is not read is its last row."""
     encoded = encoder.encode_each(prompts, encoder.length)
-    return [torch.cat([rows, rows[-1:].expand(encoder.length - len(rows), -1)]).float() for rows in encoded]
+    return [continued(rows, encoder.length).float() for rows in encoded]
 
 
 @dataclass(frozen=True)
