@@ -9,7 +9,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from editkit.edits.gram import square_root
 from editkit.edits.method import Method
 from editkit.edits.protect import ProtectedWords, prior
 from editkit.edits.solve import Penalty, solve
@@ -72,6 +71,6 @@ class InClass:
 
     @cached_property
     def _shares(self) -> Tensor:
-        sizes = self._vocabulary.sizes(square_root(self._stream.gram))
+        sizes = self._vocabulary.sizes(self._stream.root)
         counts = torch.tensor([len(rows) for rows in self._vocabulary.rows])
         return self._vocabulary.moment(counts / sizes / len(counts))

@@ -14,7 +14,6 @@ from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.progress import progress
 from editkit.drawing.sampler import draw, jobs
 from editkit.drawing.sampling import Sampling
-from editkit.edits.gram import square_root
 from editkit.edits.variant import Variant
 from editkit.erasure.rows import vocabulary_rows
 from editkit.errors import EditkitError
@@ -64,7 +63,7 @@ def word_damage(model: EditableModel, edits: Sequence[Variant], words: Sequence[
     stream = model.streams[0]
     start = time.perf_counter()
     rows = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates)
-    sizes = rows.sizes(square_root(stream.gram))
+    sizes = rows.sizes(stream.root)
     encoded = time.perf_counter() - start
     damages = []
     for edit in edits:

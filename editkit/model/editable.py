@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
 from editkit.concepts.profile import Profile, ProfileOrFile
-from editkit.edits.edit import EVERYWHERE
+from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
-from editkit.edits.gram import gram_matrix
+from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.variant import Variant
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.family import Rule, rule_for
+
+VALUES = r".*\b(?:to_v|v_proj)\.weight"
+"""Names of the projections that make values."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,14 @@ class Stream:
         inputs: tensor name → `W` `(o, width)`: the columns that read the text. `add_embedding.linear_1` of SDXL has
             others after them, which read picture sizes.
         reads: columns of the whole weight.
+        only: regular expression of the names that `group` is limited to.
     """
 
     rule: Rule
     encoders: tuple[TextEncoder, ...]
     inputs: Mapping[str, Tensor]
     reads: int
+    only: str = ""
 
     @property
     def width(self) -> int:
@@ -50,12 +56,23 @@ class Stream:
     @property
     def group(self) -> str:
         """Regular expression of the names of its projections."""
-        return rf"(?:{self.rule.modules})\.weight"
+        return rf"{self.only}(?:{self.rule.modules})\.weight"
+
+    @property
+    def values(self) -> Stream:
+        """The same, of its value projections alone; it has no inputs where it has none."""
+        kept = {name: W for name, W in self.inputs.items() if re.fullmatch(VALUES, name)}
+        return replace(self, inputs=kept, only=f"(?={VALUES})")
 
     @cached_property
     def gram(self) -> Tensor:
         """`G = Σ WᵀW`, `(width, width)` float64."""
         return gram_matrix(self.inputs.values(), self.width)
+
+    @cached_property
+    def root(self) -> Tensor:
+        """`√G`, `(width, width)` float64."""
+        return square_root(self.gram)
 
     def whole(self, edit: EditMap) -> EditMap:
         """`edit` for the whole weights: the columns that read no text stay as they are."""
@@ -118,7 +135,12 @@ class EditableModel:
 
     def key(self, stream: Stream) -> str:
         """What an edit calls the projections of `stream`."""
-        return EVERYWHERE if len(self.streams) == 1 else stream.group
+        return EVERYWHERE if len(self.streams) == 1 and not stream.only else stream.group
+
+    def map_of(self, variant: Variant | None, stream: Stream) -> EditMap | None:
+        """The map of the rows of `stream`, where the variant is an edit that has one; else None."""
+        edit_map = variant.maps.get(self.key(stream)) if isinstance(variant, Edit) else None
+        return None if edit_map is None else edit_map.narrowed(stream.width)
 
     @cached_property
     def projections_sha256(self) -> str:

@@ -9,20 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from editkit.edits.edit import Edit
-from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.variant import Variant
 from editkit.model.editable import EditableModel, Stream
 
 Kind = Literal["pos", "set", "attn"]
 KINDS: tuple[Kind, ...] = ("pos", "set", "attn")
-
-
-def one_map(model: EditableModel, stream: Stream, variant: Variant) -> EditMap | None:
-    """The map of the stream's rows, where the variant is an edit with one; else None."""
-    M = variant.maps.get(model.key(stream)) if isinstance(variant, Edit) else None
-    return None if M is None else M.narrowed(stream.width)
 
 
 @dataclass(frozen=True)
@@ -44,15 +36,15 @@ class Sight:
 
     @classmethod
     def of(cls, model: EditableModel, stream: Stream, variant: Variant | None) -> Sight:
-        G = stream.gram
         if variant is None:
-            A = B = G
-        elif (M := one_map(model, stream, variant)) is not None:
+            root, B = stream.root, stream.gram
+        elif (M := model.map_of(variant, stream)) is not None:
             dense = M.dense()
-            A, B = dense.T @ G @ dense, dense.T @ G
+            root, B = stream.root @ dense, dense.T @ stream.gram
         else:
             A, B = _changed(stream, variant)
-        return cls(square_root(A).float(), B.float(), square_root(G).float())
+            root = square_root(A)
+        return cls(root.float(), B.float(), stream.root.float())
 
     def squares(self, rows: Tensor, wanted: Tensor) -> Tensor:
         """`(..., n, d)` edited rows and `(m, d)` of the original → squared distances `(..., n, m)`."""

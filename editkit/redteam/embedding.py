@@ -14,7 +14,6 @@ from editkit.errors import EditkitError
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Changes, Proposal
-from editkit.redteam.distance import one_map
 from editkit.redteam.target import Target
 
 
@@ -54,7 +53,7 @@ def _map(arena: Arena) -> EditMap:
     stream, variant = arena.model.streams[0], arena.variant
     if variant is None:
         return EditMap.identity(stream.width)
-    M = one_map(arena.model, stream, variant)
+    M = arena.model.map_of(variant, stream)
     if M is None:
         raise EditkitError(
             "attack embedding: is for edits by one map, this variant changes weights of its own; use cce-rows"
