@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from editkit.variants.compose import compose
     from editkit.variants.edit_file import load_edit, save_edit
     from editkit.variants.export import export
+    from editkit.variants.fuse import fuse
     from editkit.variants.record import info
 
 _HOMES = {
@@ -80,6 +81,7 @@ _HOMES = {
     "erase": "editkit.erasure.erase",
     "evaluate": "editkit.evaluation.evaluate",
     "export": "editkit.variants.export",
+    "fuse": "editkit.variants.fuse",
     "generate": "editkit.drawing.generate",
     "graph": "editkit.report.concept_graph",
     "info": "editkit.variants.record",
@@ -125,6 +127,7 @@ __all__ = [
     "export",
     "families",
     "formats",
+    "fuse",
     "generate",
     "graph",
     "harden",

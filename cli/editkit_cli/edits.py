@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from editkit.plugins import GROUPS, load
 from editkit_cli.options import flags, group
+
+if TYPE_CHECKING:
+    from editkit.edits.edit import Edit
 
 Model = Annotated[
     str | None,
@@ -170,10 +173,36 @@ def compose(
     edits: Annotated[list[Path], typer.Argument(help="Edit files, in the order in which they are applied.")],
     out: Annotated[Path, typer.Option(help="Edit file to write.")],
     scale: Annotated[float, typer.Option(help="How far to go: 0 is no edit, 1 the whole of it.")] = 1.0,
+    fuse: Annotated[
+        bool,
+        typer.Option("--fuse", help="Solve for the concepts of all edits at once, each going where its own sends it."),
+    ] = False,
+    model: Model = None,
+    vocabulary: Vocabulary = None,
     force: Force = False,
 ) -> None:
     """Make one edit of several, or go part of the way of one."""
-    from editkit.variants.compose import compose as compose_edits
     from editkit_cli.show import show_record
 
-    show_record(compose_edits(edits, out, scale, force).record, out, False)
+    if fuse:
+        made = _fused(edits, out, scale, model, vocabulary, force)
+    else:
+        from editkit.errors import EditkitError
+        from editkit.variants.compose import compose as compose_edits
+
+        if model is not None or vocabulary is not None:
+            raise EditkitError("--model and --vocabulary are for --fuse; without it edits are composed as they are")
+        made = compose_edits(edits, out, scale, force)
+    show_record(made.record, out, False)
+
+
+def _fused(edits: list[Path], out: Path, scale: float, model: str | None, vocabulary: Path | None, force: bool) -> Edit:
+    from editkit.concepts.vocabulary import read_word_file
+    from editkit.errors import EditkitError
+    from editkit.variants.edit_file import check_free_for_edit
+    from editkit.variants.fuse import fuse
+
+    if scale != 1:
+        raise EditkitError("--scale: goes part of the way of a finished edit; fuse first, then scale the result")
+    check_free_for_edit(out, force)
+    return fuse(edits, model, out, vocabulary=read_word_file(vocabulary) if vocabulary else None, force=force)
