@@ -9,7 +9,7 @@ True
 >>> load("methods", "rec")
 Traceback (most recent call last):
     ...
-editkit.errors.EditkitError: method 'rec': did you mean rece? known are cure, rece, time, uce
+editkit.errors.EditkitError: method 'rec': did you mean rece? known are cure, dp, rece, speed, time, uce
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ GROUPS: Mapping[str, Group] = {
         "closed-form edits, for `erase` and `edit`",
         {
             "cure": "editkit.edits.cure:CURE",
+            "dp": "editkit.edits.dp:DP",
             "rece": "editkit.edits.rece:RECE",
+            "speed": "editkit.edits.speed:SPEED",
             "time": "editkit.edits.time:TIME",
             "uce": "editkit.edits.uce:UCE",
         },

@@ -141,3 +141,32 @@ def cure(weights: Mapping[str, Tensor], forget: Tensor, retain: Tensor, alpha: f
 
     P_f, P_r = projector(forget), projector(retain)
     return {name: W @ (torch.eye(W.shape[1], dtype=torch.float64) - P_f + P_f @ P_r) for name, W in weights.items()}
+
+
+def complement(rows: Tensor) -> Tensor:
+    """The projector on what no row uses, `(d, d)`."""
+    return torch.eye(rows.shape[1], dtype=torch.float64) - torch.linalg.pinv(rows) @ rows
+
+
+def speed(
+    weights: Mapping[str, Tensor], C: Tensor, targets: Tensor, P: Tensor, held: Tensor, alpha: float, slack: float
+) -> Weights:
+    """SPEED as its code has it, a layer at a time: `ΔW = W (T − S) P (I − M̃ K2 (K2ᵀP M̃ K2 + λ_c I)⁻¹ K2ᵀP) M̃` with
+    `M̃ = (S P + αI)⁻¹`.
+
+    Args:
+        P: the projector on the null space.
+        held: K2, as rows `(k, d)`.
+    """
+    S, T = C.T @ C / len(C), targets.T @ C / len(C)
+    eye = torch.eye(C.shape[1], dtype=torch.float64)
+    M = torch.linalg.inv(S @ P + alpha * eye)
+    K2 = held.T
+    inner = torch.linalg.pinv(K2.T @ P @ M @ K2 + slack * torch.eye(len(held), dtype=torch.float64), rtol=1e-10)
+    return {name: W + W @ (T - S) @ P @ (eye - M @ K2 @ inner @ K2.T @ P) @ M for name, W in weights.items()}
+
+
+def dp(weights: Mapping[str, Tensor], C: Tensor, targets: Tensor, P: Tensor) -> Weights:
+    """DP for a single row: `ΔW = W (c* − c) (P c)ᵀ / ‖P c‖²` with `P` the projector on what is not protected."""
+    (c,), (target,) = C, targets
+    return {name: W + torch.outer(W @ (target - c), P @ c) / (P @ c).square().sum() for name, W in weights.items()}

@@ -19,7 +19,7 @@ from editkit.edits.rece import derive, rece
 from editkit.edits.solve import Penalty, solve
 from editkit.edits.time import align
 from editkit.edits.uce import uce_tensor
-from editkit.embeddings.rows import Tokens, last_subject_token, paired_rows
+from editkit.embeddings.rows import Place, Tokens, last_subject_token, paired_rows
 from tests import reference
 from tests.cases import plain
 
@@ -223,13 +223,15 @@ def test_a_token_is_aligned_to_its_occurrence(words: list[tuple[int, bool]]) -> 
 
 @pytest.mark.parametrize(
     ("tokens", "concept", "guide"),
-    [("last", [3], [1]), ("tail", [3, 4, 5, 6], [1, 2, 3, 4]), ("all", list(range(7)), list(range(7)))],
-)
+    [
+        ("last", [3], [1]), ("tail", [3, 4, 5, 6], [1, 2, 3, 4]), ("all", list(range(7)), list(range(7))),
+        ("eot", [5], [2]), ("around", [0, 4, 5, 6], [0, 2, 3, 4]),
+    ],
+)  # fmt: skip
 def test_paired_rows(tokens: Tokens, concept: list[int], guide: list[int]) -> None:
-    mine, theirs = paired_rows(tokens, 3, 1, 7)
-    assert (list(mine), list(theirs)) == (concept, guide)
-    back = paired_rows(tokens, 1, 3, 7)
-    assert (list(back[0]), list(back[1])) == (guide, concept)
+    three_words, one_word = Place(1, 3, 5), Place(1, 1, 2)
+    assert paired_rows(tokens, three_words, one_word, 7) == (concept, guide)
+    assert paired_rows(tokens, one_word, three_words, 7) == (guide, concept)
 
 
 def test_last_subject_token() -> None:

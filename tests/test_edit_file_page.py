@@ -33,7 +33,7 @@ from tests.tiny_pipelines import save
 
 PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
-EDITS = ("rece", "cure", "uce", "tensor", "both", "sdxl", "hard")
+EDITS = ("rece", "cure", "speed", "dp", "uce", "tensor", "both", "sdxl", "hard")
 TUNED = ("whole", "lora", "released")
 
 
@@ -74,6 +74,8 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         "rece": rece,
         "uce": editkit.erase(sd, ["boat"], options=plain, checked=False),
         "cure": editkit.erase(sd, ["boat"], options=Options("cure", protect="none"), checked=False),
+        "speed": editkit.erase(sd, ["boat"], options=Options("speed", protect="none"), checked=False),
+        "dp": editkit.erase(sd, ["boat"], options=Options("dp", protect="none"), checked=False),
         "tensor": editkit.erase(sd, ["church"], options=layers, checked=False),
         "sdxl": editkit.erase(
             models["sdxl"], ["a"], options=Options("uce", protect="prior"), vocabulary=words, checked=False

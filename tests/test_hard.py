@@ -98,7 +98,7 @@ def test_it_holds_a_null_space_exactly(case: Case) -> None:
     assert float((edit.embeddings(case.C[:1]) - case.T[:1]).norm()) < 1e-7 * float(case.T.norm())
     figures = measure(solution, problem, protected=True, checked=False)
     assert figures.kernel_rank == 1 and figures.recovery_floor > 1e-4
-    assert null_space(words, 0.0, None, case.C).shape[1] == case.d - 1
+    assert null_space(words.mean_moment, 0.0, None, case.C).shape[1] == case.d - 1
 
 
 def test_what_cannot_be_hard_is_refused() -> None:

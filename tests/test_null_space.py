@@ -56,7 +56,7 @@ def test_it_is_what_lagrange_multipliers_give_layer_by_layer(case: Case, thresho
     case = replace(case, P=case.P[:1])
     options = plain("uce", "null", null_threshold=threshold, lamb=0.1, strength=0.7)
     edit = options.solve(case.problem(words)).maps["*"]
-    allowed = null_space(words, threshold, case.P, case.C)
+    allowed = null_space(words.mean_moment, threshold, case.P, case.C)
     held = torch.linalg.svd(allowed.T).Vh[allowed.shape[1] :].T  # a basis of what must not be read
     H = prior(words, Penalty.of(0.0, None, case.d), 0.7).prior
     assert H is not None
@@ -75,7 +75,7 @@ def test_it_is_what_lagrange_multipliers_give_layer_by_layer(case: Case, thresho
 def test_a_larger_threshold_leaves_more_directions_and_more_energy() -> None:
     words = ProtectedWords(tuple("abcdefgh"), tuple(randn(n, 3, 16) * 3.0**-n for n in range(8)))
     C = randn(20, 2, 16)
-    spaces = [null_space(words, threshold, None, C) for threshold in (1e-3, 1e-1, 1.0)]
+    spaces = [null_space(words.mean_moment, threshold, None, C) for threshold in (1e-3, 1e-1, 1.0)]
     for N in spaces:
         assert torch.allclose(N.T @ N, eye(N.shape[1]), atol=1e-12)
     directions, energy = [N.shape[1] for N in spaces], [left_out(words, N) for N in spaces]
@@ -92,7 +92,7 @@ def test_a_larger_threshold_leaves_more_directions_and_more_energy() -> None:
 def test_where_nothing_is_left_it_says_what_to_do(words: Tensor, C: Tensor, told: str) -> None:
     protected = ProtectedWords(("a",), (words,))
     with pytest.raises(EditkitError, match=told) as refused:
-        null_space(protected, 0.0, None, C)
+        null_space(protected.mean_moment, 0.0, None, C)
     assert "larger" in str(refused.value) and "--null-threshold" in str(refused.value)
 
 

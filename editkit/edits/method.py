@@ -6,27 +6,39 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
 from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
 from editkit.edits.hard import hard
-from editkit.edits.null_space import null_space
+from editkit.edits.null_space import null_space, orthogonal_to
 from editkit.edits.perturb import perturbed
 from editkit.edits.problem import Problem, Solution
-from editkit.edits.protect import minimax, prior
+from editkit.edits.protect import ProtectedWords, minimax, prior
 from editkit.edits.solve import Penalty, leverages, solve
 from editkit.errors import EditkitError
 from editkit.options import assign_options, check_options, in_case, option, settle
 from editkit.plugins import GROUPS, load
 
-Tokens = Literal["last", "tail", "all"]
-TOKENS: tuple[Tokens, ...] = ("last", "tail", "all")
-ROWS_HELP = "Rows of a prompt: the last subject token's, from there to the end, or all."
+Tokens = Literal["last", "tail", "all", "eot", "around"]
+TOKENS: tuple[Tokens, ...] = ("last", "tail", "all", "eot", "around")
+Layers = Literal["all", "v"]
+LAYERS: tuple[Layers, ...] = ("all", "v")
+ROWS_HELP = (
+    "Rows of a prompt: the last subject token's, from there to the end, all, the end token's, or all but its own."
+)
 RIDGE_HELP = "Ridge weight λ."
 """Of options whose published default differs from method to method."""
+LAYERS_HELP = "What is edited: keys and values, or values alone."
+PROTECT_HELP = (
+    "Hold a vocabulary where it is: the most damaged word most, every word alike (prior), exactly but for "
+    "directions that hardly any word uses (null), or not: the method as published (none)."
+)
+STRENGTH_HELP = "Weight μ of the protected vocabulary."
 PROTECTIONS = ("minimax", "prior", "null", "none")
 EXPANSIONS = ("none", "artist", "object")
-UNPROTECTED = "--protect none"
-"""The case whose defaults are those of the papers."""
+UNPROTECTED, NULL = "--protect none", "--protect null"
+"""Cases whose defaults are those of papers."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +53,19 @@ class Method:
     name: ClassVar[str]
     source: ClassVar[str] = ""
 
-    protect: str = option(
-        "minimax",
-        "Hold a vocabulary where it is: the most damaged word most, every word alike (prior), exactly but for "
-        "directions that hardly any word uses (null), or not: the method as published (none).",
-        choices=PROTECTIONS,
-    )
+    protect: str = option("minimax", PROTECT_HELP, choices=PROTECTIONS)
     tokens: Tokens = option(
         "tail",
         ROWS_HELP,
         choices=TOKENS,
         otherwise={UNPROTECTED: "all"},
     )
+    layers: Layers = option("all", LAYERS_HELP, choices=LAYERS)
     lamb: float = option(1e-4, RIDGE_HELP, at_least=0, otherwise={UNPROTECTED: 0.1})
     erase_scale: float = option(1.0, "Weight of the erased concepts.", above=0)
     preserve_scale: float = option(1.0, "Weight of the preserved prompts.", at_least=0)
     expand: str = option("none", "Prompts that an unprotected edit is solved over.", choices=EXPANSIONS)
-    strength: float = option(0.5, "Weight μ of the protected vocabulary.", at_least=0)
+    strength: float = option(0.5, STRENGTH_HELP, at_least=0)
     rounds: int = option(5, "Rounds of minimax.", at_least=0)
     null_threshold: float = option(
         1e-3, "With null, eigenvalues of the vocabulary that count as none, in shares of their mean.", at_least=0
@@ -102,6 +110,11 @@ class Method:
         return self.protect == "minimax" or self.perturb > 0 or (self.hard and self.floor_weight > 0)
 
     @property
+    def reads_empty(self) -> bool:
+        """Whether it needs the rows of the empty prompt."""
+        return False
+
+    @property
     def record(self) -> dict[str, Any]:
         """What is written down of it."""
         return {"method": self.name, **asdict(self)}
@@ -116,22 +129,30 @@ class Method:
         rows = (*problem.rows, *problem.found)
         return hard(rows, penalty, problem.gram, self.hard_directions, self.floor_weight)
 
+    def held(self, problem: Problem) -> Tensor | None:
+        """Rows that must stay exactly where they are, `(m, d)`, or None: with a null space the preserved prompts."""
+        return problem.preserve if self.protect == "null" else None
+
     def maps(self, problem: Problem, penalty: Penalty, erase_scale: float) -> tuple[Mapping[str, EditMap], Penalty]:
         """The maps of all layers, and the penalty with what protection added. One map serves all layers."""
-        if not self.is_protected or problem.protected is None:
-            return {EVERYWHERE: self._solved(problem, penalty, erase_scale)}, penalty
-        if self.protect != "minimax":
-            penalty = prior(problem.protected, penalty, self.strength)
-            if self.protect == "null":
-                allowed = null_space(problem.protected, self.null_threshold, problem.preserve, problem.C)
-                penalty = replace(penalty, allowed=allowed)
-            return {EVERYWHERE: self._solved(problem, penalty, erase_scale)}, penalty
+        words = problem.protected if self.is_protected else None
+        penalty = replace(penalty, allowed=self._allowed(problem, words))
+        if words is not None and self.protect == "minimax":
 
-        def solve_with(held: Penalty) -> EditMap:
-            return self._solved(problem, held, erase_scale)
+            def solve_with(held: Penalty) -> EditMap:
+                return self._solved(problem, held, erase_scale)
 
-        edit, held = minimax(solve_with, problem.protected, problem.gram, penalty, self.strength, self.rounds)
-        return {EVERYWHERE: edit}, held
+            edit, penalty = minimax(solve_with, words, problem.gram, penalty, self.strength, self.rounds)
+            return {EVERYWHERE: edit}, penalty
+        if words is not None:
+            penalty = prior(words, penalty, self.strength)
+        return {EVERYWHERE: self._solved(problem, penalty, erase_scale)}, penalty
+
+    def _allowed(self, problem: Problem, words: ProtectedWords | None) -> Tensor | None:
+        held = self.held(problem)
+        if words is not None and self.protect == "null":
+            return null_space(words.mean_moment, self.null_threshold, held, problem.C)
+        return None if held is None else orthogonal_to(held)
 
     def solve(self, problem: Problem) -> Solution:
         """The maps of `problem`.

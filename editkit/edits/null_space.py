@@ -11,14 +11,14 @@ from editkit.errors import EditkitError
 ROUNDING = 1e-10
 
 
-def null_space(protected: ProtectedWords, threshold: float, held: Tensor | None, C: Tensor) -> Tensor:
-    """`N` `(d, q)`, orthonormal: eigenvectors of the vocabulary's second moment with the least eigenvalues.
+def null_space(moment: Tensor, threshold: float, held: Tensor | None, C: Tensor) -> Tensor:
+    """`N` `(d, q)`, orthonormal: eigenvectors of a vocabulary's second moment with the least eigenvalues.
 
     SPEED (Li et al. 2026, Eq. 4) takes those below an absolute number, which depends on the encoder's scale; here it is
     a share of the mean eigenvalue.
 
     Args:
-        protected: the vocabulary; every word counts alike.
+        moment: of the vocabulary, `(d, d)`.
         threshold: eigenvalues up to `threshold · trace / d` belong to it. 0: none but those of rounding.
         held: rows that must stay exactly where they are, `(m, d)`, or None (SPEED's equality constraints).
         C: rows of the concepts, which must not lie in what is held.
@@ -26,12 +26,10 @@ def null_space(protected: ProtectedWords, threshold: float, held: Tensor | None,
     Raises:
         EditkitError: no direction is left, or none of the concepts' own.
     """
-    values, Q = torch.linalg.eigh(protected.mean_moment)
+    values, Q = torch.linalg.eigh(moment)
     N = Q[:, values <= max(threshold * float(values.sum()) / len(values), ROUNDING * float(values[-1]))]
     if held is not None and N.shape[1]:
-        _, sizes, directions = torch.linalg.svd(held.double() @ N)
-        rank = int((sizes > ROUNDING * max(1.0, float(sizes[0]))).sum())
-        N = N @ directions[rank:].T
+        N = N @ orthogonal_to(held.double() @ N)
     if not N.shape[1]:
         raise EditkitError(
             f"--protect null: the protected words and prompts leave no direction to edit at --null-threshold "
@@ -43,6 +41,13 @@ def null_space(protected: ProtectedWords, threshold: float, held: Tensor | None,
             f"larger --null-threshold than {threshold:g}, or protect less"
         )
     return N
+
+
+def orthogonal_to(rows: Tensor) -> Tensor:
+    """The directions that rows `(m, d)` do not use, `(d, q)`, orthonormal."""
+    _, sizes, directions = torch.linalg.svd(rows.double())
+    rank = int((sizes > ROUNDING * max(1.0, float(sizes[0]))).sum())
+    return directions[rank:].T
 
 
 def left_out(protected: ProtectedWords, N: Tensor) -> float:

@@ -42,6 +42,7 @@ class Problem:
         projections: layer name → `W` `(o, d)`.
         gram: `Σ WᵀW`, `(d, d)`.
         protected: the vocabulary, or None where there is none to protect.
+        empty: rows of the empty prompt, `(n, d)`, or None where the method does not read them.
     """
 
     rows: tuple[Rows, ...]
@@ -50,6 +51,7 @@ class Problem:
     gram: Tensor
     protected: ProtectedWords | None
     found: tuple[Rows, ...] = ()
+    empty: Tensor | None = None
 
     def with_found(self, found: Sequence[Rows | None], weight: float = 1.0) -> Problem:
         """The same with more rows to erase, those of found prompts or random ones: an entry per concept or None.

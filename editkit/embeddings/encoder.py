@@ -12,6 +12,7 @@ from editkit.concepts.templates import fill
 from editkit.embeddings.cache import cached
 from editkit.embeddings.clip_text import ClipText
 from editkit.embeddings.reader import Reader
+from editkit.embeddings.rows import Place
 from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
@@ -86,6 +87,12 @@ class TextEncoder:
         prompt = fill(template, words)
         self._check(prompt)
         return self.reader.subject_at(prompt, template.split("{}", 1)[1])
+
+    def place(self, template: str, words: str) -> Place:
+        """Where `words` are in `fill(template, words)`. The end is the last row where a tokenizer writes none."""
+        last = self.subject_at(template, words)
+        end = self.rows_in(fill(template, words)) - (1 if self.pooled else max(1, self.reader.ends))
+        return Place(max(0, last - self.subject_size(words) + 1), last, end)
 
     def subject_start(self, template: str, words: str) -> int:
         """Row of the first vector where `words` end with a textual inversion of several, else `subject_at`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,21 +11,35 @@ from torch import Tensor
 from editkit.edits.method import Tokens
 
 
-def paired_rows(tokens: Tokens, concept_at: int, guide_at: int, length: int) -> tuple[range, range]:
+class Place(NamedTuple):
+    """Where the subject is in a prompt: the rows of its first and last token, and that of the prompt's end token."""
+
+    first: int
+    last: int
+    end: int
+
+
+def paired_rows(tokens: Tokens, concept: Place, guide: Place, length: int) -> tuple[list[int], list[int]]:
     """Rows of the concept's prompt and of the guide's that belong together.
 
     Args:
         tokens: `last`: the last subject token; `tail`: from there to the end of the padded sequence, as far as both
-            reach; `all`: every position, side by side.
-        concept_at, guide_at: position of the last subject token in each prompt.
+            reach; `all`: every position, side by side; `eot`: the end token, which is where TRCE edits; `around`: all
+            but the subject, before it and after it (MACE's refinement).
+        concept, guide: where the subject is in each prompt.
         length: positions of a padded sequence.
     """
     if tokens == "last":
-        return range(concept_at, concept_at + 1), range(guide_at, guide_at + 1)
+        return [concept.last], [guide.last]
+    if tokens == "eot":
+        return [concept.end], [guide.end]
     if tokens == "all":
-        return range(length), range(length)
-    count = length - max(concept_at, guide_at)
-    return range(concept_at, concept_at + count), range(guide_at, guide_at + count)
+        return list(range(length)), list(range(length))
+    skip = int(tokens == "around")
+    before = list(range(min(concept.first, guide.first) if skip else 0))
+    count = length - max(concept.last, guide.last) - skip
+    mine, theirs = (range(place.last + skip, place.last + skip + count) for place in (concept, guide))
+    return [*before, *mine], [*before, *theirs]
 
 
 def last_subject_token(prompt: Sequence[int], suffix: Sequence[int], ends: int = 1) -> int:

@@ -16,7 +16,7 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import Figures, measure
 from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows, Solution
-from editkit.erasure.rows import preserved_rows, spread, vocabulary_rows
+from editkit.erasure.rows import empty_rows, preserved_rows, spread, vocabulary_rows
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, Stream
@@ -99,11 +99,19 @@ def make_edit(
     model, options = request.model, request.options
     maps: dict[str, EditMap] = {}
     figures: dict[str, dict[str, Any]] = {}
-    for stream, mine, more in zip(model.streams, rows, found or [()] * len(model.streams), strict=True):
+    for whole, mine, more in zip(model.streams, rows, found or [()] * len(model.streams), strict=True):
+        stream = whole if options.layers == "all" else whole.values
+        if not stream.inputs:  # of two streams one may have no values, such as the pooled one of SDXL
+            continue
         solution, measured = _solve_stream(request, stream, mine, more)
         keys = {name: model.key(stream) if name == EVERYWHERE else name for name in solution.maps}
         maps |= {keys[name]: stream.whole(edit) for name, edit in solution.maps.items()}
         figures[stream.rule.stream] = measured.as_dict()
+    if not figures:
+        raise EditkitError(
+            f"--layers v: {model.source.family.title} has no projections to values that read the prompt alone; "
+            "use --layers all"
+        )
     first, *others = figures
     return Edit(
         maps,
@@ -158,7 +166,8 @@ def _solve_stream(
         kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
     with clock("gram matrix"):
         gram = stream.gram
-    problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary)
+    empty = empty_rows(stream.encoders) if options.reads_empty else None
+    problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary, empty=empty)
     if found:
         problem = problem.with_found(found, request.found_weight)
     with clock("solve"):

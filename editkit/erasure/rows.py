@@ -27,6 +27,9 @@ CANDIDATE = 0.3
 """Cosine below which the likeness of a word is not looked at."""
 
 
+SUBJECT: tuple[Tokens, ...] = ("last", "tail")
+"""Rows that begin with the subject's last one."""
+
 Encoders = Sequence[TextEncoder]
 """The parts of one text stream: most have one, SD3's token stream has CLIP's rows and then T5's."""
 
@@ -55,33 +58,48 @@ def _concept_rows(
     spoken = iter(encoder.encode_each(together, encoder.length, averaged=len(guides) > 1))
     sources, targets = [], []
     for template, rows in zip(templates, embedded, strict=True):
-        at = encoder.subject_at(template, concept)
-        pairs = [paired_rows(tokens, at, encoder.subject_at(template, guide), encoder.length) for guide in guides]
+        at = encoder.place(template, concept)
+        pairs = [paired_rows(tokens, at, encoder.place(template, guide), encoder.length) for guide in guides]
         # Guides differ in length, so do the rows behind them: the concept's are paired as far as all guides have some.
         reach = min(len(mine) for mine, _ in pairs)
-        start = pairs[0][0].start
-        source = rows[start:][:reach]
-        parts = [next(spoken)[theirs.start : theirs.start + reach] for _, theirs in pairs]
+        chosen = pairs[0][0][:reach]
+        source = _at(rows, chosen)
+        parts = [_at(next(spoken), theirs[:reach]) for _, theirs in pairs]
         known = min(len(part) for part in parts)
         target = continued(torch.stack([part[:known] for part in parts]).double().mean(0)[: len(source)], len(source))
-        # What stands between the concept's first token and the paired rows goes where the first of them goes.
+        # What stands between the concept's first vector and the paired rows goes where the first of them goes.
+        start = chosen[0] if tokens in SUBJECT else 0
         before = rows[min(start, encoder.subject_start(template, concept)) : start]
         sources.append(torch.cat([before, source]))
         targets.append(torch.cat([target[:1].expand_as(before), target]))
     return Rows(torch.cat(sources), torch.cat(targets))
 
 
+def _at(rows: Tensor, positions: Sequence[int]) -> Tensor:
+    """Those rows that there are: behind a mask a prompt ends."""
+    return rows[[place for place in positions if place < len(rows)]]
+
+
 def preserved_rows(encoders: Encoders, prompts: Sequence[str], tokens: Tokens) -> Tensor | None:
-    """Rows of the prompts to preserve, `(m, d)`, or None when there are none."""
+    """Rows of the prompts to preserve, `(m, d)`, or None when there are none; all from the subject on where an edit is
+    made of what is around it."""
     if not prompts:
         return None
+    tokens = "tail" if tokens == "around" else tokens
     rows = []
     for encoder in encoders:
         for prompt, embedded in zip(prompts, encoder.encode(prompts), strict=True):
-            at = encoder.subject_at("{}", prompt)
+            at = encoder.place("{}", prompt)
             mine, _ = paired_rows(tokens, at, at, encoder.length)
-            rows.append(embedded[min(mine.start, encoder.subject_start("{}", prompt)) : mine.stop])
+            start = mine[0] if tokens in SUBJECT else 0
+            rows.append(embedded[min(start, encoder.subject_start("{}", prompt)) : start])
+            rows.append(_at(embedded, mine))
     return torch.cat(rows)
+
+
+def empty_rows(encoders: Encoders) -> Tensor:
+    """All rows of the empty prompt, `(n, d)`."""
+    return torch.cat([encoder.encode([""])[0] for encoder in encoders])
 
 
 def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequence[str]) -> ProtectedWords:
