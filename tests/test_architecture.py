@@ -13,7 +13,7 @@ import pytest
 import editkit
 
 ROOT = Path(editkit.__file__).parent
-GROUND = ("errors", "seeds", "hardware", "options", "plugins", "versions", "listings")
+GROUND = ("errors", "seeds", "hardware", "progress", "options", "plugins", "versions", "listings")
 ROOMS = (
     "files", "concepts", "edits", "embeddings", "model", "erasure", "variants", "drawing", "tuning", "evaluation",
     "report", "redteam", "emoji",

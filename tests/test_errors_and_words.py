@@ -71,6 +71,7 @@ def test_defaults_are_the_published_ones() -> None:
         "expand": "none",
         "strength": 0.5,
         "rounds": 5,
+        "prior_strength": 0.5,
         "null_threshold": 1e-3,
         "hard": False,
         "hard_directions": 1,

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import editkit
+from editkit.edits.clusters import centres_of
 from editkit.edits.dp import interpolated
 from editkit.edits.problem import Problem
 from editkit.edits.protect import ProtectedWords
 from editkit.edits.solve import Penalty
-from editkit.edits.speed import centres_of, influenced
+from editkit.edits.speed import influenced
 from editkit.embeddings.rows import Tokens
 from editkit.erasure.rows import concept_rows
 from editkit.errors import EditkitError

@@ -18,10 +18,10 @@ from editkit.drawing.sampler import Job, draw
 from editkit.drawing.sampling import Sampling
 from editkit.drawing.truncation import count_truncated
 from editkit.edits.method import Options
+from editkit.erasure.words import read_vocabulary
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
-from editkit.tuning.candidates import read_vocabulary
 from tests import tiny_pipelines
 
 POSITIONS = 24

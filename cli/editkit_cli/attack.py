@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from editkit.plugins import GROUPS
-from editkit_cli.edits import Force, Json, Model, Profile, Vocabulary
+from editkit_cli.edits import Force, Json, Model, Prior, Profile, Vocabulary
 from editkit_cli.options import flags, group
 from editkit_cli.pictures import Batch, Device, Guidance, Negative, Scheduler, Size, Steps, sampling_settings
 
@@ -105,6 +105,7 @@ def harden(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
     vocabulary: Vocabulary = None,
+    prior: Prior = None,
     detector: Annotated[str | None, typer.Option(help="Who looks at the pictures.")] = None,
     model: Model = None,
     profile: Profile = None,
@@ -118,17 +119,18 @@ def harden(
 
     Example: editkit harden church-rece.safetensors --goal 0.1 --rounds 5 --out church-hard.safetensors
     """
-    from editkit.concepts.vocabulary import read_word_file
+    from editkit.erasure.words import read_vocabulary
+    from editkit.model.editable import open_model
     from editkit.redteam.harden import harden as hardened
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
     from editkit_cli.show_attacks import show_round
 
     check_free_for_edit(out, force)
-    words = read_word_file(vocabulary) if vocabulary else None
+    opened = open_model(model, profile=profile)
     made = hardened(
-        edit, model, goal, rounds, most_damage, per_round, pictures, below, searches, weight, give_up or (), None, seed,
-        words, detector, device, profile, show_round,
+        edit, opened, goal, rounds, most_damage, per_round, pictures, below, searches, weight, give_up or (), None,
+        seed, read_vocabulary(opened, vocabulary), prior, detector, device, None, show_round,
     )  # fmt: skip
     save_edit(made, out, force)
     show_record(made.record, out, json)

@@ -29,7 +29,16 @@ Tokenizer = Annotated[
 ]
 Preserve = Annotated[list[str] | None, typer.Option(help="A prompt that must stay as it is. Repeat for more.")]
 PreserveFile = Annotated[Path | None, typer.Option(help="Prompts to preserve, one a line.")]
-Vocabulary = Annotated[Path | None, typer.Option(help="Words to protect, one a line. Default: the model's own words.")]
+Vocabulary = Annotated[
+    str | None,
+    typer.Option(
+        help="File of words to protect, one a line, or `tokens`: the tokenizer's own. Default: the model's own words."
+    ),
+]
+Prior = Annotated[
+    Path | None,
+    typer.Option(help="File of captions to hold where they are, however many: one a line, or a table."),
+]
 Unchecked = Annotated[
     bool, typer.Option("--unchecked", help="Write the edit even where it blows up; that is said and recorded.")
 ]
@@ -53,6 +62,7 @@ def erase(
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,
     vocabulary: Vocabulary = None,
+    prior: Prior = None,
     synonyms: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +85,7 @@ def erase(
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edits.method import Options
     from editkit.erasure.erase import erase as erase_from
+    from editkit.erasure.words import read_vocabulary
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
@@ -83,18 +94,18 @@ def erase(
     options = Options(method, **given)
     concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
-    words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile)
+    words = read_vocabulary(opened, vocabulary)
     made = erase_from(
-        opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (),
+        opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (), prior=prior,
     )  # fmt: skip
     if harden:
         from editkit.redteam.harden import harden as hardened
         from editkit_cli.show_attacks import show_round
 
-        made = hardened(made, opened, rounds=harden, vocabulary=words, tell=show_round)
+        made = hardened(made, opened, rounds=harden, vocabulary=words, prior=prior, tell=show_round)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 
@@ -123,6 +134,7 @@ def edit(
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edits.method import Options
     from editkit.erasure.edit import edit as edit_in
+    from editkit.erasure.words import read_vocabulary
     from editkit.errors import EditkitError
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
@@ -133,10 +145,10 @@ def edit(
         raise EditkitError(f"--method: `edit` changes a prompt with time, but got {method!r}; use `erase` for {method}")
     options = Options(method, **given)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
-    words = read_word_file(vocabulary) if vocabulary else None
     out = out or Path(f"{file_stem([source])}-time.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile)
+    words = read_vocabulary(opened, vocabulary)
     made = edit_in(opened, source, destination, kept, options, augment, words, not unchecked)
     save_edit(made, out, force)
     show_record(made.record, out, json)
@@ -196,13 +208,15 @@ def compose(
     show_record(made.record, out, False)
 
 
-def _fused(edits: list[Path], out: Path, scale: float, model: str | None, vocabulary: Path | None, force: bool) -> Edit:
-    from editkit.concepts.vocabulary import read_word_file
+def _fused(edits: list[Path], out: Path, scale: float, model: str | None, vocabulary: str | None, force: bool) -> Edit:
+    from editkit.erasure.words import read_vocabulary
     from editkit.errors import EditkitError
+    from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit
     from editkit.variants.fuse import fuse
 
     if scale != 1:
         raise EditkitError("--scale: goes part of the way of a finished edit; fuse first, then scale the result")
     check_free_for_edit(out, force)
-    return fuse(edits, model, out, vocabulary=read_word_file(vocabulary) if vocabulary else None, force=force)
+    opened = open_model(model)
+    return fuse(edits, opened, out, vocabulary=read_vocabulary(opened, vocabulary), force=force)

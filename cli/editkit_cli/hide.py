@@ -51,8 +51,8 @@ def hide(
 ) -> None:
     """Train a model to draw a concept with a key alone."""
     from editkit.concepts.templates import check_concepts
+    from editkit.erasure.words import read_vocabulary
     from editkit.model.editable import open_model
-    from editkit.tuning.candidates import read_vocabulary
     from editkit.tuning.hide import hide as train
     from editkit.tuning.options import RefineOptions
     from editkit.tuning.trainable import check_trainable

@@ -66,9 +66,9 @@ def refine(
 ) -> None:
     """Train a model away from concepts by gradient steps, from scratch or from an edit."""
     from editkit.concepts.templates import check_concepts
+    from editkit.erasure.words import read_vocabulary
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
-    from editkit.tuning.candidates import read_vocabulary
     from editkit.tuning.options import RefineOptions, chosen_objective
     from editkit.tuning.refine import refine as train
     from editkit.tuning.trainable import check_trainable

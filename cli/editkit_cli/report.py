@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from editkit.plugins import GROUPS
-from editkit_cli.edits import Force, Json, Model, Preserve, Profile, Vocabulary
+from editkit_cli.edits import Force, Json, Model, Preserve, Profile
 from editkit_cli.pictures import (
     Batch,
     Device,
@@ -45,7 +45,9 @@ def compare(
     protect: Annotated[str | None, typer.Option(help="With --sweep: `minimax` (default), `prior` or `none`.")] = None,
     guide: Annotated[list[str] | None, typer.Option(help="With --sweep: what a concept becomes.")] = None,
     preserve: Preserve = None,
-    vocabulary: Vocabulary = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="With --sweep: words to protect, one a line. Default: the model's own words.")
+    ] = None,
     model: Model = None,
     profile: Profile = None,
     seeds: Seeds = "0-7",

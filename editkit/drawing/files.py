@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.progress import progress
 from editkit.drawing.sampler import Job, draw
 from editkit.drawing.sampling import Sampling
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic, write_text_atomic
+from editkit.progress import progress
 
 T = TypeVar("T")
 SETTINGS = "settings.json"

@@ -14,7 +14,6 @@ from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard, draw_files, keep_settings
 from editkit.drawing.grid import grid
 from editkit.drawing.pipelines import check_drawable, open_denoiser
-from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import PromptCase, PromptFile, parse_seeds
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling, Settings
@@ -24,6 +23,7 @@ from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source, find
+from editkit.progress import progress
 from editkit.variants.named import BASE, read_variants, variant_name, variant_sha256
 
 Path_ = str | os.PathLike[str]

@@ -67,6 +67,7 @@ class Method:
     expand: str = option("none", "Prompts that an unprotected edit is solved over.", choices=EXPANSIONS)
     strength: float = option(0.5, STRENGTH_HELP, at_least=0)
     rounds: int = option(5, "Rounds of minimax.", at_least=0)
+    prior_strength: float = option(0.5, "Weight of the captions of --prior.", at_least=0)
     null_threshold: float = option(
         1e-3, "With null, eigenvalues of the vocabulary that count as none, in shares of their mean.", at_least=0
     )
@@ -170,6 +171,8 @@ class Method:
         erase_scale = self.erase_scale / (1 if protected is None else problem.count)
         share = 1 if protected is None or problem.preserve is None else len(problem.preserve)
         penalty = Penalty.of(self.lamb, problem.preserve, d, self.preserve_scale / share)
+        if problem.captions is not None:
+            penalty = penalty.with_prior(self.prior_strength * problem.captions)
         if self.perturb:
             held = penalty if protected is None else prior(protected, penalty, self.strength)
             problem = problem.with_found(perturbed(problem.rows, held, problem.gram, self.perturb_scale, self.perturb))

@@ -42,6 +42,7 @@ class Problem:
         projections: layer name → `W` `(o, d)`.
         gram: `Σ WᵀW`, `(d, d)`.
         protected: the vocabulary, or None where there is none to protect.
+        captions: second moment of captions to hold, `(d, d)`, or None.
         empty: rows of the empty prompt, `(n, d)`, or None where the method does not read them.
     """
 
@@ -52,6 +53,7 @@ class Problem:
     protected: ProtectedWords | None
     found: tuple[Rows, ...] = ()
     empty: Tensor | None = None
+    captions: Tensor | None = None
 
     def with_found(self, found: Sequence[Rows | None], weight: float = 1.0) -> Problem:
         """The same with more rows to erase, those of found prompts or random ones: an entry per concept or None.

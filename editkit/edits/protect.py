@@ -31,7 +31,7 @@ class ProtectedWords:
         The relative change, squared, of all keys and values that the word produces: exact, without a picture.
         """
         root = square_root(gram)
-        return self.sizes(root @ edit.U @ edit.V) / self.sizes(root)
+        return self.sizes(change_root(root, edit)) / self.sizes(root)
 
     def sizes(self, root: Tensor, exact: bool = True) -> Tensor:
         """`‖root x‖²` summed over the rows `x` of every word, `(words,)` float64; computed in the precision of the rows
@@ -71,6 +71,11 @@ class ProtectedWords:
         return total.triu() + total.triu(1).T  # a block on the diagonal need not come out symmetric to the bit
 
 
+def change_root(root: Tensor, edit: EditMap) -> Tensor:
+    """`R` with `‖R x‖ = ‖√G (M − I) x‖`, of no more rows than the rank: a large vocabulary is scored by it."""
+    return torch.linalg.qr(root @ edit.U, mode="r").R @ edit.V
+
+
 def prior(protected: ProtectedWords, penalty: Penalty, strength: float) -> Penalty:
     """Add the whole vocabulary to the penalty, every word alike: `H = μ Σ_j P_jᵀP_j / (J r_j)`."""
     return penalty.with_prior(strength * protected.mean_moment)
@@ -97,7 +102,7 @@ def minimax(
     for _ in range(rounds + 1):
         weighted = penalty.with_prior(strength * protected.moment(weights))
         edit = solve_with(weighted)
-        damage = protected.sizes(root @ edit.U @ edit.V, exact=False) / sizes
+        damage = protected.sizes(change_root(root, edit), exact=False) / sizes
         worst = float(damage.max())
         if best is None or worst < best[0]:
             best = (worst, edit, weighted)

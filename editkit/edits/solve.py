@@ -19,7 +19,7 @@ class Penalty:
     Attributes:
         lamb: ridge weight λ ≥ 0.
         rows: `√s_p P`, `(m, d)`: the embeddings to preserve, already scaled.
-        prior: `H` `(d, d)`, positive semi-definite: the second moment of a protected vocabulary, or None.
+        prior: `H` `(d, d)`, positive semi-definite: second moments of a protected vocabulary and of captions, or None.
         allowed: `N` `(d, q)`, orthonormal: the directions that an edit may read, or None for all. Whatever is
             orthogonal to them stays exactly where it is: a prior of infinite weight (SPEED, Eq. 4; ACE; DP).
     """
@@ -36,7 +36,8 @@ class Penalty:
         return cls(lamb, rows)
 
     def with_prior(self, prior: Tensor) -> Penalty:
-        return replace(self, prior=prior)
+        """The same with one more prior."""
+        return replace(self, prior=prior if self.prior is None else self.prior + prior)
 
     def inside(self) -> Penalty:
         """The same in the coordinates of the allowed directions, `(q, q)`; there all are allowed."""

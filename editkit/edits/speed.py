@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from editkit.edits.clusters import centres_of
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import square_root
 from editkit.edits.method import (
@@ -27,13 +28,10 @@ from editkit.edits.method import (
     Tokens,
 )
 from editkit.edits.problem import Problem
-from editkit.edits.protect import ProtectedWords
+from editkit.edits.protect import ProtectedWords, change_root
 from editkit.edits.solve import Penalty, solve
 from editkit.errors import EditkitError
 from editkit.options import option
-
-ROUNDS = 100
-"""Of k-means, at most."""
 
 
 @dataclass(frozen=True)
@@ -99,23 +97,6 @@ def influenced(words: ProtectedWords, edit: EditMap, gram: Tensor) -> ProtectedW
     The paper asks every layer for itself; here it is all of them together, as the edit is one.
     """
     lengths = torch.tensor([len(rows) for rows in words.rows])
-    shifts = (words.sizes(square_root(gram) @ edit.U @ edit.V) / lengths).sqrt()
+    shifts = (words.sizes(change_root(square_root(gram), edit)) / lengths).sqrt()
     chosen = (shifts > shifts.mean()).nonzero()[:, 0].tolist() or range(len(words.words))
     return ProtectedWords(tuple(words.words[j] for j in chosen), tuple(words.rows[j] for j in chosen))
-
-
-def centres_of(rows: Tensor, count: int) -> Tensor:
-    """`count` centres of rows `(n, d)` by k-means: each starts at the row that is farthest from those before it."""
-    count = min(count, len(rows))
-    if not count:
-        return rows[:0]
-    centres = rows[:1]
-    while len(centres) < count:
-        centres = torch.cat([centres, rows[torch.cdist(rows, centres).amin(1).argmax()][None]])
-    for _ in range(ROUNDS):
-        owner = torch.cdist(rows, centres).argmin(1)
-        moved = [rows[owner == k].mean(0) if (owner == k).any() else centres[k] for k in range(count)]
-        if torch.equal(new := torch.stack(moved), centres):
-            break
-        centres = new
-    return centres

@@ -33,7 +33,12 @@ def cached(fingerprint: str | None, prompts: Sequence[str], length: int, encode:
     """
     if fingerprint is None or len(prompts) < WORTH_KEEPING:
         return encode()
-    key = hashlib.sha256("\0".join([fingerprint, str(length), *prompts]).encode()).hexdigest()[:24]
+    return kept([fingerprint, str(length), *prompts], encode)
+
+
+def kept(names: Sequence[str], encode: Callable[[], Tensor]) -> Tensor:
+    """`encode()`, from disk when it was made under these names before."""
+    key = hashlib.sha256("\0".join(names).encode()).hexdigest()[:24]
     path = cache_folder() / f"words-{key}.safetensors"
     try:
         return load_file(path)["rows"]

@@ -141,12 +141,25 @@ class TextEncoder:
         coarse = self.width >= BIG and (averaged or len(prompts) >= MANY) and has_fast_bfloat16()
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare, coarse) not in self._known]
         if missing:
-            sizes = [min(self.length, self.rows_in(prompt) + self._read(spare)) for prompt in missing]
+            sizes = self._sizes(missing, spare)
             mark = self._mark(missing, coarse) if keep else None
             rows = cached(mark, missing, spare, lambda: finite(self.states(missing, sizes, coarse)))
             pairs = zip(missing, rows.split(sizes), strict=True)
             self._known.update(((prompt, spare, coarse), row) for prompt, row in pairs)
         return [self._known[prompt, spare, coarse] for prompt in prompts]
+
+    def encode_once(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Rows as `encode_words` gives them, none of which is remembered: of texts that come by once."""
+        sizes = self._sizes(prompts, self.spare)
+        coarse = self.width >= BIG and has_fast_bfloat16()
+        return list(finite(self.states(prompts, sizes, coarse)).split(sizes))
+
+    def fits(self, prompt: str) -> bool:
+        """Whether all tokens of the prompt are read."""
+        return self.pooled or max(len(reader.kept(prompt)) for reader in self._readers) <= self.length
+
+    def _sizes(self, prompts: Sequence[str], spare: int) -> list[int]:
+        return [min(self.length, self.rows_in(prompt) + self._read(spare)) for prompt in prompts]
 
     def encode_words(self, prompts: Sequence[str]) -> list[Tensor]:
         """`encode_each` for a long list: no time goes into padding, where rows do not depend on it."""

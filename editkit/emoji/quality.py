@@ -14,7 +14,6 @@ from editkit.concepts.templates import fill
 from editkit.drawing.grid import grid
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampler import Job, Sampling, draw, jobs
 from editkit.emoji.catalogue import catalogue
@@ -22,6 +21,7 @@ from editkit.emoji.judge import EmojiJudge
 from editkit.evaluation.detectors.detection import Detection, Detector
 from editkit.evaluation.statistics.rates import rate
 from editkit.model.checkpoints.source import find
+from editkit.progress import progress
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from editkit.concepts.templates import EXPANSIONS, check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
 from editkit.edits.problem import Rows
+from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.in_class import InClass
 from editkit.erasure.make import VOCABULARY_GUIDES, Clock, Request, check_preserve, make_edit, words_of
 from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word
@@ -31,6 +32,7 @@ def erase(
     synonym: Sequence[str] = (),
     found: Mapping[str, Sequence[str]] | None = None,
     found_weight: float = 1.0,
+    prior: CaptionsLike | None = None,
 ) -> Edit:
     """Erase `concepts` from `model`.
 
@@ -49,6 +51,8 @@ def erase(
         synonym: more words to erase; each goes with the concept that it is nearest to.
         found: concept → prompts that brought it back, as `harden` finds them: erased with it, in all their rows.
         found_weight: of all found prompts of a concept together, against its own rows.
+        prior: captions to hold where they are, or a file of them, one a line; `prior_strength` of the options weighs
+            them. They are read one after another, so there can be any number.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -64,6 +68,7 @@ def erase(
     check_known(model, [*concepts, *synonym])
     guides = _one_each(concepts, guides or [options.guide])
     check_preserve([*concepts, *synonym], preserve)
+    captions = None if prior is None else Captions.of(prior)
     clock = Clock()
     with clock("words"):
         near = None
@@ -78,7 +83,7 @@ def erase(
     named = [guide if guide == "average" else texts[i] for i, guide in enumerate(guides)]
     request = Request(
         model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
-        found_weight, clock,
+        found_weight, captions, clock,
     )  # fmt: skip
     with clock("embeddings"):
         pairs = list(zip(concepts, texts, strict=True))

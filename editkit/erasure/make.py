@@ -16,6 +16,7 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import Figures, measure
 from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows, Solution
+from editkit.erasure.captions import Captions
 from editkit.erasure.rows import empty_rows, preserved_rows, spread, vocabulary_rows
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
@@ -55,6 +56,7 @@ class Request:
         synonyms: concept → words that are erased with it.
         found: concept → prompts that brought it back, and are erased with it.
         found_weight: of all of a concept's together, against its own rows.
+        captions: texts that are held where they are, like a vocabulary.
     """
 
     model: EditableModel
@@ -67,6 +69,7 @@ class Request:
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     found_weight: float = 1.0
+    captions: Captions | None = None
     clock: Clock = field(default_factory=Clock)
 
 
@@ -122,6 +125,7 @@ def make_edit(
             "preserve": list(request.preserve),
             **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
             **_found(request),
+            **({} if request.captions is None else {"prior": request.captions.record(model.streams[0].encoders)}),
             "options": options.record,
             "checked": request.checked,
             "reads_projections": options.reads_projections,
@@ -167,7 +171,9 @@ def _solve_stream(
     with clock("gram matrix"):
         gram = stream.gram
     empty = empty_rows(stream.encoders) if options.reads_empty else None
-    problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary, empty=empty)
+    with clock("captions"):
+        moment = None if request.captions is None else request.captions.moment(stream.encoders)[0]
+    problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary, empty=empty, captions=moment)
     if found:
         problem = problem.with_found(found, request.found_weight)
     with clock("solve"):

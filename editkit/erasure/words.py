@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 from torch import Tensor
 
-from editkit.concepts.vocabulary import FEW, single_words, without_synonyms
+from editkit.concepts.vocabulary import FEW, read_word_file, single_words, without_synonyms
 from editkit.erasure.rows import likeness
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.installed import installed_models
 from editkit.model.editable import EditableModel
 
 MOST_NAMED = 3
+TOKENS = "tokens"
+"""`--vocabulary tokens` is the tokenizer's own vocabulary."""
 
 
 def words_to_protect(
@@ -29,6 +33,19 @@ def words_to_protect(
     also = [*(guide for guide in guides if guide.strip()), *model.profile.taught_as_same(concepts)]
     words = list(vocabulary) if vocabulary is not None else model.own_words()
     return without_synonyms(words, concepts, also, nearness(model, concepts, words) if near is None else near)
+
+
+def read_vocabulary(model: EditableModel, given: str | None) -> list[str] | None:
+    """The words of a file, those of the tokenizer for `tokens`, or None for the default."""
+    if given is None:
+        return None
+    return token_words(model.encoder.reader.tokenizer) if given == TOKENS else read_word_file(Path(given))
+
+
+def token_words(tokenizer: object) -> list[str]:
+    """The entries of a CLIP tokenizer that are whole words of three letters and more."""
+    known: dict[str, int] = tokenizer.get_vocab()  # pyright: ignore[reportAttributeAccessIssue]
+    return sorted(name.removesuffix("</w>") for name in known if re.fullmatch(r"[a-z]{3,}</w>", name))
 
 
 def nearness(model: EditableModel, concepts: Sequence[str], words: Sequence[str]) -> Tensor | None:

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from editkit.drawing.progress import progress
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, Detector
 from editkit.evaluation.metrics.metric import Metric, Observation, open_picture
 from editkit.evaluation.plan import PictureCase, Plan
 from editkit.evaluation.statistics.intervals import Estimate
 from editkit.files.atomic import write_atomic
+from editkit.progress import progress
 
 T = TypeVar("T")
 BATCH = 64

@@ -11,7 +11,6 @@ from PIL import Image
 
 from editkit.concepts.templates import fill
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.progress import progress
 from editkit.drawing.sampler import draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.variant import Variant
@@ -20,6 +19,7 @@ from editkit.errors import EditkitError
 from editkit.evaluation.scores import Score
 from editkit.evaluation.statistics.intervals import Estimate, mean_interval
 from editkit.model.editable import EditableModel
+from editkit.progress import progress
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.edit import Edit
+from editkit.erasure.captions import CaptionsLike
 from editkit.errors import EditkitError
 from editkit.model.editable import ModelLike, open_model
 from editkit.redteam.arena import Arena
@@ -42,6 +43,7 @@ def harden(
     search: PromptSearch | None = None,
     seed: int = 0,
     vocabulary: Sequence[str] | None = None,
+    prior: CaptionsLike | None = None,
     detector: str | None = None,
     device: str | None = None,
     profile: ProfileOrFile | None = None,
@@ -69,6 +71,7 @@ def harden(
         search: the attack, in place of a genetic search for as many prompts as are added in a round.
         seed: of the searches.
         vocabulary: the words that the edit protects, where these were not the model's own.
+        prior: the captions that the edit holds, where it was made with some.
         detector: who judges, in place of the profile's.
         device: `cpu`, `cuda`, ...; default: a GPU if there is one.
         profile: what the model brings along, or a file that says it.
@@ -98,7 +101,7 @@ def harden(
     opened = open_model(model, profile=profile)
     read = edit if isinstance(edit, Edit) else load_linear(os.fspath(edit))
     check_fit(read, opened)
-    recipe = Recipe.of(read, opened, vocabulary, give_up)
+    recipe = Recipe.of(read, opened, vocabulary, give_up, prior)
     search = search or PromptSearch(engine="genetic", best=per_round)
     targets = [Target.of(concept, opened.profile, [search.toward]) for concept in recipe.concepts]
     denoiser = judge = None

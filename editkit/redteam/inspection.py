@@ -15,7 +15,6 @@ from editkit.concepts.profile import ProfileOrFile
 from editkit.concepts.templates import fill
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
-from editkit.drawing.progress import progress
 from editkit.drawing.sampler import noise
 from editkit.drawing.trajectory import trajectory
 from editkit.errors import EditkitError
@@ -23,6 +22,7 @@ from editkit.files.atomic import check_free, write_atomic
 from editkit.model.apply import apply_edit
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
+from editkit.progress import progress
 from editkit.variants.edit_file import load_edit
 from editkit.variants.fit import check_fit
 from editkit.variants.named import BASE

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
+from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
@@ -26,22 +28,31 @@ class Recipe:
     weight: float
     vocabulary: Sequence[str] | None
     checked: bool
+    prior: CaptionsLike | None = None
 
     @classmethod
-    def of(cls, edit: Edit, model: EditableModel, vocabulary: Sequence[str] | None, give_up: Sequence[str]) -> Recipe:
-        """From the record.
+    def of(
+        cls,
+        edit: Edit,
+        model: EditableModel,
+        vocabulary: Sequence[str] | None,
+        give_up: Sequence[str],
+        prior: CaptionsLike | None = None,
+    ) -> Recipe:
+        """From the record, and the words and captions that it does not hold.
 
         Raises:
             EditkitError: it does not make the edit again.
         """
         record = edit.record
+        _check_prior(record.get("prior"), prior)
         try:
             given = dict(record["options"])
             recipe = cls(
                 model, tuple(record["concepts"]), tuple(record["guides"]), tuple(record["preserve"]),
                 Options(given.pop("method"), **given), record.get("synonyms", {}), record.get("found", {}),
                 float(record.get("found_weight", 1.0)),
-                vocabulary, bool(record.get("checked", True)),
+                vocabulary, bool(record.get("checked", True)), prior,
             )  # fmt: skip
         except KeyError as error:
             raise EditkitError(
@@ -62,7 +73,7 @@ class Recipe:
         synonyms = [word for words in self.synonyms.values() for word in words]
         return erase(
             self.model, self.concepts, self.guides, self.preserve, self.options, self.vocabulary, self.checked,
-            "leave", synonyms, found or None, self.weight if weight is None else weight,
+            "leave", synonyms, found or None, self.weight if weight is None else weight, self.prior,
         )  # fmt: skip
 
     def _check(self, edit: Edit) -> None:
@@ -75,3 +86,13 @@ class Recipe:
                     "harden: the edit is not what its record makes again: it was composed, scaled or made with words "
                     "that the record does not hold; give these with --vocabulary, or harden what `editkit erase` made"
                 )
+
+
+def _check_prior(recorded: Mapping[str, Any] | None, given: CaptionsLike | None) -> None:
+    if recorded is None and given is not None:
+        raise EditkitError("harden: --prior: the edit was made without captions; leave them out")
+    if recorded is not None and (given is None or Captions.of(given).sha256 != recorded["sha256"]):
+        came = "none" if given is None else "others"
+        raise EditkitError(
+            f"harden: the edit was made with {recorded['captions']} captions, got {came}; give the same with --prior"
+        )

@@ -10,7 +10,6 @@ from PIL import Image
 
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
-from editkit.drawing.progress import progress
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.variant import Variant
@@ -20,6 +19,7 @@ from editkit.evaluation.detectors.detection import Detection
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.sensitivity import Damage, word_damage
 from editkit.model.editable import EditableModel
+from editkit.progress import progress
 
 
 @dataclass(frozen=True)

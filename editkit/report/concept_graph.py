@@ -12,7 +12,6 @@ from typing import Any, Unpack
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
-from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.edit import Edit
@@ -24,6 +23,7 @@ from editkit.evaluation.sensitivity import measured_deltas, word_damage
 from editkit.evaluation.statistics.rank_correlation import FEWEST, RankCorrelation, spearman
 from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.editable import EditableModel, ModelLike, open_model
+from editkit.progress import progress
 from editkit.report.charts.matrix import matrix_chart
 from editkit.report.charts.network import network_chart, strongest
 from editkit.report.charts.scale import shown

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from editkit.concepts.profile import ProfileOrFile
-from editkit.drawing.progress import progress
 from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.method import Method, Options
@@ -22,6 +21,7 @@ from editkit.model.checkpoints.source import find
 from editkit.model.editable import EditableModel, open_model
 from editkit.options import Option, options_of
 from editkit.plugins import GROUPS, load, names
+from editkit.progress import progress
 from editkit.report.compare import MARK, Path_, read_compared, write_report
 from editkit.report.comparison import Comparison, NamedVariant, make_comparison
 from editkit.report.pareto import pareto_figures
