@@ -41,7 +41,7 @@ def test_sweeps(text: str, expected: Any) -> None:
             r"expected OPTION=VALUES such as epochs=0\.\.5 or lamb=0\.01,0\.1,1, got 'epochs'; options: method, prot",
         ),
         ("epochs=", "expected OPTION=VALUES"),
-        ("lambda=1,2", "no option 'lambda'; did you mean lamb. options: method, protect, tokens, lamb"),
+        ("lambda=1,2", "no option 'lambda'; did you mean lamb. options: method, protect, tokens, layers"),
         ("colour=1,2", "no option 'colour'; options: method"),
         ("lamb=0..1", r"lamb has no whole steps; list its values, as in lamb=0\.01,0\.1,1"),
         ("lamb=0.1,low", "--sweep lamb: expected a number, got 'low'"),

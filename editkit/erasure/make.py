@@ -171,8 +171,10 @@ def _solve_stream(
     with clock("gram matrix"):
         gram = stream.gram
     empty = empty_rows(stream.encoders) if options.reads_empty else None
-    with clock("captions"):
-        moment = None if request.captions is None else request.captions.moment(stream.encoders)[0]
+    moment = None
+    if request.captions is not None:
+        with clock("captions"):
+            moment, _ = request.captions.moment(stream.encoders)
     problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary, empty=empty, captions=moment)
     if found:
         problem = problem.with_found(found, request.found_weight)
