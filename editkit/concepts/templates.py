@@ -14,6 +14,8 @@ ARTIST_EXPANSIONS = ("{}", "painting by {}", "art by {}", "artwork by {}", "pict
 OBJECT_EXPANSIONS = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
 EXPANSIONS = {"none": ("{}",), "artist": ARTIST_EXPANSIONS, "object": OBJECT_EXPANSIONS}
 TIME_AUGMENTATIONS = ("{}", "A photo of {}", "An image of {}", "A picture of {}")
+VOCABULARY_GUIDES = ("average", "nearest", "in-class")
+"""Guides that are made from the vocabulary, by name."""
 
 
 def fill(template: str, words: str) -> str:

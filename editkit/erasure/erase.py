@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from editkit.concepts.templates import EXPANSIONS, check_concepts
+from editkit.concepts.templates import EXPANSIONS, VOCABULARY_GUIDES, check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
 from editkit.edits.problem import Rows
 from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.in_class import InClass
-from editkit.erasure.make import VOCABULARY_GUIDES, Clock, Request, check_preserve, make_edit, words_of
+from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
 from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word
-from editkit.erasure.synonyms import SYNONYMS, synonyms_of
+from editkit.erasure.synonyms import MoreWords, how_of, synonyms_of, words_in
 from editkit.erasure.words import check_known, nearness
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, ModelLike, open_model
@@ -29,7 +29,7 @@ def erase(
     vocabulary: Sequence[str] | None = None,
     checked: bool = True,
     synonyms: str | None = None,
-    synonym: Sequence[str] = (),
+    synonym: MoreWords = (),
     found: Mapping[str, Sequence[str]] | None = None,
     found_weight: float = 1.0,
     prior: CaptionsLike | None = None,
@@ -48,7 +48,8 @@ def erase(
         checked: refuse an edit that blows up; else warn of it.
         synonyms: `erase` erases with a concept what is known or measured to mean the same; `leave` neither erases nor
             protects it. Default: `erase`, and `leave` without protection, as published.
-        synonym: more words to erase; each goes with the concept that it is nearest to.
+        synonym: more words to erase; each goes with the concept that it is nearest to, or, as concept → words, with
+            that.
         found: concept → prompts that brought it back, as `harden` finds them: erased with it, in all their rows.
         found_weight: of all found prompts of a concept together, against its own rows.
         prior: captions to hold where they are, or a file of them, one a line; `prior_strength` of the options weighs
@@ -65,9 +66,10 @@ def erase(
     """
     model, options = open_model(model), options or Options()
     check_concepts(concepts)
-    check_known(model, [*concepts, *synonym])
+    asked = [*concepts, *words_in(synonym)]
+    check_known(model, asked)
     guides = _one_each(concepts, guides or [options.guide])
-    check_preserve([*concepts, *synonym], preserve)
+    check_preserve(asked, preserve)
     captions = None if prior is None else Captions.of(prior)
     clock = Clock()
     with clock("words"):
@@ -111,13 +113,11 @@ def _synonyms(
     concepts: Sequence[str],
     how: str | None,
     options: Method,
-    synonym: Sequence[str],
+    synonym: MoreWords,
     vocabulary: Sequence[str] | None,
     near: Tensor | None,
 ) -> dict[str, list[str]]:
-    how = how or ("erase" if options.is_protected else "leave")
-    if how not in SYNONYMS:
-        raise EditkitError(f"--synonyms: must be one of {', '.join(SYNONYMS)}, but got {how!r}")
+    how = how_of(how, options.is_protected)
     return synonyms_of(model, concepts, synonym, vocabulary, how == "erase", near)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from editkit.concepts.templates import VOCABULARY_GUIDES
 from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import Figures, measure
@@ -22,9 +23,6 @@ from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, Stream
 from editkit.versions import versions
-
-VOCABULARY_GUIDES = ("average", "nearest", "in-class")
-"""Guides that are made from the vocabulary, by name."""
 
 LOOKED_AT = 32
 LOOKED_AT_SLOW = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -10,15 +10,35 @@ from editkit.concepts.profile import Profile
 from editkit.concepts.vocabulary import SYNONYM_LIKENESS, same_word
 from editkit.erasure.rows import closeness
 from editkit.erasure.words import nearness
+from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 
 SYNONYMS = ("erase", "leave")
+MoreWords = Sequence[str] | Mapping[str, Sequence[str]]
+"""Words that a user says mean a concept: a list, or concept → words."""
+
+
+def how_of(how: str | None, protected: bool) -> str:
+    """What is done with words of the same meaning; where nothing is said, they are erased by a protected edit alone.
+
+    Raises:
+        EditkitError: it is none of `SYNONYMS`.
+    """
+    how = how or ("erase" if protected else "leave")
+    if how not in SYNONYMS:
+        raise EditkitError(f"--synonyms: must be one of {', '.join(SYNONYMS)}, but got {how!r}")
+    return how
+
+
+def words_in(more: MoreWords) -> list[str]:
+    """All of them."""
+    return [word for words in more.values() for word in words] if isinstance(more, Mapping) else list(more)
 
 
 def synonyms_of(
     model: EditableModel,
     concepts: Sequence[str],
-    more: Sequence[str] = (),
+    more: MoreWords = (),
     vocabulary: Sequence[str] | None = None,
     measured: bool = True,
     near: Tensor | None = None,
@@ -28,11 +48,14 @@ def synonyms_of(
     Args:
         model: its profile knows some.
         concepts: what is erased.
-        more: said to mean one of them.
+        more: said to mean one of them, or, as concept → words, to mean that one.
         vocabulary: among which words of the same meaning are looked for; default: those of the model's profile.
         measured: look for known synonyms, plurals, and words whose `likeness` to a concept is above
             `SYNONYM_LIKENESS`; else `more` alone.
         near: `nearness` of the vocabulary, where it is known already.
+
+    Raises:
+        EditkitError: `more` has words of something that is not erased.
 
     >>> from editkit.model.editable import open_model
     >>> synonyms_of(open_model("emoji"), ["axe"])
@@ -53,8 +76,14 @@ def synonyms_of(
                 concept = concepts[int(best.indices[n])]
                 if not _known_to_differ(model.profile, words[n], concept):
                     same[concept].append(words[n])
-    for word in more:
-        same[concepts[closeness_of(model, word, concepts)]].append(word)
+    if isinstance(more, Mapping):
+        for concept, said in more.items():
+            if concept not in same:
+                raise EditkitError(f"synonyms of {concept!r}: it is not erased; expected one of {', '.join(concepts)}")
+            same[concept] += said
+    else:
+        for word in more:
+            same[concepts[closeness_of(model, word, concepts)]].append(word)
     erased = {concept.lower() for concept in concepts}
     return {
         concept: list(dict.fromkeys(word for word in words if word.lower() not in erased))

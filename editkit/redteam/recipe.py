@@ -70,10 +70,9 @@ class Recipe:
 
     def made(self, found: Mapping[str, Sequence[str]], weight: float | None = None) -> Edit:
         """The edit that erases the prompts in `found`, too; `weight` in place of the record's."""
-        synonyms = [word for words in self.synonyms.values() for word in words]
         return erase(
             self.model, self.concepts, self.guides, self.preserve, self.options, self.vocabulary, self.checked,
-            "leave", synonyms, found or None, self.weight if weight is None else weight, self.prior,
+            "leave", self.synonyms, found or None, self.weight if weight is None else weight, self.prior,
         )  # fmt: skip
 
     def _check(self, edit: Edit) -> None:
