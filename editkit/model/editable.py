@@ -156,6 +156,16 @@ class EditableModel:
         """What the model brings along."""
         return self.source.profile
 
+    def fresh(self) -> EditableModel:
+        """The same model as if no prompt had been encoded yet. The last bits of a row depend on the prompts that it was
+        encoded with: what must be the same bit for bit begins here."""
+        again = EditableModel(self.source)
+        streams = tuple(
+            replace(stream, encoders=tuple(replace(encoder) for encoder in stream.encoders)) for stream in self.streams
+        )
+        again.__dict__.update(projections=self.projections, streams=streams)  # as `cached_property` keeps them
+        return again
+
     def own_words(self) -> list[str]:
         """The vocabulary that is meant where none is given."""
         return self.profile.own_words(self.profile.words is None and self.encoder.slow)
