@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from editkit.emoji.catalogue import models
     from editkit.erasure.edit import edit
     from editkit.erasure.erase import erase
+    from editkit.erasure.ledger import Ledger
+    from editkit.erasure.ledger_entries import LedgerEntry
+    from editkit.erasure.ledger_open import ledger
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
@@ -65,6 +68,8 @@ _HOMES = {
     "Edit": "editkit.edits.edit",
     "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",
+    "Ledger": "editkit.erasure.ledger",
+    "LedgerEntry": "editkit.erasure.ledger_entries",
     "Options": "editkit.edits.method",
     "RECE": "editkit.edits.rece",
     "TIME": "editkit.edits.time",
@@ -88,6 +93,7 @@ _HOMES = {
     "inspect": "editkit.redteam.inspection",
     "harden": "editkit.redteam.harden",
     "hide": "editkit.tuning.hide",
+    "ledger": "editkit.erasure.ledger_open",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
     "methods": "editkit.listings",
@@ -112,6 +118,8 @@ __all__ = [
     "Edit",
     "EditMap",
     "EditkitError",
+    "Ledger",
+    "LedgerEntry",
     "Options",
     "RefineOptions",
     "Tuned",
@@ -134,6 +142,7 @@ __all__ = [
     "hide",
     "info",
     "inspect",
+    "ledger",
     "load",
     "load_edit",
     "methods",

@@ -33,7 +33,7 @@ from tests.tiny_pipelines import save
 
 PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
-EDITS = ("rece", "cure", "speed", "dp", "uce", "tensor", "both", "sdxl", "hard")
+EDITS = ("rece", "cure", "speed", "dp", "uce", "tensor", "both", "sdxl", "hard", "ledger")
 TUNED = ("whole", "lora", "released")
 
 
@@ -84,6 +84,8 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
     found = {"church": ["a tall house"]}
     hard = editkit.erase(sd, ["church"], options=plain, checked=False, synonym=["chapel"], found=found, prior=["a dog"])
     edits["hard"] = replace(hard, record={**hard.record, "hardened": {"stopped": "1 rounds", "rounds": []}})
+    begun = editkit.Ledger.begin(sd, method="uce", protect="none")
+    edits["ledger"] = begun.add(editkit.LedgerEntry("boat", "ship")).solve(sd, checked=False)
     edits["both"] = scale(compose(rece, edits["uce"]), 0.5)
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")

@@ -6,21 +6,19 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command_from_info
-from typer.models import CommandInfo
 
 from editkit.errors import EditkitError
 from editkit.plugins import GROUPS
-from editkit_cli import attack, components, edits, evaluate, hide, inspection, models, pictures, refine, report
-from editkit_cli.options import with_flags
+from editkit_cli import attack, components, edits, evaluate, hide, inspection, ledger, models, pictures, refine, report
+from editkit_cli.groups import Commands
 
-COMMANDS: Mapping[str, Callable[..., None]] = {
+COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "erase": edits.erase,
     "edit": edits.edit,
+    "ledger": ledger.Ledger,
     "compose": edits.compose,
     "export": edits.export,
     "refine": refine.refine,
@@ -42,29 +40,15 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
 }
 
 
-class Commands(TyperGroup):
-    """The commands by name. One is built when it is called: the flags of some are read from what they import."""
+class Root(Commands):
+    """The commands that stand on their own, and groups."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Its name and help alone: all that a list of commands shows."""
-        command = COMMANDS.get(cmd_name)
-        return None if command is None else TyperCommand(name=cmd_name, help=command.__doc__)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, command, rest = super().resolve_command(ctx, args)
-        if command is None or name is None:
-            return name, command, rest
-        info = CommandInfo(name=name, callback=with_flags(COMMANDS[name]))
-        whole = get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode="rich")
-        return name, whole, rest
+    functions = COMMANDS
 
 
 app = typer.Typer(
     name="editkit",
-    cls=Commands,
+    cls=Root,
     help="Remove, change and balance concepts in text-to-image diffusion models, and measure what that does.",
     no_args_is_help=True,
     add_completion=False,

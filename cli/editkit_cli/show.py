@@ -49,6 +49,8 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         console.print(f"erased with {escape(concept)}: {escape(', '.join(same))}")
     for concept, prompts in record.get("found", {}).items():
         console.print(f"prompts that brought {escape(concept)} back, erased with it: {len(prompts)}")
+    for concept, guide in record.get("ledger", {}).get("resolved", {}).items():
+        console.print(f"{escape(concept)} becomes {escape(_shown(guide))}, since its guide is erased, too")
     figures = record.get("figures", {})
     _show_figures(console, figures, "What the edit does")
     for key, name in PLAIN_NAMES.items():
