@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from editkit.emoji.catalogue import models
     from editkit.erasure.edit import edit
     from editkit.erasure.erase import erase
-    from editkit.erasure.ledger import Ledger
-    from editkit.erasure.ledger_entries import LedgerEntry
-    from editkit.erasure.ledger_open import ledger
+    from editkit.erasure.ledger.entries import LedgerEntry
+    from editkit.erasure.ledger.ledger import Ledger
+    from editkit.erasure.ledger.open import ledger
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
@@ -68,8 +68,8 @@ _HOMES = {
     "Edit": "editkit.edits.edit",
     "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",
-    "Ledger": "editkit.erasure.ledger",
-    "LedgerEntry": "editkit.erasure.ledger_entries",
+    "Ledger": "editkit.erasure.ledger.ledger",
+    "LedgerEntry": "editkit.erasure.ledger.entries",
     "Options": "editkit.edits.method",
     "RECE": "editkit.edits.rece",
     "TIME": "editkit.edits.time",
@@ -93,7 +93,7 @@ _HOMES = {
     "inspect": "editkit.redteam.inspection",
     "harden": "editkit.redteam.harden",
     "hide": "editkit.tuning.hide",
-    "ledger": "editkit.erasure.ledger_open",
+    "ledger": "editkit.erasure.ledger.open",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
     "methods": "editkit.listings",

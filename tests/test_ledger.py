@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import editkit
 from editkit.edits.compose import scale
 from editkit.edits.uce import UCE
-from editkit.erasure.ledger import Ledger
-from editkit.erasure.ledger_entries import LedgerEntry
-from editkit.erasure.ledger_file import ledger_text
+from editkit.erasure.ledger.entries import LedgerEntry
+from editkit.erasure.ledger.file import ledger_text
+from editkit.erasure.ledger.ledger import Ledger
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
 from editkit.redteam.recipe import Recipe

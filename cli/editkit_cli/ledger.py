@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from editkit.erasure.ledger import WITHIN
+from editkit.erasure.ledger.ledger import WITHIN
 from editkit_cli.edits import Force, Json, Model, Preserve, PreserveFile, Profile, Tokenizer, Unchecked
 from editkit_cli.groups import Commands
 from editkit_cli.options import flags, group
@@ -47,8 +47,8 @@ def add(
     from datetime import date
 
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.erasure.ledger_entries import LedgerEntry
-    from editkit.erasure.ledger_open import ledger as opened
+    from editkit.erasure.ledger.entries import LedgerEntry
+    from editkit.erasure.ledger.open import ledger as opened
     from editkit.model.editable import open_model
     from editkit_cli.show_ledger import show_change
 
@@ -67,7 +67,7 @@ def withdraw(
     concept: Annotated[list[str], typer.Argument(help="What is to be drawn again; one or more.")],
 ) -> None:
     """Take concepts out of a ledger, as if they had never been in it."""
-    from editkit.erasure.ledger import Ledger
+    from editkit.erasure.ledger.ledger import Ledger
     from editkit_cli.show_ledger import show_change
 
     before = after = Ledger.read(ledger)
@@ -88,7 +88,7 @@ def solve(
     json: Json = False,
 ) -> None:
     """Make the edit that erases every concept of a ledger, all in one solve."""
-    from editkit.erasure.ledger import Ledger
+    from editkit.erasure.ledger.ledger import Ledger
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
@@ -103,7 +103,7 @@ def solve(
 
 def show(ledger: LedgerFile, json: Json = False) -> None:
     """Print what a ledger holds."""
-    from editkit.erasure.ledger import Ledger
+    from editkit.erasure.ledger.ledger import Ledger
     from editkit_cli.show_ledger import show_ledger
 
     show_ledger(Ledger.read(ledger), ledger, json)
@@ -120,7 +120,7 @@ def verify(
     ] = WITHIN,
 ) -> None:
     """Say whether an edit file is what a ledger gives; exit with 1 and what differs where it is not."""
-    from editkit.erasure.ledger import Ledger
+    from editkit.erasure.ledger.ledger import Ledger
     from editkit.errors import EditkitError
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import load_linear

@@ -12,7 +12,7 @@ from rich.table import Table
 from editkit_cli.show import print_json
 
 if TYPE_CHECKING:
-    from editkit.erasure.ledger import Ledger
+    from editkit.erasure.ledger.ledger import Ledger
 
 
 def show_ledger(ledger: Ledger, path: Path, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method
 from editkit.erasure.erase import erase
-from editkit.erasure.ledger_entries import LedgerEntry, follow_guides, owners_of, plain
+from editkit.erasure.ledger.entries import LedgerEntry, follow_guides, owners_of, plain
 from editkit.erasure.synonyms import synonyms_of
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editkit.erasure.ledger import Ledger
+from editkit.erasure.ledger.ledger import Ledger
 from editkit.errors import EditkitError
 from editkit.options import flag
 

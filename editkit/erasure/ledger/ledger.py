@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editkit.erasure.ledger_difference import Verdict, differences
-from editkit.erasure.ledger_entries import NOTES, LedgerEntry, check_entries, follow_guides, owners_of, plain
-from editkit.erasure.ledger_file import ledger_text, read_ledger
+from editkit.erasure.ledger.difference import Verdict, differences
+from editkit.erasure.ledger.entries import NOTES, LedgerEntry, check_entries, follow_guides, owners_of, plain
+from editkit.erasure.ledger.file import ledger_text, read_ledger
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_text_atomic
 
@@ -170,7 +170,7 @@ class Ledger:
         Raises:
             EditkitError: no entry, another text encoder, or an impossible request.
         """
-        from editkit.erasure.ledger_solve import solve_entries
+        from editkit.erasure.ledger.solve import solve_entries
 
         if not self.entries:
             raise EditkitError("the ledger has no entry, so there is nothing to erase; add a concept")

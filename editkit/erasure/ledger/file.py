@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from editkit.erasure.ledger_entries import LISTS, LedgerEntry
+from editkit.erasure.ledger.entries import LISTS, LedgerEntry
 from editkit.errors import EditkitError
 from editkit.files.text.decoding import open_text
 
