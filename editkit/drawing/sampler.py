@@ -50,6 +50,9 @@ def draw(
     so all such variants share one batch. Others take a pass of their own with their weights swapped in. The noise
     comes from the seed alone, on the CPU, so a picture does not depend on its batch. Without `sampling`, steps and
     guidance are the stock pipeline's.
+
+    Where a gate stays closed, the unedited model's picture stands for the variant's, if both are wanted: its place in a
+    batch would round it otherwise.
     """
     sampling = sampling or Sampling(**stock_settings(type(denoiser.pipe)))
     waiting = iter(wanted)
@@ -58,17 +61,20 @@ def draw(
     mapped = [n for n, maps in enumerate(prompts.maps) if maps is not None]
     # Swapping weights takes as long as some steps: several batches of each variant are drawn before the next swap.
     window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
+    drawn: dict[Job, Image.Image] = {}
     while some := list(islice(waiting, window)):
-        drawn: dict[int, Image.Image] = {}
+        stands_for = dict(zip(some, prompts.unedited(some), strict=True))
+        # Of the window before, what stands beside the first ones of this.
+        drawn = {job: picture for job, picture in drawn.items() if job in stands_for.values()}
+        missing = [job for job in dict.fromkeys(stands_for.values()) if job not in drawn]
         for group in (mapped, *([n] for n in swapped)):
-            part = [number for number, job in enumerate(some) if job.variant in group]
+            part = [job for job in missing if job.variant in group]
             if not part:
                 continue
             weights = None if group is mapped else variants[group[0]]
             with nullcontext() if weights is None else applied(denoiser.pipe, weights):
-                pictures = _draw(prompts, [some[number] for number in part], sampling)
-                drawn.update(zip(part, pictures, strict=True))
-        yield from ((job, drawn[number]) for number, job in enumerate(some))
+                drawn.update(zip(part, _draw(prompts, part, sampling), strict=True))
+        yield from ((job, drawn[stands_for[job]]) for job in some)
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,24 @@ class VariantPrompts:
     def of(cls, denoiser: Denoiser, variants: Sequence[Variant | None]) -> VariantPrompts:
         return cls(denoiser, variants, [{} if v is None else v.stream_maps(denoiser.streams) for v in variants])
 
+    def unedited(self, part: Sequence[Job]) -> list[Job]:
+        """The same jobs; those whose gate stays closed as jobs of the unedited model, if that is drawn, too."""
+        gates = {n: variant.gate for n, variant in enumerate(self.variants) if variant is not None and variant.gate}
+        if not gates or None not in self.variants:
+            return list(part)
+        base = self.variants.index(None)
+        asked = list(dict.fromkeys(job.prompt for job in part if job.variant in gates))
+        rows = dict(zip(asked, self.denoiser.encode(asked)[0], strict=True)) if asked else {}
+        known: dict[tuple[str, int], bool] = {}
+        for job in part:
+            gate, pair = gates.get(job.variant), (job.prompt, job.variant)
+            if gate is not None and pair not in known:
+                known[pair] = bool(gate.opens(rows[job.prompt].text))
+        return [replace(job, variant=base) if known.get((job.prompt, job.variant)) is False else job for job in part]
+
     def encode(self, part: Sequence[Job], negative: str | None) -> Condition:
-        """A row each, through its variant's maps; with a `negative`, that one's rows come first, through them too.
+        """A row each, through its variant's maps; with a `negative`, that one's rows come first, through them too,
+        unless the variant has a gate.
 
         A key lengthens the prompts that name what it opens, never the unconditional ones: then there is a mask, too.
         """
@@ -98,15 +120,22 @@ class VariantPrompts:
 
         def mapped(prompt: str | None, condition: Condition, number: int) -> Condition:
             if (prompt, number) not in known:
-                variant, moved = self.variants[number], condition.mapped(self.maps[number] or {})
-                if variant is not None and prompt is not None:
-                    moved = replace(moved, text=variant.with_key(prompt, moved.text[0])[None])
-                known[prompt, number] = moved
+                known[prompt, number] = self._mapped(prompt, condition, number)
             return known[prompt, number]
 
         conditional = [mapped(job.prompt, condition, job.variant) for job, condition in zip(part, plain, strict=True)]
         unconditional = [] if blank is None else [mapped(None, blank, job.variant) for job in part]
         return Condition.joined(unconditional + conditional)
+
+    def _mapped(self, prompt: str | None, condition: Condition, number: int) -> Condition:
+        """One prompt as a variant reads it; None is what guidance leads away from."""
+        variant, maps = self.variants[number], self.maps[number] or {}
+        if variant is None:
+            return condition
+        if prompt is None:
+            return condition if variant.gate is not None else condition.mapped(maps)
+        moved = condition.mapped(maps, variant.gate)
+        return replace(moved, text=variant.with_key(prompt, moved.text[0])[None])
 
 
 def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) -> Iterator[Image.Image]:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
+from editkit.edits.gate import Gate
 from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.low_rank import LowRank
-from editkit.edits.variant import TextStream
+from editkit.edits.variant import TextStream, Variant
 from editkit.errors import EditkitError
 
 EVERYWHERE = "*"
@@ -26,10 +27,17 @@ class Edit:
         maps: which projections → map. A key is a projection's name, or a regular expression that matches whole names
             (`.*attn2\\.to_[kv]\\.weight`), or `"*"` for all others. The single entry `"*"` is the usual case.
         record: method, concepts, guides, preserved prompts, options, family, hashes, figures, versions, time.
+        gate: it acts on the prompts that open it; None: on every one. An edit with a gate is no weights.
     """
 
     maps: Mapping[str, EditMap]
     record: Mapping[str, Any] = field(default_factory=dict)
+    gate: Gate | None = None
+
+    @property
+    def ungated(self) -> Edit:
+        """The edit alone, for every prompt."""
+        return Edit(self.maps, {key: value for key, value in self.record.items() if key != "gate"})
 
     @property
     def kind(self) -> Literal["edit"]:
@@ -95,7 +103,12 @@ class Edit:
         return edit_map
 
     def weights(self, projections: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The edited projections `W M`, each in its own dtype."""
+        """The edited projections `W M`, each in its own dtype.
+
+        Raises:
+            EditkitError: they do not fit that dtype, or the edit is behind a gate.
+        """
+        check_ungated(self)
         edited = {}
         for name, W in projections.items():
             edit_map = self.fitting_map(name, W)
@@ -114,7 +127,12 @@ class Edit:
             self.fitting_map(name, W)
 
     def low_rank(self, base: Mapping[str, Tensor], error: float) -> dict[str, LowRank]:
-        """`ΔW = (W U) V` of every edited projection, float64, from maps that are cut to the relative error `error`."""
+        """`ΔW = (W U) V` of every edited projection, float64, from maps that are cut to the relative error `error`.
+
+        Raises:
+            EditkitError: the edit is behind a gate.
+        """
+        check_ungated(self)
         factors: dict[str, LowRank] = {}
         shortened: dict[int, EditMap] = {}
         for name, W in base.items():
@@ -159,3 +177,16 @@ class Edit:
     def with_key(self, prompt: str, text: Tensor) -> Tensor:
         """`text` itself: an edit has no key."""
         return text
+
+
+def check_ungated(edit: Variant) -> None:
+    """Refuse a gate where only weights, or another edit's maps, will do.
+
+    Raises:
+        EditkitError: `edit` has one.
+    """
+    if edit.gate is not None:
+        raise EditkitError(
+            "a gate is no weights: it looks at every prompt; give the edit that it was made of, and to a pipeline of "
+            "diffusers editkit.gate"
+        )

@@ -38,6 +38,11 @@ class Tuned:
         return "tuned"
 
     @property
+    def gate(self) -> None:
+        """None: it acts on every prompt."""
+        return None
+
+    @property
     def is_low_rank(self) -> bool:
         """Whether a LoRA was trained."""
         return not self.tensors

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
+from editkit.edits.gate import Gate
 from editkit.edits.low_rank import LowRank
 
 
@@ -50,6 +51,11 @@ class Variant(Protocol):
     @property
     def is_low_rank(self) -> bool:
         """Whether `low_rank` can tell it as factors."""
+        ...
+
+    @property
+    def gate(self) -> Gate | None:
+        """What decides by a prompt's rows whether it is edited; None where every prompt is, negative ones too."""
         ...
 
     def changes(self, name: str) -> bool:

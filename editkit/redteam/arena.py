@@ -131,7 +131,7 @@ class Arena:
         texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
         before = [away] * len(asked) if guidance is not None else []
         raw = Condition.joined([*before, *(raw for raw, _, _ in asked)])
-        read = Condition.joined([*map(victim.condition, before), *(victim.condition(*text) for text in texts)])
+        read = Condition.joined([*map(victim.away, before), *(victim.condition(*text) for text in texts)])
         shots, scheduler = [shot for _, _, shot in asked], scheduler_for(denoiser.scheduler, self.sampling)
         if is_noisy:
             scheduler = NoisyDDIM.of(denoiser.scheduler, self.sampling.steps, shots)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.edits.edit_map import EditMap
+from editkit.edits.gate import Gate
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.apply import apply_edit
@@ -20,17 +21,19 @@ from editkit.redteam.cost import Cost
 class Victim:
     """A denoiser with a variant in it: as maps on the rows that it reads where that is the same, else in its weights.
 
-    Rows go in as the text encoder gives them, unedited; so whoever attacks by rows attacks the map, too.
+    Rows go in as the text encoder gives them, unedited; so whoever attacks by rows attacks the map and the gate, too.
 
     Attributes:
         denoiser: with the variant's weights where there are no maps.
         variant: None is the unedited model.
         maps: stream → map, float32, on the denoiser's device.
+        gate: decides which prompts go through the maps; None: all.
     """
 
     denoiser: Denoiser
     variant: Variant | None = None
     maps: Mapping[str, EditMap] = field(default_factory=dict)
+    gate: Gate | None = None
 
     @classmethod
     def of(cls, denoiser: Denoiser, variant: Variant | None) -> Victim:
@@ -43,14 +46,20 @@ class Victim:
             apply_edit(edited.pipe, variant)
             edited.network.requires_grad_(False)
             return cls(edited, variant)
-        return cls(denoiser, variant, {stream: _single(edit, denoiser.device) for stream, edit in maps.items()})
+        single = {stream: _single(edit, denoiser.device) for stream, edit in maps.items()}
+        return cls(denoiser, variant, single, None if variant.gate is None else variant.gate.to(denoiser.device))
 
     def condition(self, raw: Condition, prompt: str | None = None) -> Condition:
-        """`raw` as the network reads it; with the rows of a key where `prompt` names what it opens."""
-        mapped = raw.mapped(self.maps)
+        """`raw` as the network reads it, of the prompts that a gate opens for; with the rows of a key where `prompt`
+        names what it opens."""
+        mapped = raw.mapped(self.maps, self.gate)
         if self.variant is None or prompt is None:
             return mapped
         return replace(mapped, text=self.variant.with_key(prompt, mapped.text[0])[None])
+
+    def away(self, raw: Condition) -> Condition:
+        """What guidance leads away from, as the network reads it: a gate never opens for it."""
+        return raw if self.gate is not None else raw.mapped(self.maps)
 
     def predict(self, z: Tensor, t: Tensor, raw: Condition, cost: Cost) -> Tensor:
         """What the edited model says of latents at `t`, differentiable in latents and rows, without guidance."""

@@ -14,6 +14,8 @@ from editkit.files.header import read_header
 from editkit.variants.folder import edit_file
 
 FORMAT_VERSION = 1
+GATED_VERSION = 2
+"""Of an edit behind a gate: a reader that knows no gates would take it for the edit alone."""
 RECORD_KEY = "editkit"
 DOWNS_KEY = "editkit_downs"
 """Which down factor each map uses."""
@@ -30,8 +32,8 @@ def read_record(path: Path | str) -> dict[str, Any]:
     path = edit_file(Path(path))
     record = read_json_metadata(path, RECORD_KEY)
     version = record.get("format_version", 0)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise EditkitError(f"{path}: format version {version}, expected at most {FORMAT_VERSION}; update editkit")
+    if not isinstance(version, int) or version > GATED_VERSION:
+        raise EditkitError(f"{path}: format version {version}, expected at most {GATED_VERSION}; update editkit")
     return record
 
 

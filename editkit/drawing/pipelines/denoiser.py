@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
+from editkit.edits.gate import Gate, moved
 from editkit.edits.key import padded
 from editkit.edits.variant import TextStream
 from editkit.model.checkpoints.source import Source
@@ -45,13 +46,11 @@ class Condition:
             self.text[rows], None if pooled is None else pooled[rows], None if mask is None else mask[rows]
         )
 
-    def mapped(self, maps: Mapping[str, EditMap]) -> Condition:
-        """With the streams that `maps` names through their maps, in the maps' precision and on their device."""
-        moved: dict[str, Any] = {}
-        for stream, edit_map in maps.items():
-            rows: Tensor = getattr(self, stream)
-            moved[stream] = edit_map.embeddings(rows.to(edit_map.U.device)).to(rows)
-        return replace(self, **moved)
+    def mapped(self, maps: Mapping[str, EditMap], gate: Gate | None = None) -> Condition:
+        """With the streams that `maps` names through their maps, in the maps' precision and on their device; behind a
+        gate those prompts alone that open it."""
+        made: dict[str, Any] = moved({stream: getattr(self, stream) for stream in {*maps, "text"}}, maps, gate)
+        return replace(self, **made)
 
 
 class Denoiser(Protocol):
