@@ -49,7 +49,7 @@ class Entry:
     @property
     def record(self) -> dict[str, Any]:
         said = {} if self.variant is None else self.variant.record
-        keys = ("method", "concepts", "guides", "preserve", "options", "profile")
+        keys = ("method", "concepts", "guides", "preserve", "options", "profile", "gate")
         kept = {key: said[key] for key in keys if key in said}
         return {"name": self.name, "file": self.file, "sha256": self.sha256, **kept}
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from editkit.edits.gate import Gate
 from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.variant import Variant
 from editkit.model.editable import EditableModel, Stream
@@ -67,6 +68,22 @@ def _changed(stream: Stream, variant: Variant) -> tuple[Tensor, Tensor]:
 
 Distance = Callable[[Tensor], Tensor]
 """Rows `(batch, n, d)` → `(batch,)`: 0 is the concept restored, 1 what the empty prompt is."""
+
+
+@dataclass(frozen=True)
+class GatedDistance:
+    """Of an edit behind a gate: a prompt that opens it is as near as the edit leaves it, any other as the original's.
+
+    Attributes:
+        gate: on the device of the rows; it looks at all of a prompt's.
+    """
+
+    gate: Gate
+    edited: Distance
+    original: Distance
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return torch.where(self.gate.opens(rows).to(rows.device), self.edited(rows), self.original(rows))
 
 
 @dataclass(frozen=True)

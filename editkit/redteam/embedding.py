@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
+from editkit.edits.gate import moved
 from editkit.edits.gram import norm
 from editkit.edits.rece import derive
 from editkit.errors import EditkitError
@@ -35,6 +36,7 @@ class Embedding(Checked):
         """
         stream = arena.model.streams[0]
         M = _map(arena)
+        gate = None if arena.variant is None else arena.variant.gate
         gram = stream.gram
         reg = self.attack_reg * float(gram.diagonal().mean())
         attempts = []
@@ -42,7 +44,9 @@ class Embedding(Checked):
             derived = derive(M, gram, rows, reg)
 
             def missed(fed: Tensor, wanted: Tensor = rows) -> float:
-                return norm(M.embeddings(fed) - wanted, gram) / norm(wanted, gram)
+                return norm(moved({"text": fed[None]}, {"text": M}, gate)["text"][0] - wanted, gram) / norm(
+                    wanted, gram
+                )
 
             attempts.append(Proposal(prompt, rows=derived.float(), loss=missed(derived), plain=missed(rows)))
         arena.cost.encodings += len(target.prompts)

@@ -10,7 +10,7 @@ from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.drawing.sampling import Sampling, Settings
-from editkit.edits.edit import Edit
+from editkit.edits.edit import Edit, check_ungated
 from editkit.erasure.captions import CaptionsLike
 from editkit.errors import EditkitError
 from editkit.model.editable import ModelLike, open_model
@@ -100,6 +100,7 @@ def harden(
         )
     opened = open_model(model, profile=profile)
     read = edit if isinstance(edit, Edit) else load_linear(os.fspath(edit))
+    check_ungated(read)
     check_fit(read, opened)
     recipe = Recipe.of(read, opened, vocabulary, give_up, prior)
     search = search or PromptSearch(engine="genetic", best=per_round)

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 
 from editkit.concepts.templates import fill
+from editkit.edits.edit import Edit
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
@@ -21,7 +22,7 @@ from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.attention import AttentionDistance
 from editkit.redteam.budget import HasBudget
-from editkit.redteam.distance import KINDS, Distance, RowDistance, Sight
+from editkit.redteam.distance import KINDS, Distance, GatedDistance, RowDistance, Sight
 from editkit.redteam.engines import Pool, coordinate_gradient, genetic
 from editkit.redteam.letters import Letters, TokenLetters, letters_of, padded_rows
 from editkit.redteam.target import Target
@@ -82,7 +83,7 @@ class PromptSearch(HasBudget, Checked):
             behind = source if is_prefix else ""
             wanted = source if is_prefix else fill(self.toward, target.concept)
             reach = self.words + arena.model.encoder.rows_in(behind or " ") + SPARE
-            positions = min(arena.model.encoder.length, reach)
+            positions = _positions(arena.model, reach, variants)
             if behind not in alphabets:
                 alphabets[behind] = letters_of(arena.model, target, positions=positions, behind=behind)
             letters = alphabets[behind]
@@ -102,7 +103,8 @@ class PromptSearch(HasBudget, Checked):
         """How near given prompts come to the concept: the least of the distances of rows that words alone are searched
         by."""
         encoder = arena.model.encoder
-        positions = min(encoder.length, max(map(encoder.rows_in, prompts), default=0) + SPARE)
+        reach = max(map(encoder.rows_in, prompts), default=0) + SPARE
+        positions = _positions(arena.model, reach, [arena.variant])
         rows = padded_rows(encoder, prompts, positions)
         arena.cost.encodings += len(prompts)
         wanted = fill(self.toward, target.concept)
@@ -135,6 +137,9 @@ class PromptSearch(HasBudget, Checked):
             )
 
     def _distance(self, arena: Arena, asked: str, variant: Variant | None, positions: int, kind: str) -> Distance:
+        if isinstance(variant, Edit) and variant.gate is not None:
+            edited, original = (self._distance(arena, asked, each, positions, kind) for each in (variant.ungated, None))
+            return GatedDistance(variant.gate, edited, original)
         encoder = arena.model.encoder
         wanted, nothing = (rows[:positions] for rows in encoder.encode([asked, ""]))
         arena.cost.encodings += 2
@@ -144,3 +149,9 @@ class PromptSearch(HasBudget, Checked):
             return AttentionDistance.of(arena, variant, wanted.float(), nothing.float())
         sight = Sight.of(arena.model, arena.model.streams[0], variant)
         return RowDistance.of(sight, wanted, nothing, kind == "pos")
+
+
+def _positions(model: EditableModel, reach: int, variants: Sequence[Variant | None]) -> int:
+    """How many rows of a prompt are compared: `reach`, but all where a gate looks at them."""
+    gated = any(variant is not None and variant.gate is not None for variant in variants)
+    return model.encoder.length if gated else min(model.encoder.length, reach)

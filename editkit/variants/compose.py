@@ -8,7 +8,7 @@ from pathlib import Path
 
 from editkit.edits.compose import compose as in_turn
 from editkit.edits.compose import scale as scaled
-from editkit.edits.edit import Edit
+from editkit.edits.edit import Edit, check_ungated
 from editkit.errors import EditkitError
 from editkit.variants.edit_file import load_linear, save_edit
 
@@ -36,6 +36,8 @@ def compose(
     if not edits:
         raise EditkitError("no edit to compose; give at least one edit file")
     read = [edit if isinstance(edit, Edit) else load_linear(edit) for edit in edits]
+    for edit in read:
+        check_ungated(edit)
     whole = reduce(in_turn, read)
     if scale != 1:
         whole = scaled(whole, scale)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from editkit.edits.edit import check_ungated
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
@@ -50,6 +51,7 @@ def export(
     writer = kind(**assign_options({what: kind}, options)[what])
     _check_apart(path, model.source.path)
     writer.check_free(path, force)
+    check_ungated(edit)
     check_fit(edit, model, force)
     weights = model.tensors(edit)
     written = writer.export(edit, weights, model, path, force)

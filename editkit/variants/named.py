@@ -16,7 +16,7 @@ from editkit.model.editable import EditableModel, open_model
 from editkit.variants.edit_file import load_edit, load_linear
 from editkit.variants.fit import check_fit
 from editkit.variants.key_file import read_key
-from editkit.variants.record import file_sha256
+from editkit.variants.record import file_sha256, read_record
 from editkit.variants.tuned_file import is_tuned, load_tuned
 
 BASE = "base"
@@ -74,6 +74,26 @@ def variant_sha256(name: str) -> str | None:
         return file_sha256(file)
     whole = file_sha256(file) + (file_sha256(key) if Path(key).is_file() else key)
     return sha256(whole.encode()).hexdigest()
+
+
+def behind_gate(names: Sequence[str], gate: str | None) -> list[str]:
+    """The variants by name, each edit in place of which stands the file `gate`, which was made of it by `editkit gate`.
+
+    Raises:
+        EditkitError: `gate` is no gate, or was made of another edit.
+    """
+    if gate is None:
+        return list(names)
+    said = read_record(gate).get("gate")
+    if said is None:
+        raise EditkitError(f"--gate {gate}: is an edit without a gate; make one with `editkit gate {gate} --out FILE`")
+    known = (said.get("edit_sha256"), file_sha256(gate))
+    for name in names:
+        if name != BASE and variant_sha256(name) not in known:
+            raise EditkitError(
+                f"--gate {gate}: was made of another edit than {name}; `editkit gate {name}` makes its own"
+            )
+    return [name if name == BASE else gate for name in names] if set(names) - {BASE} else [*names, gate]
 
 
 def read_release(path: Path | str, model: EditableModel) -> Tuned:
