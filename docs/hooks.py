@@ -16,6 +16,7 @@ ROOMS = {
     "model": "Models",
     "drawing": "Draw",
     "tuning": "Train",
+    "gating": "Gate",
     "redteam": "Attack and inspect",
     "evaluation": "Measure",
     "report": "Compare",

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
+    from editkit.gating.gated import gated
+    from editkit.gating.pipeline import gate
     from editkit.listings import (
         attacks,
         detectors,
@@ -87,6 +89,8 @@ _HOMES = {
     "evaluate": "editkit.evaluation.evaluate",
     "export": "editkit.variants.export",
     "fuse": "editkit.variants.fuse",
+    "gate": "editkit.gating.pipeline",
+    "gated": "editkit.gating.gated",
     "generate": "editkit.drawing.generate",
     "graph": "editkit.report.concept_graph",
     "info": "editkit.variants.record",
@@ -136,6 +140,8 @@ __all__ = [
     "families",
     "formats",
     "fuse",
+    "gate",
+    "gated",
     "generate",
     "graph",
     "harden",

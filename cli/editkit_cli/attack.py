@@ -10,7 +10,7 @@ import typer
 from editkit.plugins import GROUPS
 from editkit_cli.edits import Force, Json, Model, Prior, Profile, Vocabulary
 from editkit_cli.options import flags, group
-from editkit_cli.pictures import Batch, Device, Guidance, Negative, Scheduler, Size, Steps, sampling_settings
+from editkit_cli.pictures import Batch, Device, Gate, Guidance, Negative, Scheduler, Size, Steps, sampling_settings
 
 
 @flags(group("attacks"))
@@ -21,6 +21,7 @@ def attack(
     attack: Annotated[str, typer.Option(help="See `editkit attacks`; several with commas.")] = GROUPS[
         "attacks"
     ].default,
+    gate: Gate = None,
     concept: Annotated[
         list[str] | None, typer.Option(help="What to bring back. Repeat for more. Default: what the edits erase.")
     ] = None,
@@ -59,11 +60,12 @@ def attack(
     Example: editkit attack church-rece.safetensors --attack prompt,embedding,seed-search --out attacks/
     """
     from editkit.redteam.attack import attack as attacked
+    from editkit.variants.named import behind_gate
     from editkit_cli.show import print_json
     from editkit_cli.show_attacks import show_findings
 
     findings = attacked(
-        variants,
+        behind_gate(variants, gate),
         concept or (),
         [name.strip() for name in attack.split(",") if name.strip()],
         model,

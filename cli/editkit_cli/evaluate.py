@@ -12,6 +12,7 @@ from editkit_cli.pictures import (
     Batch,
     Columns,
     Device,
+    Gate,
     Guidance,
     Negative,
     Scheduler,
@@ -32,6 +33,7 @@ def evaluate(
     ],
     suite: Annotated[str, typer.Option(help="What to measure: a name from `editkit suites`, or a .toml file.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the results.")],
+    gate: Gate = None,
     split: Annotated[
         str | None,
         typer.Option(help="Which of the suite's classes are erased. Default: what the edits say that they erase."),
@@ -81,12 +83,13 @@ def evaluate(
     Example: editkit evaluate base church-rece.safetensors --suite emoji-objects --out church/
     """
     from editkit.evaluation.evaluate import evaluate as run
+    from editkit.variants.named import behind_gate
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     results = run(
-        edits,
+        behind_gate(edits, gate),
         suite,
         out,
         model=model,

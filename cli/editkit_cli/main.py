@@ -12,7 +12,9 @@ import typer
 
 from editkit.errors import EditkitError
 from editkit.plugins import GROUPS
-from editkit_cli import attack, components, edits, evaluate, hide, inspection, ledger, models, pictures, refine, report
+from editkit_cli import (
+    attack, components, edits, evaluate, gate, hide, inspection, ledger, models, pictures, refine, report,
+)  # fmt: skip
 from editkit_cli.groups import Commands
 
 COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
@@ -27,6 +29,7 @@ COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "inspect": inspection.inspect,
     "attack": attack.attack,
     "harden": attack.harden,
+    "gate": gate.gate,
     "generate": pictures.generate,
     "compare": report.compare,
     "evaluate": evaluate.evaluate,

@@ -20,6 +20,7 @@ Negative = Annotated[str | None, typer.Option(help="A prompt to lead away from."
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
+Gate = Annotated[str | None, typer.Option(help="What `editkit gate` wrote: draw with the edit behind its gate.")]
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Leave out the rows of a prompt file that cannot be used, and say so.")
 ]
@@ -47,6 +48,7 @@ def generate(
     separator: Separator = None,
     skip_bad_rows: SkipBadRows = False,
     edit: Annotated[Path | None, typer.Option(help="An edit file to draw with, or RELEASE+KEY.")] = None,
+    gate: Gate = None,
     model: Model = None,
     profile: Profile = None,
     seeds: Seeds = "0",
@@ -61,12 +63,14 @@ def generate(
 ) -> None:
     """Draw prompts: a grid of one row a prompt, or one file a picture for a prompt file."""
     from editkit.drawing.generate import generate as drawn
+    from editkit.variants.named import behind_gate
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
+    (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
     made = drawn(
-        prompts or prompt or [], out, edit, seeds, model, device, force, profile, skip_bad_rows, columns, separator,
+        prompts or prompt or [], out, chosen, seeds, model, device, force, profile, skip_bad_rows, columns, separator,
         **settings,
     )  # fmt: skip
     if isinstance(made, tuple):

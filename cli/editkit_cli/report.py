@@ -12,6 +12,7 @@ from editkit_cli.edits import Force, Json, Model, Preserve, Profile
 from editkit_cli.pictures import (
     Batch,
     Device,
+    Gate,
     Guidance,
     Negative,
     Scheduler,
@@ -29,6 +30,7 @@ def compare(
             help="`base` for the unedited model, edit files, RELEASE+KEY. Default: base and every edit in this folder."
         ),
     ] = None,
+    gate: Gate = None,
     out: Annotated[Path, typer.Option(help="Folder for the report, or a picture file for the grid alone.")] = Path(
         "report"
     ),
@@ -65,11 +67,12 @@ def compare(
         raise typer.BadParameter("--concept goes with --sweep; for one edit, `editkit erase` makes the file to compare")
     from editkit.concepts.vocabulary import read_word_file
     from editkit.report.command import compare as compared
+    from editkit.variants.named import behind_gate
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
-    words = read_word_file(vocabulary) if vocabulary else None
+    words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
     compared(
-        edits or (), prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),
+        names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),
         preserve or (), words, device, force, profile, **settings,
     )  # fmt: skip
     print(f"picture: {out}" if out.is_file() else f"report: {out / 'index.html'}")

@@ -47,6 +47,8 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
     console.print(f"model [bold]{escape(str(record.get('model')))}[/], {', '.join(how)}: {escape(changed)}")
     for concept, same in record.get("synonyms", {}).items():
         console.print(f"erased with {escape(concept)}: {escape(', '.join(same))}")
+    if "gate" in record:
+        _show_gate(console, record["gate"])
     for concept, prompts in record.get("found", {}).items():
         console.print(f"prompts that brought {escape(concept)} back, erased with it: {len(prompts)}")
     for concept, guide in record.get("ledger", {}).get("resolved", {}).items():
@@ -106,6 +108,20 @@ def _show_figures(console: Console, figures: Mapping[str, Any], title: str) -> N
     if figures.get("worst_words"):
         worst = ", ".join(f"{word} {damage:.3f}" for word, damage in figures["worst_words"][:5])
         console.print(f"most damaged words: {escape(worst)}")
+
+
+def _show_gate(console: Console, gate: Mapping[str, Any]) -> None:
+    """Its threshold, and what it lets through."""
+    table = Table("figure", "value", "meaning", title="What the gate does", title_justify="left")
+    table.add_row("threshold", number(gate["tau"]), f"from {gate['n']} captions; opens for at most {gate['eps']:.2%}")
+    for name, meaning in (("untouched", "share of held-out neutral captions"), ("opened", "share of what asks for it")):
+        share = gate[name]
+        value = f"{share['value']:.2%} ({share['low']:.2%} to {share['high']:.2%})"
+        table.add_row(name, value, f"{meaning}, {share['count']} prompts")
+    table.add_row("milliseconds", number(gate["milliseconds"]), "a prompt, once it is encoded")
+    console.print(table)
+    if gate["missed"]:
+        console.print(f"asks for it, and does not open the gate: {escape(', '.join(gate['missed']))}")
 
 
 def show_model(described: Mapping[str, Any]) -> None:

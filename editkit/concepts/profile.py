@@ -71,6 +71,7 @@ class Profile:
         templates: sentences in which a concept is erased.
         vocabulary_templates: sentences in which the vocabulary is protected. There are many words: one will do.
         measures_damage: tell of unprotected edits, too, what they damage; that takes a run of every word.
+        captions: "module:NAME" of what makes neutral captions for a gate, `(count, seed)` → texts; empty: nothing does.
         judge: None: nobody knows the model's pictures; a suite or the user names a detector.
         sampling: of `editkit.drawing.sampling.Settings`, in place of its defaults.
         refine: how it is trained.
@@ -86,6 +87,7 @@ class Profile:
     templates: tuple[str, ...] = TEMPLATES
     vocabulary_templates: tuple[str, ...] = ("a {}",)
     measures_damage: bool = False
+    captions: str = ""
     judge: Judge | None = None
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"batch": 8})
     refine: RefineDefaults = field(default_factory=RefineDefaults)
@@ -93,7 +95,7 @@ class Profile:
     @cached_property
     def sha256(self) -> str:
         """Of all that it says; its name is not part of it, and of a judge's files only their names are."""
-        said = {key: value for key, value in asdict(self).items() if key not in ("name", "advice")}
+        said = {key: value for key, value in asdict(self).items() if key not in ("name", "advice", "captions")}
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=_plain).encode()).hexdigest()
 
     @property

@@ -22,6 +22,7 @@ PROFILE = Profile(
     templates=TEMPLATES,
     vocabulary_templates=TEMPLATES,
     measures_damage=True,
+    captions="editkit.emoji.neutral:neutral_captions",
     judge=Judge("emoji-judge"),
     sampling={"steps": 20, "guidance": 3.0, "batch": 64},
     refine=RefineDefaults(TEMPLATES, {"batch": 4, "rate": 2e-4, "sampling_steps": 20}, RATES),
