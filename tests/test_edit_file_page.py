@@ -34,6 +34,7 @@ from tests.tiny_pipelines import save
 PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
 EDITS = ("rece", "cure", "speed", "dp", "uce", "tensor", "both", "sdxl", "hard", "ledger")
+CAPTIONED = sorted({word for word in editkit.models()[0]["concepts"] if word != "church"})
 TUNED = ("whole", "lora", "released")
 
 
@@ -90,6 +91,9 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")
     files = {name: folder / f"{name}.safetensors" for name in EDITS}
+    captions = [f"a {word} on a {other}" for word in words for other in CAPTIONED]
+    editkit.save_edit(editkit.gated(sd, files["rece"], captions, eps=0.1), folder / "gated.safetensors")
+    files["gated"] = folder / "gated.safetensors"
     refine(
         sd,
         folder / "whole",
@@ -174,8 +178,24 @@ def test_a_newer_version_is_refused_by_both(files: Mapping[str, Path], tmp_path:
     newer.write_bytes(files["rece"].read_bytes().replace(rb"\"format_version\": 1", rb"\"format_version\": 9"))
     with pytest.raises(ValueError, match="format version 9, expected at most 1"):
         reader.read_edit(newer)
-    with pytest.raises(editkit.EditkitError, match="format version 9, expected at most 1"):
+    with pytest.raises(editkit.EditkitError, match="format version 9, expected at most 2"):
         editkit.load_edit(newer)
+
+
+def test_the_page_reads_a_gate_and_as_an_edit_it_is_refused(
+    files: Mapping[str, Path], models: Mapping[str, EditableModel], reader: Any
+) -> None:
+    with pytest.raises(ValueError, match="format version 2, expected at most 1"):
+        reader.read_edit(files["gated"])
+    edit = editkit.load_edit(files["gated"])
+    assert edit.gate is not None
+    for rows in models["sd"].encoder.encode(["a church", "a castle", "a dog in a boat"]):
+        assert bool(reader.opens(files["gated"], rows.numpy())) == bool(edit.gate.opens(rows[None]))
+    assert {*edit.record["gate"]} == {key for key in keys_of("Gates") if not key.startswith("gate.")}
+    _, tensors = reader.read(files["gated"])
+    assert {name for name in tensors if name.startswith("gate.")} == {
+        key for key in keys_of("Gates") if key.startswith("gate.")
+    }
 
 
 def records(files: Mapping[str, Path], names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -189,7 +209,8 @@ def union(objects: Iterator[Mapping[str, Any]]) -> set[str]:
 def test_every_key_of_a_file_is_on_the_page_and_the_reverse(files: Mapping[str, Path], reader: Any) -> None:
     edits, tuned = records(files, EDITS), records(files, TUNED)
     started = [record["start"] for record in tuned if "start" in record]
-    assert keys_of("The record") | {"kind"} == union(iter([*edits, *tuned, *started]))
+    gated = records(files, ("gated",))
+    assert keys_of("The record") | {"kind"} == union(iter([*edits, *gated, *tuned, *started]))
     assert keys_of("Options of an edit") == union(record["options"] for record in edits if "options" in record)
     assert keys_of("Options of a tuned model") == union(record["options"] for record in tuned)
     assert keys_of("Figures of a tuned model") == union(record["figures"] for record in tuned)
