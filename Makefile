@@ -85,3 +85,4 @@ attacks: $(VENV)/.installed-dev
 	$(BIN)/python -m editkit.emoji.attack_table --work attacks
 	$(BIN)/python -m editkit.emoji.loss_table
 	$(BIN)/python -m editkit.emoji.synonym_table
+	$(BIN)/python -m editkit.emoji.gate_table --work attacks/gates

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from editkit.concepts.templates import fill
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.edits.gate import Gate
 from editkit.edits.method import Options
@@ -28,6 +30,8 @@ from editkit.evaluation.suites.suite import load_suite
 from editkit.files.atomic import write_text_atomic
 from editkit.gating.gated import COUNT, ForgetfulEncoder, gated
 from editkit.model.editable import EditableModel, open_model
+from editkit.redteam.arena import Arena
+from editkit.redteam.request import judge_of
 from editkit.redteam.target import Target
 from editkit.variants.edit_file import load_edit, save_edit
 from editkit.variants.named import BASE
@@ -43,6 +47,7 @@ BESIDE = (
 )
 """Sentences that neither the edit nor the gate was made with."""
 METRICS = ("esr-1", "psr-1")
+MISSED_SEEDS = (0, 1, 2, 3)
 
 
 def measure(model: EditableModel, split: str, work: Path, seeds: str = SEEDS) -> dict[str, Any]:
@@ -116,6 +121,42 @@ def _drawn(files: dict[str, Path], split: str, work: Path, seeds: str) -> dict[s
     return {**digits, "identical": same}
 
 
+def missed(model: EditableModel, split: str, work: Path) -> dict[str, dict[str, str]]:
+    """Prompts of `BESIDE` that do not open the gate of `measure` → a digit a picture, does it show what was asked for:
+    of the unedited model, which draws them now, and of the edit."""
+    judge, behind = judge_of(model.profile, ""), load_edit(work / f"gated-{split}.safetensors")
+    assert isinstance(behind, Edit) and behind.gate is not None
+    arena = Arena(
+        model, None, open_denoiser(model.source, "cpu"), judge, Sampling.for_model(model.source), MISSED_SEEDS
+    )
+    shown: dict[str, dict[str, str]] = {}
+    for word in behind.record["gate"]["words"]:
+        target, asked = Target.of(word, model.profile, ()), [fill(each, word) for each in BESIDE]
+        for prompt, is_open in zip(asked, _opened(model, behind.gate, asked), strict=True):
+            if not is_open:
+                shown[prompt] = {name: _digits(arena.of(each), prompt, target) for name, each in (
+                    ("original", None), ("edit", behind.ungated),
+                )}  # fmt: skip
+    return shown
+
+
+def _digits(arena: Arena, prompt: str, target: Target) -> str:
+    return "".join(str(int(bool(hit))) for hit in arena.judged(arena.draw([prompt], arena.seeds), target))
+
+
+def missed_as_markdown(results: dict[str, Any]) -> str:
+    """For the page: what was asked for beside the sentences that the gate was made with."""
+    splits = [*results["splits"].values()]
+    opened = [each for split in splits for some in split["beside"].values() for each in some]
+    pictures = [shown for split in splits for shown in split["missed"].values()]
+    shares = [
+        whole_percent(rate_interval([digit == "1" for shown in pictures for digit in shown[way]]))
+        for way in ("original", "edit")
+    ]
+    heads = ("prompts", "open the gate", "closed: drawn all the same", "the same prompts with the edit")
+    return markdown(heads, [(str(len(opened)), whole_percent(rate_interval(opened)), *shares)])
+
+
 def _picture(out: Path, variant: str, file: str) -> bytes:
     return (out / "pictures" / variant / file).read_bytes()
 
@@ -158,8 +199,10 @@ def main() -> None:
     for split in given.splits:
         if split not in results["splits"]:
             results["splits"][split] = measure(open_model("emoji"), split, given.work)
+        if "missed" not in results["splits"][split]:
+            results["splits"][split]["missed"] = missed(open_model("emoji"), split, given.work)
             write_text_atomic(given.out, json.dumps(results, ensure_ascii=False, indent=1) + "\n", force=True)
-    print(as_markdown(results))
+    print(as_markdown(results), missed_as_markdown(results), sep="\n\n")
 
 
 if __name__ == "__main__":
