@@ -13,7 +13,18 @@ import typer
 from editkit.errors import EditkitError
 from editkit.plugins import GROUPS
 from editkit_cli import (
-    attack, components, edits, evaluate, gate, hide, inspection, ledger, models, pictures, refine, report,
+    attack,
+    components,
+    edits,
+    evaluate,
+    gate,
+    hide,
+    inspection,
+    ledger,
+    models,
+    pictures,
+    refine,
+    report,
 )  # fmt: skip
 from editkit_cli.groups import Commands
 
