@@ -138,7 +138,7 @@ class TextEncoder:
         """Rows of every prompt up to `spare` after its end, as far as the encoder goes: `(rows_in + spare, width)`
         float32 each. Precision as for `encode`, and as for a long list where they are to be `averaged`. With `keep`, a
         long list is kept on disk."""
-        coarse = self.width >= BIG and (averaged or len(prompts) >= MANY) and has_fast_bfloat16()
+        coarse = (averaged or len(prompts) >= MANY) and self.is_fast_coarse
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare, coarse) not in self._known]
         if missing:
             sizes = self._sizes(missing, spare)
@@ -148,11 +148,15 @@ class TextEncoder:
             self._known.update(((prompt, spare, coarse), row) for prompt, row in pairs)
         return [self._known[prompt, spare, coarse] for prompt in prompts]
 
-    def encode_once(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Rows as `encode_words` gives them, none of which is remembered: of texts that come by once."""
-        sizes = self._sizes(prompts, self.spare)
-        coarse = self.width >= BIG and has_fast_bfloat16()
-        return list(finite(self.states(prompts, sizes, coarse)).split(sizes))
+    def encode_once(self, prompts: Sequence[str], spare: int, coarse: bool = False) -> list[Tensor]:
+        """Rows as `encode_each` gives them, none of which is remembered: of texts that come by once."""
+        sizes = self._sizes(prompts, spare)
+        return list(finite(self.states(prompts, sizes, coarse and self.is_fast_coarse)).split(sizes))
+
+    @property
+    def is_fast_coarse(self) -> bool:
+        """Whether bfloat16 saves time: it is a large encoder, and the machine is fast at it."""
+        return self.width >= BIG and has_fast_bfloat16()
 
     def fits(self, prompt: str) -> bool:
         """Whether all tokens of the prompt are read."""

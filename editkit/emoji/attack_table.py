@@ -26,6 +26,7 @@ from editkit.evaluation.results import PARQUET
 from editkit.evaluation.statistics.intervals import NOTHING, Estimate, rate_interval
 from editkit.evaluation.suites.suite import load_suite
 from editkit.files.atomic import write_text_atomic
+from editkit.gating.gated import gated
 from editkit.model.editable import EditableModel, open_model
 from editkit.options import options_of
 from editkit.plugins import load
@@ -66,6 +67,7 @@ def attack_rows() -> Iterator[Row]:
         yield Row(f"{method.upper()}, in-class", solved(method, "minimax", ["in-class"]))
     yield Row("UCE, in-class, hardened", hardened("uce", ["in-class"]))
     yield Row("UCE, random rows", solved("uce", "minimax", perturb=1))
+    yield Row("RECE, gated", behind_gate("rece"))
     yield Row("AP, cold", trained("ap", refresh=10))
     yield Row("AP, warm", trained("ap", Row("RECE, minimax", solved("rece", "minimax")), refresh=10))
     yield Row("AP from hardened", trained("ap", Row("RECE, hardened", hardened("rece")), refresh=10))
@@ -83,6 +85,12 @@ def hardened(method: str, guides: Sequence[str] = (), **options: Any) -> Maker:
     """With the defaults of `harden`, but for what is given."""
     made = Options(method, protect="minimax")
     return _saved(lambda model, concepts: harden(erase(model, concepts, guides, options=made), model, **options))
+
+
+def behind_gate(method: str) -> Maker:
+    """As `editkit gate` makes it of the protected edit."""
+    made = Options(method, protect="minimax")
+    return _saved(lambda model, concepts: gated(model, erase(model, concepts, options=made)))
 
 
 def _saved(made: Callable[[EditableModel, Sequence[str]], Edit]) -> Maker:

@@ -74,8 +74,8 @@ class Captions:
             fitting = [caption for caption in some if all(encoder.fits(caption) for encoder in encoders)]
             if not fitting:
                 continue
-            parts = zip(*(encoder.encode_once(fitting) for encoder in encoders), strict=True)
-            rows = [torch.cat(part) for part in parts]
+            parts = [encoder.encode_once(fitting, encoder.spare, coarse=True) for encoder in encoders]
+            rows = [torch.cat(part) for part in zip(*parts, strict=True)]
             weighed = torch.cat([row / len(row) ** 0.5 for row in rows])
             total += (weighed.T @ weighed).double()
             used += len(fitting)

@@ -25,7 +25,7 @@ from editkit.redteam.target import Target
 MANY = 1000
 """Captions of the threshold from which the share of neutral prompts that open the gate hardly varies."""
 CHUNK = 32
-"""Prompts that are encoded at a time: longer lists are encoded in half precision, and kept in memory."""
+"""Prompts that are encoded at a time."""
 TIMED = 50
 MOST_MISSED = 20
 ASKED = ("{}", "a {}", "the {}", *(template.replace("{}", "a {}") for template in OBJECT_EXPANSIONS[1:]))
@@ -49,7 +49,7 @@ class Encodes(Protocol):
 
 
 @dataclass(frozen=True)
-class Captions:
+class Dealt:
     """Distinct captions that name nothing erased, in three parts.
 
     Attributes:
@@ -67,7 +67,7 @@ class Captions:
     sha256: str
 
     @classmethod
-    def of(cls, captions: Sequence[str], is_neutral: Callable[[str], bool], eps: float, seed: int) -> Captions:
+    def of(cls, captions: Sequence[str], is_neutral: Callable[[str], bool], eps: float, seed: int) -> Dealt:
         """Thirds of those that are neutral, in an order from `seed`.
 
         Raises:
@@ -111,7 +111,7 @@ def calibrate(
         named = any(target.naming(caption) for target in targets)
         return not named and caption not in made_with and encoder.reads(caption)
 
-    dealt = Captions.of(captions, is_neutral, eps, seed)
+    dealt = Dealt.of(captions, is_neutral, eps, seed)
     if len(dealt.threshold) < MANY:
         warnings.warn(
             f"the threshold comes from {len(dealt.threshold)} captions, a third of those that can be used: with fewer "
@@ -159,7 +159,7 @@ def _hits(gate: Gate, encoder: Encodes, prompts: Sequence[str]) -> Tensor:
 
 
 def _record(
-    gate: Gate, encoder: Encodes, dealt: Captions, words: Sequence[str], sentences: Sequence[str], seed: int
+    gate: Gate, encoder: Encodes, dealt: Dealt, words: Sequence[str], sentences: Sequence[str], seed: int
 ) -> dict[str, Any]:
     """What a gate says of itself: its threshold, and figures from prompts that took no part in it."""
     asked = [fill(template, word) for word in words for template in sentences]

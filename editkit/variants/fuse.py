@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from editkit.concepts.templates import EXPANSIONS
-from editkit.edits.edit import Edit
+from editkit.edits.edit import Edit, check_ungated
 from editkit.edits.method import Method, Options
 from editkit.edits.problem import Rows
 from editkit.erasure.make import Request, make_edit, words_of
@@ -72,6 +72,7 @@ def fuse(
 
 def _read(edit: Edit | Path | str, model: EditableModel) -> Edit:
     read = edit if isinstance(edit, Edit) else load_linear(edit)
+    check_ungated(read)
     check_fit(read, model)
     return read
 
