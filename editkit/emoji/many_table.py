@@ -74,15 +74,16 @@ def measure(model: EditableModel, draw: Draw, rows: Sequence[str], work: Path) -
     place.mkdir(parents=True, exist_ok=True)
     made: dict[str, dict[str, Any]] = {}
     for row in rows:
-        method, protect = row.split(", ")
+        method, protect, *guide = row.split(", ")
         start = time.perf_counter()
         try:
-            edit = erase(model, erased, options=Options(method, protect=protect), synonyms="leave", checked=False)
+            options = Options(method, protect=protect)
+            edit = erase(model, erased, guide, options=options, synonyms="leave", checked=False)
         except EditkitError as error:
             yield row, {"refused": str(error)}
             continue
         seconds = {**edit.record["figures"]["seconds"], "all": round(time.perf_counter() - start, 2)}
-        save_edit(edit, place / f"{method}-{protect}.safetensors", force=True)
+        save_edit(edit, place / f"{_file(row)}.safetensors", force=True)
         figures = edit.record["figures"]
         levers = [each["leverage"] for each in figures["each_concept"] if each["leverage"] is not None]
         made[row] = {
@@ -95,13 +96,17 @@ def measure(model: EditableModel, draw: Draw, rows: Sequence[str], work: Path) -
         yield from _asked(made, gone, kept, place)
 
 
+def _file(row: str) -> str:
+    return row.replace(", ", "-")
+
+
 def _asked(
     made: dict[str, dict[str, Any]], gone: Sequence[str], kept: Sequence[str], place: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     suite = place / "suite.toml"
     names = (json.dumps(some) for some in ([*gone, *kept], [TEMPLATE], list(gone)))
     suite.write_text(SUITE.format(*names), encoding="utf-8")
-    files = {str(place / f"{row.replace(', ', '-')}.safetensors"): row for row in made}
+    files = {str(place / f"{_file(row)}.safetensors"): row for row in made}
     done = evaluate([*files], str(suite), place / "pictures", "emoji", "1", force=True)
     assert done is not None
     drawn = parquet.read_table(done.folder / PARQUET).to_pylist()
@@ -150,6 +155,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     names = [f"{method}, {protect}" for method in METHODS for protect in PROTECTIONS]
+    names += ["uce, minimax, in-class"]
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--work", type=Path, required=True, help="folder for edits and pictures, kept")
