@@ -86,3 +86,5 @@ attacks: $(VENV)/.installed-dev
 	$(BIN)/python -m editkit.emoji.loss_table
 	$(BIN)/python -m editkit.emoji.synonym_table
 	$(BIN)/python -m editkit.emoji.gate_table --work attacks/gates
+	$(BIN)/python -m editkit.emoji.guide_table
+	$(BIN)/python -m editkit.emoji.many_table --work attacks/many
