@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,21 +20,40 @@ if TYPE_CHECKING:
 
 BEST_SHOWN = 3
 NULL_HELD = 1e-6
+Cells = Mapping[str, "Callable[[Line], str]"]
+"""Heading → what stands under it."""
+RATES: Cells = {
+    "attempts": lambda line: str(line.attempts),
+    "before %": lambda line: _percent(line.before),
+    "ASR %": lambda line: _percent(line.all),
+    "ASR rest %": lambda line: _percent(line.rest),
+    "gain": lambda line: "" if line.gain is None else f"{100 * line.gain:+.0f}",
+}
+WAYS: Cells = {
+    "may change": lambda line: line.changes,
+    "protocol": lambda line: line.protocol,
+    "pictures %": lambda line: _percent(line.each),
+    "synonym %": lambda line: "" if line.synonym is None else f"{100 * line.synonym.value:.0f}",
+    "loss": lambda line: "" if line.loss is None else number(line.loss),
+}
+COSTS: Cells = {
+    "passes": lambda line: f"{line.cost.passes:,}",
+    "backward": lambda line: f"{line.cost.backward:,}",
+    "encodings": lambda line: f"{line.cost.encodings:,}",
+    "judged": lambda line: f"{line.cost.judged:,}",
+    "seconds": lambda line: f"{line.cost.seconds:.1f}",
+}
+TEXTS = ("may change", "protocol")
 
 
 def show_findings(findings: Findings, out: Path | None = None) -> None:
-    """A row for every variant and attack, the best prompts, and what text-free attacks can do."""
+    """What came back of every variant, how, and for how much; the best prompts, and what text-free attacks can do."""
     console = Console()
     drawn = any(line.pictures for line in findings.lines)
-    table = Table("variant", "attack", "may change", "protocol", "attempts")
-    for name in ("before %", "ASR %", "ASR rest %", "pictures %", "synonym %", "gain") if drawn else ():
-        table.add_column(name, justify="right")
-    for name in ("loss", "passes", "backward", "encodings", "judged", "seconds"):
-        table.add_column(name, justify="right")
-    for line in findings.lines:
-        about = (escape(line.variant), line.attack, line.changes, line.protocol, str(line.attempts))
-        table.add_row(*about, *(_rates(line) if drawn else ()), *_costs(line))
-    console.print(table)
+    for variant in dict.fromkeys(line.variant for line in findings.lines):
+        console.print(f"[bold]{escape(variant)}[/]", highlight=False)
+        for cells in (RATES, WAYS, COSTS) if drawn else (WAYS, COSTS):
+            _show_lines(console, [line for line in findings.lines if line.variant == variant], cells)
     for line in findings.lines:
         if line.figures:
             told = ", ".join(f"{name} {number(value)}" for name, value in line.figures.items())
@@ -80,22 +100,20 @@ def _show_matrix(console: Console, findings: Findings) -> None:
     console.print(table)
 
 
-def _rates(line: Line) -> tuple[str, ...]:
-    synonym = "" if line.synonym is None else f"{100 * line.synonym.value:.0f}"
-    gain = "" if line.gain is None else f"{100 * line.gain:+.0f}"
-    return (*map(_percent, (line.before, line.all, line.rest, line.each)), synonym, gain)
+def _show_lines(console: Console, lines: Sequence[Line], cells: Cells) -> None:
+    """A table of a row an attack; narrow enough for 80 columns."""
+    table = Table("attack")
+    for name in cells:
+        table.add_column(name, justify="left" if name in TEXTS else "right")
+    for line in lines:
+        table.add_row(line.attack, *(cell(line) for cell in cells.values()))
+    console.print(table)
 
 
 def _percent(rate: Estimate) -> str:
     if not rate.count:
         return ""
     return f"{100 * rate.value:.0f} ({100 * rate.low:.0f}-{100 * rate.high:.0f})"
-
-
-def _costs(line: Line) -> tuple[str, ...]:
-    cost = line.cost
-    loss = "" if line.loss is None else number(line.loss)
-    return (loss, *(f"{n:,}" for n in (cost.passes, cost.backward, cost.encodings, cost.judged)), f"{cost.seconds:.1f}")
 
 
 def _show_best(console: Console, findings: Findings) -> None:
