@@ -12,6 +12,7 @@ from editkit_cli.options import flags, group
 
 if TYPE_CHECKING:
     from editkit.edits.edit import Edit
+    from editkit.model.editable import EditableModel
 
 Model = Annotated[
     str | None,
@@ -190,6 +191,7 @@ def compose(
         typer.Option("--fuse", help="Solve for the concepts of all edits at once, each going where its own sends it."),
     ] = False,
     model: Model = None,
+    profile: Profile = None,
     vocabulary: Vocabulary = None,
     force: Force = False,
 ) -> None:
@@ -197,26 +199,30 @@ def compose(
     from editkit_cli.show import show_record
 
     if fuse:
-        made = _fused(edits, out, scale, model, vocabulary, force)
+        from editkit.model.editable import open_model
+
+        made = _fused(edits, out, scale, open_model(model, profile=profile), vocabulary, force)
     else:
         from editkit.errors import EditkitError
         from editkit.variants.compose import compose as compose_edits
 
-        if model is not None or vocabulary is not None:
-            raise EditkitError("--model and --vocabulary are for --fuse; without it edits are composed as they are")
+        if any(given is not None for given in (model, profile, vocabulary)):
+            raise EditkitError(
+                "--model, --profile and --vocabulary are for --fuse; without it edits are composed as they are"
+            )
         made = compose_edits(edits, out, scale, force)
     show_record(made.record, out, False)
 
 
-def _fused(edits: list[Path], out: Path, scale: float, model: str | None, vocabulary: str | None, force: bool) -> Edit:
+def _fused(
+    edits: list[Path], out: Path, scale: float, model: EditableModel, vocabulary: str | None, force: bool
+) -> Edit:
     from editkit.erasure.words import read_vocabulary
     from editkit.errors import EditkitError
-    from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit
     from editkit.variants.fuse import fuse
 
     if scale != 1:
         raise EditkitError("--scale: goes part of the way of a finished edit; fuse first, then scale the result")
     check_free_for_edit(out, force)
-    opened = open_model(model)
-    return fuse(edits, opened, out, vocabulary=read_vocabulary(opened, vocabulary), force=force)
+    return fuse(edits, model, out, vocabulary=read_vocabulary(model, vocabulary), force=force)

@@ -37,6 +37,7 @@ def add(
         str | None, typer.Option(help="See `editkit methods`. This and what follows is said once, by the first `add`.")
     ] = None,
     model: Model = None,
+    profile: Profile = None,
     tokenizer: Tokenizer = None,
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,
@@ -55,7 +56,7 @@ def add(
     when = date.today().isoformat() if when is None else when
     entry = LedgerEntry(concept, guide, tuple(synonym or ()), tuple(found or ()), who, why, when)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])] or None
-    begun = open_model(model, tokenizer) if model or not ledger.exists() else None
+    begun = open_model(model, tokenizer, profile) if model or profile or not ledger.exists() else None
     before = opened(ledger, begun, kept, synonyms, method, **given)
     after = before.add(entry, force)
     after.write(ledger, force=True)
