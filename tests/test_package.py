@@ -82,6 +82,13 @@ def test_the_findings_state_the_committed_losses() -> None:
     assert as_markdown(prompts) in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8"), as_markdown(prompts)
 
 
+def test_the_table_of_guides_is_what_was_measured() -> None:
+    from editkit.emoji.guide_table import as_markdown
+
+    results = json.loads((ROOT / "tests" / "bench" / "guides.json").read_text())
+    assert as_markdown(results).strip() in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+
+
 def test_the_table_of_many_concepts_is_what_was_measured() -> None:
     from editkit.emoji.many_table import as_markdown
 

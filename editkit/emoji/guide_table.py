@@ -33,7 +33,7 @@ from editkit.redteam.arena import Arena
 OUT = Path("tests/bench/guides.json")
 GUIDES = (" ", "average", "nearest", "in-class")
 SPLITS = ("1", "2")
-SEEDS = tuple(range(20))
+SEEDS = tuple(range(8))
 PROMPT = "an image of a {}"
 NONE = "none"
 """What the judge calls a picture of nothing it knows."""
