@@ -54,16 +54,17 @@ class ProtectedWords:
         return torch.cat(self.rows)
 
     @cached_property
-    def _lengths(self) -> Tensor:
+    def lengths(self) -> Tensor:
+        """How many rows every word has, `(words,)`."""
         return torch.tensor([len(rows) for rows in self.rows])
 
     def _per_word(self, values: Tensor) -> Tensor:
-        owner = torch.repeat_interleave(torch.arange(len(self.rows)), self._lengths)
+        owner = torch.repeat_interleave(torch.arange(len(self.rows)), self.lengths)
         return torch.zeros(len(self.rows), dtype=torch.float64).index_add(0, owner, values.double())
 
     def moment(self, weights: Tensor) -> Tensor:
         """`Σ_j w_j P_jᵀP_j / r_j`, `(d, d)` float64; it is symmetric, and one half of it is computed."""
-        share = torch.repeat_interleave(weights / self._lengths, self._lengths)
+        share = torch.repeat_interleave(weights / self.lengths, self.lengths)
         rows = self.stacked * share.sqrt()[:, None]
         total = torch.empty(rows.shape[1], rows.shape[1], dtype=torch.float64)
         for start in range(0, len(total), BLOCK):

@@ -96,7 +96,6 @@ def influenced(words: ProtectedWords, edit: EditMap, gram: Tensor) -> ProtectedW
 
     The paper asks every layer for itself; here it is all of them together, as the edit is one.
     """
-    lengths = torch.tensor([len(rows) for rows in words.rows])
-    shifts = (words.sizes(change_root(square_root(gram), edit)) / lengths).sqrt()
+    shifts = (words.sizes(change_root(square_root(gram), edit)) / words.lengths).sqrt()
     chosen = (shifts > shifts.mean()).nonzero()[:, 0].tolist() or range(len(words.words))
     return ProtectedWords(tuple(words.words[j] for j in chosen), tuple(words.rows[j] for j in chosen))

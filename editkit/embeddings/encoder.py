@@ -106,14 +106,18 @@ class TextEncoder:
         return min([self.subject_at(template, words), *(start for start, at in starts if start < at)])
 
     def _check(self, prompt: str) -> int:
-        """How many tokens the prompt is, by the tokenizer that makes most of it."""
-        count = max(len(reader.kept(prompt)) for reader in self._readers)
+        """How many tokens the prompt is, where that is not too many."""
+        count = self._count(prompt)
         limit = self.reader.limit if self.pooled else self.length
         if count > limit:
             raise EditkitError(
                 f"prompt {prompt[:40]!r}: {count} tokens, but this text encoder reads {limit}; shorten it"
             )
         return count
+
+    def _count(self, prompt: str) -> int:
+        """How many tokens the prompt is, by the tokenizer that makes most of it."""
+        return max(len(reader.kept(prompt)) for reader in self._readers)
 
     @property
     def _readers(self) -> tuple[Reader, ...]:
@@ -160,7 +164,7 @@ class TextEncoder:
 
     def fits(self, prompt: str) -> bool:
         """Whether all tokens of the prompt are read."""
-        return self.pooled or max(len(reader.kept(prompt)) for reader in self._readers) <= self.length
+        return self.pooled or self._count(prompt) <= self.length
 
     def _sizes(self, prompts: Sequence[str], spare: int) -> list[int]:
         return [min(self.length, self.rows_in(prompt) + self._read(spare)) for prompt in prompts]

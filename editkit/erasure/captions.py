@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from editkit.files.text.table import open_table
 from editkit.progress import progress
 
 AT_A_TIME = 256
-CaptionsLike = Sequence[str] | str | os.PathLike[str]
+Texts = Sequence[str] | str | os.PathLike[str]
 """Captions, or a file of them: one a line, or a table with such a column."""
 
 
@@ -35,17 +35,20 @@ class Captions:
         sha256: of all of them.
     """
 
-    given: CaptionsLike
+    given: Texts
     count: int
     sha256: str
+    _known: dict[tuple[str, ...], tuple[Tensor, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, given: CaptionsLike) -> Captions:
-        """Read them once.
+        """Read them once; what was read already stays as it is.
 
         Raises:
             EditkitError: the file cannot be read, nothing says which column the captions are, or there are none.
         """
+        if isinstance(given, Captions):
+            return given
         count, digest = 0, hashlib.sha256()
         for caption in _texts(given):
             count += 1
@@ -58,9 +61,11 @@ class Captions:
         """The mean over captions of the mean of `c cᵀ` over their rows, `(d, d)` float64, and how many captions were
         left out since an encoder does not read all of them. Memory does not grow with the number of captions; what came
         out is kept on disk."""
-        marks = [encoder.fingerprint for encoder in encoders]
-        stored = kept(["captions", self.sha256, *marks], lambda: self._summed(encoders))
-        return stored[:-1], int(stored[-1, 0])
+        marks = tuple(encoder.fingerprint for encoder in encoders)
+        if marks not in self._known:
+            stored = kept(["captions", self.sha256, *marks], lambda: self._summed(encoders))
+            self._known[marks] = stored[:-1], int(stored[-1, 0])
+        return self._known[marks]
 
     def record(self, encoders: Sequence[TextEncoder]) -> dict[str, Any]:
         """What is written down of it; the texts are not."""
@@ -83,7 +88,11 @@ class Captions:
         return torch.cat([total / max(used, 1), last])
 
 
-def _texts(given: CaptionsLike) -> Iterator[str]:
+CaptionsLike = Captions | Texts
+"""Captions as users give them, or what was read of them."""
+
+
+def _texts(given: Texts) -> Iterator[str]:
     if not isinstance(given, str | os.PathLike):
         yield from given
         return

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from editkit.edits.method import Method
@@ -72,5 +71,5 @@ class InClass:
     @cached_property
     def _shares(self) -> Tensor:
         sizes = self._vocabulary.sizes(self._stream.root)
-        counts = torch.tensor([len(rows) for rows in self._vocabulary.rows])
+        counts = self._vocabulary.lengths
         return self._vocabulary.moment(counts / sizes / len(counts))

@@ -28,7 +28,7 @@ class Recipe:
     weight: float
     vocabulary: Sequence[str] | None
     checked: bool
-    prior: CaptionsLike | None = None
+    prior: Captions | None = None
 
     @classmethod
     def of(
@@ -45,14 +45,15 @@ class Recipe:
             EditkitError: it does not make the edit again.
         """
         record = edit.record
-        _check_prior(record.get("prior"), prior)
+        captions = None if prior is None else Captions.of(prior)
+        _check_prior(record.get("prior"), captions)
         try:
             given = dict(record["options"])
             recipe = cls(
                 model, tuple(record["concepts"]), tuple(record["guides"]), tuple(record["preserve"]),
                 Options(given.pop("method"), **given), record.get("synonyms", {}), record.get("found", {}),
                 float(record.get("found_weight", 1.0)),
-                vocabulary, bool(record.get("checked", True)), prior,
+                vocabulary, bool(record.get("checked", True)), captions,
             )  # fmt: skip
         except KeyError as error:
             raise EditkitError(
@@ -87,10 +88,10 @@ class Recipe:
                 )
 
 
-def _check_prior(recorded: Mapping[str, Any] | None, given: CaptionsLike | None) -> None:
+def _check_prior(recorded: Mapping[str, Any] | None, given: Captions | None) -> None:
     if recorded is None and given is not None:
         raise EditkitError("harden: --prior: the edit was made without captions; leave them out")
-    if recorded is not None and (given is None or Captions.of(given).sha256 != recorded["sha256"]):
+    if recorded is not None and (given is None or given.sha256 != recorded["sha256"]):
         came = "none" if given is None else "others"
         raise EditkitError(
             f"harden: the edit was made with {recorded['captions']} captions, got {came}; give the same with --prior"
