@@ -46,7 +46,7 @@ def measure(model: EditableModel, splits: Sequence[str] = SPLITS, seeds: Sequenc
     arena = Arena(
         model, None, open_denoiser(model.source, "cpu"), judge, Sampling.for_model(model.source), tuple(seeds)
     )
-    everything = [picture for name in catalogue().objects for picture in _drawn(arena, name, seeds[:1])]
+    everything = _drawn(arena, catalogue().objects, seeds[:1])
     known = moments(everything, judge)
     rows: dict[str, Any] = {}
     for guide in (None, *GUIDES):
