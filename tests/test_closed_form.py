@@ -225,13 +225,20 @@ def test_a_token_is_aligned_to_its_occurrence(words: list[tuple[int, bool]]) -> 
     ("tokens", "concept", "guide"),
     [
         ("last", [3], [1]), ("tail", [3, 4, 5, 6], [1, 2, 3, 4]), ("all", list(range(7)), list(range(7))),
-        ("eot", [5], [2]), ("around", [0, 4, 5, 6], [0, 2, 3, 4]),
+        ("eot", [5], [2]), ("ends", [3, 5], [1, 2]), ("around", [0, 4, 5, 6], [0, 2, 3, 4]),
     ],
 )  # fmt: skip
 def test_paired_rows(tokens: Tokens, concept: list[int], guide: list[int]) -> None:
     three_words, one_word = Place(1, 3, 5), Place(1, 1, 2)
     assert paired_rows(tokens, three_words, one_word, 7) == (concept, guide)
     assert paired_rows(tokens, one_word, three_words, 7) == (guide, concept)
+
+
+def test_a_subject_that_is_the_end_token_is_one_row() -> None:
+    """As with the empty prompt, and with a pooled row."""
+    empty, word = Place(1, 1, 1), Place(1, 2, 4)
+    assert paired_rows("ends", empty, word, 7) == ([1], [4])
+    assert paired_rows("ends", word, empty, 7) == ([2, 4], [1, 1])
 
 
 def test_last_subject_token() -> None:

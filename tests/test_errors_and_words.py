@@ -40,7 +40,10 @@ NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
             lambda: Options("uce", protect="some"),
             "--protect: must be one of minimax, prior, null, none, but got 'some'",
         ),
-        (lambda: Options(tokens="first"), "--tokens: must be one of last, tail, all, eot, around, but got 'first'"),
+        (
+            lambda: Options(tokens="first"),
+            "--tokens: must be one of last, tail, all, eot, ends, around, but got 'first'",
+        ),
         (lambda: plain(technique="cut"), "--technique: must be one of replace, tensor, but got 'cut'"),
         (lambda: Options(lamb=-1), "--lamb: expected a finite number of at least 0, got -1"),
         (lambda: Options(reg=float("nan")), "--reg: expected a finite number of at least 0, got nan"),

@@ -140,8 +140,12 @@ def test_a_model_without_values_of_the_prompt_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "mine", "theirs"), [("eot", [3], [7]), ("around", [0, 1, *range(3, 20)], [0, 1, *range(7, 24)])]
-)
+    ("tokens", "mine", "theirs"),
+    [
+        ("eot", [3], [7]), ("ends", [2, 3], [6, 7]),
+        ("around", [0, 1, *range(3, 20)], [0, 1, *range(7, 24)]),
+    ],
+)  # fmt: skip
 def test_the_end_token_and_what_stands_around_are_found_in_real_prompts(
     tokens: Tokens, mine: list[int], theirs: list[int]
 ) -> None:

@@ -20,12 +20,13 @@ from editkit.errors import EditkitError
 from editkit.options import assign_options, check_options, in_case, option, settle
 from editkit.plugins import GROUPS, load
 
-Tokens = Literal["last", "tail", "all", "eot", "around"]
-TOKENS: tuple[Tokens, ...] = ("last", "tail", "all", "eot", "around")
+Tokens = Literal["last", "tail", "all", "eot", "ends", "around"]
+TOKENS: tuple[Tokens, ...] = ("last", "tail", "all", "eot", "ends", "around")
 Layers = Literal["all", "v"]
 LAYERS: tuple[Layers, ...] = ("all", "v")
 ROWS_HELP = (
-    "Rows of a prompt: the last subject token's, from there to the end, all, the end token's, or all but its own."
+    "Rows of a prompt: the last subject token's, from there to the end, all, the end token's, the last subject token's "
+    "and the end token's, or all but the subject's."
 )
 RIDGE_HELP = "Ridge weight λ."
 """Of options whose published default differs from method to method."""

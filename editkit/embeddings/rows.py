@@ -24,14 +24,16 @@ def paired_rows(tokens: Tokens, concept: Place, guide: Place, length: int) -> tu
 
     Args:
         tokens: `last`: the last subject token; `tail`: from there to the end of the padded sequence, as far as both
-            reach; `all`: every position, side by side; `eot`: the end token, which is where TRCE edits; `around`: all
-            but the subject, before it and after it (MACE's refinement).
+            reach; `all`: every position, side by side; `eot`: the end token, which is where TRCE edits; `ends`: that
+            and the last subject token; `around`: all but the subject, before it and after it (MACE's refinement).
         concept, guide: where the subject is in each prompt.
         length: positions of a padded sequence.
     """
     if tokens == "last":
         return [concept.last], [guide.last]
-    if tokens == "eot":
+    if tokens == "ends" and concept.last != concept.end:
+        return [concept.last, concept.end], [guide.last, guide.end]
+    if tokens in ("eot", "ends"):
         return [concept.end], [guide.end]
     if tokens == "all":
         return list(range(length)), list(range(length))

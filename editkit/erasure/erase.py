@@ -80,8 +80,7 @@ def erase(
         also = [word for words in same.values() for word in words]
         words = words_of(model, options, concepts, guides, vocabulary, also, near)
         templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
-        in_class = InClass(model, words, templates, options)
-        texts = [_guide_texts(model, *pair, words, in_class) for pair in zip(concepts, guides, strict=True)]
+        texts = _guide_texts(concepts, guides, InClass(model, words, templates, options))
     named = [guide if guide == "average" else texts[i] for i, guide in enumerate(guides)]
     request = Request(
         model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
@@ -128,20 +127,27 @@ def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequenc
     return Rows.joined([concept_rows(encoders, prompt, guide, ("{}",), "all") for prompt in prompts])
 
 
-def _guide_texts(
-    model: EditableModel, concept: str, guide: str, words: Sequence[str], in_class: InClass
-) -> str | list[str]:
-    if guide not in VOCABULARY_GUIDES:
+def _guide_texts(concepts: Sequence[str], guides: Sequence[str], in_class: InClass) -> list[str | list[str]]:
+    """What each concept becomes, in words: one text, or several whose mean is meant."""
+    for concept, guide in zip(concepts, guides, strict=True):
         if guide.strip().lower() == concept.strip().lower():
             raise EditkitError(f"concept {concept!r} is its own guide: the edit would do nothing; give another --guide")
-        return guide
-    if not words:
-        raise EditkitError(
-            f"guide {guide!r} needs a vocabulary, but no word is left in it; give --vocabulary or a text"
-        )
-    if guide == "in-class":
-        return in_class.word(concept)
-    return average_of(words) if guide == "average" else nearest_word(model.encoder, concept, words, model.gram)
+        if guide in VOCABULARY_GUIDES and not in_class.words:
+            raise EditkitError(
+                f"guide {guide!r} needs a vocabulary, but no word is left in it; give --vocabulary or a text"
+            )
+    pairs = list(zip(concepts, guides, strict=True))
+    chosen = iter(in_class.choose([concept for concept, guide in pairs if guide == "in-class"]))
+    model, words = in_class.model, in_class.words
+
+    def texts(concept: str, guide: str) -> str | list[str]:
+        if guide == "average":
+            return average_of(words)
+        if guide == "nearest":
+            return nearest_word(model.encoder, concept, words, model.gram)
+        return next(chosen) if guide == "in-class" else guide
+
+    return [texts(*pair) for pair in pairs]
 
 
 def _one_each(concepts: Sequence[str], guides: Sequence[str]) -> list[str]:

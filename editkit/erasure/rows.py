@@ -27,7 +27,7 @@ CANDIDATE = 0.3
 """Cosine below which the likeness of a word is not looked at."""
 
 
-SUBJECT: tuple[Tokens, ...] = ("last", "tail")
+SUBJECT: tuple[Tokens, ...] = ("last", "tail", "ends")
 """Rows that begin with the subject's last one."""
 
 Encoders = Sequence[TextEncoder]
@@ -47,15 +47,31 @@ def concept_rows(
     return _joined(_concept_rows(encoder, concept, guides, templates, tokens) for encoder in encoders)
 
 
+def candidate_rows(
+    encoders: Encoders, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
+) -> tuple[Tensor, Tensor]:
+    """Rows of `concept` in every template, `(n, d)`, and those that each of several guides has there, `(g, n, d)`."""
+    pairs = [_paired(encoder, concept, guides, templates, tokens) for encoder in encoders]
+    sources, targets = zip(*pairs, strict=True)
+    return torch.cat(sources), torch.cat(targets, dim=1)
+
+
 def _concept_rows(
     encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
     if encoder.slow or (encoder.length > SHORT and not encoder.masked):
         guides = spread(guides, AVERAGE_OVER_LONG)
+    source, targets = _paired(encoder, concept, guides, templates, tokens)
+    return Rows(source, targets.double().mean(0))
+
+
+def _paired(
+    encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
+) -> tuple[Tensor, Tensor]:
     embedded = encoder.encode([fill(template, concept) for template in templates])
     prompts = [[fill(template, guide) for guide in guides] for template in templates]
-    together = [prompt for some in prompts for prompt in some]
-    spoken = iter(encoder.encode_each(together, encoder.length, averaged=len(guides) > 1))
+    asked = [prompt for some in prompts for prompt in some]
+    spoken = iter(encoder.encode_each(asked, encoder.length, averaged=len(guides) > 1))
     sources, targets = [], []
     for template, rows in zip(templates, embedded, strict=True):
         at = encoder.place(template, concept)
@@ -66,13 +82,13 @@ def _concept_rows(
         source = _at(rows, chosen)
         parts = [_at(next(spoken), theirs[:reach]) for _, theirs in pairs]
         known = min(len(part) for part in parts)
-        target = continued(torch.stack([part[:known] for part in parts]).double().mean(0)[: len(source)], len(source))
+        together = torch.stack([continued(part[:known], max(known, len(source)))[: len(source)] for part in parts])
         # What stands between the concept's first vector and the paired rows goes where the first of them goes.
         start = chosen[0] if tokens in SUBJECT else 0
         before = rows[min(start, encoder.subject_start(template, concept)) : start]
         sources.append(torch.cat([before, source]))
-        targets.append(torch.cat([target[:1].expand_as(before), target]))
-    return Rows(torch.cat(sources), torch.cat(targets))
+        targets.append(torch.cat([together[:, :1].expand(-1, len(before), -1), together], dim=1))
+    return torch.cat(sources), torch.cat(targets, dim=1)
 
 
 def _at(rows: Tensor, positions: Sequence[int]) -> Tensor:
