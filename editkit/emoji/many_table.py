@@ -19,7 +19,7 @@ from typing import Any
 
 from pyarrow import parquet
 
-from editkit.edits.method import Options
+from editkit.edits.method import Method, Options
 from editkit.emoji.catalogue import catalogue
 from editkit.emoji.sheets import markdown
 from editkit.erasure.erase import erase
@@ -67,6 +67,20 @@ class Draw:
         return erased, erased[:ASKED], kept[:ASKED]
 
 
+def edits() -> dict[str, tuple[Method, list[str]]]:
+    """The rows: by name the options, and the guide where it is not the default."""
+    near = ["in-class"]
+    made: dict[str, tuple[Method, list[str]]] = {
+        f"{method}, {protect}": (Options(method, protect=protect), []) for method in METHODS for protect in PROTECTIONS
+    }
+    made["uce, minimax, in-class"] = Options("uce"), near
+    for method in ("uce", "rece"):
+        made[f"{method}, ends"] = Options(method, protect="prior", tokens="ends"), near
+    made["uce, ends, strength 1"] = Options("uce", protect="prior", tokens="ends", strength=1.0), near
+    made["uce, ends, average"] = Options("uce", protect="prior", tokens="ends"), []
+    return made
+
+
 def measure(model: EditableModel, draw: Draw, rows: Sequence[str], work: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of every row: seconds, figures, and what is gone and kept, a digit a picture."""
     erased, gone, kept = draw.objects()
@@ -74,11 +88,10 @@ def measure(model: EditableModel, draw: Draw, rows: Sequence[str], work: Path) -
     place.mkdir(parents=True, exist_ok=True)
     made: dict[str, dict[str, Any]] = {}
     for row in rows:
-        method, protect, *guide = row.split(", ")
+        options, guides = edits()[row]
         start = time.perf_counter()
         try:
-            options = Options(method, protect=protect)
-            edit = erase(model, erased, guide, options=options, synonyms="leave", checked=False)
+            edit = erase(model, erased, guides, options=options, synonyms="leave", checked=False)
         except EditkitError as error:
             yield row, {"refused": str(error)}
             continue
@@ -154,8 +167,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    names = [f"{method}, {protect}" for method in METHODS for protect in PROTECTIONS]
-    names += ["uce, minimax, in-class"]
+    names = list(edits())
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--work", type=Path, required=True, help="folder for edits and pictures, kept")
