@@ -57,22 +57,27 @@ METHODS = ("uce", "rece", "speed", "dp", "cure")
 PROTECTIONS = ("none", "prior", "minimax", "null")
 
 
-def attack_rows() -> Iterator[Row]:
-    """The rows, in their order. Gradient stages are those of the other table; the warm ones start from rows above."""
-    yield Row("original", None)
+def closed_form_rows() -> Iterator[Row]:
+    """Every method under every protection, and what `erase` can do besides."""
     for protect in PROTECTIONS:
         for method in METHODS:
             yield Row(f"{method.upper()}, {protect}", solved(method, protect))
     for method in ("uce", "rece"):
+        yield Row(f"{method.upper()}, in-class", solved(method, "minimax", ["in-class"]))
+    for method in ("uce", "rece"):
         yield Row(f"{method.upper()}, ends", solved(method, "prior", ["in-class"], tokens="ends"))
     yield Row("UCE, hard", solved("uce", "minimax", hard=True))
+    yield Row("UCE, random rows", solved("uce", "minimax", perturb=1))
+
+
+def attack_rows() -> Iterator[Row]:
+    """The rows, in their order. Gradient stages are those of the other table; the warm ones start from rows above."""
+    yield Row("original", None)
+    yield from closed_form_rows()
     for method in ("uce", "rece"):
         yield Row(f"{method.upper()}, hardened", hardened(method))
     yield Row("UCE, hardened by loss", hardened("uce", pictures=0))
-    for method in ("uce", "rece"):
-        yield Row(f"{method.upper()}, in-class", solved(method, "minimax", ["in-class"]))
     yield Row("UCE, in-class, hardened", hardened("uce", ["in-class"]))
-    yield Row("UCE, random rows", solved("uce", "minimax", perturb=1))
     yield Row("RECE, gated", behind_gate("rece"))
     yield Row("AP, cold", trained("ap", refresh=10))
     yield Row("AP, warm", trained("ap", Row("RECE, minimax", solved("rece", "minimax")), refresh=10))

@@ -142,21 +142,23 @@ def harmonic(esr: float, psr: float) -> float:
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    """A row an edit, a column a count: H, and in brackets ESR-1 and PSR-1, per cent; draws of one count together."""
+    """A row an edit, a column a count: H, and in brackets ESR-1 and PSR-1, per cent."""
     counts = sorted({int(name.split("/")[0]) for row in results["rows"].values() for name in row})
-
-    def cell(row: dict[str, Any], count: int) -> str:
-        draws = [made for name, made in row.items() if name.split("/")[0] == str(count)]
-        if not draws:
-            return ""
-        if any("refused" in made for made in draws):
-            return "refused"
-        joined = {name: "".join(made[name] for made in draws) for name in ("esr-1", "psr-1")}
-        esr, psr = (100 * each.value for each in rates(joined))
-        return f"{harmonic(esr, psr):.0f} ({esr:.0f}, {psr:.0f})"
-
-    lines = [(name, *(cell(row, count) for count in counts)) for name, row in results["rows"].items()]
+    lines = [(row, *(at_once(results, row, count) for count in counts)) for row in results["rows"]]
     return markdown(("edit", *map(str, counts)), lines)
+
+
+def at_once(results: dict[str, Any], row: str, count: int) -> str:
+    """A cell: so many concepts, of all draws together. Empty where that was not measured."""
+    made = results["rows"].get(row, {})
+    draws = [made[name] for name in made if name.split("/")[0] == str(count)]
+    if not draws:
+        return ""
+    if any("refused" in each for each in draws):
+        return "refused"
+    joined = {name: "".join(each[name] for each in draws) for name in ("esr-1", "psr-1")}
+    esr, psr = (100 * each.value for each in rates(joined))
+    return f"{harmonic(esr, psr):.0f} ({esr:.0f}, {psr:.0f})"
 
 
 def read(path: Path) -> dict[str, Any]:
