@@ -98,6 +98,7 @@ def test_models_json(tmp_path: Path) -> None:
         (["--concept", "nudity"], "never learned the word 'nudity'"),
         (["--concept", "chruch"], "did you mean church"),
         (["--concept", " "], "a concept is empty"),
+        (["--concept", "church", "--concept", "Church "], "concept 'Church ' is named twice"),
         ([], "no concept given"),
         (["--concept", "church", "--guide", "church", "--protect", "none"], "is its own guide"),
         (["--concept", "church", "--preserve", "church"], "both erased and preserved"),

@@ -28,8 +28,13 @@ def fill(template: str, words: str) -> str:
 
 
 def check_concepts(concepts: Sequence[str]) -> None:
-    """Refuse an empty list and an empty name."""
+    """Refuse an empty list, an empty name, and one that is there twice: it would weigh double."""
     if not concepts:
         raise EditkitError("no concept given; name at least one with --concept")
     if any(not concept.strip() for concept in concepts):
         raise EditkitError("a concept is empty; expected a word or phrase after --concept")
+    known: set[str] = set()
+    for concept in concepts:
+        if (word := concept.strip().lower()) in known:
+            raise EditkitError(f"concept {concept!r} is named twice, which would weigh it double; name it once")
+        known.add(word)
