@@ -65,14 +65,24 @@ def test_the_readme_states_the_committed_tables() -> None:
     assert readme.count("| --- |") == 2 and len(readme.splitlines()) <= 150
 
 
-def test_the_readme_states_the_committed_attacks() -> None:
-    from editkit.emoji.attack_table import SHORT, as_markdown, rounds_as_markdown
+def test_the_findings_state_the_committed_attacks() -> None:
+    from editkit.emoji.attack_table import as_markdown, rounds_as_markdown
 
     results = json.loads((ROOT / "tests" / "bench" / "attacks.json").read_text())
-    readme, findings = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/findings.md"))
-    assert as_markdown(results, SHORT) in readme, as_markdown(results, SHORT)
+    findings = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     assert as_markdown(results) in findings, as_markdown(results)
     assert rounds_as_markdown(results, "UCE, hardened", "1") in findings
+
+
+def test_the_table_of_all_methods_is_what_was_measured() -> None:
+    from editkit.emoji.methods_table import BEST, as_markdown
+
+    costs, attacks, many = (
+        json.loads((ROOT / "tests" / "bench" / f"{name}.json").read_text()) for name in ("methods", "attacks", "many")
+    )
+    readme, findings = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/findings.md"))
+    assert as_markdown(costs, attacks, many) in findings, as_markdown(costs, attacks, many)
+    assert len(BEST) == 10 and as_markdown(costs, attacks, many, BEST) in readme
 
 
 def test_the_findings_state_the_committed_losses() -> None:

@@ -42,8 +42,6 @@ from editkit.variants.record import read_record
 
 SPLITS = ("1", "2", "3", "4")
 SEEDS = "0-19"
-SHORT = ("prompt", "unlearndiff", "p4d", "cce-rows")
-"""Those of the README's table."""
 ATTACKS = ("prompt", "unlearndiff", "p4d", "cce-rows", "embedding", "noise-probe", "seed-search")
 CONTROL = ("prompt", "noise-probe", "seed-search")
 """Against the unedited model: the others keep the prompt, which draws the concept there anyway."""
@@ -213,12 +211,15 @@ def rate(results: dict[str, Any], name: str, metric: str) -> Estimate:
 
 def as_rows(results: dict[str, Any], attacks: Sequence[str] = ATTACKS) -> Iterator[tuple[str, ...]]:
     """A row an edit, per cent with 95 % intervals: what is plainly gone and kept, and ASR of the attempts whose
-    unattacked prompt fails, any of their pictures. An edit with no such attempt has an empty cell."""
-    for name in results["rows"]:
+    unattacked prompt fails, any of their pictures. An edit with no such attempt has an empty cell, and one that was not
+    attacked by the last of `attacks` has no row."""
+    for name, splits in results["rows"].items():
+        if not all(attacks[-1] in row["costs"] for row in splits.values()):
+            continue
         rest = {line.attack: line.rest for line in findings_of(results, name).lines}
         plainly = (rate(results, name, metric) for metric in ("esr-1", "psr-1"))
-        splits = ", ".join(results["rows"][name])
-        yield name, *map(whole_percent, plainly), *(whole_percent(rest.get(each, NOTHING)) for each in attacks), splits
+        found = (whole_percent(rest.get(each, NOTHING)) for each in attacks)
+        yield name, *map(whole_percent, plainly), *found, ", ".join(splits)
 
 
 def columns(attacks: Sequence[str] = ATTACKS) -> tuple[str, ...]:
