@@ -57,7 +57,7 @@ def erase(
     guide: Annotated[
         list[str] | None,
         typer.Option(
-            help="What a concept becomes: a text, `average`, `nearest` or `in-class`. One for all, or one each."
+            help="What a concept becomes: a text, `average`, `nearest`, `in-class` or `safe`. One for all, or one each."
         ),
     ] = None,
     preserve: Preserve = None,

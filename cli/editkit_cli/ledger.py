@@ -23,7 +23,7 @@ def add(
     ledger: LedgerFile,
     concept: Annotated[str, typer.Option(help="What to erase.")],
     guide: Annotated[
-        str | None, typer.Option(help="What it becomes: a text, `average`, `nearest` or `in-class`.")
+        str | None, typer.Option(help="What it becomes: a text, `average`, `nearest`, `in-class` or `safe`.")
     ] = None,
     synonym: Annotated[list[str] | None, typer.Option(help="A word to erase with it. Repeat for more.")] = None,
     found: Annotated[

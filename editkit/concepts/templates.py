@@ -14,7 +14,7 @@ ARTIST_EXPANSIONS = ("{}", "painting by {}", "art by {}", "artwork by {}", "pict
 OBJECT_EXPANSIONS = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
 EXPANSIONS = {"none": ("{}",), "artist": ARTIST_EXPANSIONS, "object": OBJECT_EXPANSIONS}
 TIME_AUGMENTATIONS = ("{}", "A photo of {}", "An image of {}", "A picture of {}")
-VOCABULARY_GUIDES = ("average", "nearest", "in-class")
+VOCABULARY_GUIDES = ("average", "nearest", "in-class", "safe")
 """Guides that are made from the vocabulary, by name."""
 
 

@@ -13,7 +13,7 @@ from editkit.edits.problem import Rows
 from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.in_class import InClass
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
-from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word
+from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word, safe_words
 from editkit.erasure.synonyms import MoreWords, how_of, synonyms_of, words_in
 from editkit.erasure.words import check_known, nearness
 from editkit.errors import EditkitError
@@ -39,9 +39,10 @@ def erase(
     Args:
         model: as `open_model` takes it, or what it returns.
         concepts: words or phrases.
-        guides: what each becomes: a text, `average` (the mean of the vocabulary), `nearest` (its closest word) or
-            `in-class` (of its closest words the one that costs others least). One serves all concepts. Default:
-            `average` with a protected vocabulary, else `" "`.
+        guides: what each becomes: a text, `average` (the mean of the vocabulary), `nearest` (its closest word),
+            `in-class` (of its closest words the one that costs others least) or `safe` (what is left of its rows in the
+            span of a few words' rows). One serves all concepts. Default: `average` with a protected vocabulary, else
+            `" "`.
         preserve: prompts that must stay as they are.
         options: how to solve it, and with what protection; default: `Options()`.
         vocabulary: words to protect. Default: the words of the model's profile.
@@ -81,7 +82,7 @@ def erase(
         words = words_of(model, options, concepts, guides, vocabulary, also, near)
         templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
         texts = _guide_texts(concepts, guides, InClass(model, words, templates, options))
-    named = [guide if guide == "average" else texts[i] for i, guide in enumerate(guides)]
+    named = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
     request = Request(
         model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
         found_weight, captions, clock,
@@ -127,8 +128,8 @@ def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequenc
     return Rows.joined([concept_rows(encoders, prompt, guide, ("{}",), "all") for prompt in prompts])
 
 
-def _guide_texts(concepts: Sequence[str], guides: Sequence[str], in_class: InClass) -> list[str | list[str]]:
-    """What each concept becomes, in words: one text, or several whose mean is meant."""
+def _guide_texts(concepts: Sequence[str], guides: Sequence[str], in_class: InClass) -> list[str | Sequence[str]]:
+    """What each concept becomes, in words: one text, several whose mean is meant, or a `Span`."""
     for concept, guide in zip(concepts, guides, strict=True):
         if guide.strip().lower() == concept.strip().lower():
             raise EditkitError(f"concept {concept!r} is its own guide: the edit would do nothing; give another --guide")
@@ -140,9 +141,11 @@ def _guide_texts(concepts: Sequence[str], guides: Sequence[str], in_class: InCla
     chosen = iter(in_class.choose([concept for concept, guide in pairs if guide == "in-class"]))
     model, words = in_class.model, in_class.words
 
-    def texts(concept: str, guide: str) -> str | list[str]:
+    def texts(concept: str, guide: str) -> str | Sequence[str]:
         if guide == "average":
             return average_of(words)
+        if guide == "safe":
+            return safe_words(words)
         if guide == "nearest":
             return nearest_word(model.encoder, concept, words, model.gram)
         return next(chosen) if guide == "in-class" else guide

@@ -30,8 +30,33 @@ CANDIDATE = 0.3
 SUBJECT: tuple[Tokens, ...] = ("last", "tail", "ends")
 """Rows that begin with the subject's last one."""
 
+SAFE_WORDS = 3
+"""Words that the guide `safe` is projected on, spread over the vocabulary. More leave more of a concept: on the bundled
+model five leave enough to draw it in some pictures, and so do the two nearest. As many as an embedding has dimensions
+leave all of it."""
+
 Encoders = Sequence[TextEncoder]
 """The parts of one text stream: most have one, SD3's token stream has CLIP's rows and then T5's."""
+
+
+class Span(tuple[str, ...]):
+    """Texts whose span is a guide: a row becomes its projection on their rows, see `projected`."""
+
+
+def projected(rows: Tensor, spanning: Tensor) -> Tensor:
+    """`S (SᵀS)⁺ Sᵀ c` of every row `c`: the nearest that sums of other rows come to it (DP, CVPR 2026, its target).
+
+    With a single `s` that is the nearest point of its ray, and not `s` itself.
+
+    Args:
+        rows: `(n, d)` float64.
+        spanning: `(k, n, d)`: of each row the `k` that it is projected on the span of.
+
+    >>> projected(torch.tensor([[3.0, 4.0]]), torch.tensor([[[2.0, 0.0]]])).tolist()
+    [[3.0, 0.0]]
+    """
+    S = spanning.transpose(0, 1)
+    return torch.einsum("nd,ndk,nke->ne", rows, torch.linalg.pinv(S, rtol=1e-6), S)
 
 
 def concept_rows(
@@ -41,9 +66,9 @@ def concept_rows(
 
     Where `concept` ends with a textual inversion, the rows of all its vectors are to become the guide's subject.
 
-    `guide` is one text, or several whose mean is meant (the guide `average`).
+    `guide` is one text, several whose mean is meant (the guide `average`), or a `Span` (the guide `safe`).
     """
-    guides = [guide] if isinstance(guide, str) else list(guide)
+    guides = (guide,) if isinstance(guide, str) else guide
     return _joined(_concept_rows(encoder, concept, guides, templates, tokens) for encoder in encoders)
 
 
@@ -59,6 +84,9 @@ def candidate_rows(
 def _concept_rows(
     encoder: TextEncoder, concept: str, guides: Sequence[str], templates: Sequence[str], tokens: Tokens
 ) -> Rows:
+    if isinstance(guides, Span):
+        source, spanning = _paired(encoder, concept, guides, templates, tokens)
+        return Rows(source, projected(source.double(), spanning.double()))
     if encoder.slow or (encoder.length > SHORT and not encoder.masked):
         guides = spread(guides, AVERAGE_OVER_LONG)
     source, targets = _paired(encoder, concept, guides, templates, tokens)
@@ -158,6 +186,11 @@ def _vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequ
 def average_of(words: Sequence[str]) -> list[str]:
     """The words whose mean is the guide `average`."""
     return spread(words, AVERAGE_OVER)
+
+
+def safe_words(words: Sequence[str]) -> Span:
+    """The words whose span is the guide `safe`."""
+    return Span(spread(words, SAFE_WORDS))
 
 
 def spread(words: Sequence[str], count: int) -> list[str]:
