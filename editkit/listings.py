@@ -9,7 +9,7 @@ def methods() -> list[Component]:
     """The closed-form methods of `erase` and `edit`, with their options.
 
     >>> [method.name for method in methods()]
-    ['cure', 'dp', 'rece', 'speed', 'time', 'uce']
+    ['cure', 'dp', 'oce', 'rece', 'speed', 'time', 'uce']
     """
     return describe("methods")
 

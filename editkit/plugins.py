@@ -9,7 +9,7 @@ True
 >>> load("methods", "rec")
 Traceback (most recent call last):
     ...
-editkit.errors.EditkitError: method 'rec': did you mean rece? known are cure, dp, rece, speed, time, uce
+editkit.errors.EditkitError: method 'rec': did you mean rece? known are cure, dp, oce, rece, speed, time, uce
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ GROUPS: Mapping[str, Group] = {
         {
             "cure": "editkit.edits.cure:CURE",
             "dp": "editkit.edits.dp:DP",
+            "oce": "editkit.edits.oce:OCE",
             "rece": "editkit.edits.rece:RECE",
             "speed": "editkit.edits.speed:SPEED",
             "time": "editkit.edits.time:TIME",

@@ -170,3 +170,22 @@ def dp(weights: Mapping[str, Tensor], C: Tensor, targets: Tensor, P: Tensor) -> 
     """DP for a single row: `ΔW = W (c* − c) (P c)ᵀ / ‖P c‖²` with `P` the projector on what is not protected."""
     (c,), (target,) = C, targets
     return {name: W + torch.outer(W @ (target - c), P @ c) / (P @ c).square().sum() for name, W in weights.items()}
+
+
+def oce(weights: Mapping[str, Tensor], C: Tensor, targets: Tensor, held: Tensor, erase: float) -> Weights:
+    """OCE: `A = −s_e P (I − P*) + W B Wᵀ` with projectors on the normalised `W c` and `W c*`, `A = U Σ Vᵀ`, and
+    `U Vᵀ W`, where a reflection turns back the direction that counts least.
+
+    Args:
+        held: `B = s_c Σ p pᵀ + s_g C_g + λ I`.
+    """
+    turned = {}
+    for name, W in weights.items():
+        mine, theirs = ((W @ rows.T / (W @ rows.T).norm(dim=0)) for rows in (C, targets))
+        eye = torch.eye(len(W), dtype=torch.float64)
+        away = eye - theirs @ torch.linalg.pinv(theirs)
+        U, _, Vt = torch.linalg.svd(W @ held @ W.T - erase * mine @ torch.linalg.pinv(mine) @ away)
+        if torch.linalg.det(U @ Vt) < 0:
+            U[:, -1] *= -1
+        turned[name] = U @ Vt @ W
+    return turned

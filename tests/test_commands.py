@@ -104,7 +104,10 @@ def test_models_json(tmp_path: Path) -> None:
         (["--concept", "church", "--preserve", "church"], "both erased and preserved"),
         (["--concept", "church", "--lamb", "0", "--protect", "none", "--tokens", "last"], "--lamb"),
         (["--concept", "church", "--concept", "dog", "--guide", "a", "--guide", "b", "--guide", "c"], "3 guides"),
-        (["--concept", "church", "--method", "magic"], "method 'magic': known are cure, dp, rece, speed, time, uce"),
+        (
+            ["--concept", "church", "--method", "magic"],
+            "method 'magic': known are cure, dp, oce, rece, speed, time, uce",
+        ),
         (["--concept", "church", "--model", "nowhere"], "no such folder"),
         (["--concept", "church", "--lamb", "-1"], "--lamb: expected a finite number"),
     ],

@@ -33,7 +33,7 @@ from tests.tiny_pipelines import save
 
 PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
-EDITS = ("rece", "cure", "speed", "dp", "uce", "tensor", "both", "sdxl", "hard", "ledger")
+EDITS = ("rece", "cure", "speed", "dp", "oce", "uce", "tensor", "both", "sdxl", "hard", "ledger")
 CAPTIONED = sorted({word for word in editkit.models()[0]["concepts"] if word != "church"})
 TUNED = ("whole", "lora", "released")
 
@@ -77,6 +77,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         "cure": editkit.erase(sd, ["boat"], options=Options("cure", protect="none"), checked=False),
         "speed": editkit.erase(sd, ["boat"], options=Options("speed", protect="none"), checked=False),
         "dp": editkit.erase(sd, ["boat"], options=Options("dp", protect="none"), checked=False),
+        "oce": editkit.erase(sd, ["boat"], options=Options("oce", protect="none"), checked=False),
         "tensor": editkit.erase(sd, ["church"], options=layers, checked=False),
         "sdxl": editkit.erase(
             models["sdxl"], ["a"], options=Options("uce", protect="prior"), vocabulary=words, checked=False
@@ -133,7 +134,7 @@ def test_the_page_reads_and_applies_an_edit(
     for convert in (Tensor.float, Tensor.half):
         weights = {tensor: convert(W) for tensor, W in projections.items()}
         expected = arrays(edit.weights(weights))
-        assert {*expected} == {tensor for tensor in weights if name != "speed" or "to_v" in tensor}
+        assert {*expected} == {tensor for tensor in weights if name not in ("speed", "oce") or "to_v" in tensor}
         for tensor, W in arrays(weights).items():
             if tensor not in expected:
                 assert np.array_equal(reader.edited(maps, tensor, W), W)

@@ -34,7 +34,7 @@ NAN = torch.full((9, 8), float("nan"), dtype=torch.float64)
         (lambda: measure_of(replace(SMALL, T=float("inf") * SMALL.T)), "not finite in to_k"),
         (lambda: measure_of(replace(SMALL, weights={"to_k": NAN, "to_v": randn(4, 9, 8)})), "not finite in to_k"),
         (lambda: derive(SMALL.solved(), torch.zeros(8, 8, dtype=torch.float64), SMALL.C, 0.0), "--reg"),
-        (lambda: Options(method="esd"), "method 'esd': known are cure, dp, rece, speed, time, uce"),  # pyright: ignore
+        (lambda: Options(method="esd"), "method 'esd': known are cure, dp, oce, rece, speed, time, uce"),  # pyright: ignore
         (lambda: Options("leace"), "method 'leace': did you mean rece"),
         (
             lambda: Options("uce", protect="some"),

@@ -170,7 +170,7 @@ def test_a_family_is_edited_and_its_kind_of_pipeline_draws(negative: Path, tmp_p
 
 def test_a_name_that_is_taken_and_one_that_nobody_has(site: Path, tmp_path: Path) -> None:
     said = run("erase", "--concept", "church", "--method", "partwy", "--out", "x.safetensors", cwd=tmp_path, code=1)
-    assert "method 'partwy': did you mean partway? known are cure, dp, partway, rece, speed, time, uce" in said
+    assert "method 'partwy': did you mean partway? known are cure, dp, oce, partway, rece, speed, time, uce" in said
     again = tmp_path / "again-1.0.dist-info"
     again.mkdir()
     (again / "METADATA").write_text("Metadata-Version: 2.1\nName: again\nVersion: 1.0\n")

@@ -64,7 +64,7 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
     Where every layer has a map of its own, the residual, recovery, rank and damage are those of the first.
 
     Args:
-        protected: the vocabulary was protected, not only measured: see `blow_up`.
+        protected: every word counts, not only their mean: see `blow_up`.
         checked: refuse an edit that blows up; else warn of it.
 
     Raises:

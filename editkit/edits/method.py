@@ -36,6 +36,7 @@ PROTECT_HELP = (
     "directions that hardly any word uses (null), or not: the method as published (none)."
 )
 STRENGTH_HELP = "Weight μ of the protected vocabulary."
+CAPTIONS_HELP = "Weight of the captions of --prior."
 PROTECTIONS = ("minimax", "prior", "null", "none")
 EXPANSIONS = ("none", "artist", "object")
 UNPROTECTED, NULL = "--protect none", "--protect null"
@@ -53,6 +54,8 @@ class Method:
 
     name: ClassVar[str]
     source: ClassVar[str] = ""
+    takes_found: ClassVar[bool] = True
+    """Whether prompts that brought a concept back can be erased with it."""
 
     protect: str = option("minimax", PROTECT_HELP, choices=PROTECTIONS)
     tokens: Tokens = option(
@@ -68,7 +71,7 @@ class Method:
     expand: str = option("none", "Prompts that an unprotected edit is solved over.", choices=EXPANSIONS)
     strength: float = option(0.5, STRENGTH_HELP, at_least=0)
     rounds: int = option(5, "Rounds of minimax.", at_least=0)
-    prior_strength: float = option(0.5, "Weight of the captions of --prior.", at_least=0)
+    prior_strength: float = option(0.5, CAPTIONS_HELP, at_least=0)
     null_threshold: float = option(
         1e-3, "With null, eigenvalues of the vocabulary that count as none, in shares of their mean.", at_least=0
     )
@@ -105,6 +108,11 @@ class Method:
     def guide(self) -> str:
         """What a concept becomes where the user says nothing."""
         return "average" if self.is_protected else " "
+
+    @property
+    def holds_each_word(self) -> bool:
+        """Whether an edit is refused that damages one word by more than its own size, or only where their mean is."""
+        return self.is_protected
 
     @property
     def reads_projections(self) -> bool:

@@ -179,7 +179,7 @@ def _solve_stream(
     with clock("solve"):
         solution = options.solve(problem)
     with clock("figures"):
-        return solution, measure(solution, problem, options.is_protected, request.checked)
+        return solution, measure(solution, problem, options.holds_each_word, request.checked)
 
 
 def _looked_at(model: EditableModel) -> int:

@@ -86,7 +86,7 @@ def check_one_map(edit: Edit, streams: dict[str, TextStream]) -> None:
     if maps is None or not maps:
         raise EditkitError(
             "a gate needs an edit with one map for each kind of text embedding, this one has a map of its own for each "
-            "layer; make it without --technique tensor"
+            "layer; make it without --technique tensor, and not with --method oce"
         )
 
 

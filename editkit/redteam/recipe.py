@@ -60,6 +60,8 @@ class Recipe:
                 f"harden: the edit's record has no {error.args[0]!r}, so it cannot be made again; harden what `editkit "
                 "erase` made"
             ) from error
+        if not recipe.options.takes_found:
+            raise EditkitError(f"harden: --method {recipe.options.name} erases no found prompts; use --method uce")
         recipe._check(edit)
         if give_up:
             words = model.own_words() if vocabulary is None else vocabulary

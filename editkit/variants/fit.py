@@ -15,7 +15,7 @@ from editkit.model.families.family import check_editable
 
 def check_fit(edit: Variant, model: EditableModel, force: bool = False) -> None:
     """Refuse an edit of another family or text encoder. Where the map depends on the checkpoint's projections (RECE,
-    minimax, technique tensor), refuse another checkpoint's too, unless forced: then warn. What was tuned fits one
+    minimax, technique tensor, OCE), refuse another checkpoint's too, unless forced: then warn. What was tuned fits one
     checkpoint alone."""
     family = edit.record.get("family")
     if family != model.source.family.name:
