@@ -78,7 +78,7 @@ def test_defaults_are_the_published_ones() -> None:
         "null_threshold": 1e-3,
         "hard": False,
         "hard_directions": 1,
-        "floor_weight": 0.3,
+        "floor_weight": 30.0,
         "perturb": 0,
         "perturb_scale": 1.0,
     }

@@ -82,7 +82,7 @@ class Method:
     )
     hard_directions: int = option(1, "Sums of each concept's rows that a hard edit sends exactly.", above=0)
     floor_weight: float = option(
-        0.3, "Of a hard edit: a larger one damages more and lets embeddings bring back less.", at_least=0
+        30.0, "Of a hard edit: a larger one damages more and lets embeddings bring back less.", at_least=0
     )
     perturb: int = option(
         0, "Copies of every erased row with noise, erased along; noise spares what is protected.", at_least=0
