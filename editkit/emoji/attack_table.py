@@ -51,7 +51,7 @@ DESCENT: dict[str, Any] = {"iterations": 40}
 """Of the attacks that learn by gradients, half of their quick default."""
 KEPT = ("attack", "changes", "protocol", "concept", "source", "prompt", "loss", "seeds", "hits", "plain", "naming")
 FIGURES = ("rank", "damage_mean", "damage_worst", "recovery_floor", "steps", "passes")
-METHODS = ("uce", "rece", "speed", "dp", "cure")
+METHODS = ("uce", "rece", "speed", "dp", "cure", "oce")
 PROTECTIONS = ("none", "prior", "minimax", "null")
 
 
@@ -59,7 +59,8 @@ def closed_form_rows() -> Iterator[Row]:
     """Every method under every protection, and what `erase` can do besides."""
     for protect in PROTECTIONS:
         for method in METHODS:
-            yield Row(f"{method.upper()}, {protect}", solved(method, protect))
+            if method != "oce" or protect in ("none", "prior"):
+                yield Row(f"{method.upper()}, {protect}", solved(method, protect))
     for method in ("uce", "rece"):
         yield Row(f"{method.upper()}, in-class", solved(method, "minimax", ["in-class"]))
     for method in ("uce", "rece"):
@@ -127,18 +128,18 @@ def measure(
     start = time.perf_counter()
     variant = BASE if row.make is None else row.make(model, concepts, work / row.slug)
     seconds = time.perf_counter() - start
+    figures = {} if row.make is None else _figures(read_record(variant))
+    told = {"seconds": round(figures.pop("run", seconds), 2), "figures": figures, **plain(variant, split, work)}
     chosen = [name for name in attacks if _is_for(name, variant)]
+    if not chosen:
+        return told | {"costs": {}, "attempts": []}
     known = {"seed", "pictures", *(option.name for name in chosen for option in options_of(load("attacks", name)))}
     given = {name: value for name, value in budget.items() if name in known}
     findings = attack(
         [variant], concepts, chosen, model, suite=OBJECTS,
         out=work / "attacks" / row.slug, control=False, force=True, **given,
     )  # fmt: skip
-    figures = {} if row.make is None else _figures(read_record(variant))
-    return {
-        "seconds": round(figures.pop("run", seconds), 2),
-        "figures": figures,
-        **plain(variant, split, work),
+    return told | {
         "null_shift": next(iter(findings.null_shift.values())),
         "costs": _costs(findings),
         "attempts": [_kept(each) for each in findings.attempts],
