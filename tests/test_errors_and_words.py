@@ -77,7 +77,7 @@ def test_defaults_are_the_published_ones() -> None:
         "prior_strength": 0.5,
         "null_threshold": 1e-3,
         "hard": False,
-        "hard_directions": 1,
+        "hard_directions": 2,
         "floor_weight": 30.0,
         "perturb": 0,
         "perturb_scale": 1.0,

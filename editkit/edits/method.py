@@ -80,7 +80,7 @@ class Method:
         "A singular map: sums of a concept's rows become the guide's exactly, and no embedding brings them back whole.",
         flag="--hard/--soft",
     )
-    hard_directions: int = option(1, "Sums of each concept's rows that a hard edit sends exactly.", above=0)
+    hard_directions: int = option(2, "Sums of each concept's rows that a hard edit sends exactly.", above=0)
     floor_weight: float = option(
         30.0, "Of a hard edit: a larger one damages more and lets embeddings bring back less.", at_least=0
     )
