@@ -117,8 +117,8 @@ def test_on_the_bundled_model_a_hard_edit_has_a_floor_and_a_part_of_it_warns() -
         editkit.erase("emoji", ["church"], options=editkit.Options("uce", hard=hard)) for hard in (False, True)
     )
     (before,), (after,) = (each.record["figures"]["each_concept"] for each in (soft, edit))
-    assert before["recovery_floor"] < 1e-3 < 0.05 < after["recovery_floor"]
-    assert edit.record["figures"]["kernel_rank"] == 1 > soft.record["figures"]["kernel_rank"] == 0
+    assert before["recovery_floor"] < 1e-3 < 0.2 < after["recovery_floor"]
+    assert edit.record["figures"]["kernel_rank"] == 2 > soft.record["figures"]["kernel_rank"] == 0
     assert before["leverage"] > 1
     with pytest.warns(UserWarning, match="can be inverted again"):
         assert scale(edit, 0.5).map.kernel_rank == 0
