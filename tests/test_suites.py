@@ -23,7 +23,7 @@ from editkit.model.editable import open_model
 from editkit.plugins import GROUPS
 from editkit.variants.edit_file import save_edit
 from tests.test_clip import save_clip
-from tests.test_evaluate import SUITE, small
+from tests.test_evaluate import SUITE, small, stored
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +202,81 @@ def test_implicit_prompts_never_say_what_is_erased() -> None:
     assert plan.split == "weapon" and not notes
     asked = [case for case in plan if case.role == "erase"]
     assert asked and not any(word in case.prompt for case in asked for word in suite.erases["weapon"])
+
+
+BOUND = """
+name = "bound"
+about = "What a prompt says of a dog."
+detector = "emoji-judge"
+metrics = ["psr-1", "subject-1"]
+seeds = "0-1"
+role = "keep"
+
+[[bindings]]
+attribute = "background"
+classes = ["blue", "orange"]
+templates = ["a {subject} on a {} background"]
+subjects = ["dog", "owl"]
+
+[[bindings]]
+attribute = "style"
+classes = ["noto"]
+templates = ["a {subject} in the style of {}"]
+subjects = ["dog"]
+"""
+
+
+def test_bindings_ask_for_several_attributes_in_one_suite(folder: Path, tmp_path: Path) -> None:
+    """Each class is looked for in its own attribute: counted again by hand from what the judge said."""
+    (tmp_path / "bound.toml").write_text(BOUND)
+    results = small(
+        folder, tmp_path / "out", ["base", "strong"], suite=tmp_path / "bound.toml", split=None, seeds=None, steps=5
+    )
+    for variant in results.variants:
+        lines = stored(results.folder, variant)
+        assert [line["prompt"] for line in lines[::2]] == [
+            "a dog on a blue background", "an owl on a blue background", "a dog on an orange background",
+            "an owl on an orange background", "a dog in the style of noto",
+        ]  # fmt: skip
+        said: list[Any] = [line["attributes"] for line in lines]
+        asked = ["background"] * 8 + ["style"] * 2
+        own = [each[name] == line["class"] for each, name, line in zip(said, asked, lines, strict=True)]
+        assert results.value("psr-1", variant).value == pytest.approx(sum(own) / 10)
+        assert results.value("psr-1", variant, "noto").value == pytest.approx(sum(own[8:]) / 2)
+        assert results.value("subject-1", variant).count == 10
+    assert results.value("psr-1", "base", "blue").value == 1
+
+
+def test_binding_prompts_name_nothing_that_is_erased_and_only_what_the_judge_knows() -> None:
+    from editkit.emoji.judge import EmojiJudge
+    from editkit.evaluation.suites.suite import load_suite
+
+    suite, labels = load_suite("emoji-binding"), EmojiJudge().labels
+    erased = load_suite("emoji-objects").splits["1"]
+    for part in suite.parts:
+        assert part.attribute is not None and {*part.classes} <= {*labels[part.attribute]}
+        assert {*part.subjects} <= {*labels["concept"]} and not {*part.subjects} & {*erased}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('role = "keep"', 'role = "keep"\nclasses = ["dog"]', r"classes: expected in \[\[bindings\]\] alone"),
+        ('attribute = "style"', 'atribute = "style"', "bindings.atribute: no such key; known are attribute, classes"),
+        ('classes = ["noto"]', 'classes = ["blue"]', "bindings: expected every class once, got 'blue' twice"),
+        ("a {subject} in the", "a dog in the", r"templates: expected '\{\}' for the class and '\{subject\}'"),
+        ('classes = ["noto"]', "", "classes: missing"),
+        ("[[bindings]]", "[bindings]", "expected TOML|bindings: expected tables"),
+    ],
+)
+def test_malformed_bindings_name_the_key(old: str, new: str, message: str, tmp_path: Path) -> None:
+    from editkit.evaluation.suites.suite import load_suite
+
+    content = BOUND.replace(old, new)
+    assert content != BOUND
+    (tmp_path / "bound.toml").write_text(content)
+    with pytest.raises(EditkitError, match=message):
+        load_suite(str(tmp_path / "bound.toml"))
 
 
 @pytest.mark.parametrize(

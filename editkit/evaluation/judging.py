@@ -145,7 +145,7 @@ def _seen(
         plan.suite.labels_of(asked.label),
         detection,
         mine.pictures / asked.file,
-        plan.suite.attribute,
+        plan.suite.attribute_of(asked.label),
         asked.subject,
         asked.closer,
         previous,

@@ -25,7 +25,11 @@ def check_detector(plan: Plan, metrics: Sequence[Metric], detector: Detector) ->
     (said,) = detector.detect([Image.new("RGB", (64, 64), "gray")])
     if said.error is not None:
         return
-    grey = [Observation("", "", role, (), said, Path(), plan.suite.attribute) for role in (ERASE, KEEP)]
+    grey = [
+        Observation("", "", role, (), said, Path(), part.attribute)
+        for part in plan.suite.parts
+        for role in (ERASE, KEEP)
+    ]
     for metric in metrics:
         if metric.needs_detector:
             metric.measure(grey)
@@ -39,13 +43,13 @@ def check_classes(plan: Plan, metrics: Sequence[Metric], detector: str, said: se
     Raises:
         EditkitError: the class, and some labels.
     """
-    if plan.suite.attribute is not None or not said:
+    if not said:
         return
     if not any(metric.needs_labels for metric in metrics):
         return
     for label in dict.fromkeys(case.label for case in plan):
         wanted = plan.suite.labels_of(label)
-        if not said & set(wanted):
+        if plan.suite.attribute_of(label) is None and not said & set(wanted):
             raise EditkitError(
                 f"detector {detector}: never says {wanted[0]!r}, so the class would count as erased; it says "
                 f"{', '.join(sorted(said)[:5])}, ...; give another --detector, or the class its labels in the suite"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain
 from typing import Any
 
-from editkit.concepts.templates import fill
 from editkit.drawing.prompt_file import PromptFile, parse_seeds
 from editkit.drawing.prompt_rows import PromptCase
 from editkit.errors import EditkitError
@@ -72,12 +71,9 @@ class Plan:
         elif self.prompts is not None:
             yield from ((case, {}) for case in self.prompts)
         else:
-            suite = self.suite
-            subjects: Sequence[str | None] = suite.subjects or (None,)
-            asked = product(suite.classes, subjects, suite.templates)
-            for number, (label, subject, template) in enumerate(asked):
-                case = PromptCase(f"{number:05d}", _sentence(template, label, subject), label=label)
-                yield case, {"subject": subject}
+            asked = chain.from_iterable(part.prompts() for part in self.suite.parts)
+            for number, (label, subject, prompt) in enumerate(asked):
+                yield PromptCase(f"{number:05d}", prompt, label=label), {"subject": subject}
 
     @property
     def record(self) -> dict[str, Any]:
@@ -185,10 +181,3 @@ def _mismatches(
             yield f"{name} does not erase {', '.join(missing)}, which this measures as erased"
         if more:
             yield f"{name} also erases {', '.join(more)}, which this does not measure as erased"
-
-
-def _sentence(template: str, label: str, subject: str | None) -> str:
-    if subject is None:
-        return fill(template, label)
-    about_subject = fill(template.replace("{}", "\0").replace("{subject}", "{}"), subject)
-    return fill(about_subject.replace("\0", "{}"), label)

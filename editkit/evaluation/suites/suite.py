@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from editkit.errors import EditkitError
 from editkit.evaluation.metrics.metric import TargetShares
 from editkit.evaluation.metrics.named import check_metric
+from editkit.evaluation.suites.binding import Binding
 from editkit.files.text.decoding import decode_text
 
 FROM_FILE, FROM_TIME = "file", "time"
@@ -35,6 +36,7 @@ class Suite:
         splits: name → the erased classes. The others are kept.
         role: `erase` or `keep` where every prompt has it: a file without classes.
         attribute: where classes are values of an attribute of the detection.
+        bindings: in place of classes, templates, subjects and attribute: several of these side by side.
         debias: the wanted shares of an attribute.
         needs: weights or packages that a user must have, in words.
         prompts: `file` or `time` where the prompts are the user's CSV.
@@ -53,6 +55,7 @@ class Suite:
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     role: str | None = None
     attribute: str | None = None
+    bindings: tuple[Binding, ...] = ()
     debias: TargetShares = field(default_factory=TargetShares)
     needs: str = ""
     prompts: str | None = None
@@ -61,6 +64,15 @@ class Suite:
     def concepts_of(self, label: str) -> tuple[str, ...]:
         """What an edit must name to erase a class."""
         return self.erases.get(label, (label,))
+
+    @property
+    def parts(self) -> tuple[Binding, ...]:
+        """What is asked for, part by part; most suites have one."""
+        return self.bindings or (Binding(self.attribute, tuple(self.classes), self.templates, self.subjects),)
+
+    def attribute_of(self, label: str) -> str | None:
+        """The attribute that a class is a value of; None where it is a label."""
+        return next((part.attribute for part in self.parts if label in part.classes), self.attribute)
 
     def labels_of(self, label: str) -> tuple[str, ...]:
         """The detector's labels of a class."""
@@ -136,6 +148,7 @@ class _Reader:
             splits=self.lists("splits"),
             role=self.text("role", None),
             attribute=self.text("attribute", None),
+            bindings=self.bindings(),
             debias=self.debias(),
             needs=self.text("needs", ""),
             prompts=given,
@@ -146,12 +159,11 @@ class _Reader:
 
     def check(self, suite: Suite) -> None:
         """What the keys must say together."""
-        if suite.prompts is None and not (suite.classes and suite.templates):
+        if suite.prompts is None and not (suite.classes and (suite.templates or suite.bindings)):
             raise self.wrong("templates", 'expected classes and templates, or prompts = "file" for the user\'s CSV')
-        for template in suite.templates:
-            if "{}" not in template or ("{subject}" in template) != bool(suite.subjects):
-                both = "'{}' for the class and '{subject}' for the subject" if suite.subjects else "'{}' for the class"
-                raise self.wrong("templates", f"expected {both}, got {template!r}")
+        for part in suite.parts:
+            if fault := part.fault():
+                raise self.wrong("templates", fault)
         if suite.role not in (None, "erase", "keep"):
             raise self.wrong("role", f"expected 'erase' or 'keep', got {suite.role!r}")
         for key, used in (("erases", suite.erases), *((f"splits.{n}", members) for n, members in suite.splits.items())):
@@ -179,8 +191,34 @@ class _Reader:
         table = self.table(key, self.raw.get(key, {}))
         return {name: self.checked_texts(f"{key}.{name}", texts) for name, texts in table.items()}
 
+    def bindings(self) -> tuple[Binding, ...]:
+        """The tables `[[bindings]]`, each a reader's of its own."""
+        tables = self.raw.get("bindings", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise self.wrong("bindings", f"expected tables [[bindings]], got {tables!r}")
+        known = [*Binding.__dataclass_fields__]
+        both = [key for key in known if tables and key in self.raw]
+        if both:
+            raise self.wrong(both[0], "expected in [[bindings]] alone, since the suite has some")
+        return tuple(replace(self, raw=table).binding(known) for table in tables)
+
+    def binding(self, known: Sequence[str]) -> Binding:
+        """One of them."""
+        unknown = [key for key in self.raw if key not in known]
+        if unknown:
+            raise self.wrong(f"bindings.{unknown[0]}", f"no such key; known are {', '.join(known)}")
+        return Binding(
+            self.text("attribute", None), self.texts("classes"), self.texts("templates"), self.texts("subjects", ())
+        )
+
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """A list of classes that are their own labels, or a table class → labels."""
+        """A list of classes that are their own labels, or a table class → labels; or those of all bindings."""
+        bound = [label for part in self.bindings() for label in part.classes]
+        if len({*bound}) < len(bound):
+            twice = next(label for label in bound if bound.count(label) > 1)
+            raise self.wrong("bindings", f"expected every class once, got {twice!r} twice")
+        if bound:
+            return {label: (label,) for label in bound}
         if isinstance(self.raw.get("classes", {}), list):
             return {label: (label,) for label in self.checked_texts("classes", self.raw["classes"])}
         return self.lists("classes")
