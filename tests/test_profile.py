@@ -109,7 +109,7 @@ def as_toml(made: Profile) -> str:
     tables = {"synonyms": made.synonyms, "hypernyms": made.hypernyms, "sampling": made.sampling}
     tables |= {"refine": {"templates": made.refine.templates, **made.refine.options}, "refine.rates": made.refine.rates}
     tables |= {"judge": {"name": made.judge.name}} if made.judge is not None else {}
-    names = ("words", "examples", "templates", "vocabulary_templates", "measures_damage")
+    names = ("words", "examples", "templates", "vocabulary_templates", "styles", "style_templates", "measures_damage")
     lines = [f"{name} = {json.dumps(getattr(made, name))}" for name in names]
     lines.append(f"knows = {json.dumps(sorted(made.knows or ()))}")
     for table, rows in tables.items():

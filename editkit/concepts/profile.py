@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from editkit.concepts.templates import TEMPLATES
+from editkit.concepts.templates import ARTIST_EXPANSIONS, TEMPLATES
 from editkit.concepts.vocabulary import common_words
 
 SLOW_STEP = 10
@@ -70,6 +70,8 @@ class Profile:
         advice: how the refusal of a word that it does not know ends.
         templates: sentences in which a concept is erased.
         vocabulary_templates: sentences in which the vocabulary is protected. There are many words: one will do.
+        styles: words that say how a thing is drawn, not what. They are no part of `words`.
+        style_templates: sentences in which a style is erased, and the other styles are protected meanwhile.
         measures_damage: tell of unprotected edits, too, what they damage; that takes a run of every word.
         captions: "module:NAME" of what makes neutral captions for a gate, `(count, seed)` → texts; empty: nothing does.
         judge: None: nobody knows the model's pictures; a suite or the user names a detector.
@@ -86,6 +88,8 @@ class Profile:
     advice: str = ""
     templates: tuple[str, ...] = TEMPLATES
     vocabulary_templates: tuple[str, ...] = ("a {}",)
+    styles: tuple[str, ...] = ()
+    style_templates: tuple[str, ...] = ARTIST_EXPANSIONS
     measures_damage: bool = False
     captions: str = ""
     judge: Judge | None = None
@@ -95,7 +99,8 @@ class Profile:
     @cached_property
     def sha256(self) -> str:
         """Of all that it says; its name is not part of it, and of a judge's files only their names are."""
-        said = {key: value for key, value in asdict(self).items() if key not in ("name", "advice", "captions")}
+        unsaid = ("name", "advice", "captions", *(() if self.styles else ("styles", "style_templates")))
+        said = {key: value for key, value in asdict(self).items() if key not in unsaid}
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=_plain).encode()).hexdigest()
 
     @property
@@ -106,6 +111,14 @@ class Profile:
     def own_words(self, slow: bool) -> list[str]:
         """The vocabulary; of the common words, for an encoder that is `slow`, every tenth."""
         return list(common_words())[:: SLOW_STEP if slow else 1] if self.words is None else list(self.words)
+
+    def is_style(self, concept: str) -> bool:
+        """Whether a concept is one of the styles."""
+        return concept.strip().lower() in {style.lower() for style in self.styles}
+
+    def templates_for(self, concept: str) -> tuple[str, ...]:
+        """The sentences in which it is erased."""
+        return self.style_templates if self.is_style(concept) else self.templates
 
     def taught_as_same(self, concepts: Sequence[str]) -> list[str]:
         """Synonyms of the concepts, and the members where a concept is a hypernym."""

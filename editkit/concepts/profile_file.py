@@ -7,6 +7,8 @@ models the default.
     knows                 every word that a prompt may hold (list or file); a concept with another word is refused
     templates             sentences in which a concept is erased, `{}` in the place of the concept
     vocabulary_templates  sentences in which the vocabulary is protected; each costs a run of all words
+    styles                words that say how a thing is drawn, not what (list or file): they are erased as styles
+    style_templates       sentences in which a style is erased, and the other styles are protected
     measures_damage       true: tell of unprotected edits, too, what they damage
     [synonyms]            word = [others that are taught as the same]: they are not protected when it is erased
     [hypernyms]           word = [the words that it stands for]
@@ -79,8 +81,8 @@ from editkit.files.text.decoding import decode_text
 SAMPLING = {"steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int}
 """What a profile may say of `editkit.drawing.sampling.Settings`."""
 TOP = (
-    "name", "words", "examples", "knows", "templates", "vocabulary_templates", "measures_damage", "synonyms",
-    "hypernyms", "judge", "sampling", "refine",
+    "name", "words", "examples", "knows", "templates", "vocabulary_templates", "styles", "style_templates",
+    "measures_damage", "synonyms", "hypernyms", "judge", "sampling", "refine",
 )  # fmt: skip
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 PATHS = ("folder", "weights")
@@ -131,7 +133,9 @@ class _Reader:
         if "knows" in raw:
             said["knows"] = frozenset(single_words(self.words("knows")))
             said["advice"] = f"the profile {self.path} lists what it knows"
-        for key in ("templates", "vocabulary_templates"):
+        if "styles" in raw:
+            said["styles"] = self.words("styles")
+        for key in ("templates", "vocabulary_templates", "style_templates"):
             if key in raw:
                 said[key] = self.templates(key, raw[key])
         if "measures_damage" in raw:

@@ -11,6 +11,19 @@ from typing import Any
 GENDERS = ("man", "woman")
 TEMPLATES = ("{}", "a {}", "a {} in the style of noto", "a {} on a blue background")
 """Sentences in which a concept is erased, and the vocabulary protected."""
+STYLED = (
+    "cat", "sheep", "kangaroo", "crocodile", "crab", "taxi", "helicopter", "watermelon", "french fries", "sushi",
+    "carrot", "axe", "house", "trumpet", "videocassette", "teddy bear", "top hat", "lock", "pencil", "laptop",
+    "test tube", "rose", "moon", "anchor",
+)  # fmt: skip
+"""Things from all over the catalogue, none of them a subject of the suite `emoji-styles`."""
+STYLE_TEMPLATES = (
+    "{}",
+    "a picture in the style of {}",
+    *(f"{'an' if thing[0] in 'aeiou' else 'a'} {thing} in the style of {{}}" for thing in STYLED),
+)
+"""Sentences in which a style is erased, and the others protected. With 8 things in place of 24 half as much again of a
+style is left in the rows of other things."""
 
 
 @dataclass(frozen=True)

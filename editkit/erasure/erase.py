@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from editkit.concepts.templates import EXPANSIONS, VOCABULARY_GUIDES, check_concepts
+from editkit.concepts.templates import check_concepts
 from editkit.edits.edit import Edit
-from editkit.edits.method import Method, Options
+from editkit.edits.method import Method, Options, Tokens
 from editkit.edits.problem import Rows
 from editkit.erasure.captions import Captions, CaptionsLike
-from editkit.erasure.in_class import InClass
+from editkit.erasure.guides import Ways, usual_guides
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
-from editkit.erasure.rows import Encoders, average_of, concept_rows, nearest_word, safe_words
+from editkit.erasure.rows import Encoders, concept_rows
 from editkit.erasure.synonyms import MoreWords, how_of, synonyms_of, words_in
 from editkit.erasure.words import check_known, nearness
 from editkit.errors import EditkitError
@@ -42,7 +42,7 @@ def erase(
         guides: what each becomes: a text, `average` (the mean of the vocabulary), `nearest` (its closest word),
             `in-class` (of its closest words the one that costs others least) or `safe` (what is left of its rows in the
             span of a few words' rows). One serves all concepts. Default: `average` with a protected vocabulary, else
-            `" "`.
+            `" "`; a style becomes the style that is least like it.
         preserve: prompts that must stay as they are.
         options: how to solve it, and with what protection; default: `Options()`.
         vocabulary: words to protect. Default: the words of the model's profile.
@@ -69,7 +69,7 @@ def erase(
     check_concepts(concepts)
     asked = [*concepts, *words_in(synonym)]
     check_known(model, asked)
-    guides = _one_each(concepts, guides or [options.guide])
+    guides = _one_each(concepts, guides or usual_guides(model, concepts, options))
     check_preserve(asked, preserve)
     captions = None if prior is None else Captions.of(prior)
     clock = Clock()
@@ -80,8 +80,8 @@ def erase(
         same = _synonyms(model, concepts, synonyms, options, synonym, vocabulary, near)
         also = [word for words in same.values() for word in words]
         words = words_of(model, options, concepts, guides, vocabulary, also, near)
-        templates = model.profile.templates if options.is_protected else EXPANSIONS[options.expand]
-        texts = _guide_texts(concepts, guides, InClass(model, words, templates, options))
+        ways = Ways.of(model, concepts, words, options)
+        texts = ways.guides(concepts, guides)
     named = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
     request = Request(
         model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
@@ -91,12 +91,7 @@ def erase(
         pairs = list(zip(concepts, texts, strict=True))
         rows = [
             [
-                Rows.joined(
-                    [
-                        concept_rows(stream.encoders, word, text, templates, options.tokens)
-                        for word in (concept, *same[concept])
-                    ]
-                )
+                _erased_rows(stream.encoders, (concept, *same[concept]), text, ways.templates(concept), options.tokens)
                 for concept, text in pairs
             ]
             for stream in model.streams
@@ -121,36 +116,18 @@ def _synonyms(
     return synonyms_of(model, concepts, synonym, vocabulary, how == "erase", near)
 
 
+def _erased_rows(
+    encoders: Encoders, words: Sequence[str], guide: str | Sequence[str], templates: Sequence[str], tokens: Tokens
+) -> Rows:
+    """Those of a concept, and of what is erased with it."""
+    return Rows.joined([concept_rows(encoders, word, guide, templates, tokens) for word in words])
+
+
 def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequence[str]) -> Rows | None:
     """All rows of prompts that brought a concept back: a found prompt has no subject."""
     if not prompts:
         return None
     return Rows.joined([concept_rows(encoders, prompt, guide, ("{}",), "all") for prompt in prompts])
-
-
-def _guide_texts(concepts: Sequence[str], guides: Sequence[str], in_class: InClass) -> list[str | Sequence[str]]:
-    """What each concept becomes, in words: one text, several whose mean is meant, or a `Span`."""
-    for concept, guide in zip(concepts, guides, strict=True):
-        if guide.strip().lower() == concept.strip().lower():
-            raise EditkitError(f"concept {concept!r} is its own guide: the edit would do nothing; give another --guide")
-        if guide in VOCABULARY_GUIDES and not in_class.words:
-            raise EditkitError(
-                f"guide {guide!r} needs a vocabulary, but no word is left in it; give --vocabulary or a text"
-            )
-    pairs = list(zip(concepts, guides, strict=True))
-    chosen = iter(in_class.choose([concept for concept, guide in pairs if guide == "in-class"]))
-    model, words = in_class.model, in_class.words
-
-    def texts(concept: str, guide: str) -> str | Sequence[str]:
-        if guide == "average":
-            return average_of(words)
-        if guide == "safe":
-            return safe_words(words)
-        if guide == "nearest":
-            return nearest_word(model.encoder, concept, words, model.gram)
-        return next(chosen) if guide == "in-class" else guide
-
-    return [texts(*pair) for pair in pairs]
 
 
 def _one_each(concepts: Sequence[str], guides: Sequence[str]) -> list[str]:

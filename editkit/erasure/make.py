@@ -18,7 +18,8 @@ from editkit.edits.figures import Figures, measure
 from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows, Solution
 from editkit.erasure.captions import Captions
-from editkit.erasure.rows import empty_rows, preserved_rows, spread, vocabulary_rows
+from editkit.erasure.rows import empty_rows, preserved_rows, spread
+from editkit.erasure.styles import protected_rows
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, Stream
@@ -164,7 +165,7 @@ def _solve_stream(
     with clock("vocabulary"):
         all_words = options.is_protected or model.profile.measures_damage
         words = request.words if all_words else spread(request.words, _looked_at(model))
-        vocabulary = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates)
+        vocabulary = protected_rows(model.profile, stream.encoders, words, request.concepts)
         kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
     with clock("gram matrix"):
         gram = stream.gram

@@ -104,7 +104,7 @@ def calibrate(
     """
     check_ungated(edit)
     words = erased_words(edit, profile)
-    templates = ("{}",) if edit.record.get("method") == "time" else profile.templates
+    alone = edit.record.get("method") == "time"
     targets, made_with = [Target.of(word, profile, ()) for word in words], _made_with(edit, profile)
 
     def is_neutral(caption: str) -> bool:
@@ -121,6 +121,7 @@ def calibrate(
     wanted = [
         rows[encoder.subject_at(template, word)]
         for word in words
+        for templates in [("{}",) if alone else profile.templates_for(word)]
         for template, rows in zip(templates, encoder.encode([fill(each, word) for each in templates]), strict=True)
     ]
     gate = Gate.fit(_rows(encoder, dealt.fit), torch.stack(wanted))

@@ -101,9 +101,10 @@ def _rows(edit: Edit, model: EditableModel, stream: Stream) -> list[Rows]:
         )
     given = record["options"]
     protected = given.get("protect", "none") != "none"
-    templates = model.profile.templates if protected else EXPANSIONS[given.get("expand", "none")]
     made = []
     for concept in record["concepts"]:
+        own = model.profile.templates_for(concept)
+        templates = own if protected else EXPANSIONS[given.get("expand", "none")]
         parts = [
             concept_rows(stream.encoders, prompt, prompt, as_said, tokens).source
             for prompt, as_said, tokens in _prompts(record, concept, templates)
