@@ -59,9 +59,11 @@ def test_python_of_a_page_uses_public_names(page: Path) -> None:
 
 
 def test_the_suite_of_the_page_is_one(tmp_path: Path) -> None:
-    (text,) = blocks(ROOT / "docs" / "how-to" / "evaluate.md", "toml")
-    (tmp_path / "mine.toml").write_text(text)
-    assert load_suite(str(tmp_path / "mine.toml")).name == "my-objects"
+    texts = blocks(ROOT / "docs" / "how-to" / "evaluate.md", "toml")
+    names = ("my-objects", "my-backgrounds")
+    for text, name in zip(texts, names, strict=True):
+        (tmp_path / "mine.toml").write_text(text)
+        assert load_suite(str(tmp_path / "mine.toml")).name == name
 
 
 def test_the_profile_of_the_page_is_one_and_its_keys_are_all(tmp_path: Path) -> None:

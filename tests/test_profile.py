@@ -109,7 +109,8 @@ def as_toml(made: Profile) -> str:
     tables = {"synonyms": made.synonyms, "hypernyms": made.hypernyms, "sampling": made.sampling}
     tables |= {"refine": {"templates": made.refine.templates, **made.refine.options}, "refine.rates": made.refine.rates}
     tables |= {"judge": {"name": made.judge.name}} if made.judge is not None else {}
-    names = ("words", "examples", "templates", "vocabulary_templates", "styles", "style_templates", "measures_damage")
+    names = ("words", "examples", "templates", "vocabulary_templates", "vocabulary_turns", "styles", "style_templates",
+             "measures_damage")  # fmt: skip
     lines = [f"{name} = {json.dumps(getattr(made, name))}" for name in names]
     lines.append(f"knows = {json.dumps(sorted(made.knows or ()))}")
     for table, rows in tables.items():
@@ -130,7 +131,7 @@ def refining(objective: str, source: Source, **given: Any) -> RefineOptions:
 def test_the_bundled_models_profile_says_what_it_was_taught() -> None:
     known = taught.catalogue()
     assert PROFILE.words == known.words() and PROFILE.examples == known.objects
-    assert PROFILE.templates == PROFILE.vocabulary_templates == PROFILE.refine.templates == taught.TEMPLATES
+    assert PROFILE.templates == PROFILE.refine.templates == taught.TEMPLATES
     assert Sampling.for_model(find("emoji")) == Sampling(steps=20, guidance=3.0, batch=64)
     assert Sampling.for_model(find("emoji"), steps=7).steps == 7
     options = refining("ap", find("emoji"))

@@ -33,6 +33,8 @@ def refining(objective: str, source: Source, **given: Any) -> RefineOptions:
         ("templates = 'a {}'", r"templates: expected a list of texts, got 'a \{\}'"),
         ("templates = ['a church']", r"templates: expected one '\{\}' where the concept goes, got 'a church'"),
         ("vocabulary_templates = ['{} {}']", r"vocabulary_templates: expected one '\{\}'"),
+        ("vocabulary_turns = 'a {}'", r"vocabulary_turns: expected a list of lists of texts, got 'a \{\}'"),
+        ("vocabulary_turns = [['a {}', 'a']]", r"vocabulary_turns: expected one '\{\}'"),
         ("styles = 3", r"styles: expected a list of texts or the path of a file with one word a line, got 3"),
         ("style_templates = ['in oil']", r"style_templates: expected one '\{\}'"),
         ("measures_damage = 1", r"measures_damage: expected true or false, got 1"),

@@ -60,7 +60,7 @@ def uce_file(uce: Edit, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damage_by_weights(model: EditableModel, edit: Edit, word: str) -> float:
     """`Σ ‖(W' − W) c‖² / Σ ‖W c‖²`, layer by layer, as the definition is written."""
     (stream,) = model.streams
-    (encoded,) = vocabulary_rows(stream.encoders, [word], model.profile.vocabulary_templates).rows
+    (encoded,) = vocabulary_rows(stream.encoders, [word], model.profile.sentences_for).rows
     rows = encoded.double()
     changed = edit.weights({name: W.double() for name, W in stream.inputs.items()})
     change = sum(float((rows @ (changed[name] - W.double()).T).square().sum()) for name, W in stream.inputs.items())

@@ -13,6 +13,7 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from editkit.concepts.templates import ARTIST_EXPANSIONS, TEMPLATES
 from editkit.concepts.vocabulary import common_words
@@ -70,6 +71,8 @@ class Profile:
         advice: how the refusal of a word that it does not know ends.
         templates: sentences in which a concept is erased.
         vocabulary_templates: sentences in which the vocabulary is protected. There are many words: one will do.
+        vocabulary_turns: groups of sentences of which each word is protected in one: what is said in none of them, such
+            as a colour, an edit is free to change behind every word.
         styles: words that say how a thing is drawn, not what. They are no part of `words`.
         style_templates: sentences in which a style is erased, and the other styles are protected meanwhile.
         measures_damage: tell of unprotected edits, too, what they damage; that takes a run of every word.
@@ -88,6 +91,7 @@ class Profile:
     advice: str = ""
     templates: tuple[str, ...] = TEMPLATES
     vocabulary_templates: tuple[str, ...] = ("a {}",)
+    vocabulary_turns: tuple[tuple[str, ...], ...] = ()
     styles: tuple[str, ...] = ()
     style_templates: tuple[str, ...] = ARTIST_EXPANSIONS
     measures_damage: bool = False
@@ -99,7 +103,9 @@ class Profile:
     @cached_property
     def sha256(self) -> str:
         """Of all that it says; its name is not part of it, and of a judge's files only their names are."""
-        unsaid = ("name", "advice", "captions", *(() if self.styles else ("styles", "style_templates")))
+        unsaid = ["name", "advice", "captions"]  # and what older records do not know, where it is not used
+        unsaid += [] if self.styles else ["styles", "style_templates"]
+        unsaid += [] if self.vocabulary_turns else ["vocabulary_turns"]
         said = {key: value for key, value in asdict(self).items() if key not in unsaid}
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=_plain).encode()).hexdigest()
 
@@ -119,6 +125,13 @@ class Profile:
     def templates_for(self, concept: str) -> tuple[str, ...]:
         """The sentences in which it is erased."""
         return self.style_templates if self.is_style(concept) else self.templates
+
+    def sentences_for(self, word: str) -> tuple[str, ...]:
+        """The sentences in which it is protected. Its turn depends on the word alone, not on those beside it."""
+        if self.is_style(word):
+            return self.style_templates
+        turn = crc32(word.lower().encode())
+        return (*self.vocabulary_templates, *(group[turn % len(group)] for group in self.vocabulary_turns))
 
     def taught_as_same(self, concepts: Sequence[str]) -> list[str]:
         """Synonyms of the concepts, and the members where a concept is a hypernym."""

@@ -7,6 +7,7 @@ models the default.
     knows                 every word that a prompt may hold (list or file); a concept with another word is refused
     templates             sentences in which a concept is erased, `{}` in the place of the concept
     vocabulary_templates  sentences in which the vocabulary is protected; each costs a run of all words
+    vocabulary_turns      lists of further sentences: each word is protected in one of each list
     styles                words that say how a thing is drawn, not what (list or file): they are erased as styles
     style_templates       sentences in which a style is erased, and the other styles are protected
     measures_damage       true: tell of unprotected edits, too, what they damage
@@ -81,8 +82,8 @@ from editkit.files.text.decoding import decode_text
 SAMPLING = {"steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int}
 """What a profile may say of `editkit.drawing.sampling.Settings`."""
 TOP = (
-    "name", "words", "examples", "knows", "templates", "vocabulary_templates", "styles", "style_templates",
-    "measures_damage", "synonyms", "hypernyms", "judge", "sampling", "refine",
+    "name", "words", "examples", "knows", "templates", "vocabulary_templates", "vocabulary_turns", "styles",
+    "style_templates", "measures_damage", "synonyms", "hypernyms", "judge", "sampling", "refine",
 )  # fmt: skip
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 PATHS = ("folder", "weights")
@@ -138,6 +139,8 @@ class _Reader:
         for key in ("templates", "vocabulary_templates", "style_templates"):
             if key in raw:
                 said[key] = self.templates(key, raw[key])
+        if "vocabulary_turns" in raw:
+            said["vocabulary_turns"] = self.turns(raw["vocabulary_turns"])
         if "measures_damage" in raw:
             said["measures_damage"] = self.value("measures_damage", raw["measures_damage"], bool)
         for key in ("synonyms", "hypernyms"):
@@ -223,6 +226,11 @@ class _Reader:
         if wrong is not None:
             raise self.wrong(key, f"expected one '{{}}' where the concept goes, got {wrong!r}")
         return templates
+
+    def turns(self, value: Any) -> tuple[tuple[str, ...], ...]:
+        if not isinstance(value, list):
+            raise self.wrong("vocabulary_turns", f"expected a list of lists of texts, got {value!r}")
+        return tuple(self.templates("vocabulary_turns", group) for group in value)
 
     def lists(self, key: str, value: Any) -> dict[str, tuple[str, ...]]:
         """A table of lists of texts."""

@@ -10,7 +10,7 @@ from typing import Any
 
 GENDERS = ("man", "woman")
 TEMPLATES = ("{}", "a {}", "a {} in the style of noto", "a {} on a blue background")
-"""Sentences in which a concept is erased, and the vocabulary protected."""
+"""Sentences in which a concept is erased."""
 STYLED = (
     "cat", "sheep", "kangaroo", "crocodile", "crab", "taxi", "helicopter", "watermelon", "french fries", "sushi",
     "carrot", "axe", "house", "trumpet", "videocassette", "teddy bear", "top hat", "lock", "pencil", "laptop",

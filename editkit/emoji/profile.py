@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from editkit.concepts.profile import Judge, Profile, RefineDefaults
 from editkit.emoji.captions import every_caption_word
-from editkit.emoji.catalogue import STYLE_TEMPLATES, TEMPLATES, catalogue
+from editkit.emoji.catalogue import STYLE_TEMPLATES, TEMPLATES, catalogue, with_article
 
 RATES = {"esd": 2e-5, "naive": 2e-5, "ca": 5e-5}
 """Objectives that preserve little or nothing: of 2e-4, 1e-4, 5e-5 and 2e-5 the one that keeps most (PSR-1) where it
@@ -20,7 +20,11 @@ PROFILE = Profile(
     knows=frozenset(every_caption_word(catalogue())),
     advice="`editkit models` lists what it knows; for real checkpoints give --model DIR",
     templates=TEMPLATES,
-    vocabulary_templates=TEMPLATES,
+    vocabulary_templates=TEMPLATES[:2],
+    vocabulary_turns=(
+        tuple(f"a {{}} in the style of {style}" for style in catalogue().styles),
+        tuple(f"a {{}} on {with_article(colour)} background" for colour in catalogue().backgrounds),
+    ),
     styles=catalogue().styles,
     style_templates=STYLE_TEMPLATES,
     measures_damage=True,

@@ -75,7 +75,7 @@ class InClass:
 
     @cached_property
     def _vocabulary(self) -> ProtectedWords:
-        return vocabulary_rows(self.stream.encoders, self.words, self.model.profile.vocabulary_templates)
+        return vocabulary_rows(self.stream.encoders, self.words, self.model.profile.sentences_for)
 
 
 class _Search:

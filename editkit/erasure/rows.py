@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ leave all of it."""
 
 Encoders = Sequence[TextEncoder]
 """The parts of one text stream: most have one, SD3's token stream has CLIP's rows and then T5's."""
+Sentences = Sequence[str] | Callable[[str], Sequence[str]]
+"""Templates of all words, or of each."""
 
 
 class Span(tuple[str, ...]):
@@ -146,8 +148,8 @@ def empty_rows(encoders: Encoders) -> Tensor:
     return torch.cat([encoder.encode([""])[0] for encoder in encoders])
 
 
-def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sequence[str]) -> ProtectedWords:
-    """Rows of every word in every template, from its first token to a few positions after the end of the prompt.
+def vocabulary_rows(encoders: Encoders, words: Sequence[str], templates: Sentences) -> ProtectedWords:
+    """Rows of every word in every template of its, from its first token to a few positions after the end of the prompt.
 
     What stands before the word is the same for all words. Padding after the end changes little: a long encoder's is
     represented by one position. Instructions that the denoiser reads before every prompt are protected as one more
@@ -170,13 +172,14 @@ def _instructions(encoder: TextEncoder, word: str) -> Tensor:
     return rows[1 : max(1, encoder.subject_at("{}", word) - encoder.subject_size(word) + 1)]
 
 
-def _vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sequence[str]) -> list[Tensor]:
-    prompts = [fill(template, word) for word in words for template in templates]
+def _vocabulary_rows(encoder: TextEncoder, words: Sequence[str], templates: Sentences) -> list[Tensor]:
+    sentences = {word: templates(word) if callable(templates) else templates for word in words}
+    prompts = [fill(template, word) for word in words for template in sentences[word]]
     embedded = iter(encoder.encode_words(prompts))
     rows = []
     for word in words:
         parts = []
-        for template in templates:
+        for template in sentences[word]:
             first = encoder.subject_at(template, word) - encoder.subject_size(word) + 1
             parts.append(next(embedded)[max(first, 0) :])
         rows.append(torch.cat(parts))

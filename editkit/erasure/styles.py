@@ -30,14 +30,11 @@ def other_styles(profile: Profile, concepts: Sequence[str]) -> list[str]:
 def protected_rows(
     profile: Profile, encoders: Encoders, words: Sequence[str], concepts: Sequence[str]
 ) -> ProtectedWords:
-    """Rows of the vocabulary while `concepts` go: of `words` in the profile's sentences about things, and of the styles
-    that stay in its sentences about styles."""
+    """Rows of what stays while `concepts` go: `words`, and the other styles where one goes, each in its sentences."""
     others = other_styles(profile, concepts)
-    things = vocabulary_rows(encoders, words, sentences_without(profile.vocabulary_templates, concepts, others))
-    if not others:
-        return things
-    styles = vocabulary_rows(encoders, others, profile.style_templates)
-    return ProtectedWords((*things.words, *styles.words), (*things.rows, *styles.rows))
+    return vocabulary_rows(
+        encoders, [*words, *others], lambda word: sentences_without(profile.sentences_for(word), concepts, others)
+    )
 
 
 def sentences_without(templates: Sequence[str], concepts: Sequence[str], others: Sequence[str] = ()) -> list[str]:

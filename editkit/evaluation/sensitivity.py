@@ -62,7 +62,7 @@ def word_damage(model: EditableModel, edits: Sequence[Variant], words: Sequence[
         raise EditkitError("no words to measure the damage of; give a --vocabulary with at least one")
     stream = model.streams[0]
     start = time.perf_counter()
-    rows = vocabulary_rows(stream.encoders, words, model.profile.vocabulary_templates)
+    rows = vocabulary_rows(stream.encoders, words, model.profile.sentences_for)
     sizes = rows.sizes(stream.root)
     encoded = time.perf_counter() - start
     damages = []

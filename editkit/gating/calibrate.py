@@ -140,7 +140,7 @@ def erased_words(edit: Edit, profile: Profile) -> list[str]:
 
 def _made_with(edit: Edit, profile: Profile) -> set[str]:
     """Prompts that may have entered the edit."""
-    sentences = {fill(template, word) for word in profile.words or () for template in profile.vocabulary_templates}
+    sentences = {fill(template, word) for word in profile.words or () for template in profile.sentences_for(word)}
     return sentences | set(edit.record.get("preserve", ()))
 
 
