@@ -88,3 +88,4 @@ attacks: $(VENV)/.installed-dev
 	$(BIN)/python -m editkit.emoji.gate_table --work attacks/gates
 	$(BIN)/python -m editkit.emoji.guide_table
 	$(BIN)/python -m editkit.emoji.many_table --work attacks/many
+	$(BIN)/python -m editkit.emoji.suite_table --work attacks/suites

@@ -106,6 +106,17 @@ def test_the_table_of_many_concepts_is_what_was_measured() -> None:
     assert as_markdown(results).strip() in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 
 
+def test_the_findings_state_the_committed_suites() -> None:
+    from editkit.emoji import suite_table as table
+    from editkit.evaluation.suites.suite import load_suite
+
+    results = json.loads((ROOT / "tests" / "bench" / "suites.json").read_text())
+    assert results["suites"] == {name: load_suite(name).sha256 for name in results["suites"]}
+    findings = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    for shown in (table.binding_as_markdown, table.styles_as_markdown, table.seen_as_markdown):
+        assert shown(results) in findings, shown(results)
+
+
 def test_the_findings_state_the_committed_synonyms() -> None:
     from editkit.emoji.synonym_table import as_markdown, pairs
 

@@ -75,18 +75,24 @@ class Case:
 def cases() -> Iterator[Case]:
     """The edits of the tables."""
     objects = load_suite("emoji-objects").splits["1"]
-    yield Case(BINDING, "the same sentences for all words", objects, "0-3", profile=ALIKE)
-    yield Case(BINDING, "sentences by turns", objects, "0-3")
-    for style in load_suite(STYLES).classes:
+    yield Case(BINDING, "the same sentences for all words", objects, "0-1", profile=ALIKE)
+    yield Case(BINDING, "sentences by turns", objects, "0-1")
+    styles = load_suite(STYLES).classes
+    for style in styles:
         yield Case(STYLES, f"{style}, as a style", (style,), "0-1", style)
+    for style in styles:
         yield Case(STYLES, f"{style}, as a thing", (style,), "0", style, profile={"styles": ()})
     weapons = load_suite(IMPLICIT).erases["weapon"]
     kept_out = tuple(groups(weapons))
     for name, options, given in GROUP_ROWS:
-        yield Case(IMPLICIT, name, weapons, "0-3", "weapon", options, unprotected=kept_out, given=given)
+        yield Case(IMPLICIT, name, weapons, "0-1", "weapon", options, unprotected=kept_out, given=given)
 
 
-GROUP_ROWS: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (("RECE, minimax", {}, {}),)
+GROUP_ROWS: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
+    ("RECE, minimax", {}, {}),
+    ("UCE, null", {"method": "uce", "protect": "null"}, {}),
+    ("RECE, minimax, in-class", {}, {"guides": ["in-class"]}),
+)
 """Name, options and arguments of what is tried against the loss of words for groups."""
 
 
@@ -159,12 +165,24 @@ def groups_as_markdown(results: Mapping[str, Any]) -> str:
     return markdown(("edit", "ESR-1", "ESR-5", "PSR-1", "PSR-5"), _rows(results, IMPLICIT, ()))
 
 
+def seen_as_markdown(results: Mapping[str, Any]) -> str:
+    """Which style the judge sees in the unedited model's pictures of each, per cent."""
+    seen = next(case["seen"] for case in results["cases"] if case["suite"] == STYLES)
+    rows = [
+        (style, *(f"{100 * counts.get(other, 0) / sum(counts.values()):.0f}" for other in seen))
+        for style, counts in seen.items()
+    ]
+    return markdown(("asked for", *seen), rows)
+
+
 STYLE_CELLS = ("psr-1", "subject-1")
 """Metrics whose paired change is told."""
 
 
 def _rows(results: Mapping[str, Any], suite: str, changes: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    splits = [*load_suite(suite).splits]
     chosen = [case for case in results["cases"] if case["suite"] == suite]
+    chosen.sort(key=lambda case: splits.index(case["split"]))
     for number, case in enumerate(chosen):
         if number == 0 or case["split"] != chosen[number - 1]["split"]:
             name = "unedited" if suite == IMPLICIT else f"{case['split']}, unedited"
