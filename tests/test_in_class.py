@@ -21,7 +21,7 @@ def damage(in_class: InClass, pairs: dict[str, str], tokens: Tokens) -> float:
     """Mean damage of the edit that sends each concept to its guide, solved as every edit is."""
     model, options = in_class.model, Options("uce", protect="prior", tokens=tokens)
     stream, profile = model.streams[0], model.profile
-    protected = vocabulary_rows(stream.encoders, in_class.words, profile.vocabulary_templates)
+    protected = vocabulary_rows(stream.encoders, in_class.words, profile.sentences_for)
     rows = tuple(concept_rows(stream.encoders, *pair, profile.templates, tokens) for pair in pairs.items())
     problem = Problem(rows, None, stream.inputs, stream.gram, protected)
     return float(protected.damage(options.solve(problem).maps["*"], stream.gram).mean())
