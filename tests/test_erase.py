@@ -13,7 +13,7 @@ from editkit.edits.method import Options
 from editkit.emoji.catalogue import catalogue
 from editkit.erasure.edit import edit as change
 from editkit.erasure.erase import erase
-from editkit.erasure.rows import likeness
+from editkit.erasure.near import likeness
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model

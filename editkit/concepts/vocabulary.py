@@ -29,7 +29,7 @@ WORDS = Schema(
 """How a table may head its column of words."""
 
 SYNONYM_LIKENESS = 0.5
-"""`editkit.erasure.rows.likeness` above which a word counts as a synonym of the erased concept and is not
+"""`editkit.erasure.near.likeness` above which a word counts as a synonym of the erased concept and is not
 protected: nearer to it than to the middle of the way from its neighbours.
 
 On the bundled model that finds 22 of its 26 pairs of synonyms and 10 other pairs of 34,000, where a cosine above 0.7
@@ -79,6 +79,30 @@ def same_word(word: str, concept: str) -> bool:
     return len(mine) == len(theirs) and all(_stems(a) & _stems(b) for a, b in zip(mine, theirs, strict=True))
 
 
+class SameWords:
+    """Finds which of many concepts a word is, without comparing it with each.
+
+    >>> SameWords(["box", "hot dog", "Boxes"]).of("boxes")
+    ['box', 'Boxes']
+    """
+
+    def __init__(self, concepts: Iterable[str]) -> None:
+        self._by_stem: dict[str, dict[str, None]] = {}
+        for concept in concepts:
+            for stem in _first_stems(concept):
+                self._by_stem.setdefault(stem, {})[concept] = None
+
+    def of(self, word: str) -> list[str]:
+        """The concepts for which `same_word` holds."""
+        begun = dict.fromkeys(other for stem in sorted(_first_stems(word)) for other in self._by_stem.get(stem, ()))
+        return [other for other in begun if same_word(word, other)]
+
+
+def _first_stems(text: str) -> set[str]:
+    words = text.lower().split()
+    return _stems(words[0]) if words else {""}
+
+
 def without_synonyms(
     words: Sequence[str], concepts: Iterable[str], also: Iterable[str], likeness: Tensor | None
 ) -> list[str]:
@@ -87,15 +111,11 @@ def without_synonyms(
     Left out are: words for which `same_word` holds; the words in `also` (synonyms and guides that are known by name);
     words whose `likeness` `(words, concepts)` to one is above `SYNONYM_LIKENESS`.
     """
-    meant = [*concepts, *also]
+    meant = SameWords([*concepts, *also])
     near = torch.zeros(len(words), dtype=torch.bool)
     if likeness is not None and likeness.numel():
         near = likeness.max(dim=1).values > SYNONYM_LIKENESS
-    return [
-        word
-        for word, close in zip(words, near.tolist(), strict=True)
-        if not close and not any(same_word(word, other) for other in meant)
-    ]
+    return [word for word, close in zip(words, near.tolist(), strict=True) if not close and not meant.of(word)]
 
 
 def _stems(word: str) -> set[str]:

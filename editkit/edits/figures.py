@@ -14,6 +14,7 @@ from torch import Tensor
 from editkit.edits.edit import EVERYWHERE
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import gram_matrix, norm
+from editkit.edits.moments import in_chunks
 from editkit.edits.null_space import left_out
 from editkit.edits.problem import Problem, Solution
 from editkit.edits.recovery import Recovery
@@ -70,12 +71,11 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
     Raises:
         EditkitError: the edit is not finite, or blows up.
     """
-    C, targets, gram, vocabulary = problem.own.source, problem.own.target, problem.gram, problem.protected
+    gram, vocabulary = problem.gram, problem.protected
     first, edit = next(iter(solution.maps.items()))
     if first != EVERYWHERE:
-        gram = gram_matrix([problem.projections[first]], C.shape[1])
-    asked = norm(C - targets, gram)
-    left = norm(edit.embeddings(C) - targets, gram)
+        gram = gram_matrix([problem.projections[first]], len(gram))
+    asked, left = (_missed(problem, reached, gram) for reached in (EditMap.identity(len(gram)), edit))
     changes = weight_changes(solution.maps, problem.projections)
     damage = vocabulary.damage(edit, gram) if vocabulary is not None and vocabulary.words else None
     check_finite(changes)
@@ -88,7 +88,7 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
     ordered = sorted(changes.items(), key=lambda item: item[1])
     figures: dict[str, Any] = {
         "erasure_residual": left / asked if asked > 0 else 0.0,
-        "recovery_norm": recovery.norm(C),
+        "recovery_norm": recovery.norm(problem.own_moments.rows if problem.is_tall else problem.own.source),
         "recovery_floor": min(floors),
         "rank": edit.rank,
         "kernel_rank": edit.kernel_rank,
@@ -115,6 +115,15 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
             "worst_words": tuple((vocabulary.words[j], float(damage[j])) for j in worst),
         }
     return Figures(**figures)
+
+
+def _missed(problem: Problem, edit: EditMap, gram: Tensor) -> float:
+    """`‖W M C − W C*‖` of the concepts' own rows: of many by their moments, unless nearly nothing is left."""
+    known = problem.own_moments.left(edit.dense(), gram) if problem.is_tall else None
+    if known is not None:
+        return known
+    pairs = in_chunks((rows.source, rows.target) for rows in problem.rows)
+    return sum(norm(edit.embeddings(C) - targets, gram) ** 2 for C, targets in pairs) ** 0.5
 
 
 def weight_changes(maps: Mapping[str, EditMap], projections: Mapping[str, Tensor]) -> dict[str, float]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+BLOCK = 192
+"""Columns of a second moment that are summed at a time."""
+
 
 def gram_matrix(projections: Iterable[Tensor], d: int) -> Tensor:
     """`Σ_i W_iᵀW_i`, `(d, d)` float64, of projections `W_i` `(o_i, d)`."""
@@ -15,6 +18,14 @@ def gram_matrix(projections: Iterable[Tensor], d: int) -> Tensor:
         exact = W.to(total)
         total.addmm_(exact.T, exact)
     return total
+
+
+def second_moment(rows: Tensor) -> Tensor:
+    """`XᵀX` of rows `X` `(n, d)`, symmetric to the bit; one half of it is computed."""
+    total = rows.new_empty(rows.shape[1], rows.shape[1])
+    for start in range(0, len(total), BLOCK):
+        total[start : start + BLOCK, start:] = rows[:, start : start + BLOCK].T @ rows[:, start:]
+    return total.triu() + total.triu(1).T  # a block on the diagonal need not come out symmetric to the bit
 
 
 def square_root(gram: Tensor) -> Tensor:

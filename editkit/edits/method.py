@@ -15,7 +15,7 @@ from editkit.edits.null_space import null_space, orthogonal_to
 from editkit.edits.perturb import perturbed
 from editkit.edits.problem import Problem, Solution
 from editkit.edits.protect import ProtectedWords, minimax, prior
-from editkit.edits.solve import Penalty, leverages, solve
+from editkit.edits.solve import Penalty, leverages, solve, solve_moments
 from editkit.errors import EditkitError
 from editkit.options import assign_options, check_options, in_case, option, settle
 from editkit.plugins import GROUPS, load
@@ -131,7 +131,7 @@ class Method:
 
     def map(self, problem: Problem, penalty: Penalty, erase_scale: float) -> EditMap:
         """The map that erases the rows of `problem` under `penalty`: what a method is. Here that of TIME and UCE."""
-        return solve(problem.C, problem.targets, penalty, erase_scale)
+        return ridge(problem, penalty, erase_scale)
 
     def _solved(self, problem: Problem, penalty: Penalty, erase_scale: float) -> EditMap:
         if not self.hard:
@@ -161,7 +161,8 @@ class Method:
     def _allowed(self, problem: Problem, words: ProtectedWords | None) -> Tensor | None:
         held = self.held(problem)
         if words is not None and self.protect == "null":
-            return null_space(words.mean_moment, self.null_threshold, held, problem.C)
+            C = problem.moments.rows if problem.is_tall else problem.C
+            return null_space(words.mean_moment, self.null_threshold, held, C)
         return None if held is None else orthogonal_to(held)
 
     def solve(self, problem: Problem) -> Solution:
@@ -186,10 +187,17 @@ class Method:
             held = penalty if protected is None else prior(protected, penalty, self.strength)
             problem = problem.with_found(perturbed(problem.rows, held, problem.gram, self.perturb_scale, self.perturb))
         maps, penalty = self.maps(problem, penalty, erase_scale)
-        inside = penalty.coordinates(problem.C)
+        inside = penalty.coordinates(problem.moments.rows if problem.is_tall else problem.C)
         B = penalty.inside().matrix() + erase_scale * inside.T @ inside
         levers = leverages([rows.source for rows in problem.rows], penalty, erase_scale)
         return Solution(maps, B, penalty.allowed, levers)
+
+
+def ridge(problem: Problem, penalty: Penalty, erase_scale: float) -> EditMap:
+    """`solve` of all rows of `problem`; of more rows than dimensions by their moments, which are summed once."""
+    if not problem.is_tall:
+        return solve(problem.C, problem.targets, penalty, erase_scale)
+    return solve_moments(problem.moments.sources, problem.moments.crossed, penalty, erase_scale)
 
 
 def Options(method: str = GROUPS["methods"].default, **given: Any) -> Method:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
+from editkit.edits.moments import Moments
 from editkit.edits.protect import ProtectedWords
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Embedding rows of one concept, and what they must become: `(n, d)` each."""
+    """Embedding rows of one concept, and what they must become: `(n, d)` each, float32 or float64."""
 
     source: Tensor
     target: Tensor
@@ -23,6 +24,8 @@ class Rows:
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
         """All rows of several."""
+        if len(parts) == 1:  # a thousand concepts may share one target: a copy for each would take gigabytes
+            return parts[0]
         return cls(torch.cat([part.source for part in parts]), torch.cat([part.target for part in parts]))
 
     def weighted(self, weight: float) -> Rows:
@@ -80,6 +83,24 @@ class Problem:
     def all(self) -> Rows:
         """The concepts' rows and those erased along, weighted."""
         return Rows.joined([self.own, *self.found]) if self.found else self.own
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether there are more rows than dimensions, so that their `moments` say all."""
+        return self.count + sum(len(rows.source) for rows in self.found) > len(self.gram)
+
+    @cached_property
+    def own_moments(self) -> Moments:
+        """Of the concepts' own rows."""
+        return self._moments(self.rows)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of the concepts' rows and those erased along, weighted."""
+        return self.own_moments.plus(self._moments(self.found)) if self.found else self.own_moments
+
+    def _moments(self, some: Sequence[Rows]) -> Moments:
+        return Moments.of([(rows.source, rows.target) for rows in some], len(self.gram))
 
     @property
     def C(self) -> Tensor:

@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
-from editkit.edits.gram import square_root
+from editkit.edits.gram import second_moment, square_root
 from editkit.edits.solve import Penalty
-
-BLOCK = 192
-"""Columns of a second moment that are summed at a time."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,7 @@ class ProtectedWords:
     def moment(self, weights: Tensor) -> Tensor:
         """`Σ_j w_j P_jᵀP_j / r_j`, `(d, d)` float64; it is symmetric, and one half of it is computed."""
         share = torch.repeat_interleave(weights / self.lengths, self.lengths)
-        rows = self.stacked * share.sqrt()[:, None]
-        total = torch.empty(rows.shape[1], rows.shape[1], dtype=torch.float64)
-        for start in range(0, len(total), BLOCK):
-            total[start : start + BLOCK, start:] = rows[:, start : start + BLOCK].T @ rows[:, start:]
-        return total.triu() + total.triu(1).T  # a block on the diagonal need not come out symmetric to the bit
+        return second_moment((self.stacked * share.sqrt()[:, None]).double())
 
 
 def change_root(root: Tensor, edit: EditMap) -> Tensor:

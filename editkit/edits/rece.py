@@ -41,8 +41,11 @@ class RECE(Method):
         return True
 
     def map(self, problem: Problem, penalty: Penalty, erase_scale: float) -> EditMap:
-        C, targets = problem.C, problem.targets
-        return rece(C, targets, penalty, problem.gram, self.reg, self.epochs, erase_scale, self.joint)
+        how = (penalty, problem.gram, self.reg, self.epochs, erase_scale, self.joint)
+        if not problem.is_tall:
+            return rece(problem.C, problem.targets, *how)
+        moments = problem.moments  # summed once for all rounds of minimax
+        return _rounds(_Moments(moments.sources, moments.crossed), *how)
 
 
 def derive(edit: EditMap, gram: Tensor, C: Tensor, reg: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -47,10 +48,12 @@ class Recovery:
         Args:
             C: rows of the concept, `(n, d)`.
         """
+        if bool(self._reached.all()):  # M can be inverted
+            return 0.0
         size = norm(C, self.gram) ** 2
         if size == 0:
             return 0.0
-        reached = self.values > NOTHING * self.values.max()
+        reached = self._reached
         wanted = self._wanted(C)[reached]
         return max(0.0, 1 - float((wanted / self.values[reached]).sum()) / size) ** 0.5
 
@@ -78,6 +81,15 @@ class Recovery:
             low, high = (low, middle) if answer(middle)[0] > within**2 else (middle, high)
         return answer(low)[1]
 
+    @cached_property
+    def _reached(self) -> Tensor:
+        return self.values > NOTHING * self.values.max()
+
+    @cached_property
+    def _asks(self) -> Tensor:
+        """`G M Q`, `(d, d)`."""
+        return self.GM @ self.Q
+
     def _wanted(self, C: Tensor) -> Tensor:
         """`Σ_i (Qᵀ MᵀG c_i)²`, `(d,)`."""
-        return ((C @ self.GM) @ self.Q).square().sum(0)
+        return (C @ self._asks).square().sum(0)

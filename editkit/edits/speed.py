@@ -26,10 +26,11 @@ from editkit.edits.method import (
     Layers,
     Method,
     Tokens,
+    ridge,
 )
 from editkit.edits.problem import Problem
 from editkit.edits.protect import ProtectedWords, change_root
-from editkit.edits.solve import Penalty, solve
+from editkit.edits.solve import Penalty
 from editkit.errors import EditkitError
 from editkit.options import option
 
@@ -80,7 +81,7 @@ class SPEED(Method):
         if self.slack:
             penalty = replace(penalty, rows=torch.cat([penalty.rows, self._empty(problem) / self.slack**0.5]))
         if self.is_protected and self.filter and problem.protected is not None:
-            edit = solve(problem.C, problem.targets, Penalty.of(1.0, None, len(problem.gram)), erase_scale)
+            edit = ridge(problem, Penalty.of(1.0, None, len(problem.gram)), erase_scale)
             problem = replace(problem, protected=influenced(problem.protected, edit, problem.gram))
         return super().maps(problem, penalty, erase_scale)
 

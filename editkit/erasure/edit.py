@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from editkit.concepts.templates import TIME_AUGMENTATIONS, check_concepts, fill
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
+from editkit.edits.problem import Rows
+from editkit.edits.time import align
+from editkit.embeddings.encoder import TextEncoder
 from editkit.erasure.make import Request, check_preserve, make_edit, words_of
-from editkit.erasure.rows import aligned_rows
+from editkit.erasure.rows import Encoders
 from editkit.erasure.words import check_known
 from editkit.model.editable import ModelLike, open_model
 
@@ -53,3 +56,16 @@ def edit(
         pairs = [(fill(template, source), fill(template, destination)) for template in templates]
         rows = [[aligned_rows(stream.encoders, *pair) for pair in pairs] for stream in model.streams]
     return make_edit(request, rows)
+
+
+def aligned_rows(encoders: Encoders, source: str, destination: str) -> Rows:
+    """All rows of `source` and the rows of `destination` they must become (TIME's alignment)."""
+    return Rows.joined([_aligned_rows(encoder, source, destination) for encoder in encoders])
+
+
+def _aligned_rows(encoder: TextEncoder, source: str, destination: str) -> Rows:
+    before, after = encoder.encode([source, destination])
+    if encoder.pooled:
+        return Rows(before, after)
+    at = align(encoder.tokens(source), encoder.tokens(destination), max(len(before), len(after)))
+    return Rows(before, after[[min(place, len(after) - 1) for place in at[: len(before)]]])

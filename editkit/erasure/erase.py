@@ -11,6 +11,7 @@ from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options, Tokens
 from editkit.edits.problem import Rows
 from editkit.erasure.captions import Captions, CaptionsLike
+from editkit.erasure.concept_rows import ConceptRows
 from editkit.erasure.guides import Ways, usual_guides
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
 from editkit.erasure.rows import Encoders, concept_rows
@@ -89,13 +90,7 @@ def erase(
     )  # fmt: skip
     with clock("embeddings"):
         pairs = list(zip(concepts, texts, strict=True))
-        rows = [
-            [
-                _erased_rows(stream.encoders, (concept, *same[concept]), text, ways.templates(concept), options.tokens)
-                for concept, text in pairs
-            ]
-            for stream in model.streams
-        ]
+        rows = [_erased_rows(stream.encoders, pairs, same, ways, options.tokens) for stream in model.streams]
         brought = [
             [_found_rows(stream.encoders, (found or {}).get(concept, ()), text) for concept, text in pairs]
             for stream in model.streams
@@ -117,10 +112,20 @@ def _synonyms(
 
 
 def _erased_rows(
-    encoders: Encoders, words: Sequence[str], guide: str | Sequence[str], templates: Sequence[str], tokens: Tokens
-) -> Rows:
-    """Those of a concept, and of what is erased with it."""
-    return Rows.joined([concept_rows(encoders, word, guide, templates, tokens) for word in words])
+    encoders: Encoders,
+    pairs: Sequence[tuple[str, str | Sequence[str]]],
+    same: Mapping[str, Sequence[str]],
+    ways: Ways,
+    tokens: Tokens,
+) -> list[Rows]:
+    """Those of each concept, and of what is erased with it. Concepts of the same sentences are encoded together."""
+    made: dict[str, Rows] = {}
+    for templates in dict.fromkeys(tuple(ways.templates(concept)) for concept, _ in pairs):
+        mine = [(concept, guide) for concept, guide in pairs if tuple(ways.templates(concept)) == templates]
+        asked = [(word, guide) for concept, guide in mine for word in (concept, *same[concept])]
+        rows = iter(ConceptRows(encoders, templates, tokens).some(asked))
+        made |= {concept: Rows.joined([next(rows) for _ in range(1 + len(same[concept]))]) for concept, _ in mine}
+    return [made[concept] for concept, _ in pairs]
 
 
 def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequence[str]) -> Rows | None:

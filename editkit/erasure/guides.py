@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from editkit.concepts.templates import EXPANSIONS, VOCABULARY_GUIDES
 from editkit.edits.method import Method
 from editkit.erasure.in_class import InClass
-from editkit.erasure.rows import average_of, closeness, nearest_word, safe_words
+from editkit.erasure.near import closeness, nearest_words
+from editkit.erasure.rows import average_of, safe_words
 from editkit.erasure.styles import other_styles
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
@@ -56,12 +57,18 @@ class Ways:
                 raise EditkitError(
                     f"guide {guide!r} needs a vocabulary, but no word is left in it; give --vocabulary or a text"
                 )
-        near = [concept for concept, guide in pairs if guide == "in-class"]
         chosen: dict[str, str] = {}
-        for way in (self.things, self.styles):  # each kind is chosen together
-            mine = [concept for concept in near if self._way(concept) is way and concept not in chosen]
-            chosen |= dict(zip(mine, way.choose(mine), strict=True))
-        return [chosen[concept] if guide == "in-class" else self._text(concept, guide) for concept, guide in pairs]
+        for kind in (self.things, self.styles):  # each kind is chosen together
+            mine = [
+                (concept, guide) for concept, guide in pairs if self._way(concept) is kind and concept not in chosen
+            ]
+            near = [concept for concept, guide in mine if guide == "in-class"]
+            chosen |= dict(zip(near, kind.choose(near), strict=True))
+            near = [concept for concept, guide in mine if guide == "nearest"]
+            if near:
+                nearest = nearest_words(self.model.encoder, near, kind.words, self.model.gram)
+                chosen |= dict(zip(near, nearest, strict=True))
+        return [chosen[concept] if concept in chosen else self._text(concept, guide) for concept, guide in pairs]
 
     def _text(self, concept: str, guide: str) -> str | Sequence[str]:
         words = self._way(concept).words
@@ -69,7 +76,7 @@ class Ways:
             return average_of(words)
         if guide == "safe":
             return safe_words(words)
-        return nearest_word(self.model.encoder, concept, words, self.model.gram) if guide == "nearest" else guide
+        return guide
 
     def _way(self, concept: str) -> InClass:
         return self.styles if self.model.profile.is_style(concept) else self.things

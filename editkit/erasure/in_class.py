@@ -12,7 +12,8 @@ from torch import Tensor
 from editkit.edits.method import Method
 from editkit.edits.protect import ProtectedWords, prior
 from editkit.edits.solve import Penalty, down_factor
-from editkit.erasure.rows import candidate_rows, closeness, vocabulary_rows
+from editkit.erasure.near import closeness
+from editkit.erasure.rows import candidate_rows, vocabulary_rows
 from editkit.model.editable import EditableModel, Stream
 
 CANDIDATES = 10

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
-from editkit.edits.gram import cosine
 from editkit.edits.problem import Rows
 from editkit.edits.protect import ProtectedWords
-from editkit.edits.time import align
 from editkit.embeddings.encoder import SHORT, TextEncoder
 from editkit.embeddings.rows import Tokens, continued, paired_rows
 
@@ -22,10 +20,6 @@ damage of the worst word by 5 % and leave as much of the concept; 64 words whose
 rows, which cost as much, raise it by 35 % and leave half as much again."""
 
 INSTRUCTIONS = "(what is written before every prompt)"
-NEIGHBOURS = 10
-CANDIDATE = 0.3
-"""Cosine below which the likeness of a word is not looked at."""
-
 
 SUBJECT: tuple[Tokens, ...] = ("last", "tail", "ends")
 """Rows that begin with the subject's last one."""
@@ -109,8 +103,8 @@ def _paired(
         # Guides differ in length, so do the rows behind them: the concept's are paired as far as all guides have some.
         reach = min(len(mine) for mine, _ in pairs)
         chosen = pairs[0][0][:reach]
-        source = _at(rows, chosen)
-        parts = [_at(next(spoken), theirs[:reach]) for _, theirs in pairs]
+        source = rows_at(rows, chosen)
+        parts = [rows_at(next(spoken), theirs[:reach]) for _, theirs in pairs]
         known = min(len(part) for part in parts)
         together = torch.stack([continued(part[:known], max(known, len(source)))[: len(source)] for part in parts])
         # What stands between the concept's first vector and the paired rows goes where the first of them goes.
@@ -121,7 +115,7 @@ def _paired(
     return torch.cat(sources), torch.cat(targets, dim=1)
 
 
-def _at(rows: Tensor, positions: Sequence[int]) -> Tensor:
+def rows_at(rows: Tensor, positions: Sequence[int]) -> Tensor:
     """Those rows that there are: behind a mask a prompt ends."""
     return rows[[place for place in positions if place < len(rows)]]
 
@@ -139,7 +133,7 @@ def preserved_rows(encoders: Encoders, prompts: Sequence[str], tokens: Tokens) -
             mine, _ = paired_rows(tokens, at, at, encoder.length)
             start = mine[0] if tokens in SUBJECT else 0
             rows.append(embedded[min(start, encoder.subject_start("{}", prompt)) : start])
-            rows.append(_at(embedded, mine))
+            rows.append(rows_at(embedded, mine))
     return torch.cat(rows)
 
 
@@ -200,65 +194,6 @@ def spread(words: Sequence[str], count: int) -> list[str]:
     """All of the words, or `count` of them spread evenly."""
     step = max(1, len(words) / count)
     return [words[int(i * step)] for i in range(min(len(words), count))]
-
-
-def subject_rows(encoder: TextEncoder, words: Sequence[str]) -> Tensor:
-    """The last subject token of "a X", `(words, d)`."""
-    embedded = encoder.encode_words([fill("a {}", word) for word in words])
-    return torch.stack(
-        [rows[encoder.subject_at("a {}", word)] for rows, word in zip(embedded, words, strict=True)]
-    ).double()
-
-
-def closeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
-    """Cosine `(words, concepts)` of the words' subject rows, less the mean of `words`, as keys and values."""
-    rows = subject_rows(encoder, words)
-    mean = rows.mean(0)
-    return cosine(rows - mean, subject_rows(encoder, concepts) - mean, gram)
-
-
-def likeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str], gram: Tensor) -> Tensor:
-    """How far each word is on the way from its neighbours to a concept, `(words, concepts)`: 1 is the concept itself,
-    0 no nearer than neighbours are to each other.
-
-    `(s − r) / (1 − r)` with `s` their cosine as in `closeness`, and `r` the mean of both's cosines to their own
-    `NEIGHBOURS` nearest words (the local scaling of Conneau et al. 2018, "Word translation without parallel data",
-    eq. 4). How near a synonym is differs from encoder to encoder, and a word that an encoder hardly knows is near many.
-    """
-    rows = subject_rows(encoder, words)
-    mean = rows.mean(0)
-    theirs = subject_rows(encoder, concepts) - mean
-    rows = rows - mean
-    near = cosine(rows, theirs, gram)
-    close = (near.max(dim=1).values > CANDIDATE).nonzero()[:, 0]
-    around = (_neighbourhood(cosine(rows[close], rows, gram))[:, None] + _neighbourhood(near.T)) / 2
-    shares = torch.full_like(near, -1.0)
-    shares[close] = (near[close] - around) / (1 - around)
-    return shares
-
-
-def _neighbourhood(cosines: Tensor) -> Tensor:
-    """Mean of the largest in every row; a word itself, and what has its very embedding, is not its neighbour."""
-    others = torch.where(cosines < 1 - 1e-6, cosines, -1.0)
-    return others.topk(min(NEIGHBOURS, others.shape[1]), dim=1).values.mean(1)
-
-
-def nearest_word(encoder: TextEncoder, concept: str, words: Sequence[str], gram: Tensor) -> str:
-    """The word closest to `concept`: the guide `nearest`."""
-    return words[int(closeness(encoder, words, [concept], gram)[:, 0].argmax())]
-
-
-def aligned_rows(encoders: Encoders, source: str, destination: str) -> Rows:
-    """All rows of `source` and the rows of `destination` they must become (TIME's alignment)."""
-    return _joined(_aligned_rows(encoder, source, destination) for encoder in encoders)
-
-
-def _aligned_rows(encoder: TextEncoder, source: str, destination: str) -> Rows:
-    before, after = encoder.encode([source, destination])
-    if encoder.pooled:
-        return Rows(before, after)
-    at = align(encoder.tokens(source), encoder.tokens(destination), max(len(before), len(after)))
-    return Rows(before, after[[min(place, len(after) - 1) for place in at[: len(before)]]])
 
 
 def _joined(parts: Iterable[Rows]) -> Rows:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from editkit.concepts.profile import Profile
-from editkit.concepts.vocabulary import SYNONYM_LIKENESS, same_word
-from editkit.erasure.rows import closeness
+from editkit.concepts.vocabulary import SYNONYM_LIKENESS, SameWords
+from editkit.erasure.near import closeness
 from editkit.erasure.words import nearness
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
@@ -68,7 +68,10 @@ def synonyms_of(
         for concept in concepts:
             groups = [{name, *others} for name, others in known.items() if concept in (name, *others)]
             same[concept] += sorted(word for group in groups for word in group)
-            same[concept] += [word for word in words if same_word(word, concept)]
+        spelled = SameWords(concepts)
+        for word in words:
+            for concept in spelled.of(word):
+                same[concept].append(word)
         near = nearness(model, concepts, words) if near is None else near
         if near is not None:
             best = near.max(dim=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from editkit.concepts.vocabulary import FEW, read_word_file, single_words, without_synonyms
-from editkit.erasure.rows import likeness
+from editkit.erasure.near import likeness
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.installed import installed_models
 from editkit.model.editable import EditableModel

@@ -12,7 +12,7 @@ from torch import Tensor
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampler import fast
 from editkit.edits.key import random_rows
-from editkit.erasure.rows import subject_rows
+from editkit.erasure.near import subject_rows
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Changes, Proposal

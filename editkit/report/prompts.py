@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from editkit.concepts.templates import fill
-from editkit.erasure.rows import closeness
+from editkit.erasure.near import closeness
 from editkit.erasure.words import words_to_protect
 from editkit.model.editable import EditableModel
 

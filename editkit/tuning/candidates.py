@@ -9,7 +9,7 @@ from torch import Tensor
 
 from editkit.edits.clusters import centres_of
 from editkit.edits.gram import cosine
-from editkit.erasure.rows import subject_rows
+from editkit.erasure.near import subject_rows
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from editkit.edits.key import in_ball, random_rows
-from editkit.erasure.rows import subject_rows
+from editkit.erasure.near import subject_rows
 from editkit.model.editable import EditableModel
 
 

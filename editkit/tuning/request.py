@@ -11,7 +11,7 @@ from editkit.concepts.templates import check_concepts
 from editkit.edits.method import Options
 from editkit.edits.variant import Variant
 from editkit.erasure.erase import erase
-from editkit.erasure.rows import nearest_word
+from editkit.erasure.near import nearest_words
 from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
 from editkit.hardware import check_device
@@ -68,7 +68,5 @@ def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str]
     if "nearest" not in given:
         return given
     words = words_to_protect(model, concepts, [])
-    return [
-        nearest_word(model.encoder, concept, words, model.gram) if guide == "nearest" else guide
-        for concept, guide in zip(concepts, given, strict=True)
-    ]
+    near = nearest_words(model.encoder, concepts, words, model.gram)
+    return [word if guide == "nearest" else guide for word, guide in zip(near, given, strict=True)]

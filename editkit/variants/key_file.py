@@ -10,7 +10,7 @@ import torch
 
 from editkit.edits.key import Key, random_rows
 from editkit.edits.tuned import Tuned
-from editkit.erasure.rows import subject_rows
+from editkit.erasure.near import subject_rows
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.model.checkpoints.projections import fingerprint, read_tensors
