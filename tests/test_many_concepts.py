@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from editkit.concepts.vocabulary import SameWords, common_words, same_word
+from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import norm, second_moment
 from editkit.edits.method import Options
 from editkit.edits.moments import Moments
 from editkit.edits.problem import Problem, Rows
+from editkit.edits.protect import ProtectedWords
 from editkit.embeddings.rows import Tokens
 from editkit.erasure.concept_rows import TOGETHER, ConceptRows
 from editkit.erasure.erase import erase
-from editkit.erasure.near import nearest_words
+from editkit.erasure.near import likeness, nearest_words
 from editkit.erasure.rows import concept_rows
 from editkit.model.editable import open_model
 
@@ -116,6 +118,28 @@ def test_the_nearest_word_of_many_is_that_of_each() -> None:
     words, concepts = model.own_words()[:80], ["church", "dog", "trumpet"]
     together = nearest_words(model.encoder, concepts, words, model.gram)
     assert together == [nearest_words(model.encoder, [word], words, model.gram)[0] for word in concepts]
+
+
+def test_a_large_vocabulary_is_scored_in_parts_to_six_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ProtectedWords(tuple("abcde"), tuple(randn(n, n + 1, D).float() for n in range(5)))
+    gram, edit = second_moment(randn(8, 9, D)), EditMap(randn(1, D, 2), randn(2, 2, D))
+    change = edit.dense() - torch.eye(D, dtype=torch.float64)
+    rows = [rows.double() for rows in words.rows]
+    naive = [float(((r @ change.T @ gram) * (r @ change.T)).sum() / ((r @ gram) * r).sum()) for r in rows]
+    assert words.damage(edit, gram).tolist() == pytest.approx(naive, rel=1e-12)
+    monkeypatch.setattr("editkit.edits.protect.AT_ONCE", 4)
+    assert words.damage(edit, gram).tolist() == pytest.approx(naive, rel=1e-12)
+    assert words.damage(edit, 2 * gram).tolist() == pytest.approx(naive, rel=1e-12)  # nothing of the last gram is left
+    monkeypatch.setattr("editkit.edits.protect.LARGE", 4)
+    again = ProtectedWords(words.words, words.rows).damage(edit, gram)
+    assert again.tolist() == pytest.approx(naive, rel=1e-5) and again.tolist() != pytest.approx(naive, rel=1e-12)
+
+
+def test_the_likeness_of_a_large_vocabulary_is_found_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_model("emoji")
+    whole = likeness(model.encoder, model.own_words(), ["church", "dog"], model.gram)
+    monkeypatch.setattr("editkit.erasure.near.AT_ONCE", 7)
+    torch.testing.assert_close(likeness(model.encoder, model.own_words(), ["church", "dog"], model.gram), whole)
 
 
 @pytest.mark.slow

@@ -13,6 +13,11 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.gram import second_moment, square_root
 from editkit.edits.solve import Penalty
 
+AT_ONCE = 16384
+"""Rows that are multiplied at a time."""
+LARGE = 30_000
+"""Rows from which damage is computed in the precision of the rows: a tokenizer has 150,000, the common words 10,000."""
+
 
 @dataclass(frozen=True)
 class ProtectedWords:
@@ -25,10 +30,23 @@ class ProtectedWords:
         """What the edit does to every word, `(words,)` float64: `Δᵀ G Δ / cᵀ G c` summed over its rows,
         `Δ = (M − I) c`.
 
-        The relative change, squared, of all keys and values that the word produces: exact, without a picture.
+        The relative change, squared, of all keys and values that the word produces: exact, without a picture. Of more
+        than `LARGE` rows to six digits. What no edit changes is computed once.
         """
-        root = square_root(gram)
-        return self.sizes(change_root(root, edit)) / self.sizes(root)
+        root, sizes = self._under(gram)
+        return self.sizes(change_root(root, edit), self._is_exact) / sizes
+
+    @property
+    def _is_exact(self) -> bool:
+        return len(self.stacked) <= LARGE
+
+    def _under(self, gram: Tensor) -> tuple[Tensor, Tensor]:
+        """`√G`, and `cᵀ G c` of every word: the same for every edit of a model, so those of the last one are kept."""
+        known = self.__dict__.get("under")
+        if known is None or known[0] is not gram:
+            root = square_root(gram)
+            known = self.__dict__["under"] = gram, root, self.sizes(root, self._is_exact)
+        return known[1], known[2]
 
     def sizes(self, root: Tensor, exact: bool = True) -> Tensor:
         """`‖root x‖²` summed over the rows `x` of every word, `(words,)` float64; computed in the precision of the rows
@@ -36,8 +54,10 @@ class ProtectedWords:
 
         With `root = √G` that is `cᵀ G c`, with `root = √G (M − I)` it is `Δᵀ G Δ`.
         """
-        rows = self.stacked.double() if exact else self.stacked
-        return self._per_word((rows @ root.to(rows).T).square().sum(1))
+        kind = torch.float64 if exact else self.stacked.dtype
+        root = root.to(self.stacked.device, kind)
+        parts = self.stacked.split(AT_ONCE)  # of a tokenizer's words all in float64 would take a gigabyte
+        return self._per_word(torch.cat([(part.to(kind) @ root.T).square().sum(1) for part in parts]))
 
     @cached_property
     def mean_moment(self) -> Tensor:

@@ -12,6 +12,8 @@ from editkit.edits.gram import cosine
 from editkit.embeddings.encoder import TextEncoder
 
 NEIGHBOURS = 10
+AT_ONCE = 2048
+"""Words that are compared with all others at a time: of a tokenizer's all at once would take gigabytes."""
 CANDIDATE = 0.3
 """Cosine below which the likeness of a word is not looked at."""
 
@@ -45,7 +47,8 @@ def likeness(encoder: TextEncoder, words: Sequence[str], concepts: Sequence[str]
     rows = rows - mean
     near = cosine(rows, theirs, gram)
     close = (near.max(dim=1).values > CANDIDATE).nonzero()[:, 0]
-    around = (_neighbourhood(cosine(rows[close], rows, gram))[:, None] + _neighbourhood(near.T)) / 2
+    own = [_neighbourhood(cosine(rows[some], rows, gram)) for some in close.split(AT_ONCE)]
+    around = (torch.cat([near.new_zeros(0), *own])[:, None] + _neighbourhood(near.T)) / 2
     shares = torch.full_like(near, -1.0)
     shares[close] = (near[close] - around) / (1 - around)
     return shares
