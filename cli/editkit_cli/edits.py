@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,14 @@ Profile = Annotated[
 Tokenizer = Annotated[
     Path | None, typer.Option(help="Folder of the tokenizer, for a single file whose tokenizer is not CLIP's.")
 ]
+ConceptsFile = Annotated[
+    Path | None,
+    typer.Option(help="File of concepts: one a line, a table with a column of them, or JSON. Each is taken once."),
+]
+ConceptsColumn = Annotated[
+    str | None,
+    typer.Option(help="Which column of that file, or which list of a JSON object; `keys`: the names of its lists."),
+]
 Preserve = Annotated[list[str] | None, typer.Option(help="A prompt that must stay as it is. Repeat for more.")]
 PreserveFile = Annotated[Path | None, typer.Option(help="Prompts to preserve, one a line.")]
 Vocabulary = Annotated[
@@ -47,10 +56,26 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 
+def concepts_of(concept: list[str] | None, file: Path | None, column: str | None) -> list[str]:
+    """The concepts of the command line and of a file; what was read of the file is told on the error stream."""
+    from editkit.concepts.concept_file import read_concept_file
+    from editkit.errors import EditkitError
+
+    if file is None:
+        if column is not None:
+            raise EditkitError("--concepts-column: names a column of --concepts-file; give that, too")
+        return list(concept or [])
+    read = read_concept_file(file, column)
+    print(read.told, file=sys.stderr)
+    known = {each.casefold() for each in concept or []}
+    return [*(concept or []), *(each for each in read.concepts if each.casefold() not in known)]
+
+
 @flags(group("methods"))
 def erase(
     concept: Annotated[list[str] | None, typer.Option(help="What to erase. Repeat for more.")] = None,
-    concepts_file: Annotated[Path | None, typer.Option(help="Concepts to erase, one a line.")] = None,
+    concepts_file: ConceptsFile = None,
+    concepts_column: ConceptsColumn = None,
     method: Annotated[str, typer.Option(help="See `editkit methods`.")] = GROUPS["methods"].default,
     model: Model = None,
     profile: Profile = None,
@@ -93,7 +118,7 @@ def erase(
     from editkit_cli.show import show_record
 
     options = Options(method, **given)
-    concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
+    concepts = concepts_of(concept, concepts_file, concepts_column)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)

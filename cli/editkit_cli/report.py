@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from editkit.plugins import GROUPS
-from editkit_cli.edits import Force, Json, Model, Preserve, Profile
+from editkit_cli.edits import ConceptsColumn, ConceptsFile, Force, Json, Model, Preserve, Profile, concepts_of
 from editkit_cli.pictures import (
     Batch,
     Device,
@@ -126,7 +126,8 @@ def sensitivity(
 def graph(
     out: Annotated[Path, typer.Option(help="Folder for matrix.svg, graph.svg and graph.json.")],
     concept: Annotated[list[str] | None, typer.Option(help="A concept. Repeat for more.")] = None,
-    concepts_file: Annotated[Path | None, typer.Option(help="Concepts, one a line.")] = None,
+    concepts_file: ConceptsFile = None,
+    concepts_column: ConceptsColumn = None,
     method: Annotated[str, typer.Option(help="`time`, `uce` or `rece`.")] = "uce",
     protect: Annotated[
         str, typer.Option(help="`prior`, `none` or `minimax`. The prior shows best who is near whom.")
@@ -148,13 +149,12 @@ def graph(
     json: Json = False,
 ) -> None:
     """Erase each concept of a list in turn, and draw what that does to all the others."""
-    from editkit.concepts.vocabulary import read_word_file
     from editkit.edits.method import Options
     from editkit.report.concept_graph import graph as drawn
     from editkit_cli.show import print_json, show_graph
 
     settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
-    concepts = [*(concept or []), *(read_word_file(concepts_file) if concepts_file else [])]
+    concepts = concepts_of(concept, concepts_file, concepts_column)
     result = drawn(
         model, concepts, out, Options(method, protect=protect), pictures, seeds, device, clip, force, png, profile,
         **settings,

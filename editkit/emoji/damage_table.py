@@ -18,7 +18,7 @@ from editkit.emoji.catalogue import catalogue
 from editkit.emoji.protect_table import Split
 from editkit.emoji.rows import OBJECTS
 from editkit.emoji.sheets import markdown
-from editkit.emoji.shown import Shown
+from editkit.emoji.shown import STEPS, Shown
 from editkit.erasure.erase import erase
 from editkit.evaluation.statistics.rank_correlation import spearman
 from editkit.evaluation.suites.suite import load_suite
@@ -28,7 +28,7 @@ from editkit.model.editable import open_model
 OUT = Path("tests/bench/damage.json")
 EDITS = tuple(f"{method}, {protect}" for method in ("uce", "rece", "speed", "dp") for protect in ("minimax", "null"))
 UNPROTECTED = ("uce, none", "rece, none")
-OBJECTS_DRAWN, SEEDS = 40, (0,)
+OBJECTS_DRAWN, SEEDS = 24, (0,)
 UNEDITED = "unedited"
 COLUMNS = ("edit", "rank correlation", "median damage", "mean loss in pictures", "objects")
 
@@ -87,7 +87,7 @@ def main() -> None:
         results = read(given.out)
         if name in results["edits"]:
             continue
-        results |= {"erased": split.erased, "objects": objects(), "seeds": SEEDS}
+        results |= {"steps": STEPS, "erased": split.erased, "objects": objects(), "seeds": SEEDS}
         results["edits"][name] = measure(split, name, shown)
         write_text_atomic(given.out, json.dumps(results, separators=(",", ":")) + "\n", force=True)
         if len(results["edits"]) > 1:

@@ -24,7 +24,7 @@ from editkit.edits.method import Options
 from editkit.emoji.catalogue import catalogue
 from editkit.emoji.rows import OBJECTS
 from editkit.emoji.sheets import markdown, whole_percent
-from editkit.emoji.shown import Shown
+from editkit.emoji.shown import STEPS, Shown
 from editkit.erasure.erase import erase
 from editkit.erasure.near import closeness
 from editkit.erasure.rows import vocabulary_rows
@@ -37,8 +37,8 @@ from editkit.model.editable import EditableModel, open_model
 OUT = Path("tests/bench/protect.json")
 SPLITS = ("1", "2")
 SIZE, SIZES = 20, (10, 20, 50, 100)
-HELD_OUT, ASKED = 24, 10
-ERASED_SEEDS, KEPT_SEEDS = (0, 1), (0,)
+HELD_OUT, ASKED = 12, 5
+ERASED_SEEDS, KEPT_SEEDS = (0,), (0,)
 THIRDS = ("near", "middle", "far")
 COLUMNS = ("what is protected", "ESR-1", "PSR-1 of the protected", "PSR-1 of the others", "worst damage of the others")
 ROWS = ("none", *(f"prior, {n} drawn" for n in SIZES), f"prior, {SIZE} nearest", f"prior, {SIZE} most damaged",
@@ -195,7 +195,11 @@ def main() -> None:
             results = read(given.out)
             if name in results["rows"].get(row, {}):
                 continue
-            results |= {"held out": split.held_out, "seeds": {"erased": ERASED_SEEDS, "others": KEPT_SEEDS}}
+            results |= {
+                "steps": STEPS,
+                "held out": split.held_out,
+                "seeds": {"erased": ERASED_SEEDS, "others": KEPT_SEEDS},
+            }
             results["rows"].setdefault(row, {})[name] = measure(split, row, shown)
             results["rows"] = {row: results["rows"][row] for row in ROWS if row in results["rows"]}
             write_text_atomic(given.out, json.dumps(results, separators=(",", ":")) + "\n", force=True)

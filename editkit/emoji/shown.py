@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.sampling import Sampling
@@ -14,6 +14,8 @@ from editkit.model.editable import EditableModel
 from editkit.redteam.arena import Arena
 
 PROMPT = "an image of a {}"
+STEPS = 10
+"""Half of what the model is drawn with elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Shown:
 
     @classmethod
     def of(cls, model: EditableModel) -> Shown:
-        judge, sampling = EmojiJudge(), Sampling.for_model(model.source)
+        judge, sampling = EmojiJudge(), replace(Sampling.for_model(model.source), steps=STEPS)
         return cls(Arena(model, None, open_denoiser(model.source, "cpu"), judge, sampling, (0,)), judge)
 
     def detections(self, edit: Variant | None, concepts: Sequence[str], seeds: Sequence[int]) -> list[Detection]:

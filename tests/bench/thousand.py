@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -65,11 +66,12 @@ class Phases:
         return done
 
 
-def few_rows(count: int, each: int, d: int, seed: int) -> Tensor:
-    """`(count, each, d)` float32: rows that share a mean, which is what most of a text encoder's rows is."""
+def few_rows(count: int, each: int, d: int, seed: int, least: float = 1.0) -> Tensor:
+    """`(count, each, d)` float32: rows that share a mean, which is what most of a text encoder's rows is; of their
+    directions the last is used `least` times as much as the first."""
     generator = torch.Generator().manual_seed(seed)
-    mean = torch.randn(1, 1, d, generator=generator)
-    return (mean + torch.randn(count, each, d, generator=generator)) * (ROW_SIZE / 2**0.5)
+    mean, scale = torch.randn(1, 1, d, generator=generator), torch.logspace(0, math.log10(least), d)
+    return (mean + torch.randn(count, each, d, generator=generator) * scale) * (ROW_SIZE / 2**0.5)
 
 
 def solve_case(model: str, method: str, protect: str, concepts: int) -> dict[str, Any]:
@@ -88,7 +90,8 @@ def solve_case(model: str, method: str, protect: str, concepts: int) -> dict[str
     rows = tuple(Rows(few_rows(1, rows_each, d, seed=n)[0], guide) for n in range(concepts))
     protected = None
     if options.is_protected:
-        vocabulary = few_rows(WORDS, WORD_ROWS, d, seed=-1)
+        least = 1e-3 if protect == "null" else 1.0  # words of white noise would use every direction
+        vocabulary = few_rows(WORDS, WORD_ROWS, d, -1, least)
         protected = ProtectedWords(tuple(map(str, range(WORDS))), tuple(vocabulary))
     gram = phases("gram", lambda: gram_matrix(weights.values(), d))
     problem = Problem(rows, None, weights, gram, protected)

@@ -21,14 +21,15 @@ def header_places(path: Path, names: Sequence[str], schema: Schema, layout: Layo
     for meaning, accepted in schema.columns.items():
         typed = layout.columns.get(meaning)
         if typed is not None and is_position(typed) and plain(typed) not in spelled:
-            places[meaning] = place_of(meaning, typed, len(names))
+            places[meaning] = place_of(schema, meaning, typed, len(names))
             continue
         wanted = accepted if typed is None else (plain(typed),)
         there = [name for name in wanted if name in spelled]
         if not there:
             continue
         if len(there) > 1 and not schema.ranked:
-            raise EditkitError(f"{path}: each of its columns {', '.join(there)} may be meant; keep one of them")
+            remedy = f"say which with {schema.typed(meaning, 'NAME')}" if schema.flag else "keep one of them"
+            raise EditkitError(f"{path}: each of its columns {', '.join(there)} may be meant; {remedy}")
         name = there[0]
         if spelled.count(name) > 1:
             raise EditkitError(f"{path}: {spelled.count(name)} columns are called {name!r}; rename all but one of them")
@@ -47,13 +48,17 @@ def no_column(
     """
     missing = [name for name in layout.columns.values() if plain(name) not in map(plain, names)]
     if missing:
-        return EditkitError(f"{path}: --columns names {missing[0]!r}, which is not there; {shown}")
+        option = schema.flag or "--columns"
+        return EditkitError(f"{path}: {option} names {missing[0]!r}, which is not there; {shown}")
     if schema.required:
         return EditkitError(
             f"{path}: expected the columns {', '.join(schema.required)}; {schema.main} is not there, {shown}"
         )
     accepted = schema.columns[schema.main][:2]
     expected = f"expected a column {' or '.join(map(repr, accepted))}, but {shown}"
+    if schema.flag:
+        listed = ", ".join(name.strip() or "(unnamed)" for name in names)
+        return EditkitError(f"{path}: {expected}; its columns are {listed}: say which with {schema.flag} NAME")
     if not schema.options:
         return EditkitError(f"{path}: {expected}; head that of the {schema.thing}s {accepted[0]!r}, or keep it alone")
     known = schema.columns[schema.main]
@@ -72,7 +77,9 @@ def mentions_prompt(name: str) -> bool:
     return len(words) < 4 and not {"prompt", "prompts", "caption", "captions"}.isdisjoint(words)
 
 
-def place_of(meaning: str, position: str, width: int) -> int:
+def place_of(schema: Schema, meaning: str, position: str, width: int) -> int:
     if not 1 <= int(position) <= width:
-        raise EditkitError(f"--columns {meaning}={position}: expected a position from 1 to {width}, the first line's")
+        raise EditkitError(
+            f"{schema.typed(meaning, position)}: expected a position from 1 to {width}, the first line's"
+        )
     return int(position) - 1

@@ -30,6 +30,7 @@ class Schema:
         required: meanings that a header must have.
         ranked: whether the first of several names is meant; if not, they are an error.
         options: whether the command has `--columns` and `--separator` to name in an error.
+        flag: the option that names the main column alone, where a command has one.
         comments: lines that start with `#` are skipped; the first line of plain text is data.
         short_rows: cells that are missing at the end of a row are empty.
     """
@@ -41,6 +42,7 @@ class Schema:
     required: tuple[str, ...] = ()
     ranked: bool = True
     options: bool = True
+    flag: str = ""
     comments: bool = False
     short_rows: bool = False
 
@@ -48,6 +50,14 @@ class Schema:
         """Of a column's name, None where it is unknown."""
         spelling = plain(name)
         return next((meaning for meaning, names in self.columns.items() if spelling in names), None)
+
+    def typed(self, meaning: str, column: str) -> str:
+        """How a user says which column has that meaning.
+
+        >>> Schema("word", {"word": ("word",)}, "word", flag="--words-column").typed("word", "NAME")
+        '--words-column NAME'
+        """
+        return f"{self.flag} {column}" if self.flag and meaning == self.main else f"--columns {meaning}={column}"
 
     def heads_alone(self, name: str) -> bool:
         """Whether `name` is the heading of a file of one column."""

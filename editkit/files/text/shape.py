@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from editkit.errors import EditkitError
@@ -30,6 +30,7 @@ class Shape:
         places: meaning → which field, from 0.
         width: fields of every row.
         header: whether the first record is one.
+        heading: of the main column, where there is a header.
         note: what the user should know of it.
     """
 
@@ -37,6 +38,7 @@ class Shape:
     places: Mapping[str, int]
     width: int
     header: bool
+    heading: str = ""
     note: str = ""
 
 
@@ -128,13 +130,15 @@ class Finder:
             raise EditkitError(
                 f"{self.path}: expected the columns {', '.join(self.schema.required)}; {missing[0]} is not there"
             )
-        return Shape(sample.separator, places, len(sample.first), header=True)
+        heading = sample.first[places[self.schema.main]].strip()
+        return Shape(sample.separator, places, len(sample.first), header=True, heading=heading)
 
     def single(self, sample: Sample) -> Shape:
         """A file of one column."""
         self.check_single(sample)
         name, main, is_plain = sample.first[0], self.schema.main, sample.separator == LINES
-        headless, headed = (Shape(sample.separator, {main: 0}, 1, header=header) for header in (False, True))
+        headless = Shape(sample.separator, {main: 0}, 1, header=False)
+        headed = replace(headless, header=True, heading=name.strip())
         if main in self.layout.columns:
             return headless if is_position(self.layout.columns[main]) else headed
         if self.schema.heads_alone(name):
@@ -162,7 +166,7 @@ class Finder:
         for meaning, column in self.layout.columns.items():
             is_there = column == "1" if is_position(column) else plain(column) == plain(sample.first[0])
             if meaning != self.schema.main or not is_there:
-                raise self.unsure("is the only column", f"--columns {meaning}={column} is not there")
+                raise self.unsure("is the only column", f"{self.schema.typed(meaning, column)} is not there")
 
     def plain_lines(self, samples: Sequence[Sample]) -> Shape:
         """A file of no table's ending: plain lines, unless every line has the same columns and one of them is numbers
@@ -206,7 +210,9 @@ class Finder:
     def positions(self, first: Sequence[str]) -> dict[str, int]:
         if self.schema.main not in self.layout.columns:
             raise EditkitError(f"--columns: {self.path} has no header; say where the {self.schema.main} is, too")
-        return {meaning: place_of(meaning, name, len(first)) for meaning, name in self.layout.columns.items()}
+        return {
+            meaning: place_of(self.schema, meaning, name, len(first)) for meaning, name in self.layout.columns.items()
+        }
 
     def near(self, name: str) -> bool:
         return bool(difflib.get_close_matches(plain(name), self.schema.columns[self.schema.main], cutoff=0.8))

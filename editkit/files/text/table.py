@@ -26,11 +26,13 @@ class Row:
         lines: of the file, from 1.
         cells: meaning → text without space around it; columns that are not there are left out.
         fault: why it cannot be used.
+        heading: what the file calls the main column; empty where it calls it nothing.
     """
 
     lines: range
     cells: Mapping[str, str]
     fault: str = ""
+    heading: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def _table_rows(lines: Iterable[str], before: int, shape: Shape, schema: Schema)
         if schema.short_rows:
             fields += [""] * (shape.width - len(fields))
         fault = record.fault or _wrong_width(record, len(fields), shape)
-        yield Row(record.lines, {} if fault else {name: fields[n].strip() for name, n in shape.places.items()}, fault)
+        cells = {} if fault else {name: fields[n].strip() for name, n in shape.places.items()}
+        yield Row(record.lines, cells, fault, shape.heading)
 
 
 def _wrong_width(record: Record, count: int, shape: Shape) -> str:
@@ -126,7 +129,9 @@ def _json_rows(path: Path, lines: Iterable[str], schema: Schema, layout: Layout)
         nested = [name for name, place in places.items() if place in record.nested]
         if nested and not fault:
             fault = f"expected a text or a number as {nested[0]}, got {record.fields[places[nested[0]]][:80]}"
-        yield Row(record.lines, {} if fault else {name: record.fields[n].strip() for name, n in places.items()}, fault)
+        cells = {} if fault else {name: record.fields[n].strip() for name, n in places.items()}
+        heading = "" if names is None or schema.main not in places else names[places[schema.main]]
+        yield Row(record.lines, cells, fault, heading)
 
 
 __all__ = ["LINES", "Layout", "Row", "Schema", "Table", "open_table"]
