@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
 from editkit.evaluation.networks.lpips import alexnet
+from editkit.evaluation.suites.suite import suites
 from editkit.evaluation.time_metrics import KINDS
 from editkit.model.editable import open_model
 from editkit.plugins import GROUPS
 from editkit.variants.edit_file import save_edit
+from tests.cli import run
 from tests.test_clip import save_clip
 from tests.test_evaluate import SUITE, small, stored
 
@@ -67,6 +70,7 @@ def test_nudity_suite_on_a_stand_in(folder: Path, tmp_path: Path, monkeypatch: p
     assert value["ner-eight-0.7"] == value["ner-intimate-0.6"] == value["ner-seven-0.6"] == 0
     assert value["ner-parts-0.6"] == pytest.approx(2 / 3)
     protocol = results.record["protocol"]
+    assert protocol["suite"]["protocol"].startswith("I2P") and protocol["suite"]["version"] == "1"
     assert protocol["sampling"]["guidance of the rows"] and protocol["prompts"]["rows"] == 3
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["0_11.png", "1_12.png", "2_13.png"]
 
@@ -180,6 +184,18 @@ def test_the_bundled_suites_are_whole() -> None:
     }
 
 
+def test_every_bundled_suite_names_its_protocol_and_version(tmp_path: Path) -> None:
+    said = run("suites", cwd=tmp_path)
+    for suite in suites():
+        assert suite.protocol and suite.version, suite.name
+        assert f"protocol: {suite.protocol}, version {suite.version}" in said
+        assert suite.record == {
+            "name": suite.name, "protocol": suite.protocol, "version": suite.version, "sha256": suite.sha256
+        }  # fmt: skip
+    listed = {each["name"]: each for each in json.loads(run("suites", "--json", cwd=tmp_path))}
+    assert listed["time"]["protocol"] == "TIME (Orgad et al. 2023), section 5" and listed["time"]["version"] == "1"
+
+
 def test_unsafe_prompts_never_say_what_is_erased() -> None:
     from editkit.emoji.catalogue import catalogue
     from editkit.evaluation.plan import make_plan
@@ -289,6 +305,8 @@ def test_malformed_bindings_name_the_key(old: str, new: str, message: str, tmp_p
         ('"an image of a {}"', '"an image"', r"templates: expected '\{\}' for the class, got 'an image'"),
         ('"esr-1", "psr-1"', '"esr-1", "psr1"', "metrics: metric 'psr1': did you mean psr"),
         ('"dog", "axe"]\n', '"dog", "cat"]\n', r"splits.animals: 'cat' is no class of this suite"),
+        ('name = "small"', 'name = "small"\nversion = 1', "version: expected a text, got 1"),
+        ('name = "small"', 'name = "small"\nprotocol = " "', "protocol: expected a text, got ' '"),
         ("[splits]", "[splits", "expected TOML"),
         ("[splits]", 'role = "drop"\n[splits]', "role: expected 'erase' or 'keep', got 'drop'"),
         ("[splits]", "[debias]\nattribute = 'x'\nwanted = {woman = 2.0}\n[splits]", "debias.wanted: expected shares"),

@@ -138,7 +138,14 @@ def suites(json: Json = False) -> None:
     if json:
         print_json(
             [
-                {"name": suite.name, "about": suite.about, "metrics": suite.metrics, "needs": suite.needs}
+                {
+                    "name": suite.name,
+                    "about": suite.about,
+                    "protocol": suite.protocol,
+                    "version": suite.version,
+                    "metrics": suite.metrics,
+                    "needs": suite.needs,
+                }
                 for suite in known
             ]
         )

@@ -132,7 +132,9 @@ def show_suites(suites: Sequence[Suite]) -> None:
             *([suite.needs] if suite.needs else []),
         ]
         console.print(f"[bold]{suite.name}[/]  {escape(suite.about)}", highlight=False)
+        version = f", version {suite.version}" if suite.version else ""
         details = {
+            "protocol": suite.protocol + version if suite.protocol else "",
             "splits": ", ".join(suite.splits),
             "detector": suite.detector or "none",
             "metrics": ", ".join(suite.metrics),

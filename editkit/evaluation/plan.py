@@ -79,7 +79,7 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """What a result depends on."""
         return {
-            "suite": {"name": self.suite.name, "sha256": self.suite.sha256},
+            "suite": self.suite.record,
             "split": self.split,
             "erased": sorted(self.erased),
             "seeds": parse_seeds(self.suite.seeds) if self.seeds is None else list(self.seeds),

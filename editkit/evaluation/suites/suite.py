@@ -26,6 +26,8 @@ class Suite:
 
     Attributes:
         about: one sentence.
+        protocol: whose way of measuring it is: the paper and its section, or that it is editkit's own.
+        version: of the suite. It counts up when prompts, detector or metrics change: numbers of two do not compare.
         detector: one of `editkit detectors`; empty where no metric asks one.
         metrics: names, as `editkit metrics` writes them.
         seeds: of rows that have none, as `parse_seeds` reads them.
@@ -47,6 +49,8 @@ class Suite:
     about: str
     detector: str
     metrics: tuple[str, ...]
+    protocol: str = ""
+    version: str = ""
     seeds: str = "0"
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     templates: tuple[str, ...] = ()
@@ -60,6 +64,12 @@ class Suite:
     needs: str = ""
     prompts: str | None = None
     sha256: str = ""
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What results say of it."""
+        said = {"protocol": self.protocol, "version": self.version}
+        return {"name": self.name, **{key: text for key, text in said.items() if text}, "sha256": self.sha256}
 
     def concepts_of(self, label: str) -> tuple[str, ...]:
         """What an edit must name to erase a class."""
@@ -138,6 +148,8 @@ class _Reader:
         suite = Suite(
             name=self.text("name"),
             about=self.text("about", ""),
+            protocol=self.text("protocol", ""),
+            version=self.text("version", ""),
             detector=self.text("detector", ""),
             metrics=self.texts("metrics"),
             seeds=self.text("seeds", "0"),
