@@ -24,6 +24,9 @@ from editkit.evaluation.statistics.rank_correlation import spearman
 from editkit.evaluation.suites.suite import load_suite
 from editkit.files.atomic import write_text_atomic
 from editkit.model.editable import open_model
+from editkit.report.charts.scatter import Point, scatter_chart
+from editkit.report.charts.svg import Markup
+from editkit.report.plot_file import write_plot
 
 OUT = Path("tests/bench/damage.json")
 EDITS = tuple(f"{method}, {protect}" for method in ("uce", "rece", "speed", "dp") for protect in ("minimax", "null"))
@@ -66,6 +69,20 @@ def as_rows(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         yield name, told, f"{middle:.2g}", f"{sum(lost) / len(lost):.3f}", str(len(lost))
 
 
+def plot(results: dict[str, Any]) -> Markup:
+    """A point an object and edit: what the pictures lost against the closed form, in logarithms."""
+    before, names = results["edits"][UNEDITED]["shares"], [name for name in results["edits"] if name != UNEDITED]
+    points = [
+        Point("", n, damage, first - after, said=f"{word}, {name}")
+        for n, name in enumerate(names)
+        for word, damage, first, after in zip(
+            results["objects"], results["edits"][name]["damage"], before, results["edits"][name]["shares"], strict=True
+        )
+    ]
+    says = f"What pictures of {len(before)} objects lost under {len(names)} edits, against the damage in closed form."
+    return scatter_chart(points, "damage in closed form", "loss in pictures", says, zero=False, log=(True, False))
+
+
 def as_markdown(results: dict[str, Any]) -> str:
     """For the page."""
     return markdown(COLUMNS, as_rows(results))
@@ -79,6 +96,7 @@ def read(path: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--plot", type=Path, help="also draw what is in the file, as .svg or .png")
     given = parser.parse_args()
     model = open_model("emoji")
     split, shown = Split(model, "1"), Shown.of(model)
@@ -90,8 +108,10 @@ def main() -> None:
         results |= {"steps": STEPS, "erased": split.erased, "objects": objects(), "seeds": SEEDS}
         results["edits"][name] = measure(split, name, shown)
         write_text_atomic(given.out, json.dumps(results, separators=(",", ":")) + "\n", force=True)
-        if len(results["edits"]) > 1:
-            print(as_markdown(results), flush=True)
+    results = read(given.out)
+    print(as_markdown(results))
+    if given.plot:
+        write_plot(given.plot, plot(results), force=True)
 
 
 if __name__ == "__main__":

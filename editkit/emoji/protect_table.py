@@ -37,8 +37,8 @@ from editkit.model.editable import EditableModel, open_model
 OUT = Path("tests/bench/protect.json")
 SPLITS = ("1", "2")
 SIZE, SIZES = 20, (10, 20, 50, 100)
-HELD_OUT, ASKED = 12, 5
-ERASED_SEEDS, KEPT_SEEDS = (0,), (0,)
+HELD_OUT, ASKED = 24, 8
+ERASED_SEEDS, KEPT_SEEDS = (0, 1), (0,)
 THIRDS = ("near", "middle", "far")
 COLUMNS = ("what is protected", "ESR-1", "PSR-1 of the protected", "PSR-1 of the others", "worst damage of the others")
 ROWS = ("none", *(f"prior, {n} drawn" for n in SIZES), f"prior, {SIZE} nearest", f"prior, {SIZE} most damaged",
@@ -203,7 +203,8 @@ def main() -> None:
             results["rows"].setdefault(row, {})[name] = measure(split, row, shown)
             results["rows"] = {row: results["rows"][row] for row in ROWS if row in results["rows"]}
             write_text_atomic(given.out, json.dumps(results, separators=(",", ":")) + "\n", force=True)
-            print(as_markdown(results), flush=True)
+            print(name, row, flush=True)
+    print(as_markdown(read(given.out)))
 
 
 if __name__ == "__main__":

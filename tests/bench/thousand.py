@@ -175,6 +175,17 @@ def run_here(name: str, concepts: int, folder: Path | None) -> dict[str, Any]:
     return {**done, "peak_mib": round(peak), "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 1)}
 
 
+def as_markdown(known: dict[str, Any]) -> str:
+    """A row a solve: processor seconds and memory, for the page."""
+    lines = ["| solved | rows | solve | figures | memory |", "| --- | ---: | ---: | ---: | ---: |"]
+    for name in SOLVES:
+        if name in known:
+            made = known[name]
+            solve, figures = (f"{made['phases'][phase]['cpu_s']:.1f} s" for phase in ("solve", "figures"))
+            lines.append(f"| {name} | {made['rows']:,} | {solve} | {figures} | {made['peak_mib'] / 1024:.1f} GiB |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=[*SOLVES, *OTHERS], default=[*OTHERS, *SOLVES])
