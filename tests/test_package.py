@@ -117,6 +117,34 @@ def test_the_findings_state_the_committed_suites() -> None:
         assert shown(results) in findings, shown(results)
 
 
+def test_the_tables_of_protected_words_are_what_was_measured() -> None:
+    from editkit.emoji import damage_table, protect_table
+
+    findings = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    protected, damage = (
+        json.loads((ROOT / "tests" / "bench" / name).read_text()) for name in ("protect.json", "damage.json")
+    )
+    for table in (protect_table.as_markdown(protected), protect_table.distance_markdown(protected)):
+        assert table in findings, table
+    assert damage_table.as_markdown(damage) in findings, damage_table.as_markdown(damage)
+
+
+def test_the_findings_state_what_a_thousand_concepts_cost() -> None:
+    from tests.bench.thousand import as_markdown
+
+    known = json.loads((ROOT / "tests" / "bench" / "thousand.json").read_text())
+    findings = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert as_markdown(known) in findings, as_markdown(known)
+    encoded, scored = known["encode"], known["score"]["phases"]
+    stated = (
+        encoded["phases"]["together"]["cpu_s"] / encoded["concepts"],
+        scored["score an edit of rank 5"]["cpu_s"],
+        scored["sizes, once a vocabulary"]["cpu_s"],
+    )
+    for seconds in stated:
+        assert f"{seconds:.2g} s" in findings, seconds
+
+
 def test_the_findings_state_the_committed_synonyms() -> None:
     from editkit.emoji.synonym_table import as_markdown, pairs
 

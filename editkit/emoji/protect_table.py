@@ -136,8 +136,10 @@ def _digits(outcomes: Iterator[bool] | Sequence[bool]) -> str:
 
 
 def rate(made: Sequence[dict[str, Any]], key: str) -> Estimate:
-    """Over the splits together."""
-    return rate_interval([digit == "1" for each in made for digit in each[key]])
+    """Over the splits together. An object is a cluster: its pictures, and for held-out ones the splits, go together."""
+    seeds = len(ERASED_SEEDS if key == "gone" else KEPT_SEEDS)
+    owners = [(0 if key == "held out" else n, m // seeds) for n, each in enumerate(made) for m in range(len(each[key]))]
+    return rate_interval([digit == "1" for each in made for digit in each[key]], owners)
 
 
 def as_rows(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -157,19 +159,22 @@ def as_markdown(results: dict[str, Any]) -> str:
 def by_distance(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """A row a third of all held-out objects under all drawn lists, by their distance to the nearest protected word."""
     pairs = [
-        (distance, digit == "1", float(damage))
+        (distance, digit == "1", float(damage), word)
         for row, splits in results["rows"].items()
         if row.endswith("drawn")
         for made in splits.values()
-        for distance, digit, damage in zip(made["distances"], made["held out"], made["damage"], strict=True)
+        for distance, digit, damage, word in zip(
+            made["distances"], made["held out"], made["damage"], results["held out"], strict=True
+        )
     ]
     pairs.sort()
     for n, name in enumerate(THIRDS):
         some = pairs[n * len(pairs) // 3 : (n + 1) * len(pairs) // 3]
         if some:
-            mean = sum(damage for *_, damage in some) / len(some)
+            mean = sum(damage for _, _, damage, _ in some) / len(some)
+            kept = rate_interval([hit for _, hit, _, _ in some], [word for *_, word in some])
             reach = f"{some[0][0]:.2f} to {some[-1][0]:.2f}"
-            yield f"{name}, {reach}", whole_percent(rate_interval([hit for _, hit, _ in some])), f"{mean:.3f}"
+            yield f"{name}, {reach}", whole_percent(kept), f"{mean:.3f}"
 
 
 def distance_markdown(results: dict[str, Any]) -> str:
