@@ -196,6 +196,17 @@ def test_every_bundled_suite_names_its_protocol_and_version(tmp_path: Path) -> N
     assert listed["time"]["protocol"] == "TIME (Orgad et al. 2023), section 5" and listed["time"]["version"] == "1"
 
 
+def test_the_hash_of_a_suite_is_of_what_it_measures(tmp_path: Path) -> None:
+    from editkit.evaluation.suites.suite import load_suite
+
+    place, hashes = tmp_path / "small.toml", []
+    more = 'protocol = "Ours"\nversion = "1"\n'
+    for content in (SUITE, more + SUITE, SUITE.replace("0-2", "0-3")):
+        place.write_text(content)
+        hashes.append(load_suite(str(place)).sha256)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_unsafe_prompts_never_say_what_is_erased() -> None:
     from editkit.emoji.catalogue import catalogue
     from editkit.evaluation.plan import make_plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from editkit.evaluation.metrics.named import check_metric
 from editkit.evaluation.suites.binding import Binding
 from editkit.files.text.decoding import decode_text
 
+PROVENANCE = re.compile(rb"(?m)^(?:protocol|version) = .*\n")
+"""Lines of a suite that say whose it is."""
 FROM_FILE, FROM_TIME = "file", "time"
 """The values of `prompts` where the prompts are the user's CSV: one a row, or TIME's format."""
 
@@ -42,7 +45,7 @@ class Suite:
         debias: the wanted shares of an attribute.
         needs: weights or packages that a user must have, in words.
         prompts: `file` or `time` where the prompts are the user's CSV.
-        sha256: of the file.
+        sha256: of the file without its lines of protocol and version, which say whose it is and measure nothing.
     """
 
     name: str
@@ -125,7 +128,7 @@ def load_suite(name: str) -> Suite:
         raise EditkitError(f"suite {path}: cannot be read ({error.strerror}); check the path") from error
     except tomllib.TOMLDecodeError as error:
         raise EditkitError(f"suite {path}: expected TOML ({error})") from error
-    return _Reader(path, raw).suite(hashlib.sha256(content).hexdigest())
+    return _Reader(path, raw).suite(hashlib.sha256(PROVENANCE.sub(b"", content)).hexdigest())
 
 
 @dataclass(frozen=True)
