@@ -155,7 +155,7 @@ def test_the_second_moment_is_the_sum_over_words(case: Case, block: int) -> None
     weights = randn(5, len(case.protected.words)).abs()
     expected = sum(w * rows.T @ rows / len(rows) for w, rows in zip(weights, case.protected.rows, strict=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("editkit.edits.protect.BLOCK", block)
+        patch.setattr("editkit.edits.gram.BLOCK", block)
         moment = case.protected.moment(weights)
     assert_close(moment, expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(moment, moment.T)

@@ -48,7 +48,7 @@ def test_the_words_are_spread_and_no_synonyms_and_the_record_says_safe() -> None
     edit = editkit.erase(model, ["church"], ["safe"], options=options, synonyms="leave")
     assert edit.record["guides"] == ["safe"]
     rows = concept_rows(model.streams[0].encoders, "church", chosen, model.profile.templates, "tail")
-    protected = vocabulary_rows(model.streams[0].encoders, words, model.profile.vocabulary_templates)
+    protected = vocabulary_rows(model.streams[0].encoders, words, model.profile.sentences_for)
     problem = Problem((rows,), None, model.streams[0].inputs, model.gram, protected)
     assert torch.allclose(edit.map.dense(), options.solve(problem).maps["*"].dense(), atol=1e-6)
 

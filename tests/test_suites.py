@@ -163,11 +163,12 @@ def test_time_suite_on_a_stand_in(tmp_path: Path) -> None:
 
 
 def test_the_bundled_suites_are_whole() -> None:
-    from editkit.emoji.catalogue import catalogue
+    from editkit.emoji.catalogue import GENDERS, catalogue
     from editkit.evaluation.plan import make_plan
     from editkit.evaluation.suites.suite import load_suite, suite_names
 
-    known = {*catalogue().concepts, *catalogue().styles}
+    emoji = catalogue()
+    known = {*emoji.concepts, *emoji.styles, *emoji.backgrounds, *emoji.tones, *GENDERS}
     for name in suite_names():
         suite = load_suite(name)
         assert suite.name == name and suite.about

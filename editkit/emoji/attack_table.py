@@ -66,6 +66,7 @@ def closed_form_rows() -> Iterator[Row]:
     for method in ("uce", "rece"):
         yield Row(f"{method.upper()}, ends", solved(method, "prior", ["in-class"], tokens="ends"))
     yield Row("UCE, hard", solved("uce", "minimax", hard=True))
+    yield Row("UCE, hard, low floor", solved("uce", "minimax", hard=True, floor_weight=0.3))
     yield Row("UCE, random rows", solved("uce", "minimax", perturb=1))
 
 

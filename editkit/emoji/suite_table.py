@@ -92,6 +92,7 @@ GROUP_ROWS: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
     ("RECE, minimax", {}, {}),
     ("UCE, null", {"method": "uce", "protect": "null"}, {}),
     ("RECE, minimax, in-class", {}, {"guides": ["in-class"]}),
+    ("UCE, ends", {"method": "uce", "protect": "prior", "tokens": "ends"}, {"guides": ["in-class"]}),
 )
 """Name, options and arguments of what is tried against the loss of words for groups."""
 
