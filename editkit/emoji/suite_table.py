@@ -85,7 +85,7 @@ def cases() -> Iterator[Case]:
     weapons = load_suite(IMPLICIT).erases["weapon"]
     kept_out = tuple(groups(weapons))
     for name, options, given in GROUP_ROWS:
-        yield Case(IMPLICIT, name, weapons, "0-1", "weapon", options, unprotected=kept_out, given=given)
+        yield Case(IMPLICIT, name, weapons, "0-7", "weapon", options, unprotected=kept_out, given=given)
 
 
 GROUP_ROWS: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
