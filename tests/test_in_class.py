@@ -73,3 +73,8 @@ def test_the_record_names_the_word_and_the_edit_is_that_of_the_word() -> None:
     rest = [word for word in WORDS if word != guide]
     average = editkit.erase("emoji", ["church"], options=options, vocabulary=rest)
     assert not torch.allclose(edit.map.dense(), average.map.dense(), atol=1e-3)
+
+
+def test_a_guide_that_is_nearly_a_named_one_is_told_of() -> None:
+    with pytest.warns(UserWarning, match="guide 'in-clas' is taken as a text; did you mean in-class"):
+        editkit.erase("emoji", ["church"], ["in-clas"], options=Options("uce", protect="prior"), vocabulary=WORDS)

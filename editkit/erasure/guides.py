@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from editkit.concepts.templates import EXPANSIONS, VOCABULARY_GUIDES
 from editkit.edits.method import Method
@@ -53,6 +55,9 @@ class Ways:
                 raise EditkitError(
                     f"concept {concept!r} is its own guide: the edit would do nothing; give another --guide"
                 )
+            meant = get_close_matches(guide, VOCABULARY_GUIDES, n=1, cutoff=0.85)
+            if meant and guide not in VOCABULARY_GUIDES:
+                warnings.warn(f"guide {guide!r} is taken as a text; did you mean {meant[0]}?", stacklevel=2)
             if guide in VOCABULARY_GUIDES and not self._way(concept).words:
                 raise EditkitError(
                     f"guide {guide!r} needs a vocabulary, but no word is left in it; give --vocabulary or a text"
