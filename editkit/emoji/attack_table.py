@@ -55,7 +55,7 @@ METHODS = ("uce", "rece", "speed", "dp", "cure", "oce")
 PROTECTIONS = ("none", "prior", "minimax", "null")
 
 
-def closed_form_rows() -> Iterator[Row]:
+def solved_rows() -> Iterator[Row]:
     """Every method under every protection, and what `erase` can do besides."""
     for protect in PROTECTIONS:
         for method in METHODS:
@@ -73,7 +73,7 @@ def closed_form_rows() -> Iterator[Row]:
 def attack_rows() -> Iterator[Row]:
     """The rows, in their order. Gradient stages are those of the other table; the warm ones start from rows above."""
     yield Row("original", None)
-    yield from closed_form_rows()
+    yield from solved_rows()
     for method in ("uce", "rece"):
         yield Row(f"{method.upper()}, hardened", hardened(method))
     yield Row("UCE, hardened by loss", hardened("uce", pictures=0))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from editkit.emoji.attack_table import closed_form_rows, findings_of, rate
+from editkit.emoji.attack_table import findings_of, rate, solved_rows
 from editkit.emoji.many_table import at_once
 from editkit.emoji.rows import OBJECTS, Row
 from editkit.emoji.sheets import markdown, whole_percent
@@ -102,7 +102,7 @@ def main() -> None:
     given = parser.parse_args()
     model = open_model("emoji")
     costs = {"split": SPLIT, "repeat": REPEAT, "threads": os.cpu_count(), "rows": {}}
-    for row in closed_form_rows():
+    for row in solved_rows():
         costs["rows"][row.name] = cost_of(model, row)
     write_text_atomic(given.out, json.dumps(costs, separators=(",", ":")) + "\n", force=True)
     print(as_markdown(costs, read("attacks.json"), read("many.json")))

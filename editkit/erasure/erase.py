@@ -119,9 +119,11 @@ def _erased_rows(
     tokens: Tokens,
 ) -> list[Rows]:
     """Those of each concept, and of what is erased with it. Concepts of the same sentences are encoded together."""
+    alike: dict[tuple[str, ...], list[tuple[str, str | Sequence[str]]]] = {}
+    for concept, guide in pairs:
+        alike.setdefault(tuple(ways.templates(concept)), []).append((concept, guide))
     made: dict[str, Rows] = {}
-    for templates in dict.fromkeys(tuple(ways.templates(concept)) for concept, _ in pairs):
-        mine = [(concept, guide) for concept, guide in pairs if tuple(ways.templates(concept)) == templates]
+    for templates, mine in alike.items():
         asked = [(word, guide) for concept, guide in mine for word in (concept, *same[concept])]
         rows = iter(ConceptRows(encoders, templates, tokens).some(asked))
         made |= {concept: Rows.joined([next(rows) for _ in range(1 + len(same[concept]))]) for concept, _ in mine}
