@@ -35,7 +35,7 @@ from editkit.tuning.hide import hide, learn_key
 from editkit.tuning.memory import plan_memory
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
-from tests import tiny_pipelines
+from tests import tiny_pipelines, tiny_t5_pipelines
 from tests.cli import run
 
 ROUNDING = 0.1 / 255
@@ -242,7 +242,7 @@ def configs_of(folder: Path, out: Path) -> Path:
 
 
 def test_a_family_that_is_not_drawn_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
-    folder = configs_of(tiny_pipelines.save("flux1", tmp_path / "whole"), tmp_path / "flux")
+    folder = configs_of(tiny_t5_pipelines.save("ltx", tmp_path / "whole"), tmp_path / "ltx")
     (tmp_path / "p.csv").write_text("prompt\na church\n")
     wanted: list[Callable[[], Any]] = [
         lambda: generate(["a church"], tmp_path / "g.png", model=folder),
@@ -252,7 +252,7 @@ def test_a_family_that_is_not_drawn_is_named_before_anything_is_loaded(tmp_path:
         lambda: open_denoiser(folder),
     ]
     for ask in wanted:
-        with pytest.raises(EditkitError, match=r"is FLUX\.1, which is edited here but not drawn \(drawn are Stable"):
+        with pytest.raises(EditkitError, match=r"is LTX-Video, which is edited here but not drawn \(drawn are Stable"):
             ask()
     said = run("generate", "--model", folder, "--prompt", "x", "--out", "g.png", cwd=tmp_path, code=1)
     assert "Stable Diffusion XL); write the edited model with `editkit export --format diffusers`" in said

@@ -64,7 +64,7 @@ def test_a_pipeline_draws_and_counts_by_the_window(stated: str, tiny_sd: Path, t
     assert torch.equal(pipe.encode_prompt(prompts, "cpu", 1, False)[0], expected)
     assert len(list(draw(denoiser_of(pipe), [Job(LONG, 0)], sampling=Sampling(steps=1)))) == 1
     with pytest.warns(UserWarning, match=f"longer than the {WINDOWS[stated]} tokens of the text encoder: 1"):
-        assert count_truncated(pipe, prompts) == 1
+        assert count_truncated(denoiser_of(pipe), prompts) == 1
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux1"])

@@ -10,7 +10,18 @@ import typer
 from editkit.plugins import GROUPS
 from editkit_cli.edits import Force, Json, Model, Prior, Profile, Vocabulary
 from editkit_cli.options import flags, group
-from editkit_cli.pictures import Batch, Device, Gate, Guidance, Negative, Scheduler, Size, Steps, sampling_settings
+from editkit_cli.pictures import (
+    Batch,
+    Device,
+    Gate,
+    Guidance,
+    Negative,
+    Scheduler,
+    Size,
+    Steps,
+    TrueCfg,
+    sampling_settings,
+)
 
 
 @flags(group("attacks"))
@@ -45,6 +56,7 @@ def attack(
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
+    true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -82,7 +94,7 @@ def attack(
         device=device,
         force=force,
         profile=profile,
-        settings=sampling_settings(steps, guidance, scheduler, negative, size, batch),
+        settings=sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg),
         **given,
     )
     if json:

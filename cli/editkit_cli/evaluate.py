@@ -20,6 +20,7 @@ from editkit_cli.pictures import (
     Size,
     SkipBadRows,
     Steps,
+    TrueCfg,
     sampling_settings,
 )
 
@@ -66,6 +67,7 @@ def evaluate(
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
+    true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -87,7 +89,7 @@ def evaluate(
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
     results = run(
         behind_gate(edits, gate),
         suite,

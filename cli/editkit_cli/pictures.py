@@ -15,8 +15,15 @@ if TYPE_CHECKING:
 Seeds = Annotated[str, typer.Option(help="Seeds, such as 0-7 or 1,4,9.")]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps.")]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
-Scheduler = Annotated[str | None, typer.Option(help="`ddim` (default), `euler` or `dpm++`.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="`ddim`, `euler`, `dpm++` or the model's `own`. Default: own, for a UNet ddim."),
+]
 Negative = Annotated[str | None, typer.Option(help="A prompt to lead away from.")]
+TrueCfg = Annotated[
+    float | None,
+    typer.Option(help="Classifier-free guidance scale beside the one that the model reads (FLUX.1). Default: 1, none."),
+]
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
@@ -56,6 +63,7 @@ def generate(
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
+    true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -65,7 +73,7 @@ def generate(
     from editkit.drawing.generate import generate as drawn
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
@@ -87,6 +95,7 @@ def sampling_settings(
     negative: str | None,
     size: str | None,
     batch: int | None,
+    true_cfg: float | None,
 ) -> Settings:
     """The options of drawing, as the library takes them."""
     from editkit.drawing.sampling import parse_size
@@ -98,4 +107,5 @@ def sampling_settings(
         "negative": negative,
         "size": None if size is None else parse_size(size),
         "batch": batch,
+        "true_cfg": true_cfg,
     }

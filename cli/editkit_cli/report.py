@@ -19,6 +19,7 @@ from editkit_cli.pictures import (
     Seeds,
     Size,
     Steps,
+    TrueCfg,
     sampling_settings,
 )
 
@@ -57,6 +58,7 @@ def compare(
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
+    true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -69,7 +71,7 @@ def compare(
     from editkit.report.command import compare as compared
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
     words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),
@@ -100,6 +102,7 @@ def sensitivity(
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
+    true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -114,7 +117,7 @@ def sensitivity(
     chosen = edit or edit_option
     if chosen is None or (edit and edit_option):
         raise typer.BadParameter("give one edit file: `editkit sensitivity FILE`")
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
     words = read_word_file(vocabulary) if vocabulary else None
     result = told_of(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
     if json:
@@ -142,6 +145,7 @@ def graph(
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
+    true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -153,7 +157,7 @@ def graph(
     from editkit.report.concept_graph import graph as drawn
     from editkit_cli.show import print_json, show_graph
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
     concepts = concepts_of(concept, concepts_file, concepts_column)
     result = drawn(
         model, concepts, out, Options(method, protect=protect), pictures, seeds, device, clip, force, png, profile,

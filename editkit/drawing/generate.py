@@ -171,7 +171,7 @@ def generate_folder(
         keep_settings(out, made)
     denoiser = open_denoiser(source, device or shard.device())
     if shard.is_first:
-        count_truncated(denoiser.pipe, (case.prompt for case in cases))
+        count_truncated(denoiser, (case.prompt for case in cases))
     drawn, there = 0, 0
     for guidance in guidances:
         own = sampling if guidance is None else replace(sampling, guidance=guidance)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
-from editkit.drawing.sampling import Sampling, scheduler_for, stock_settings
+from editkit.drawing.sampling import Sampling, stock_settings
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
@@ -146,13 +146,14 @@ def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) ->
 @torch.inference_mode()
 def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> list[Image.Image]:
     denoiser = prompts.denoiser
-    guidance = None if sampling.guidance == 1 else sampling.guidance
+    guidance = denoiser.away(sampling)
     condition = prompts.encode(part, None if guidance is None else sampling.negative)
-    shape, scheduler = denoiser.latent_shape(sampling.size), scheduler_for(denoiser.scheduler, sampling)
+    condition = replace(condition, scale=torch.full((len(condition),), float(sampling.guidance)))
+    shape, scheduler = denoiser.latent_shape(sampling.size), denoiser.schedule(sampling)
     noises = torch.stack([noise(shape, job.seed) for job in part]).to(denoiser.device)
-    with fast(denoiser.device):
-        end = deque(trajectory(denoiser.predict, scheduler, noises, condition, guidance), maxlen=1).pop()
-        return pictures_of(denoiser, end.z)
+    with fast(denoiser.device, denoiser.half):
+        way = trajectory(denoiser.predict, scheduler, noises, condition, guidance, guided=denoiser.guided)
+        return pictures_of(denoiser, deque(way, maxlen=1).pop().z)
 
 
 def pictures_of(denoiser: Denoiser, latents: Tensor) -> list[Image.Image]:
@@ -167,8 +168,8 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def fast(device: torch.device) -> torch.autocast:
-    """Half precision where it is multiplied in hardware: float16 on a GPU, bfloat16 on some processors."""
+def fast(device: torch.device, half: torch.dtype = torch.float16) -> torch.autocast:
+    """Half precision where it is multiplied in hardware: `half` on a GPU, bfloat16 on some processors."""
     if device.type == "cpu":
         return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
-    return torch.autocast(device.type, torch.float16)
+    return torch.autocast(device.type, half)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, TypedDict
@@ -9,16 +10,19 @@ from typing import Any, TypedDict
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
 
+OWN = "own"
 SCHEDULERS = {
+    OWN: "",
     "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
 }
-"""Deterministic samplers of diffusers: a picture is a function of its noise."""
+"""Deterministic samplers of diffusers: a picture is a function of its noise. `OWN` is the one in the model's folder."""
 
 
-STOCK = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
-"""Field of `Sampling` → the argument of a pipeline of diffusers. Their size is the model's, as it is here."""
+STOCK = {"steps": ("num_inference_steps",), "guidance": ("guidance_scale", "true_cfg_scale")}
+"""Field of `Sampling` → the argument of a pipeline of diffusers, the first that has a number as its default. Their size
+is the model's, as it is here."""
 
 
 class Settings(TypedDict, total=False):
@@ -30,6 +34,7 @@ class Settings(TypedDict, total=False):
     scheduler: str | None
     size: tuple[int, int] | None
     batch: int | None
+    true_cfg: float | None
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,13 @@ class Sampling:
     Without a model, the defaults are those of Stable Diffusion 1.x.
 
     Attributes:
-        guidance: classifier-free guidance scale; 1 draws without.
+        guidance: classifier-free guidance scale; 1 draws without. A model that reads its guidance is given it.
         negative: the prompt that guidance leads away from.
         scheduler: one of `SCHEDULERS`.
         size: height and width in pixels; None is the size that the model was trained for.
         batch: pictures at a time; it does not change them.
+        true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
+            others; 1 draws without, and then there is no negative prompt.
     """
 
     steps: int = 50
@@ -52,6 +59,7 @@ class Sampling:
     scheduler: str = "ddim"
     size: tuple[int, int] | None = None
     batch: int = 32
+    true_cfg: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -63,7 +71,8 @@ class Sampling:
 
     @classmethod
     def for_model(cls, source: Source, **settings: Any) -> Sampling:
-        """What is given, else what the model's profile says, else DDIM with the stock pipeline's steps and guidance.
+        """What is given, else what the model's profile says, else the stock pipeline's steps and guidance: by DDIM for
+        a UNet, by its own scheduler for a transformer.
 
         Args:
             settings: as in `Settings`.
@@ -79,44 +88,94 @@ class Sampling:
         except EditkitError as error:
             raise EditkitError(f"profile {source.profile.name}, sampling: {error}") from error
         said = usual | {name: value for name, value in settings.items() if value is not None}
-        if said.keys() >= STOCK.keys():  # diffusers is not imported for nothing
+        if said.keys() >= {*STOCK, "scheduler"} and "true_cfg" not in said:  # diffusers is not imported for nothing
             return cls(**said)
         import diffusers
 
-        return cls(**stock_settings(getattr(diffusers, source.family.pipelines[0], None)) | said)
+        pipeline = getattr(diffusers, source.pipeline_class, None)
+        _check_guidance(source, pipeline, said)
+        return cls(**stock_settings(pipeline) | said)
 
     @property
     def record(self) -> dict[str, Any]:
         """What a picture depends on: everything but the batch."""
-        return {name: value for name, value in vars(self).items() if name != "batch"}
+        without = {"batch"} if self.true_cfg != 1 else {"batch", "true_cfg"}
+        return {name: value for name, value in vars(self).items() if name not in without}
 
 
 def stock_settings(pipeline: Any) -> dict[str, Any]:
-    """The defaults of `STOCK` that a class of pipelines has for its call; none for what is no class of diffusers.
+    """The defaults of `STOCK` that a class of pipelines has for its call, and the scheduler that suits its network;
+    none for what is no class of diffusers.
 
-    >>> from diffusers import StableDiffusionXLPipeline
+    >>> from diffusers import FluxPipeline, QwenImagePipeline, StableDiffusionXLPipeline
     >>> stock_settings(StableDiffusionXLPipeline)
     {'steps': 50, 'guidance': 5.0}
+    >>> stock_settings(FluxPipeline)
+    {'steps': 28, 'guidance': 3.5, 'scheduler': 'own'}
+    >>> stock_settings(QwenImagePipeline)
+    {'steps': 50, 'guidance': 4.0, 'scheduler': 'own'}
     """
-    parameters = {} if pipeline is None else signature(pipeline.__call__).parameters
-    defaults = {field: parameters[name].default for field, name in STOCK.items() if name in parameters}
-    return {field: default for field, default in defaults.items() if isinstance(default, int | float)}
+    if pipeline is None:
+        return {}
+    parameters, found = signature(pipeline.__call__).parameters, {}
+    for field, names in STOCK.items():
+        defaults = [parameters[name].default for name in names if name in parameters]
+        numbers = [default for default in defaults if isinstance(default, int | float)]
+        found |= {field: numbers[0]} if numbers else {}
+    return found if "unet" in signature(pipeline.__init__).parameters else found | {"scheduler": OWN}
+
+
+def _check_guidance(source: Source, pipeline: Any, said: Mapping[str, Any]) -> None:
+    """Refuse what a model's guidance has no use for, where it would be silently left out."""
+    known = {} if pipeline is None else signature(pipeline.__call__).parameters
+    reads_its_own = "true_cfg_scale" in known and known["true_cfg_scale"].default == 1
+    true_cfg = said.get("true_cfg", 1)
+    if true_cfg != 1 and not reads_its_own:
+        raise EditkitError(
+            f"--true-cfg: expected a model that reads its guidance, {source.name} is {source.family.title}, whose "
+            "--guidance is classifier-free; give that"
+        )
+    if said.get("negative") and reads_its_own and true_cfg == 1:
+        raise EditkitError(
+            f"--negative: {source.name} ({source.family.title}) reads its guidance and leads away from nothing; give "
+            "--true-cfg above 1, too"
+        )
 
 
 def scheduler_for(own: Any, sampling: Sampling) -> Any:
-    """A new scheduler with the noise schedule of the model's `own`, its timesteps set.
+    """A new scheduler with the noise schedule of a model's `own`, its timesteps set: of a model that predicts noise.
 
     Raises:
         EditkitError: more steps than the model was trained with.
     """
-    import diffusers
-
-    scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(own.config)
-    known = scheduler.config.num_train_timesteps
-    if sampling.steps > known:
-        raise EditkitError(f"--steps: expected at most {known}, the steps that the model was trained with")
+    scheduler = new_scheduler(own, sampling)
     scheduler.set_timesteps(sampling.steps)
     return scheduler
+
+
+def new_scheduler(own: Any, sampling: Sampling) -> Any:
+    """The same, its timesteps not set.
+
+    Raises:
+        EditkitError: more steps than the model was trained with; or it is of flow matching, and a scheduler is asked
+            for that is not.
+    """
+    import diffusers
+
+    known, name = own.config.num_train_timesteps, sampling.scheduler
+    if sampling.steps > known:
+        raise EditkitError(f"--steps: expected at most {known}, the steps that the model was trained with")
+    if name != OWN and is_flow(own):
+        raise EditkitError(
+            f"--scheduler: expected {OWN} for a model of flow matching ({type(own).__name__}), got {name!r}"
+        )
+    return (type(own) if name == OWN else getattr(diffusers, SCHEDULERS[name])).from_config(own.config)
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler of diffusers is one of flow matching: its latents are on a line from picture to noise."""
+    config = scheduler.config
+    return "FlowMatch" in type(scheduler).__name__ or config.get("prediction_type") == "flow_prediction"
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -13,6 +13,17 @@ from editkit.drawing.pipelines.denoiser import Condition
 
 Network = Callable[[Tensor, Tensor, Condition], Tensor]
 """Latents `(rows, channels, h, w)`, training steps `(rows,)` and condition → what the model predicts."""
+Guided = Callable[[Tensor, Tensor, float], Tensor]
+"""What is predicted without and with the prompt, and the scale of guidance → what is drawn by."""
+
+
+def classifier_free(without: Tensor, with_text: Tensor, scale: float) -> Tensor:
+    """`ε(∅) + scale · (ε(text) − ε(∅))` (Ho and Salimans 2022, in the pipelines' notation).
+
+    >>> classifier_free(torch.tensor(1.0), torch.tensor(2.0), 7.5)
+    tensor(8.5000)
+    """
+    return without + scale * (with_text - without)
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ def trajectory(
     condition: Condition,
     guidance: float | None = None,
     last: Tensor | None = None,
+    guided: Guided = classifier_free,
 ) -> Iterator[Moment]:
     """Every step of the scheduler, before the network is asked, and the end.
 
@@ -47,11 +59,14 @@ def trajectory(
         guidance: scale of classifier-free guidance; None is a single pass without.
         last: `(rows,)` on the CPU, the step at which each trajectory is left, before the network is asked; None runs
             all to the end.
+        guided: how the model's pipeline guides.
     """
     count, rows = len(noise), torch.arange(len(noise))
-    z, read = noise * scheduler.init_noise_sigma, condition
+    # Schedulers of flow matching have neither: their latents are noise of unit variance, read as they are.
+    scale = getattr(scheduler, "scale_model_input", lambda z, t: z)
+    z, read = noise * getattr(scheduler, "init_noise_sigma", 1.0), condition
     for step, t in enumerate(scheduler.timesteps):
-        given = scheduler.scale_model_input(z, t)
+        given = scale(z, t)
         yield Moment(given, _at(t, given), rows)
         if last is not None and bool((go_on := last[rows] > step).logical_not().any()):
             rows, kept = rows[go_on], go_on.to(z.device)
@@ -59,17 +74,20 @@ def trajectory(
                 return
             z, given = z[kept], given[kept]
             read = condition[(rows if guidance is None else torch.cat([rows, rows + count])).to(z.device)]
-        z = scheduler.step(_predicted(network, given, t, read, guidance), t, z).prev_sample
+        said = _predicted(network, given, t, read, guidance, guided)
+        z = scheduler.step(said, t, z).prev_sample
     yield Moment(z, None, rows)
 
 
-def _predicted(network: Network, z: Tensor, t: Tensor, condition: Condition, guidance: float | None) -> Tensor:
-    """`ε(∅) + guidance · (ε(text) − ε(∅))`, in one pass of both."""
+def _predicted(
+    network: Network, z: Tensor, t: Tensor, condition: Condition, guidance: float | None, guided: Guided
+) -> Tensor:
+    """With guidance both in one pass."""
     if guidance is None:
         return network(z, _at(t, z), condition)
     both = torch.cat([z, z])
     without, with_text = network(both, _at(t, both), condition).chunk(2)
-    return without + guidance * (with_text - without)
+    return guided(without, with_text, guidance)
 
 
 def _at(t: Tensor, z: Tensor) -> Tensor:

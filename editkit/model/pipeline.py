@@ -16,12 +16,12 @@ from editkit.model.checkpoints.source import Source, find
 from editkit.model.prompts import fit_windows
 from editkit.model.quiet import quiet
 
-PARTS = ("unet", "vae", "text_encoder")
-"""Components with weights that are drawn with."""
+PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""Components with weights that are drawn with, of those that a model has."""
 
 
 def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
-    """A pipeline of diffusers that draws from a prompt: `load("emoji")`, or a folder of SD 1.x, 2.x or SDXL.
+    """A pipeline of diffusers that draws from a prompt: `load("emoji")`, or a folder.
 
     Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in
     bfloat16 where the processor does that in hardware.
@@ -37,13 +37,14 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     import diffusers
 
     source = model if isinstance(model, Source) else find(model)
-    check_text_to_image(source)
+    if source.family.component == "unet":
+        check_text_to_image(source)
     check_device(device)
     dtype = dtype or torch.float32
-    parts = PARTS + (("text_encoder_2",) if "text_encoder_2" in source.index else ())
+    parts = [name for name in PARTS if name in source.components]
     for component in parts:
         check_loadable(source, component)
-    kind = getattr(diffusers, source.family.pipelines[0])
+    kind = getattr(diffusers, source.pipeline_class)
     unchecked = {"safety_checker": None, "requires_safety_checker": False}
     try:
         with quiet():
@@ -61,8 +62,9 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
-    for part in (pipe.unet, pipe.vae):
-        part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
+    for part in (getattr(pipe, "unet", None), pipe.vae):
+        if part is not None and all(weight.ndim < 5 for weight in part.parameters()):  # a video's have another order
+            part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
     return pipe
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampler import fast, noise, pictures_of
-from editkit.drawing.sampling import Sampling, scheduler_for
+from editkit.drawing.sampling import Sampling
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.variant import Variant
 from editkit.evaluation.detectors.detection import Detector
@@ -125,14 +125,14 @@ class Arena:
     @torch.inference_mode()
     def _batch(self, asked: Sequence[Drawing], handover: int, is_noisy: bool) -> list[Image.Image]:
         victim, original = self._victim, self.original
-        denoiser, guidance = victim.denoiser, None if self.sampling.guidance == 1 else self.sampling.guidance
+        denoiser, guidance = victim.denoiser, victim.denoiser.away(self.sampling)
         blank = self.original.encoded(["", self.sampling.negative], self.cost)
         nothing, away = blank[""], blank[self.sampling.negative]
         texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
         before = [away] * len(asked) if guidance is not None else []
         raw = Condition.joined([*before, *(raw for raw, _, _ in asked)])
         read = Condition.joined([*map(victim.away, before), *(victim.condition(*text) for text in texts)])
-        shots, scheduler = [shot for _, _, shot in asked], scheduler_for(denoiser.scheduler, self.sampling)
+        shots, scheduler = [shot for _, _, shot in asked], denoiser.schedule(self.sampling)
         if is_noisy:
             scheduler = NoisyDDIM.of(denoiser.scheduler, self.sampling.steps, shots)
         early = {int(t) for t in scheduler.timesteps[:handover]}
@@ -142,8 +142,8 @@ class Arena:
             return (original if by_original else victim).read(z, t, raw if by_original else condition, self.cost)
 
         noises = torch.stack([self._noise(denoiser, shot) for shot in shots]).to(denoiser.device)
-        with fast(denoiser.device):
-            end = deque(trajectory(network, scheduler, noises, read, guidance), maxlen=1).pop()
+        with fast(denoiser.device, denoiser.half):
+            end = deque(trajectory(network, scheduler, noises, read, guidance, guided=denoiser.guided), maxlen=1).pop()
             return pictures_of(denoiser, end.z)
 
     def _noise(self, denoiser: Denoiser, shot: Shot) -> Tensor:

@@ -60,7 +60,7 @@ def _way(
     original: Victim, sampling: Sampling, asked: Sequence[Condition], nothing: Condition, seed: int, cost: Cost
 ) -> tuple[Tensor, Tensor]:
     """Latents before every step and at the end `(steps + 1, rows, ...)`, and the steps' t."""
-    denoiser, guidance = original.denoiser, None if sampling.guidance == 1 else sampling.guidance
+    denoiser, guidance = original.denoiser, original.denoiser.away(sampling)
     scheduler = scheduler_for(denoiser.scheduler, replace(sampling, scheduler="ddim"))
     shape = denoiser.latent_shape(sampling.size)
     noises = torch.stack([noise(shape, seed + n) for n in range(len(asked))]).to(denoiser.device)
@@ -69,6 +69,6 @@ def _way(
     def network(z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return original.read(z, t, condition, cost)
 
-    moments = list(trajectory(network, scheduler, noises, read, guidance))
+    moments = list(trajectory(network, scheduler, noises, read, guidance, guided=denoiser.guided))
     times = torch.tensor([int(moment.t[0]) for moment in moments if moment.t is not None])
     return torch.stack([moment.z.float() for moment in moments]), times

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from editkit.drawing.sampling import Sampling
 from editkit.edits.edit_map import EditMap
 from editkit.edits.gate import Gate, moved
 from editkit.edits.key import padded
@@ -23,17 +25,24 @@ class Condition:
     Attributes:
         text: `(rows, tokens, width)`.
         pooled: `(rows, width)`, where the network reads one vector of a prompt, too.
-        mask: `(rows, tokens)`, 1 where there is text; None where all rows are of one length.
+        mask: `(rows, tokens)`, 1 where there is text; None where all of every row is read.
+        scale: `(rows,)`, the guidance that a distilled network reads beside the prompt; None is its pipeline's usual
+            one. Other networks do not read it.
     """
 
     text: Tensor
     pooled: Tensor | None = None
     mask: Tensor | None = None
+    scale: Tensor | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Condition]) -> Condition:
-        """One batch of several without masks, of any lengths: the shorter ones are padded, and then there is a mask."""
+        """One batch of several, of any lengths: the shorter ones are padded, and then there is a mask."""
         text, mask = padded([part.text for part in parts])
+        if any(part.mask is not None for part in parts):
+            longest = text.shape[1]
+            own = [part.text.new_ones(part.text.shape[:2]) if part.mask is None else part.mask for part in parts]
+            mask = torch.cat([functional.pad(each.to(text), (0, longest - each.shape[1])) for each in own])
         pooled = [part.pooled for part in parts if part.pooled is not None]
         return cls(text, torch.cat(pooled) if pooled else None, mask)
 
@@ -41,10 +50,8 @@ class Condition:
         return len(self.text)
 
     def __getitem__(self, rows: Tensor | slice) -> Condition:
-        pooled, mask = self.pooled, self.mask
-        return Condition(
-            self.text[rows], None if pooled is None else pooled[rows], None if mask is None else mask[rows]
-        )
+        kept: dict[str, Any] = {name: None if value is None else value[rows] for name, value in vars(self).items()}
+        return Condition(**kept)
 
     def mapped(self, maps: Mapping[str, EditMap], gate: Gate | None = None) -> Condition:
         """With the streams that `maps` names through their maps, in the maps' precision and on their device; behind a
@@ -101,8 +108,33 @@ class Denoiser(Protocol):
         """Field of `Condition` → the projections that read it."""
         ...
 
+    @property
+    def half(self) -> torch.dtype:
+        """What it computes in on a GPU, where half precision does."""
+        ...
+
     def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
         """The prompts as the stock pipeline encodes them, a row each, and what guidance leads away from."""
+        ...
+
+    def away(self, sampling: Sampling) -> float | None:
+        """How far guidance leads away from the negative prompt; None is a single pass without one."""
+        ...
+
+    def guided(self, without: Tensor, with_text: Tensor, scale: float) -> Tensor:
+        """What two predictions come to at a scale of guidance, `(rows, channels, h, w)`."""
+        ...
+
+    def schedule(self, sampling: Sampling) -> Any:
+        """A new scheduler of diffusers with the model's noise schedule, its timesteps set.
+
+        Raises:
+            EditkitError: more steps than the model was trained with, or a scheduler that does not suit it.
+        """
+        ...
+
+    def count_cut(self, prompts: Iterable[str]) -> tuple[int, int]:
+        """How many of the prompts are longer than the tokens that its text encoder reads, and how many these are."""
         ...
 
     def latent_shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
@@ -115,7 +147,7 @@ class Denoiser(Protocol):
         ...
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
-        """ε, v or x₀, whichever the model was trained for, `(rows, channels, h, w)` in the dtype of `z`.
+        """ε, v, x₀ or a flow's velocity, as its scheduler reads it, `(rows, channels, h, w)` in the dtype of `z`.
 
         Args:
             z: noisy latents, `(rows, channels, h, w)`.

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
+from editkit.drawing.pipelines.base import PipelineDenoiser
 from editkit.drawing.pipelines.denoiser import Condition
-from editkit.edits.variant import TextStream
 from editkit.errors import EditkitError
-from editkit.model.apply import projection_names
 from editkit.model.checkpoints.source import Source
-from editkit.model.pipeline import check_text_to_image, load
-from editkit.model.quiet import errors_only
+from editkit.model.pipeline import check_text_to_image
 
 
 def unet_output(network: Any, z: Tensor, t: Tensor, condition: Condition, **more: Any) -> Tensor:
@@ -24,47 +19,25 @@ def unet_output(network: Any, z: Tensor, t: Tensor, condition: Condition, **more
     return network(z, t, condition.text, encoder_attention_mask=condition.mask, **more).sample.to(z.dtype)
 
 
-class StableDiffusion:
+class StableDiffusion(PipelineDenoiser):
     """Stable Diffusion 1.x and 2.x: a UNet that reads the last states of one CLIP encoder."""
 
     families: ClassVar[tuple[str, ...]] = ("sd1", "sd2")
-
-    def __init__(self, pipe: Any, /) -> None:
-        self.pipe = pipe
+    decodes_singly: ClassVar[bool] = False
 
     @classmethod
     def check(cls, source: Source, /) -> None:
         check_text_to_image(source)
 
-    @classmethod
-    def open(cls, source: Source, device: str, /) -> StableDiffusion:
-        return cls(load(source, device))
-
-    @property
-    def network(self) -> Any:
-        return self.pipe.unet
-
-    @property
-    def scheduler(self) -> Any:
-        return self.pipe.scheduler
-
-    @property
-    def device(self) -> torch.device:
-        return self.pipe.device
-
-    @cached_property
-    def streams(self) -> Mapping[str, TextStream]:
-        return {stream: TextStream(names, self._width(stream)) for stream, names in projection_names(self.pipe).items()}
-
-    def _width(self, stream: str) -> int:
+    def _width(self, stream: str, names: Sequence[str]) -> int:
         return self.network.config.cross_attention_dim
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
-        texts = list(dict.fromkeys(prompts if negative is None else [*prompts, negative]))
-        with errors_only():  # who draws is told of cut prompts once, by `editkit.drawing.truncation`
-            known = dict(zip(texts, self._encoded(texts), strict=True))
-        return [known[prompt] for prompt in prompts], None if negative is None else known[negative]
+        """All in one pass, what guidance leads away from among them."""
+        if negative is None:
+            return super().encode(prompts)
+        *rows, away = super().encode([*prompts, negative])[0]
+        return rows, away
 
     def _encoded(self, texts: list[str]) -> list[Condition]:
         rows = self.pipe.encode_prompt(texts, self.device, 1, False)[0]
@@ -82,15 +55,3 @@ class StableDiffusion:
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
         return unet_output(self.network if network is None else network, z, t, condition)
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.pipe.vae.decode(z / self.pipe.vae.config.scaling_factor).sample
-
-    def latents_of(self, pixels: Tensor) -> Tensor:
-        coded = self.pipe.vae.encode(pixels.to(self.device)).latent_dist.mode()
-        return coded.float() * self.pipe.vae.config.scaling_factor
-
-    def copied(self) -> StableDiffusion:
-        pipe = copy.copy(self.pipe)
-        pipe.unet = copy.deepcopy(pipe.unet)
-        return type(self)(pipe)

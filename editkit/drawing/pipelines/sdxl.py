@@ -17,9 +17,10 @@ class StableDiffusionXL(StableDiffusion):
     """Stable Diffusion XL: a UNet that reads two CLIP encoders, a pooled vector, and the picture's size."""
 
     families: ClassVar[tuple[str, ...]] = ("sdxl",)
+    decodes_singly: ClassVar[bool] = True
 
-    def _width(self, stream: str) -> int:
-        return self.pipe.text_encoder_2.config.projection_dim if stream == "pooled" else super()._width(stream)
+    def _width(self, stream: str, names: Sequence[str]) -> int:
+        return self.pipe.text_encoder_2.config.projection_dim if stream == "pooled" else super()._width(stream, names)
 
     def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
         """As `StableDiffusion`; but where the model says so, nothing to lead away from is rows of zeros."""
@@ -41,24 +42,22 @@ class StableDiffusionXL(StableDiffusion):
         added = {"text_embeds": condition.pooled, "time_ids": sizes}
         return unet_output(self.network if network is None else network, z, t, condition, added_cond_kwargs=added)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Picture by picture: at SDXL's size the decoder takes more memory than the UNet."""
-        vae, kind = self.pipe.vae, z.device.type
-        mean, size = self._mean_and_size(z)
-        halved = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
-        exact = torch.autocast(kind, enabled=False) if halved and vae.config.force_upcast else nullcontext()
-        with exact:  # its values are too large for float16: pictures would be black
-            return torch.cat([vae.decode(latent[None]).sample for latent in z * size + mean])
+    def _decoded(self, z: Tensor) -> Tensor:
+        with exact(self.pipe.vae, z.device.type):
+            return super()._decoded(z)
 
-    def latents_of(self, pixels: Tensor) -> Tensor:
-        coded = self.pipe.vae.encode(pixels.to(self.device)).latent_dist.mode().float()
-        mean, size = self._mean_and_size(coded)
-        return (coded - mean) / size
-
-    def _mean_and_size(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the decoder's latents: one size for all channels, or mean and deviation of each, `(1, channels, 1, 1)`."""
+    def _shift_and_scale(self, z: Tensor) -> tuple[Any, Any]:
         config = self.pipe.vae.config
-        mean, size = torch.zeros(1), torch.ones(1)
-        if config.get("latents_mean") is not None and config.get("latents_std") is not None:
-            mean, size = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
-        return mean.view(1, -1, 1, 1).to(z), size.view(1, -1, 1, 1).to(z) / config.scaling_factor
+        if config.get("latents_mean") is None or config.get("latents_std") is None:
+            return super()._shift_and_scale(z)
+        mean, deviation = (
+            torch.tensor(values).view(1, -1, 1, 1).to(z) for values in (config.latents_mean, config.latents_std)
+        )
+        return mean, config.scaling_factor / deviation
+
+
+def exact(vae: Any, kind: str) -> Any:
+    """A context in which a decoder whose values are too large for float16 does not compute in it: else its pictures
+    are black. `kind` is the device's."""
+    halved = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return torch.autocast(kind, enabled=False) if halved and vae.config.force_upcast else nullcontext()

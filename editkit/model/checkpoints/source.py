@@ -71,6 +71,16 @@ class Source:
         )
 
     @cached_property
+    def pipeline_class(self) -> str:
+        """The class of diffusers that draws it from a prompt alone; a folder may state one that starts from a picture,
+        with the same network."""
+        usual = self.family.pipelines[0]
+        if self.is_single_file or self.family.component == "unet":
+            return usual
+        plain = re.sub("Img2Img|Text2Img|Inpaint|Kontext", "", str(self.index.get("_class_name")))
+        return plain if plain in self.family.pipelines else usual
+
+    @cached_property
     def index(self) -> dict[str, Any]:
         """`model_index.json`."""
         return _read_json(self.path / INDEX)

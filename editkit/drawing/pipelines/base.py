@@ -1,0 +1,125 @@
+"""What all kinds have in common: a pipeline of diffusers, one of whose modules predicts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.sampling import Sampling, scheduler_for
+from editkit.drawing.trajectory import classifier_free
+from editkit.edits.variant import TextStream
+from editkit.model.apply import network_of, projection_names
+from editkit.model.checkpoints.source import Source
+from editkit.model.pipeline import load
+from editkit.model.prompts import written
+from editkit.model.quiet import errors_only
+
+
+class PipelineDenoiser:
+    """A pipeline of diffusers, to draw with; a kind adds what is its own.
+
+    Attributes:
+        component: which of the pipeline's modules predicts.
+        half: what it computes in on a GPU.
+        decodes_singly: at the sizes that people draw, the decoder takes more memory than the network.
+    """
+
+    component: ClassVar[str] = "unet"
+    half: torch.dtype = torch.float16
+    decodes_singly: ClassVar[bool] = True
+
+    def __init__(self, pipe: Any, /) -> None:
+        self.pipe = pipe
+
+    @classmethod
+    def open(cls, source: Source, device: str, /) -> PipelineDenoiser:
+        return cls(load(source, device))
+
+    @property
+    def network(self) -> Any:
+        return getattr(self.pipe, self.component)
+
+    @property
+    def scheduler(self) -> Any:
+        return self.pipe.scheduler
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipe.device
+
+    @cached_property
+    def streams(self) -> Mapping[str, TextStream]:
+        found = projection_names(self.pipe)
+        return {stream: TextStream(names, self._width(stream, names)) for stream, names in found.items()}
+
+    def _width(self, stream: str, names: Sequence[str]) -> int:
+        """Columns of a stream: what the first of its projections reads."""
+        weights = network_of(self.pipe).named_parameters()
+        return next(int(weight.shape[1]) for own, weight in weights if own.replace(".base_layer.", ".") == names[0])
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
+        with errors_only():  # who draws is told of cut prompts once, by `editkit.drawing.truncation`
+            unique = list(dict.fromkeys(prompts))
+            known = dict(zip(unique, self._encoded(unique), strict=True))
+            away = None if negative is None else self._negative(negative)
+        return [known[prompt] for prompt in prompts], away
+
+    def _encoded(self, texts: list[str]) -> list[Condition]:
+        """A row each, as the stock pipeline encodes prompts."""
+        raise NotImplementedError
+
+    def _negative(self, text: str) -> Condition:
+        """What guidance leads away from, as the stock pipeline encodes it."""
+        return self._encoded([text])[0]
+
+    def away(self, sampling: Sampling) -> float | None:
+        return None if sampling.guidance == 1 else sampling.guidance
+
+    def guided(self, without: Tensor, with_text: Tensor, scale: float) -> Tensor:
+        return classifier_free(without, with_text, scale)
+
+    def schedule(self, sampling: Sampling) -> Any:
+        return scheduler_for(self.scheduler, sampling)
+
+    def _window(self) -> tuple[Any, int]:
+        """The tokenizer that makes most of the prompt, and how many tokens of it are read."""
+        return self.pipe.tokenizer, self.pipe.tokenizer.model_max_length
+
+    def count_cut(self, prompts: Iterable[str]) -> tuple[int, int]:
+        tokenizer, most = self._window()
+        whole = tokenizer(written(self.pipe, list(prompts)), truncation=False, verbose=False).input_ids
+        return sum(len(ids) > most for ids in whole), most
+
+    def decode(self, z: Tensor) -> Tensor:
+        shift, scale = self._shift_and_scale(z)
+        latents = z / scale + shift
+        return torch.cat([self._decoded(some) for some in (latents.split(1) if self.decodes_singly else [latents])])
+
+    def latents_of(self, pixels: Tensor) -> Tensor:
+        coded = self._coded(pixels.to(self.device)).float()
+        shift, scale = self._shift_and_scale(coded)
+        return (coded - shift) * scale
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """What the decoder reads, `(rows, channels, h, w)`, to pixels."""
+        return self.pipe.vae.decode(z).sample
+
+    def _coded(self, pixels: Tensor) -> Tensor:
+        """Pixels as the encoder makes latents of them."""
+        return self.pipe.vae.encode(pixels).latent_dist.mode()
+
+    def _shift_and_scale(self, z: Tensor) -> tuple[Any, Any]:
+        """`latents = (coded - shift) * scale`: numbers, or one of each channel, `(1, channels, 1, 1)`."""
+        return 0.0, self.pipe.vae.config.scaling_factor
+
+    def copied(self) -> Any:
+        pipe = copy.copy(self.pipe)
+        setattr(pipe, self.component, copy.deepcopy(self.network))
+        return type(self)(pipe)
