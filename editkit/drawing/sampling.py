@@ -174,8 +174,12 @@ def new_scheduler(own: Any, sampling: Sampling) -> Any:
 
 def is_flow(scheduler: Any) -> bool:
     """Whether a scheduler of diffusers is one of flow matching: its latents are on a line from picture to noise."""
-    config = scheduler.config
-    return "FlowMatch" in type(scheduler).__name__ or config.get("prediction_type") == "flow_prediction"
+    return is_flow_class(type(scheduler).__name__, scheduler.config)
+
+
+def is_flow_class(name: str, config: Mapping[str, Any]) -> bool:
+    """The same of the name of its class and its configuration, before anything is loaded."""
+    return "FlowMatch" in name or config.get("prediction_type") == "flow_prediction"
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -90,6 +90,12 @@ class Source:
         path = self.path / component / "config.json"
         return _read_json(path) if path.is_file() else {}
 
+    @property
+    def scheduler(self) -> dict[str, Any]:
+        """The configuration of its scheduler; empty where there is none."""
+        path = self.path / "scheduler" / "scheduler_config.json"
+        return _read_json(path) if path.is_file() else {}
+
     @cached_property
     def components(self) -> dict[str, tuple[str, str]]:
         """Component → library and class, of those that `model_index.json` says are there."""
