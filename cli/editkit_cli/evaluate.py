@@ -11,6 +11,7 @@ from editkit_cli.edits import Json, Model, Profile
 from editkit_cli.pictures import (
     Batch,
     Columns,
+    Compile,
     Device,
     Gate,
     Guidance,
@@ -68,6 +69,7 @@ def evaluate(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -89,7 +91,7 @@ def evaluate(
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
     results = run(
         behind_gate(edits, gate),
         suite,

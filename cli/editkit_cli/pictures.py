@@ -24,6 +24,10 @@ TrueCfg = Annotated[
     float | None,
     typer.Option(help="Classifier-free guidance scale beside the one that the model reads (FLUX.1). Default: 1, none."),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the network first: a minute that a long run gains back."),
+]
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
@@ -64,6 +68,7 @@ def generate(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -73,7 +78,7 @@ def generate(
     from editkit.drawing.generate import generate as drawn
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
@@ -96,6 +101,7 @@ def sampling_settings(
     size: str | None,
     batch: int | None,
     true_cfg: float | None,
+    compile: bool,
 ) -> Settings:
     """The options of drawing, as the library takes them."""
     from editkit.drawing.sampling import parse_size
@@ -108,4 +114,5 @@ def sampling_settings(
         "size": None if size is None else parse_size(size),
         "batch": batch,
         "true_cfg": true_cfg,
+        "compile": compile or None,
     }

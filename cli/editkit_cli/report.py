@@ -11,6 +11,7 @@ from editkit.plugins import GROUPS
 from editkit_cli.edits import ConceptsColumn, ConceptsFile, Force, Json, Model, Preserve, Profile, concepts_of
 from editkit_cli.pictures import (
     Batch,
+    Compile,
     Device,
     Gate,
     Guidance,
@@ -59,6 +60,7 @@ def compare(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -71,7 +73,7 @@ def compare(
     from editkit.report.command import compare as compared
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
     words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),
@@ -103,6 +105,7 @@ def sensitivity(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -117,7 +120,7 @@ def sensitivity(
     chosen = edit or edit_option
     if chosen is None or (edit and edit_option):
         raise typer.BadParameter("give one edit file: `editkit sensitivity FILE`")
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
     words = read_word_file(vocabulary) if vocabulary else None
     result = told_of(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
     if json:
@@ -146,6 +149,7 @@ def graph(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -157,7 +161,7 @@ def graph(
     from editkit.report.concept_graph import graph as drawn
     from editkit_cli.show import print_json, show_graph
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
     concepts = concepts_of(concept, concepts_file, concepts_column)
     result = drawn(
         model, concepts, out, Options(method, protect=protect), pictures, seeds, device, clip, force, png, profile,

@@ -36,6 +36,7 @@ class PipelineDenoiser:
 
     def __init__(self, pipe: Any, /) -> None:
         self.pipe = pipe
+        self._compiled: Any = None
 
     @classmethod
     def open(cls, source: Source, device: str, /) -> PipelineDenoiser:
@@ -44,6 +45,15 @@ class PipelineDenoiser:
     @property
     def network(self) -> Any:
         return getattr(self.pipe, self.component)
+
+    @property
+    def running(self) -> Any:
+        """What is called to predict: the network, or what `compile` made of it."""
+        return self.network if self._compiled is None else self._compiled
+
+    def compile(self) -> None:
+        if self._compiled is None:
+            self._compiled = torch.compile(self.network)
 
     @property
     def scheduler(self) -> Any:

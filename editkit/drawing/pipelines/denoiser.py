@@ -96,6 +96,11 @@ class Denoiser(Protocol):
         ...
 
     @property
+    def running(self) -> Any:
+        """What is called to predict: the network, or what `compile` made of it."""
+        ...
+
+    @property
     def scheduler(self) -> Any:
         """The pipeline's own scheduler: its `config` is the model's noise schedule."""
         ...
@@ -111,6 +116,10 @@ class Denoiser(Protocol):
     @property
     def half(self) -> torch.dtype:
         """What it computes in on a GPU, where half precision does."""
+        ...
+
+    def compile(self) -> None:
+        """Let `predict` run a compiled network from now on. Its weights stay where they are."""
         ...
 
     def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:

@@ -54,4 +54,4 @@ class StableDiffusion(PipelineDenoiser):
         return config.in_channels, size[0] // factor, size[1] // factor
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
-        return unet_output(self.network if network is None else network, z, t, condition)
+        return unet_output(self.running if network is None else network, z, t, condition)

@@ -40,7 +40,7 @@ class StableDiffusionXL(StableDiffusion):
         height, width = (side * self.pipe.vae_scale_factor for side in z.shape[-2:])
         sizes = torch.tensor([height, width, 0, 0, height, width]).to(z).expand(len(z), -1)
         added = {"text_embeds": condition.pooled, "time_ids": sizes}
-        return unet_output(self.network if network is None else network, z, t, condition, added_cond_kwargs=added)
+        return unet_output(self.running if network is None else network, z, t, condition, added_cond_kwargs=added)
 
     def _decoded(self, z: Tensor) -> Tensor:
         with exact(self.pipe.vae, z.device.type):

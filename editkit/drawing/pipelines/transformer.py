@@ -134,7 +134,7 @@ class TransformerDenoiser(PipelineDenoiser):
         return {"num_inference_steps": sampling.steps}
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
-        network = self.network if network is None else network
+        network = self.running if network is None else network
         with passed_over(network, self.network, self._before):
             if condition.mask is None or self.reads_masks:
                 return self._said(network, z, t, condition).to(z.dtype)
