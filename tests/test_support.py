@@ -73,7 +73,9 @@ def test_what_the_table_says_of_a_family_its_commands_do(
         return
     run("generate", *model, *prompt, *size, "--edit", "e.safetensors", "--out", "g.png", cwd=tmp_path)
     assert Image.open(tmp_path / "g.png").width > 16
-    run("compare", "base", "e.safetensors", *model, *prompt, *size, "--out", "report/", cwd=tmp_path)
+    (tmp_path / "words.txt").write_text("dog\nmosque\npicture\n")
+    few = ("--vocabulary", "words.txt", "--out", "report/")
+    run("compare", "base", "e.safetensors", *model, *prompt, *size, *few, cwd=tmp_path)
     assert "a church" in (tmp_path / "report" / "index.html").read_text()
     (tmp_path / "tiny.toml").write_text(SUITE)
     said = run(

@@ -4,9 +4,9 @@
 
 All ways of a case take turns in one process, from the same latents' shape and with the same steps, guidance and size.
 "stock": diffusers' own pipeline under bfloat16 autocast. "editkit": as `generate` draws. "bfloat16": with `--dtype
-bfloat16`, "compiled": with `--compile` besides, its compilation told apart. "four at once": the unedited model and three
-edits in one batch, "four alone": as four runs. Cases: `emoji`, the bundled model, 16 pictures; `sd14` and `sdxl`, their
-shapes with random weights, one picture of 512 and 1024 pixels at two steps.
+bfloat16`, "compiled": with `--compile` besides, its compilation told apart. "four at once": the unedited model and
+three edits in one batch, "four alone": as four runs. Cases: `emoji`, the bundled model, 16 pictures; `sd14` and `sdxl`,
+their shapes with random weights, one picture of 512 and 1024 pixels at two steps.
 
 Seconds are those of the processor, summed over cores, the fewest of several repeats: other load adds to the clock.
 """
