@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
@@ -15,11 +14,15 @@ from editkit.drawing.sampling import Sampling
 from editkit.edits.variant import Variant
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.detection import Detection
+from editkit.evaluation.detectors.detection import Detection, Detector
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.sensitivity import Damage, word_damage
 from editkit.model.editable import EditableModel
 from editkit.progress import progress
+from editkit.report.drawn import Drawn
+
+JUDGED_AT_ONCE = 64
+"""Pictures that are in memory together while they are judged."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Comparison:
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     sampling: Sampling
-    pictures: Mapping[Job, Image.Image]
+    pictures: Drawn
     damage: tuple[Damage | None, ...]
     named: tuple[Damage | None, ...]
     detections: Mapping[Job, Detection] = field(default_factory=dict)
@@ -81,10 +84,12 @@ def make_comparison(
     sampling: Sampling,
     device: str | None = None,
     vocabulary: Sequence[str] | None = None,
+    out: Path | None = None,
 ) -> Comparison:
     """Draw every prompt and seed with every variant in one stream, judge the pictures, and measure the damage.
 
     Args:
+        out: where the report will be: large pictures are kept in files beside it, not in memory.
         vocabulary: words whose damage is shown; default: those that an edit of the same concepts would protect.
 
     Raises:
@@ -100,11 +105,22 @@ def make_comparison(
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     wanted = jobs(prompts, seeds, len(variants))
     drawn = draw(denoiser, wanted, [variant.edit for variant in variants], sampling)
-    pictures = dict(progress(drawn, len(wanted), "drawing"))
-    detections = {} if judge is None else dict(zip(pictures, judge.detect(list(pictures.values())), strict=True))
+    pictures = Drawn([variant.name for variant in variants], out)
+    for job, picture in progress(drawn, len(wanted), "drawing"):
+        pictures.add(job, picture)
+    detections = {} if judge is None else _judged(judge, pictures)
     return Comparison(
         model, tuple(variants), tuple(prompts), tuple(seeds), sampling, pictures, damage, named, detections
     )
+
+
+def _judged(judge: Detector, pictures: Drawn) -> dict[Job, Detection]:
+    detections: dict[Job, Detection] = {}
+    drawn = list(pictures)
+    for start in range(0, len(drawn), JUDGED_AT_ONCE):
+        part = drawn[start : start + JUDGED_AT_ONCE]
+        detections.update(zip(part, judge.detect([pictures[job] for job in part]), strict=True))
+    return detections
 
 
 def _damage(
