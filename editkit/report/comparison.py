@@ -21,8 +21,8 @@ from editkit.model.editable import EditableModel
 from editkit.progress import progress
 from editkit.report.drawn import Drawn
 
-JUDGED_AT_ONCE = 64
-"""Pictures that are in memory together while they are judged."""
+LARGE_AT_ONCE = 32
+"""Large pictures that are read from their files and judged together."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,9 @@ def make_comparison(
 def _judged(judge: Detector, pictures: Drawn) -> dict[Job, Detection]:
     detections: dict[Job, Detection] = {}
     drawn = list(pictures)
-    for start in range(0, len(drawn), JUDGED_AT_ONCE):
-        part = drawn[start : start + JUDGED_AT_ONCE]
+    at_once = LARGE_AT_ONCE if pictures.files else len(drawn)
+    for start in range(0, len(drawn), at_once):
+        part = drawn[start : start + at_once]
         detections.update(zip(part, judge.detect([pictures[job] for job in part]), strict=True))
     return detections
 
