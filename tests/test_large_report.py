@@ -21,8 +21,10 @@ from editkit.drawing import grid as grids
 from editkit.drawing.generate import compare_grid, variants_grid
 from editkit.drawing.grid import MOST_PIXELS, MOST_SIDE, Sheet, size_in_grid
 from editkit.drawing.sampler import Job, jobs
+from editkit.emoji.profile import PROFILE
+from editkit.evaluation.detectors.judge import load_judge
 from editkit.report.compare import write_report
-from editkit.report.comparison import Comparison
+from editkit.report.comparison import LARGE_AT_ONCE, Comparison, judged
 from editkit.report.drawn import INSIDE_UP_TO, Drawn
 from editkit.report.page import file_size
 from tests.cases import forall
@@ -159,6 +161,20 @@ def test_large_pictures_are_not_kept_in_memory(tmp_path: Path) -> None:
     del drawn
     gc.collect()
     assert not list(tmp_path.iterdir()), "the files go with what holds them"
+
+
+def test_large_pictures_are_judged_in_parts_as_if_at_once(tmp_path: Path) -> None:
+    judge, drawn = load_judge(PROFILE), Drawn(["base", "one", "two"], tmp_path / "r")
+    assert judge is not None
+    wanted = jobs(["a dog"], list(range(LARGE_AT_ONCE // 3 + 2)), 3)
+    for job in wanted:
+        drawn.add(job, disc_picture(job, (300, 300)))
+    seen = judged(judge, drawn)
+    assert len(seen) > LARGE_AT_ONCE and list(seen) == wanted
+    at_once = judge.detect([disc_picture(job, (300, 300)) for job in wanted])
+    assert [seen[job].labels[:2] for job in wanted] == [each.labels[:2] for each in at_once]
+    assert [seen[job].scores[0] for job in wanted] == pytest.approx([each.scores[0] for each in at_once], abs=1e-6)
+    assert len({round(each.scores[0], 5) for each in at_once}) > 20, "pictures are told apart"
 
 
 def test_pictures_are_small_up_to_a_size(tmp_path: Path) -> None:

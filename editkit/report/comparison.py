@@ -108,13 +108,14 @@ def make_comparison(
     pictures = Drawn([variant.name for variant in variants], out)
     for job, picture in progress(drawn, len(wanted), "drawing"):
         pictures.add(job, picture)
-    detections = {} if judge is None else _judged(judge, pictures)
+    detections = {} if judge is None else judged(judge, pictures)
     return Comparison(
         model, tuple(variants), tuple(prompts), tuple(seeds), sampling, pictures, damage, named, detections
     )
 
 
-def _judged(judge: Detector, pictures: Drawn) -> dict[Job, Detection]:
+def judged(judge: Detector, pictures: Drawn) -> dict[Job, Detection]:
+    """What `judge` sees in every picture."""
     detections: dict[Job, Detection] = {}
     drawn = list(pictures)
     at_once = LARGE_AT_ONCE if pictures.files else len(drawn)
