@@ -49,6 +49,7 @@ class Comparison:
     """Everything that a report shows.
 
     Attributes:
+        pictures: large ones are read from files: those of the report, once it is written.
         damage: one entry a variant; None for the unedited model.
         detections: what the judge of the model's profile sees; empty where it has none.
         named: the damage of the words that the prompts are about, variant by variant.
