@@ -15,13 +15,14 @@ from editkit.model.checkpoints.loadable import check_loadable
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.prompts import fit_windows
 from editkit.model.quiet import quiet
+from editkit.model.single_file_pipeline import check_whole, load_single_file
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Components with weights that are drawn with, of those that a model has."""
 
 
 def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
-    """A pipeline of diffusers that draws from a prompt: `load("emoji")`, or a folder.
+    """A pipeline of diffusers that draws from a prompt: `load("emoji")`, a folder, or a file of SD 1.x, 2.x or SDXL.
 
     Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in
     bfloat16 where the processor does that in hardware.
@@ -41,6 +42,8 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
         check_text_to_image(source)
     check_device(device)
     dtype = dtype or torch.float32
+    if source.is_single_file:
+        return _ready(load_single_file(source, dtype), device)
     parts = [name for name in PARTS if name in source.components]
     for component in parts:
         check_loadable(source, component)
@@ -59,6 +62,10 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
             )
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
+    return _ready(pipe, device)
+
+
+def _ready(pipe: Any, device: str) -> Any:
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
@@ -69,18 +76,15 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
 
 
 def check_text_to_image(source: Source) -> None:
-    """Refuse a model that is no diffusers folder of a UNet that draws from a prompt alone, from its configuration.
+    """Refuse a model that is no UNet that draws from a prompt alone, from its configuration.
 
     Raises:
-        EditkitError: a single file, another architecture, a UNet that reads a picture beside the latents (inpainting,
-            InstructPix2Pix), a distilled one that reads its guidance, or a refiner.
+        EditkitError: a single file that is not whole, another architecture, a UNet that reads a picture beside the
+            latents (inpainting, InstructPix2Pix), a distilled one that reads its guidance, or a refiner.
     """
-    kind = source.index.get("_class_name") if not source.is_single_file else None
     if source.is_single_file:
-        raise EditkitError(
-            f"model {source.name}: pictures are drawn with a diffusers folder, this is a single file; load it with "
-            f"{source.family.pipelines[0]}.from_single_file(...).save_pretrained(DIR) and give that folder"
-        )
+        check_whole(source)
+    kind = source.index.get("_class_name")
     if source.family.component != "unet":
         raise EditkitError(f"model {source.name}: expected a model with a UNet, this is {source.family.title} ({kind})")
     unet, channels = source.config("unet"), source.config("vae").get("latent_channels", 4)

@@ -20,7 +20,7 @@ from editkit.drawing.trajectory import trajectory
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.model.apply import apply_edit
-from editkit.model.checkpoints.source import Source, find
+from editkit.model.checkpoints.source import Source, find, is_model
 from editkit.model.editable import open_model
 from editkit.progress import progress
 from editkit.variants.edit_file import load_edit
@@ -193,7 +193,7 @@ def _pair(
 def _opened(
     name: str, model: str | None, device: str, plain: dict[Source, Denoiser], profile: ProfileOrFile | None
 ) -> Predictor:
-    is_edit = name != BASE and Path(name).exists() and not (Path(name) / "model_index.json").is_file()
+    is_edit = name != BASE and Path(name).exists() and not is_model(name)
     source = find(model if is_edit or name == BASE else name, profile=profile)
     if source not in plain:
         plain[source] = open_denoiser(source, device)

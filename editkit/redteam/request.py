@@ -19,7 +19,7 @@ from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.suites.suite import FROM_FILE, Suite, load_suite
-from editkit.model.checkpoints.source import Source
+from editkit.model.checkpoints.source import Source, is_model
 from editkit.model.editable import EditableModel, ModelLike, open_model
 from editkit.options import assign_options
 from editkit.plugins import load, loadable, make
@@ -151,12 +151,11 @@ def _check_noise(source: Source, attacks: Mapping[str, Attack]) -> None:
 
 
 def _model_alone(model: ModelLike, request: AttackRequest) -> tuple[ModelLike, AttackRequest]:
-    """A diffusers folder in place of a variant is a model that somebody edited already: it is attacked as it is."""
+    """A folder or checkpoint in place of a variant is a model that somebody edited already: it is attacked as it is."""
     named = [each for each in request.variants if isinstance(each, str | os.PathLike)]
     if model is not None or len(request.variants) != 1 or not named:
         return model, request
-    is_model = (Path(named[0]) / "model_index.json").is_file()
-    return (named[0], replace(request, variants=(BASE,))) if is_model else (model, request)
+    return (named[0], replace(request, variants=(BASE,))) if is_model(named[0]) else (model, request)
 
 
 def made(names: Sequence[str], given: Mapping[str, Any], budget: str) -> dict[str, Attack]:

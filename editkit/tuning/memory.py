@@ -127,7 +127,7 @@ def _networks(
 
     config = source.config("unet")
     if not config:
-        raise EditkitError(f"model {source.name}: expected a diffusers folder with a unet, found none")
+        raise EditkitError(f"model {source.name}: expected a unet with a config.json, found none")
     unet: Any = UNet2DConditionModel.from_config(config)
     if not _gpu(device):
         choose_attention(unet)
@@ -205,6 +205,8 @@ def peak_of(run: Callable[[], None]) -> int:
 
 def _numbers(source: Source, component: str) -> int:
     """How many numbers the weights of a component are, from their headers."""
+    if source.is_single_file:
+        return sum(map(math.prod, source.stated.held(component).values()))
     count = 0
     for path in source.weights(component):
         with safe_open(path, framework="np") as opened:
