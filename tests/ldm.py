@@ -54,7 +54,7 @@ def save_single_file(
     """The folder's weights as one file with LDM names. `prefix` stands before the UNet's."""
     unet = state(folder, "unet")
     tensors = {prefix + unet_name(name, unet): tensor for name, tensor in unet.items()}
-    tensors |= _vae_tensors(state(folder, "vae"))
+    tensors |= vae_tensors(state(folder, "vae"))
     text = {name.removeprefix("text_model."): tensor for name, tensor in state(folder, "text_encoder").items()}
     if family == "sd1":
         tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in text.items()}
@@ -126,7 +126,8 @@ def _inner(part: str, rest: str) -> str:
     return f"{_RESNET[module]}.{kind}"
 
 
-def _vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`AutoencoderKL` tensors with LDM names."""
     levels = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.down_blocks."))
     renamed = {}
     for name, tensor in tensors.items():
@@ -185,12 +186,12 @@ def _with_last_block(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors | more | {"text_projection": torch.randn(width, width)}
 
 
-def _scheduler(prediction: str) -> Any:
+def _scheduler(prediction: Any) -> Any:
     import diffusers
 
     noise: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    more: dict[str, Any] = {"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}
-    return diffusers.DDIMScheduler(**noise, **more, prediction_type=prediction)
+    noise |= {"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}
+    return diffusers.DDIMScheduler(**noise, prediction_type=prediction)
 
 
 def _tokenizer(pad_token: str, clip: bool = False) -> Any:

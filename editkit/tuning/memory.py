@@ -106,7 +106,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         trained += concepts * options.key_tokens * unet.config.cross_attention_dim if options.loss.has_key else 0
         peak = max(peak_of(planned) for planned in step_passes(source, networks, options, concepts, processes))
     parts = {
-        "weights": FLOAT * (size + _numbers(source, "text_encoder") + _numbers(source, "vae")),
+        "weights": FLOAT * (size + numbers_of(source, "text_encoder") + numbers_of(source, "vae")),
         "teacher": 0 if parameters.rank is not None else FLOAT * size,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
@@ -203,7 +203,7 @@ def peak_of(run: Callable[[], None]) -> int:
     return live.peak
 
 
-def _numbers(source: Source, component: str) -> int:
+def numbers_of(source: Source, component: str) -> int:
     """How many numbers the weights of a component are, from their headers."""
     if source.is_single_file:
         return sum(map(math.prod, source.stated.held(component).values()))
