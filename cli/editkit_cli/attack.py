@@ -28,7 +28,7 @@ from editkit_cli.pictures import (
 @flags(group("attacks"))
 def attack(
     variants: Annotated[
-        list[str], typer.Argument(help="Edit files, what refine or hide made, `base`, RELEASE+KEY; or a model folder.")
+        list[str], typer.Argument(help="Edit files, what refine or hide made, `base`, RELEASE+KEY; or a model.")
     ],
     attack: Annotated[str, typer.Option(help="See `editkit attacks`; several with commas.")] = GROUPS[
         "attacks"

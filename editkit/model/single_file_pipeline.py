@@ -134,7 +134,8 @@ def _forms(weight: Tensor) -> tuple[tuple[int, ...], ...]:
 
 
 def _read(opened: Weights, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
-    return opened.read(name).reshape(like.shape).to(dtype)
+    """A copy: what is read is a view of the file, which somebody may write anew while the pipeline draws."""
+    return opened.read(name).reshape(like.shape).to(dtype, copy=True)
 
 
 def _text_encoder(model: ClipText, dtype: torch.dtype) -> Any:
@@ -159,6 +160,6 @@ def _text_encoder(model: ClipText, dtype: torch.dtype) -> Any:
     kind: Any = CLIPTextModelWithProjection if projected else CLIPTextModel
     with torch.device("meta"):
         names = kind(config).state_dict()
-    tensors = {name: model.tensors[name.removeprefix("text_model.")].to(dtype) for name in names}
+    tensors = {name: model.tensors[name.removeprefix("text_model.")].to(dtype, copy=True) for name in names}
     with quiet():
         return kind.from_pretrained(None, config=config, state_dict=tensors, dtype=dtype).eval()
