@@ -456,6 +456,13 @@ def test_refine_trains_it_and_the_export_holds_it(work: Path) -> None:
     assert before.keys() == after.keys() and any(not before[name].equal(after[name]) for name in before)
 
 
+def test_hide_and_recover_take_it(work: Path) -> None:
+    small = ("--steps", "1", "--batch", "2", "--sampling-steps", "2", "--mixed-precision", "no", "--device", "cpu")
+    run("hide", *MODEL, "--concept", "church", *small, "--out", "released", "--key", "church.key", cwd=work)
+    run("recover", "released", *MODEL, "--key", "church.key", "--prompt", "a church", *FEW, cwd=work)
+    assert (work / "a-church.png").is_file()
+
+
 def test_attack_attacks_it_edited_and_as_it_is(work: Path) -> None:
     quick = ("--attack", "prompt", "--generations", "1", "--population", "16", "--engine", "genetic", "--best", "3")
     drawn = ("--pictures", "1", "--detector", "emoji-judge", *FEW, "--json")
@@ -476,6 +483,10 @@ def test_inspect_tells_two_files_apart(work: Path) -> None:
 
 
 def test_a_model_and_an_edit_are_told_apart(work: Path, files: dict[str, Path], folders: dict[str, Path]) -> None:
+    said = run(
+        "compare", "base", "edited.safetensors", *MODEL, "--prompt", "a church", "--out", "x.png", cwd=work, code=1
+    )
+    assert "edited.safetensors: a checkpoint (give it with --model), but not an edit" in said
     assert all(map(is_model, (files["sd2"], folders["sd1"], work / "m.safetensors")))
     assert not any(map(is_model, (work / "e.safetensors", work / "words.txt", work / "nothing")))
 
