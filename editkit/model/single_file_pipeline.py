@@ -29,6 +29,9 @@ NEEDED = {
 EDM = ("edm_mean", "edm_vpred.sigma_max")
 """Tensors of models with another noise schedule, which is not among the released ones: Playground 2.5 and CosXL."""
 
+OwnName = Callable[[str], str]
+"""diffusers' name of a tensor → the file's, without what stands before all of its component."""
+
 
 def check_whole(source: Source) -> None:
     """Refuse a single file that lacks what it takes to draw, from its header.
@@ -69,14 +72,17 @@ def load_single_file(source: Source, dtype: torch.dtype) -> Any:
     if stated.assumed is not None:
         warnings.warn(f"model {source.name}: {stated.assumed}", stacklevel=3)
     levels = len(source.config("vae")["block_out_channels"])
-    parts: dict[str, Any] = {
-        "scheduler": diffusers.DDIMScheduler.from_config(source.config("scheduler")),
-        "unet": _network(source, "unet", lambda name: ldm_name(name, stated.family), dtype),
-        "vae": _network(source, "vae", lambda name: ldm_vae_name(name, levels), dtype),
+    names: dict[str, OwnName] = {
+        "unet": lambda name: ldm_name(name, stated.family),
+        "vae": lambda name: ldm_vae_name(name, levels),
     }
+    empty = {component: _empty(source, component, own_name) for component, own_name in names.items()}
+    parts: dict[str, Any] = {"scheduler": diffusers.DDIMScheduler.from_config(source.config("scheduler"))}
     encoders = read_text_encoders(source.path, stated.family, source.tokenizer)
     for end, (tokenizer, model) in zip(("", "_2"), encoders, strict=False):
         parts |= {f"tokenizer{end}": tokenizer, f"text_encoder{end}": _text_encoder(model, dtype)}
+    for component, network in empty.items():
+        parts[component] = _filled(network, source, component, names[component], dtype)
     kind = getattr(diffusers, stated.pipeline)
     unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     known = signature(kind.__init__).parameters
@@ -84,20 +90,25 @@ def load_single_file(source: Source, dtype: torch.dtype) -> Any:
         return kind(**parts, **{name: value for name, value in unchecked.items() if name in known})
 
 
-def _network(source: Source, component: str, own_name: Callable[[str], str], dtype: torch.dtype) -> Any:
-    """The UNet or the VAE."""
+def _empty(source: Source, component: str, own_name: OwnName) -> Any:
+    """The UNet or the VAE without its weights.
+
+    Raises:
+        EditkitError: the file holds others than it needs.
+    """
     import diffusers
 
     kind = getattr(diffusers, source.components[component][1])
     with quiet(), torch.device("meta"):
         network = kind.from_config(source.config(component))
-    wanted = {own_name(name): weight for name, weight in network.state_dict().items()}
-    _check_layout(source, component, wanted)
-    prefix = source.stated.prefix(component)
+    _check_layout(source, component, {own_name(name): weight for name, weight in network.state_dict().items()})
+    return network
+
+
+def _filled(network: Any, source: Source, component: str, own_name: OwnName, dtype: torch.dtype) -> Any:
+    prefix, wanted = source.stated.prefix(component), network.state_dict()
     with open_weights(source.path) as opened:
-        tensors = {
-            name: _read(opened, prefix + own_name(name), weight, dtype) for name, weight in network.state_dict().items()
-        }
+        tensors = {name: _read(opened, prefix + own_name(name), weight, dtype) for name, weight in wanted.items()}
     network.load_state_dict(tensors, assign=True)
     return network.eval()
 
