@@ -28,7 +28,9 @@ from editkit.model.checkpoints.numbers import Weights
 from editkit.model.checkpoints.source import Source, find, is_model
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
+from editkit.tuning.hide import hide
 from editkit.tuning.memory import numbers_of
+from editkit.tuning.options import RefineOptions
 from tests import ldm
 from tests.cli import run
 from tests.test_quantised import FORMS, saved
@@ -461,8 +463,9 @@ def test_refine_trains_it_and_the_export_holds_it(work: Path) -> None:
 
 
 def test_hide_and_recover_take_it(work: Path) -> None:
-    small = ("--steps", "1", "--batch", "2", "--sampling-steps", "2", "--mixed-precision", "no", "--device", "cpu")
-    run("hide", *MODEL, "--concept", "church", *small, "--out", "released", "--key", "church.key", cwd=work)
+    options = RefineOptions.of("hide", steps=1, batch=2, sampling_steps=2, mixed_precision="no")
+    hide(open_model(work / "m.safetensors"), work / "released", work / "church.key", ["church"], options=options,
+         device="cpu")  # fmt: skip
     run("recover", "released", *MODEL, "--key", "church.key", "--prompt", "a church", *FEW, cwd=work)
     assert (work / "a-church.png").is_file()
 
