@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from editkit.embeddings.reader import Reader
 from editkit.embeddings.rows import Place
 from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
-from editkit.hardware import has_fast_bfloat16
+from editkit.hardware import has_bfloat16
 
 SHORT = 32
 BIG, MANY = 768, 50
@@ -37,6 +37,7 @@ class TextEncoder:
         pooled: one row stands for the whole prompt.
         beside: the tokenizers of encoders whose widths follow in the same rows. They differ from the first where only
             one of them knows a textual inversion.
+        forget: makes what `states` remember of prompts go, where they do.
         clip: the model, where it is one CLIP whose last states are the rows: what a search with gradients runs.
     """
 
@@ -50,6 +51,7 @@ class TextEncoder:
     pooled: bool = False
     beside: tuple[Reader, ...] = ()
     clip: ClipText | None = field(default=None, repr=False)
+    forget: Callable[[], None] = lambda: None
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property
@@ -160,7 +162,7 @@ class TextEncoder:
     @property
     def is_fast_coarse(self) -> bool:
         """Whether bfloat16 saves time: it is a large encoder, and the machine is fast at it."""
-        return self.width >= BIG and has_fast_bfloat16()
+        return self.width >= BIG and has_bfloat16()
 
     def fits(self, prompt: str) -> bool:
         """Whether all tokens of the prompt are read."""
