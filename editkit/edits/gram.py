@@ -22,8 +22,8 @@ def gram_matrix(projections: Iterable[Tensor], d: int) -> Tensor:
     """`Σ_i W_iᵀW_i`, `(d, d)` float64, symmetric to the bit, of projections `W_i` `(o_i, d)`.
 
     A product of two float16 or bfloat16 numbers is a float32 number, so only sums round. Where there are `MANY` rows
-    for each column, those of half precision are summed in float32, `AT_ONCE` rows at a time, and the sums in float64. In
-    whatever order a processor adds,
+    for each column, those of half precision are summed in float32, `AT_ONCE` rows at a time, and the sums in float64.
+    In whatever order a processor adds,
 
         |Ĝ − G| ≤ n u / (1 − n u) · Σ |W_i|ᵀ|W_i|,    n = `AT_ONCE`, u = 2⁻²⁴
 
