@@ -94,7 +94,7 @@ def build_sdxl(folder: Path) -> None:
         tokenizer=_tokenizer(),
         tokenizer_2=_tokenizer(pad_token="!"),
         unet=unet,
-        scheduler=EulerDiscreteScheduler(),
+        scheduler=EulerDiscreteScheduler(),  # pyright: ignore[reportArgumentType]
     ).save_pretrained(folder)
 
 
