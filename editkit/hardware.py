@@ -14,14 +14,6 @@ def has_fast_bfloat16() -> bool:
     return any(supported is not None and supported() for supported in known)
 
 
-def has_bfloat16() -> bool:
-    """The same, or at least bfloat16 vectors (AVX-512), two to three times as fast as float32: enough where nothing but
-    products of large matrices counts."""
-    import torch
-
-    return has_fast_bfloat16() or bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-
-
 def check_device(name: str) -> None:
     """Refuse a device that is not here, before anything is loaded for it.
 
