@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,3 +37,11 @@ def errors_only() -> Iterator[None]:
     finally:
         for logger, before in both:
             logger.set_verbosity(before)
+
+
+@contextmanager
+def no_talk_of_dtypes() -> Iterator[None]:
+    """No word of torch about norms whose weights are float32 under autocast: that is what autocast is for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        yield
