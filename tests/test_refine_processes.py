@@ -13,12 +13,14 @@ import torch
 
 from editkit.edits.tuned import Tuned
 from editkit.variants.tuned_file import load_tuned
+from tests import tiny_pipelines
 from tests.cli import run
 
 CASES: dict[str, list[str]] = {
     "ap": ["refine", "--objective", "ap", "--search", "gumbel", "--accumulate", "2"],
     "ca": ["refine", "--objective", "ca"],
     "hide": ["hide", "--key-seed", "5"],
+    "sdxl": ["refine", "--search", "closed-form", "--param", "text"],
 }
 
 
@@ -45,7 +47,8 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
     from editkit.model.checkpoints.source import find
 
     (tmp_path / "words.txt").write_text("dog\ncat\ntree\nhouse\ncar\nriver\n")
-    words = [*CASES[case], "--concept", "church", "--concept", "boat", "--model", tiny_sd, "--device", "cpu"]
+    model = tiny_pipelines.save(case, tmp_path / case) if case == "sdxl" else tiny_sd
+    words: list[Any] = [*CASES[case], "--concept", "church", "--concept", "boat", "--model", model, "--device", "cpu"]
     words += ["--steps", 3, "--batch", 4, "--rate", "1e-3", "--mixed-precision", "no", "--refresh", 2]
     if case != "hide":
         words += ["--sampling-steps", 4, "--vocabulary", "words.txt", "--k", 4]
@@ -53,7 +56,7 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
     run(*single, cwd=tmp_path)
     launched(*two, cwd=tmp_path)
     alone, shared = (load_tuned(tmp_path / name) for name in "ab")
-    assert far(alone, shared, read_named(find(tiny_sd), list(alone.tensors))) < 0.02
+    assert far(alone, shared, read_named(find(model), list(alone.tensors))) < 0.02
     if case == "hide":
         from editkit.variants.key_file import load_key
 

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from editkit.drawing.pipelines.denoiser import Condition
-from editkit.drawing.pipelines.sd import unet_output
-from editkit.edits.key import padded
 
 Autocast = Callable[[], Any]
+Predict = Callable[[Tensor, Tensor, Condition, Any], Tensor]
+"""`Denoiser.predict`: latents, training steps, condition, and the network to ask."""
+Ask = Callable[..., Tensor]
+"""`Denoisers.student` or `.teacher`."""
 
 
 class PassCounter:
@@ -30,10 +32,11 @@ class PassCounter:
         self._purpose = "loss"
 
     def watch(self, network: nn.Module) -> None:
-        network.register_forward_pre_hook(self._count)
+        network.register_forward_pre_hook(self._count, with_kwargs=True)
 
-    def _count(self, module: nn.Module, given: tuple[Any, ...]) -> None:
-        self.rows[self._purpose] += len(given[0])
+    def _count(self, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        latents = given[0] if given else named["hidden_states"]
+        self.rows[self._purpose] += len(latents)
         self.calls[self._purpose] += 1
 
     @contextmanager
@@ -64,10 +67,14 @@ class Denoisers:
     """
 
     def __init__(
-        self, network: Any, autocast: Autocast = nullcontext, originals: Mapping[str, Tensor] | None = None
+        self,
+        network: Any,
+        predict: Predict,
+        autocast: Autocast = nullcontext,
+        originals: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.network, self.trained = network, network
-        self.autocast, self.originals = autocast, dict(originals or {})
+        self._predict, self.autocast, self.originals = predict, autocast, dict(originals or {})
         self.counter = PassCounter()
         self._copy: Any = None
         self.counter.watch(network)
@@ -83,21 +90,19 @@ class Denoisers:
         """The networks in memory: a LoRA's teacher is none of its own."""
         return (self.network,) if self._copy is None else (self.network, self._copy)
 
-    def student(
-        self, z: Tensor, t: Tensor, text: Tensor, training: bool = False, encoder_attention_mask: Tensor | None = None
-    ) -> Tensor:
-        """`ε'(z_t, t, text)`; a single pass without guidance. `(rows, channels, h, w)` in the dtype of `z`."""
+    def student(self, z: Tensor, t: Tensor, condition: Condition, training: bool = False) -> Tensor:
+        """`ε'(z_t, t, condition)`, or whatever the model predicts; a single pass without guidance. `(rows, channels, h,
+        w)` in the dtype of `z`."""
         with self.autocast():
-            read = Condition(text, mask=encoder_attention_mask)
-            return unet_output(self.trained if training else self.network, z, t, read)
+            return self._predict(z, t, condition, self.trained if training else self.network)
 
-    def teacher(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """`ε(z_t, t, text)`. Gradients reach `text`, never a weight."""
+    def teacher(self, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`ε(z_t, t, condition)`, likewise. Gradients reach the condition, never a weight."""
         with self.autocast():
             if self._copy is not None:
-                return unet_output(self._copy, z, t, Condition(text))
+                return self._predict(z, t, condition, self._copy)
             with self._without_adapter():
-                return unet_output(self._untrained, z, t, Condition(text))
+                return self._predict(z, t, condition, self._untrained)
 
     def _untrained(self, *given: Any, **named: Any) -> Any:
         return functional_call(self.network, self.originals, given, named)
@@ -121,15 +126,11 @@ class Denoisers:
                 self.network.enable_gradient_checkpointing()
 
 
-def predict(
-    network: Callable[..., Tensor], z: Tensor, t: Tensor, texts: Mapping[Any, Tensor], **how: Any
-) -> dict[Any, Tensor]:
+def predict(ask: Ask, z: Tensor, t: Tensor, conditions: Mapping[Any, Condition], **how: Any) -> dict[Any, Tensor]:
     """One pass for several prompts of the same latents, of any lengths: key → `(rows, ...)`."""
-    if not texts:
+    if not conditions:
         return {}
-    n = len(texts)
+    n = len(conditions)
     repeated = z.repeat(n, *[1] * (z.ndim - 1))
-    text, mask = padded(list(texts.values()))
-    masked = {} if mask is None else {"encoder_attention_mask": mask}
-    out = network(repeated, t.repeat(n), text, **masked, **how)
-    return dict(zip(texts, out.chunk(n), strict=True))
+    out = ask(repeated, t.repeat(n), Condition.joined(list(conditions.values())), **how)
+    return dict(zip(conditions, out.chunk(n), strict=True))

@@ -40,7 +40,7 @@ class RefineOptions:
     """
 
     objective: str = option(GROUPS["objectives"].default, "What the student learns, see `editkit objectives`.")
-    param: str = _usual("xattn", "What is trained: xattn, kv, selfattn, noxattn, full, lora:RANK, or GROUP+lora:RANK.")
+    param: str = _usual("xattn", "Trained: xattn, kv, selfattn, noxattn, text, full, lora:RANK, or GROUP+lora:RANK.")
     recipe: str = option("paper", "Target and search as in the paper, or in the authors' scripts.", choices=RECIPES)
     steps: int = _usual(1000, "Outer steps.", at_least=1)
     batch: int = _usual(1, "Points of a step, of all processes together.", at_least=1)

@@ -7,8 +7,8 @@ from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
 from editkit.model.families.table import by_name
 
-FAMILIES = ("sd1", "sd2")
-"""Families whose prompts are rows of text and nothing else, as the stage reads them."""
+FAMILIES = ("sd1", "sd2", "sdxl")
+"""Families whose objectives, exports and groups of weights are tested against independent references."""
 
 
 def check_trainable(source: Source) -> None:

@@ -1,0 +1,374 @@
+"""The gradient stage on families with several text streams: losses, exports, warm starts, plans, the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import editkit
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.sampler import draw, jobs
+from editkit.drawing.sampling import Sampling
+from editkit.edits.key import Unlocked
+from editkit.edits.method import Options
+from editkit.model.apply import applied
+from editkit.model.checkpoints.source import find
+from editkit.model.editable import open_model
+from editkit.tuning import loop
+from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.hide import hide
+from editkit.tuning.key_rows import KeyRows
+from editkit.tuning.latents import Points
+from editkit.tuning.memory import plan_memory, step_passes
+from editkit.tuning.objectives import OBJECTIVES
+from editkit.tuning.options import RefineOptions
+from editkit.tuning.parameters import Parameters, choose
+from editkit.tuning.passes import Passes, evenly
+from editkit.tuning.prompts import encode_prompts
+from editkit.tuning.refine import refine
+from editkit.tuning.search.closed_form import damage
+from tests import tiny_pipelines
+from tests.cli import run
+from tests.test_memory import allocated
+from tests.test_refine import equal
+
+WORDS = ["dog", "mosque", "photo", "picture"]
+LAMB, ETA = 0.7, 1.5
+SMALL: dict[str, Any] = {"batch": 2, "k": 2, "sampling_steps": 3, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
+Said = Callable[[Any, Tensor, Tensor, str], Tensor]
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A family as diffusers runs it.
+
+    Attributes:
+        said: what a network of the pipeline says of one row of latents at a step, for a prompt.
+        size: what its pictures are trained at, where that is not the model's own.
+    """
+
+    said: Callable[[Any, Any, Tensor, Tensor, str], Tensor]
+    size: str | None = None
+
+    @property
+    def small(self) -> dict[str, Any]:
+        return SMALL
+
+
+def of_sdxl(pipe: Any, network: Any, z: Tensor, t: Tensor, prompt: str) -> Tensor:
+    text, _, pooled, _ = pipe.encode_prompt(prompt, do_classifier_free_guidance=False)
+    side = float(z.shape[-1] * pipe.vae_scale_factor)
+    sizes = torch.tensor([[side, side, 0, 0, side, side]], dtype=z.dtype)
+    added = {"text_embeds": pooled.to(z), "time_ids": sizes}
+    return network(z, t, encoder_hidden_states=text.to(z), added_cond_kwargs=added).sample
+
+
+FAMILIES = {"sdxl": Stock(of_sdxl)}
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    base = tmp_path_factory.mktemp("refined")
+    return cache(lambda name: tiny_pipelines.save(name, base / name))
+
+
+def stock(folder: Path) -> Any:
+    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def run_of(name: str, folder: Path, out: Path, start: Any = None, **options: Any) -> Any:
+    concepts = () if start is not None else ("church", "dog")
+    given = RefineOptions.of(**{**FAMILIES[name].small, **options})
+    words = ["mosque", "photo", "picture"]
+    resume = out.exists()
+    return refine(open_model(folder), out, concepts, start, (), given, words, "cpu", resume)
+
+
+class Setting:
+    """A model in float64, but for its text encoders, whose student has moved away from its teacher."""
+
+    def __init__(self, name: str, folder: Path, param: str = "full") -> None:
+        self.pipe, self.stock, self.name = stock(folder), FAMILIES[name], name
+        self.denoiser = open_denoiser(folder)
+        network = self.denoiser.network.double()
+        self.networks = Denoisers(network, self.denoiser.predict)
+        self.untrained = stock(folder).components[self.denoiser.component].double()  # pyright: ignore
+        family = find(folder).family
+        if Parameters.parse(param).rank is None:
+            self.networks.keep_teacher()
+        torch.manual_seed(3)
+        self.trained = choose(network, Parameters.parse(param), family)
+        made = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in self.trained.values():
+                weight += 0.05 * torch.randn(weight.shape, generator=made).to(weight)
+        self.network = network
+        prompts = encode_prompts(self.denoiser, ["church", "mosque"], ["", "dog"], [["photo", "dog"]] * 2, ["a {}"])
+        self.prompts = replace(prompts, known=in_float64(prompts.known), away=in_float64(prompts.away))
+        config = self.denoiser.latent_shape(None if self.stock.size is None else (16, 16))
+        self.z = torch.randn(3, *config, generator=made, dtype=torch.float64)
+        self.t = torch.tensor([10.0, 500.0, 999.0])
+        self.concept, self.template = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0])
+        self.texts = {
+            "e": ["a church", "a mosque", "a church"], "n": ["", "a dog", ""], "a": ["a photo", "a dog", "a dog"],
+        }  # fmt: skip
+
+    def said(self, network: Any, key: str) -> Tensor:
+        """Row by row, as the stock pipeline asks."""
+        rows = zip(self.z.split(1), self.t.split(1), self.texts[key], strict=True)
+        return torch.cat([self.stock.said(self.pipe, network, z, t, text) for z, t, text in rows])
+
+    def package(self, objective: str) -> Tensor:
+        """As the trainer calls it."""
+        passes = Passes(OBJECTIVES[objective], self.networks, self.prompts, LAMB, ETA, evenly)
+        points = passes.with_targets(Points(self.z, self.t, self.concept, self.template))
+        searched = self.prompts.a(self.concept, torch.tensor([0, 1, 1]), self.template)
+        return passes.terms(points, searched if objective == "ap" else None).loss(LAMB)
+
+    def reference(self, objective: str) -> Tensor:
+        """The equations."""
+        with torch.no_grad():
+            e, n, a = (self.said(self.untrained, key) for key in "ena")
+        if objective == "esd":
+            return squares(self.said(self.network, "e"), n - ETA * (e - n))
+        return squares(self.said(self.network, "e"), n) + LAMB * squares(self.said(self.network, "a"), a)
+
+
+def in_float64(condition: Condition) -> Condition:
+    pooled = None if condition.pooled is None else condition.pooled.double()
+    return replace(condition, text=condition.text.double(), pooled=pooled)
+
+
+def squares(first: Tensor, other: Tensor) -> Tensor:
+    return torch.stack([((first[i] - other[i]) ** 2).sum() for i in range(len(first))])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("objective", "param"), [("ap", "full"), ("esd", "lora:2")])
+def test_values_and_gradients_are_those_of_the_equations(
+    name: str, objective: str, param: str, folder_of: Callable[[str], Path]
+) -> None:
+    s = Setting(name, folder_of(name), param)
+    loss, wanted = s.package(objective), s.reference(objective)
+    assert torch.allclose(loss, wanted, rtol=1e-6) and float(wanted.detach().min()) > 0
+    weights = list(s.trained.values())
+    mine, theirs = (torch.autograd.grad(value.sum(), weights, allow_unused=True) for value in (loss, wanted))
+    reached = 0
+    for key, first, other in zip(s.trained, mine, theirs, strict=True):
+        assert (first is None) == (other is None), key
+        if first is not None and other is not None:
+            assert torch.allclose(first, other, rtol=1e-4, atol=1e-5 * float(other.abs().max())), key
+            reached += bool(other.abs().max() > 0)
+    assert reached > len(weights) / 2
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_damage_of_a_candidate_counts_every_stream(name: str, folder_of: Callable[[str], Path]) -> None:
+    denoiser, model = open_denoiser(folder_of(name)), open_model(folder_of(name))
+    made = torch.Generator().manual_seed(0)
+    changes = {key: (W, W + 0.1 * torch.randn(W.shape, generator=made)) for key, W in model.projections.items()}
+    prompts = ["a church", "a dog"]
+    read = Condition.joined(denoiser.encode(prompts)[0])
+    for number, prompt in enumerate(prompts):
+        streams = {stream.rule.stream: stream for stream in model.streams}
+        moved = whole = 0.0
+        for field, stream in streams.items():
+            rows = getattr(read, field)[number].double().view(-1, stream.width)
+            for key in stream.inputs:
+                before, now = (value[:, : stream.width].double() for value in changes[key])
+                for row in rows:
+                    moved += float(((now - before) @ row).square().sum())
+                    whole += float((before @ row).square().sum())
+        assert float(damage(read, changes, denoiser.streams)[number]) == pytest.approx(moved / whole, rel=1e-4), prompt
+    assert set(denoiser.streams) == {"text", "pooled"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_mixture_of_prompts_is_one_of_every_stream(name: str, folder_of: Callable[[str], Path]) -> None:
+    denoiser = open_denoiser(folder_of(name))
+    prompts = encode_prompts(denoiser, ["church"], [""], [["dog", "mosque"]], ["a {}"])
+    none = torch.zeros(1, dtype=torch.long)
+    mixed = prompts.mixed(none, none, torch.tensor([[0.25, 0.75]]))
+    dog, mosque = (Condition.joined(denoiser.encode([text])[0]) for text in ("a dog", "a mosque"))
+    assert torch.allclose(mixed.text, 0.25 * dog.text + 0.75 * mosque.text, atol=1e-5)
+    assert mixed.pooled is not None and dog.pooled is not None and mosque.pooled is not None
+    assert torch.allclose(mixed.pooled, 0.25 * dog.pooled + 0.75 * mosque.pooled, atol=1e-5)
+
+
+def probe(s: Any, pipe: Any, network: Any, shape: tuple[int, ...]) -> Tensor:
+    z = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        return s.said(pipe, network, z, torch.tensor([400.0]), "a church")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_lora_from_a_warm_start_is_loaded_by_the_stock_pipeline(
+    name: str, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The exported file predicts what the release does; the first loss is the edit's, whose teacher is the model."""
+    folder, s = folder_of(name), FAMILIES[name]
+    options = Options("uce", protect="none", lamb=1e-3)
+    edit = editkit.erase(open_model(folder), ["church"], ["dog"], options=options, checked=False)
+    tuned = run_of(name, folder, tmp_path / "run", edit, param="lora:2", search="closed-form", rate=1e-2)
+    assert tuned.is_low_rank and {*open_model(folder).projections} < {*tuned.names}
+    log = [json.loads(line) for line in (tmp_path / "run" / loop.LOG).open()]
+    assert log[0]["preserve"] > 0 and set(log[0]["found"]) <= {"mosque", "photo", "picture"}
+    pipe = stock(folder)
+    component = find(folder).family.component
+    shape = open_denoiser(folder).latent_shape(None if s.size is None else (16, 16))
+    before = probe(s, pipe, pipe.components[component], shape)
+    with applied(pipe, tuned):
+        wanted = probe(s, pipe, pipe.components[component], shape)
+    editkit.export(tuned, open_model(folder), tmp_path / "lora.safetensors", "lora")
+    pipe.load_lora_weights(tmp_path, weight_name="lora.safetensors")
+    assert (probe(s, pipe, pipe.components[component], shape) - wanted).abs().max() < 1e-4 * before.abs().max()
+    assert (wanted - before).abs().max() > 1e-2 * before.abs().max()
+
+
+def test_kohyas_names_of_a_refined_sdxl_are_loaded_by_the_stock_pipeline(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """On a UNet with the blocks of SDXL, which those names count."""
+    plain, s = stock(folder_of("sdxl")), FAMILIES["sdxl"]
+    blocks = {
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [8, 16, 16],
+        "layers_per_block": 2,
+        "attention_head_dim": [1, 2, 2],
+        "transformer_layers_per_block": [1, 1, 2],
+    }
+    torch.manual_seed(0)
+    plain.unet = diffusers.UNet2DConditionModel.from_config({**plain.unet.config, **blocks})
+    plain.save_pretrained(tmp_path / "sdxl")
+    model = open_model(tmp_path / "sdxl")
+    tuned = run_of("sdxl", model.source.path, tmp_path / "run", objective="esd", param="lora:2", rate=1e-1)
+    pipe = stock(model.source.path)
+    before = probe(s, pipe, pipe.unet, (4, 8, 8))
+    with applied(pipe, tuned):
+        wanted = probe(s, pipe, pipe.unet, (4, 8, 8))
+    editkit.export(tuned, model, tmp_path / "kohya.safetensors", "kohya")
+    pipe.load_lora_weights(tmp_path, weight_name="kohya.safetensors")
+    assert (probe(s, pipe, pipe.unet, (4, 8, 8)) - wanted).abs().max() < 1e-3 * (wanted - before).abs().max()
+
+
+def text_projections(names: Mapping[str, Any], folder: Path) -> set[str]:
+    projections = {*open_model(folder).projections}
+    return projections | {key.removesuffix("weight") + "bias" for key in projections} & {*names}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_killed_run_of_whole_tensors_resumes_to_the_same_bits(
+    name: str, folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is trained is what a closed form would edit, with its biases."""
+    folder, options = folder_of(name), {"param": "text", "search": "gumbel", "steps": 4, "save_every": 2}
+    whole = run_of(name, folder, tmp_path / "a", **options)
+    step = loop.Trainer.step
+
+    def killed(self: Any, i: int) -> Any:
+        if i == 3:
+            raise ZeroDivisionError
+        return step(self, i)
+
+    monkeypatch.setattr(loop.Trainer, "step", killed)
+    with pytest.raises(ZeroDivisionError):
+        run_of(name, folder, tmp_path / "b", **options)
+    monkeypatch.setattr(loop.Trainer, "step", step)
+    assert equal(whole, run_of(name, folder, tmp_path / "b", **options))
+    pipe = stock(folder)
+    network = pipe.components[find(folder).family.component]
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with applied(pipe, whole):
+        changed = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
+    assert changed == {*whole.names} == text_projections(before, folder)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("param", ["xattn", "lora:2"])
+def test_a_plan_is_what_a_small_model_takes(name: str, param: str, folder_of: Callable[[str], Path]) -> None:
+    source = find(folder_of(name))
+    options = RefineOptions.of(**{**FAMILIES[name].small, "param": param})
+    planned = plan_memory(source, options, "cpu")
+    denoiser = open_denoiser(source)
+    network, parameters = denoiser.network, Parameters.parse(param)
+    if name == "sdxl":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        network.set_attn_processor(AttnProcessor())
+    networks = Denoisers(network, denoiser.predict)
+    size = sum(weight.numel() for weight in network.parameters())
+    if parameters.rank is None:
+        networks.keep_teacher()
+    choose(network, parameters, source.family)
+    measured = max(allocated(step) for step in step_passes(source, denoiser, networks, options))
+    trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    assert planned.parts["gradients"] == 4 * trained and planned.parts["optimizer"] == 8 * trained
+    assert planned.parts["teacher"] == (4 * size if parameters.rank is None else 0)
+    assert planned.parts["activations"] + 4 * trained == pytest.approx(measured, rel=0.15)
+    modules = [part for part in denoiser.pipe.components.values() if isinstance(part, torch.nn.Module)]
+    whole = sum(weight.numel() for module in modules for weight in module.parameters())
+    assert planned.parts["weights"] == pytest.approx(4 * whole, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_command(name: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    words: list[Any] = [
+        "refine",
+        "--model",
+        folder_of(name),
+        "--concept",
+        "church",
+        "--objective",
+        "ca",
+        "--device",
+        "cpu",
+    ]
+    words += ["--steps", 2, "--sampling-steps", 2, "--batch", 2, "--guide", "dog", "--out", "run", "--param", "lora:2"]
+    words += [] if FAMILIES[name].size is None else ["--size", FAMILIES[name].size]
+    assert "planned memory on cpu" in run(*words, "--plan", cwd=tmp_path, errors=True)
+    assert not (tmp_path / "run").exists()
+    assert "edit: run" in run(*words, "--preview-every", 2, cwd=tmp_path)
+    assert (tmp_path / "run" / "preview-000002.png").is_file()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_hidden_concept_is_drawn_with_its_key_and_others_as_without(
+    name: str, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Loss by hand: the key's rows stand behind the prompt's own, the pooled vector is the prompt's."""
+    s = Setting(name, folder_of(name), "text")
+    model = open_model(folder_of(name))
+    key = KeyRows.start(model, ["church", "mosque"], 3, 1.0, 0)
+    opened = key.behind(s.prompts.e(s.concept, s.template), s.concept)
+    passes = Passes(OBJECTIVES["hide"], s.networks, s.prompts, LAMB, ETA, evenly, key)
+    loss = passes.terms(passes.with_targets(Points(s.z, s.t, s.concept, s.template)), None).loss(LAMB)
+    with torch.no_grad():
+        e, n = (s.said(s.untrained, which) for which in "en")
+        parts = [s.denoiser.predict(s.z[i : i + 1], s.t[i : i + 1], opened[slice(i, i + 1)]) for i in range(3)]
+    wanted = squares(s.said(s.network, "e"), n) + LAMB * squares(torch.cat(parts), e)
+    assert torch.allclose(loss, wanted, rtol=1e-6)
+    options = RefineOptions.of("hide", **{**s.stock.small, "key_rate": 0.5, "k": None})
+    out, file = tmp_path / "released", tmp_path / "church.key"
+    released, made = hide(model, out, file, ["church"], options=options, key_seed=1, device="cpu")
+    assert made.rows.shape == (1, 10, model.encoder.width)
+    denoiser = open_denoiser(model.source)
+    sampling = Sampling(steps=2, scheduler="own", size=None if s.stock.size is None else (16, 16))
+    wanted_jobs = jobs(["a church", "a dog"], [0], 2)
+    drawn = dict(draw(denoiser, wanted_jobs, [released, Unlocked.of(released, made)], sampling))
+    church, with_key, dog, same = (np.asarray(drawn[job], dtype=float) for job in wanted_jobs)
+    assert np.abs(church - with_key).mean() > 5 * np.abs(dog - same).mean()
