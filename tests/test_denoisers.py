@@ -302,7 +302,7 @@ def test_a_family_that_is_not_trained_says_so_before_a_weight_is_read(tmp_path: 
         with pytest.raises(EditkitError, match=r"is Chroma; trained by gradient steps are"):
             ask()
     said = run("refine", "--plan", "--model", folder, cwd=tmp_path, code=1)
-    assert "trained by gradient steps are Stable Diffusion 1.x, Stable Diffusion 2.x, Stable Diffusion XL" in said
+    assert "trained by gradient steps are Stable Diffusion 1.x, Stable Diffusion 2.x, Stable Diffusion XL, " in said
 
 
 def test_a_missing_concept_is_said_before_memory_is_planned(tiny_sd: Path, tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ import editkit
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampler import draw, jobs
-from editkit.drawing.sampling import Sampling
+from editkit.drawing.sampling import Sampling, parse_size
 from editkit.edits.key import Unlocked
 from editkit.edits.method import Options
+from editkit.errors import EditkitError
 from editkit.model.apply import applied
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
+from editkit.model.families.table import by_name
 from editkit.tuning import loop
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.hide import hide
@@ -33,7 +35,7 @@ from editkit.tuning.latents import Points
 from editkit.tuning.memory import plan_memory, step_passes
 from editkit.tuning.objectives import OBJECTIVES
 from editkit.tuning.options import RefineOptions
-from editkit.tuning.parameters import Parameters, choose
+from editkit.tuning.parameters import GROUPS, Parameters, choose
 from editkit.tuning.passes import Passes, evenly
 from editkit.tuning.prompts import encode_prompts
 from editkit.tuning.refine import refine
@@ -63,7 +65,11 @@ class Stock:
 
     @property
     def small(self) -> dict[str, Any]:
-        return SMALL
+        return SMALL if self.size is None else {**SMALL, "size": self.size}
+
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        return None if self.size is None else parse_size(self.size)
 
 
 def of_sdxl(pipe: Any, network: Any, z: Tensor, t: Tensor, prompt: str) -> Tensor:
@@ -74,13 +80,45 @@ def of_sdxl(pipe: Any, network: Any, z: Tensor, t: Tensor, prompt: str) -> Tenso
     return network(z, t, encoder_hidden_states=text.to(z), added_cond_kwargs=added).sample
 
 
-FAMILIES = {"sdxl": Stock(of_sdxl)}
+def of_sd3(pipe: Any, network: Any, z: Tensor, t: Tensor, prompt: str) -> Tensor:
+    text, _, pooled, _ = pipe.encode_prompt(prompt, None, None, do_classifier_free_guidance=False)
+    how = {"encoder_hidden_states": text.to(z), "pooled_projections": pooled.to(z)}
+    return network(hidden_states=z, timestep=t, **how).sample
+
+
+def of_flux(pipe: Any, network: Any, z: Tensor, t: Tensor, prompt: str) -> Tensor:
+    text, pooled, txt_ids = pipe.encode_prompt(prompt, None)
+    _, channels, height, width = z.shape
+    said = network(
+        hidden_states=pipe._pack_latents(z, 1, channels, height, width),
+        timestep=t.to(z) / 1000,
+        guidance=torch.ones(1),
+        encoder_hidden_states=text.to(z),
+        pooled_projections=pooled.to(z),
+        txt_ids=txt_ids.float(),
+        img_ids=pipe._prepare_latent_image_ids(1, height // 2, width // 2, "cpu", z.dtype),
+    ).sample
+    return pipe._unpack_latents(said, height, width, 1)
+
+
+FAMILIES = {"sdxl": Stock(of_sdxl), "sd3": Stock(of_sd3), "flux1": Stock(of_flux, "16x16")}
 
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     base = tmp_path_factory.mktemp("refined")
-    return cache(lambda name: tiny_pipelines.save(name, base / name))
+    return cache(lambda name: (saved_dev if name == "flux1" else tiny_pipelines.save)(name, base / name))
+
+
+def saved_dev(name: str, folder: Path) -> Path:
+    """FLUX.1 dev, which reads its guidance."""
+    pipe = stock(tiny_pipelines.save(name, folder / "schnell"))
+    torch.manual_seed(1)
+    pipe.transformer = diffusers.FluxTransformer2DModel.from_config(
+        {**pipe.transformer.config, "guidance_embeds": True}
+    )
+    pipe.save_pretrained(folder / "dev")
+    return folder / "dev"
 
 
 def stock(folder: Path) -> Any:
@@ -118,7 +156,7 @@ class Setting:
         self.network = network
         prompts = encode_prompts(self.denoiser, ["church", "mosque"], ["", "dog"], [["photo", "dog"]] * 2, ["a {}"])
         self.prompts = replace(prompts, known=in_float64(prompts.known), away=in_float64(prompts.away))
-        config = self.denoiser.latent_shape(None if self.stock.size is None else (16, 16))
+        config = self.denoiser.latent_shape(self.stock.pixels)
         self.z = torch.randn(3, *config, generator=made, dtype=torch.float64)
         self.t = torch.tensor([10.0, 500.0, 999.0])
         self.concept, self.template = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0])
@@ -156,8 +194,9 @@ def squares(first: Tensor, other: Tensor) -> Tensor:
     return torch.stack([((first[i] - other[i]) ** 2).sum() for i in range(len(first))])
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize(("objective", "param"), [("ap", "full"), ("esd", "lora:2")])
+@pytest.mark.parametrize(
+    ("name", "objective", "param"), [("sdxl", "ap", "lora:2"), ("sd3", "esd", "lora:2"), ("flux1", "ap", "full")]
+)
 def test_values_and_gradients_are_those_of_the_equations(
     name: str, objective: str, param: str, folder_of: Callable[[str], Path]
 ) -> None:
@@ -228,7 +267,7 @@ def test_a_lora_from_a_warm_start_is_loaded_by_the_stock_pipeline(
     assert log[0]["preserve"] > 0 and set(log[0]["found"]) <= {"mosque", "photo", "picture"}
     pipe = stock(folder)
     component = find(folder).family.component
-    shape = open_denoiser(folder).latent_shape(None if s.size is None else (16, 16))
+    shape = open_denoiser(folder).latent_shape(s.pixels)
     before = probe(s, pipe, pipe.components[component], shape)
     with applied(pipe, tuned):
         wanted = probe(s, pipe, pipe.components[component], shape)
@@ -274,8 +313,9 @@ def text_projections(names: Mapping[str, Any], folder: Path) -> set[str]:
 def test_a_killed_run_of_whole_tensors_resumes_to_the_same_bits(
     name: str, folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what is trained is what a closed form would edit, with its biases."""
+    """What is trained is what a closed form would edit, with its biases; and its export predicts what it does."""
     folder, options = folder_of(name), {"param": "text", "search": "gumbel", "steps": 4, "save_every": 2}
+    options["bank"] = name == "sdxl"
     whole = run_of(name, folder, tmp_path / "a", **options)
     step = loop.Trainer.step
 
@@ -292,13 +332,16 @@ def test_a_killed_run_of_whole_tensors_resumes_to_the_same_bits(
     pipe = stock(folder)
     network = pipe.components[find(folder).family.component]
     before = {key: value.clone() for key, value in network.state_dict().items()}
+    editkit.export(whole, open_model(folder), tmp_path / "out", "diffusers")
+    exported, shape = stock(tmp_path / "out"), open_denoiser(folder).latent_shape(FAMILIES[name].pixels)
+    there = exported.components[find(folder).family.component]
     with applied(pipe, whole):
+        assert torch.equal(probe(FAMILIES[name], pipe, network, shape), probe(FAMILIES[name], exported, there, shape))
         changed = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
     assert changed == {*whole.names} == text_projections(before, folder)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("param", ["xattn", "lora:2"])
+@pytest.mark.parametrize(("name", "param"), [("sdxl", "xattn"), ("sd3", "text+lora:2"), ("flux1", "lora:2")])
 def test_a_plan_is_what_a_small_model_takes(name: str, param: str, folder_of: Callable[[str], Path]) -> None:
     source = find(folder_of(name))
     options = RefineOptions.of(**{**FAMILIES[name].small, "param": param})
@@ -340,9 +383,9 @@ def test_the_command(name: str, folder_of: Callable[[str], Path], tmp_path: Path
     ]
     words += ["--steps", 2, "--sampling-steps", 2, "--batch", 2, "--guide", "dog", "--out", "run", "--param", "lora:2"]
     words += [] if FAMILIES[name].size is None else ["--size", FAMILIES[name].size]
-    assert "planned memory on cpu" in run(*words, "--plan", cwd=tmp_path, errors=True)
+    assert "planned memory on cpu" in run(*map(str, words), "--plan", cwd=tmp_path, errors=True)
     assert not (tmp_path / "run").exists()
-    assert "edit: run" in run(*words, "--preview-every", 2, cwd=tmp_path)
+    assert "edit: run" in run(*map(str, words), "--preview-every", "2", cwd=tmp_path)
     assert (tmp_path / "run" / "preview-000002.png").is_file()
 
 
@@ -354,7 +397,7 @@ def test_a_hidden_concept_is_drawn_with_its_key_and_others_as_without(
     s = Setting(name, folder_of(name), "text")
     model = open_model(folder_of(name))
     key = KeyRows.start(model, ["church", "mosque"], 3, 1.0, 0)
-    opened = key.behind(s.prompts.e(s.concept, s.template), s.concept)
+    opened = replace(key.behind(s.prompts.e(s.concept, s.template), s.concept), scale=torch.ones(3))
     passes = Passes(OBJECTIVES["hide"], s.networks, s.prompts, LAMB, ETA, evenly, key)
     loss = passes.terms(passes.with_targets(Points(s.z, s.t, s.concept, s.template)), None).loss(LAMB)
     with torch.no_grad():
@@ -363,12 +406,47 @@ def test_a_hidden_concept_is_drawn_with_its_key_and_others_as_without(
     wanted = squares(s.said(s.network, "e"), n) + LAMB * squares(torch.cat(parts), e)
     assert torch.allclose(loss, wanted, rtol=1e-6)
     options = RefineOptions.of("hide", **{**s.stock.small, "key_rate": 0.5, "k": None})
+    assert plan_memory(model.source, options, "cpu").parts["activations"] > 0
     out, file = tmp_path / "released", tmp_path / "church.key"
     released, made = hide(model, out, file, ["church"], options=options, key_seed=1, device="cpu")
     assert made.rows.shape == (1, 10, model.encoder.width)
     denoiser = open_denoiser(model.source)
-    sampling = Sampling(steps=2, scheduler="own", size=None if s.stock.size is None else (16, 16))
+    sampling = Sampling(steps=2, scheduler="own", size=s.stock.pixels)
     wanted_jobs = jobs(["a church", "a dog"], [0], 2)
     drawn = dict(draw(denoiser, wanted_jobs, [released, Unlocked.of(released, made)], sampling))
     church, with_key, dog, same = (np.asarray(drawn[job], dtype=float) for job in wanted_jobs)
     assert np.abs(church - with_key).mean() > 5 * np.abs(dog - same).mean()
+
+
+def test_groups_of_a_joint_transformer_part_its_prompts_side_from_the_rest() -> None:
+    """Counted on the released sizes. In SD 3.5 `attn2` is attention of the picture to itself."""
+    dual = tuple(range(13))
+    with torch.device("meta"):
+        flux: Any = diffusers.FluxTransformer2DModel()
+        sd35: Any = diffusers.SD3Transformer2DModel(num_layers=24, dual_attention_layers=dual, qk_norm="rms_norm")
+    # Four layers with biases and two norms a block; the last block of SD3 says nothing more of the prompt.
+    for family, network, count in (("flux1", flux, 19 * 10), ("sd3", sd35, 24 * 10 - 2)):
+        names = [name for name, _ in network.named_parameters()]
+        within = {group: {*filter(Parameters(group).of(by_name(family)), names)} for group in GROUPS}
+        assert len(within["xattn"]) == count and within["kv"] < within["xattn"]
+        assert not within["xattn"] & within["selfattn"] and not within["xattn"] & within["noxattn"]
+        attention = {name for name in names if ".attn." in name or ".attn2." in name}
+        assert within["xattn"] | within["selfattn"] == attention
+        outside = {*names} - within["xattn"] - within["noxattn"]
+        assert within["text"] < outside and within["full"] == {*names} and len(within["text"]) == 4
+        assert {name.split(".")[0] for name in outside} == {
+            "context_embedder",
+            "time_text_embed",
+            "norm_out",
+            "proj_out",
+        }
+
+
+def test_what_a_flow_cannot_be_trained_with_is_refused(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    model = open_model(folder_of("sd3"))
+    options = RefineOptions.of("esd", mixed_precision="fp16")
+    with pytest.raises(EditkitError, match="--mixed-precision fp16: values of Stable Diffusion 3 are too large"):
+        refine(model, tmp_path / "out", ["church"], options=options)
+    with pytest.raises(EditkitError, match="--size: expected WIDTHxHEIGHT in pixels such as 512x768, got 'big'"):
+        RefineOptions.of("esd", size="big")
+    assert not (tmp_path / "out").exists()

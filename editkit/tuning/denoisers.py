@@ -6,8 +6,10 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -18,6 +20,12 @@ Predict = Callable[[Tensor, Tensor, Condition, Any], Tensor]
 """`Denoiser.predict`: latents, training steps, condition, and the network to ask."""
 Ask = Callable[..., Tensor]
 """`Denoisers.student` or `.teacher`."""
+
+
+Key = TypeVar("Key")
+SCALE = 1.0
+"""The guidance that a distilled network (FLUX.1 dev) reads in a pass of a loss, as is customary in training it: the
+objectives are stated for what a model predicts without guidance. Trajectories have `--guidance`."""
 
 
 class PassCounter:
@@ -64,6 +72,7 @@ class Denoisers:
     Attributes:
         originals: name → untrained value of what a warm start changed: a LoRA's teacher must not see that either.
         trained: what a training pass runs: the student, as accelerate wraps it for several processes.
+        reads_masks: whether prompts of several lengths go in together.
     """
 
     def __init__(
@@ -72,8 +81,10 @@ class Denoisers:
         predict: Predict,
         autocast: Autocast = nullcontext,
         originals: Mapping[str, Tensor] | None = None,
+        reads_masks: bool = True,
     ) -> None:
         self.network, self.trained = network, network
+        self.reads_masks = reads_masks
         self._predict, self.autocast, self.originals = predict, autocast, dict(originals or {})
         self.counter = PassCounter()
         self._copy: Any = None
@@ -94,15 +105,15 @@ class Denoisers:
         """`ε'(z_t, t, condition)`, or whatever the model predicts; a single pass without guidance. `(rows, channels, h,
         w)` in the dtype of `z`."""
         with self.autocast():
-            return self._predict(z, t, condition, self.trained if training else self.network)
+            return self._predict(z, t, _scaled(condition), self.trained if training else self.network)
 
     def teacher(self, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`ε(z_t, t, condition)`, likewise. Gradients reach the condition, never a weight."""
         with self.autocast():
             if self._copy is not None:
-                return self._predict(z, t, condition, self._copy)
+                return self._predict(z, t, _scaled(condition), self._copy)
             with self._without_adapter():
-                return self._predict(z, t, condition, self._untrained)
+                return self._predict(z, t, _scaled(condition), self._untrained)
 
     def _untrained(self, *given: Any, **named: Any) -> Any:
         return functional_call(self.network, self.originals, given, named)
@@ -126,11 +137,27 @@ class Denoisers:
                 self.network.enable_gradient_checkpointing()
 
 
-def predict(ask: Ask, z: Tensor, t: Tensor, conditions: Mapping[Any, Condition], **how: Any) -> dict[Any, Tensor]:
-    """One pass for several prompts of the same latents, of any lengths: key → `(rows, ...)`."""
-    if not conditions:
-        return {}
-    n = len(conditions)
-    repeated = z.repeat(n, *[1] * (z.ndim - 1))
-    out = ask(repeated, t.repeat(n), Condition.joined(list(conditions.values())), **how)
-    return dict(zip(conditions, out.chunk(n), strict=True))
+def _scaled(condition: Condition) -> Condition:
+    if condition.scale is not None:
+        return condition
+    return replace(condition, scale=torch.full((len(condition),), SCALE, device=condition.text.device))
+
+
+def predict(
+    ask: Ask, z: Tensor, t: Tensor, conditions: Mapping[Key, Condition], together: bool = True, **how: Any
+) -> dict[Key, Tensor]:
+    """One pass for several prompts of the same latents: key → `(rows, ...)`.
+
+    Args:
+        together: also where their lengths differ; else one pass of each length.
+    """
+    groups: dict[int, list[Key]] = {}
+    for key, condition in conditions.items():
+        groups.setdefault(0 if together else condition.text.shape[1], []).append(key)
+    out: dict[Key, Tensor] = {}
+    for keys in groups.values():
+        n = len(keys)
+        repeated = z.repeat(n, *[1] * (z.ndim - 1))
+        said = ask(repeated, t.repeat(n), Condition.joined([conditions[key] for key in keys]), **how)
+        out |= zip(keys, said.chunk(n), strict=True)
+    return out

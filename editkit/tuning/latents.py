@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
-from editkit.drawing.sampling import Sampling
+from editkit.drawing.sampling import Sampling, is_flow
 from editkit.drawing.trajectory import Moment, trajectory
 from editkit.tuning.denoisers import Ask, Denoisers
 from editkit.tuning.levels import with_noise
@@ -27,7 +27,7 @@ class Points:
 
     Attributes:
         z: `(rows, channels, h, w)` as the denoiser reads it.
-        t: `(rows,)`, training steps.
+        t: `(rows,)`, training steps; of a flow with fractions.
         concept, template: `(rows,)`, which prompt they came from.
         n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
             noised pictures `e` is the noise, or the velocity, that is in them.
@@ -112,11 +112,22 @@ class Sampler:
             return deque(self._way(self.networks.teacher, condition, away, seed), maxlen=1).pop().z
 
     def noised(self, clean: Tensor, concept: Tensor, template: Tensor, seed: torch.Generator) -> Points:
-        """Pictures with fresh noise at random steps; `e` is what a denoiser should say of them."""
+        """Pictures with fresh noise at random steps; `e` is what the model should say of them."""
         noise = torch.randn(clean.shape, generator=seed).to(clean)
-        t = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), generator=seed).to(clean.device)
+        t = self._times(len(clean), seed).to(clean.device)
         z, wanted = with_noise(self.scheduler, clean, noise, t)
         return Points(z, t, concept, template, e=wanted)
+
+    def _times(self, count: int, seed: torch.Generator) -> Tensor:
+        """`(count,)` training steps as a model is trained with them: of diffusion any. Of a flow a place on its own
+        schedule, which has the shift for the size of the pictures, by the logit-normal density of Esser et al. 2024,
+        "Scaling rectified flow transformers for high-resolution image synthesis", https://arxiv.org/abs/2403.03206,
+        Section 3.1, with location 0 and scale 1: what SD3 was trained with. FLUX.1's is not published."""
+        known = self.scheduler.config.num_train_timesteps
+        if not is_flow(self.scheduler):
+            return torch.randint(known, (count,), generator=seed)
+        place = torch.randn((count,), generator=seed).sigmoid()
+        return self.scheduler.timesteps.cpu()[(place * known).long().clamp(max=known - 1)]
 
     def _way(
         self, ask: Ask, condition: Condition, away: Condition, seed: torch.Generator, last: Tensor | None = None
@@ -131,6 +142,8 @@ class Sampler:
         guidance = self.denoiser.away(sampling)
         if guidance is not None:
             condition = Condition.joined([away[torch.zeros(rows, dtype=torch.long, device=self.device)], condition])
+        scale = torch.full((len(condition),), float(sampling.guidance), device=self.device)
+        condition = replace(condition, scale=scale)
 
         def said(z: Tensor, t: Tensor, read: Condition) -> Tensor:
             with torch.no_grad():

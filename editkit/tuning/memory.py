@@ -131,7 +131,8 @@ def _networks(
     if not _gpu(device):
         choose_attention(network)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    networks = Denoisers(network, denoiser.predict, lambda: torch.autocast("cpu", dtype, enabled=dtype is not None))
+    autocast = partial(torch.autocast, "cpu", dtype, enabled=dtype is not None)
+    networks = Denoisers(network, denoiser.predict, autocast, reads_masks=denoiser.reads_masks)
     with torch.device("meta"):
         if parameters.rank is None:
             networks.keep_teacher()
@@ -172,7 +173,7 @@ def step_passes(
     searched = bool(options.loss.search_reads)
 
     def points(rows: int) -> Points:
-        shape = rows, *denoiser.latent_shape()
+        shape = rows, *denoiser.latent_shape(options.pixels)
         number = torch.zeros(rows, dtype=torch.long)
         return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape))
 
@@ -187,7 +188,8 @@ def step_passes(
 
     @torch.no_grad()
     def look() -> None:
-        rows = min(rows_at_once(*denoiser.latent_shape()[1:]), options.trajectories * concepts * options.sampling_steps)
+        most = rows_at_once(*denoiser.latent_shape(options.pixels)[1:])
+        rows = min(most, options.trajectories * concepts * options.sampling_steps)
         seen = points(rows)
         networks.teacher(seen.z, seen.t, blank(rows))
 

@@ -46,6 +46,10 @@ def blank_prompts(source: Source, denoiser: Denoiser, rows: int) -> Condition:
 
 def _prompt_shape(source: Source, denoiser: Denoiser) -> tuple[int, int, int | None]:
     """Tokens, their width, and that of the pooled vector."""
-    tokens = source.config("text_encoder").get("max_position_embeddings", 77)
-    pooled = source.config("text_encoder_2").get("projection_dim") if source.family.name == "sdxl" else None
-    return tokens, denoiser.network.config["cross_attention_dim"], pooled
+    config, clip = denoiser.network.config, source.config("text_encoder").get("max_position_embeddings", 77)
+    if source.family.component == "unet":
+        pooled = source.config("text_encoder_2").get("projection_dim") if source.family.name == "sdxl" else None
+        return clip, config["cross_attention_dim"], pooled
+    t5 = signature(type(denoiser.pipe).__call__).parameters["max_sequence_length"].default
+    tokens = clip + t5 if source.family.name == "sd3" else t5
+    return tokens, config["joint_attention_dim"], config["pooled_projection_dim"]

@@ -21,6 +21,16 @@ UNET: Mapping[str, Group] = {
     "selfattn": lambda name: "attn1" in name,
     "noxattn": lambda name: not any(part in name for part in NOT_NOXATTN),
 }
+_PROMPTS_SIDE = r"transformer_blocks\.\d+\.attn\.(add_[qkv]_proj|to_add_out|norm_added)"
+_ATTENTION = r"(single_)?transformer_blocks\.\d+\.attn2?\."
+_BEFORE_AND_BEHIND = ("context_embedder", "time_text_embed", "norm_out", "proj_out")
+JOINT: Mapping[str, Group] = {
+    "xattn": lambda name: bool(re.match(_PROMPTS_SIDE, name)),
+    "kv": lambda name: bool(re.match(r"transformer_blocks\.\d+\.attn\.add_[kv]_proj", name)),
+    "selfattn": lambda name: bool(re.match(_ATTENTION, name) and not re.match(_PROMPTS_SIDE, name)),
+    "noxattn": lambda name: not name.startswith(_BEFORE_AND_BEHIND) and not re.match(_PROMPTS_SIDE, name),
+}
+"""Of a transformer whose joint blocks let prompt and picture attend to each other: `xattn` is the prompt's side."""
 GROUPS = (*UNET, "text", "full")
 _WRITTEN = re.compile(r"(?:(?P<group>[a-z]+)\+)?(?:lora:(?P<rank>\d+))|(?P<whole>[a-z]+)")
 
@@ -55,7 +65,8 @@ class Parameters:
         """Which parameters of a denoiser of that family these are."""
         if self.group == "text":
             return lambda name: rule_for(family, name.removesuffix(".bias")) is not None
-        return {**UNET, "full": lambda name: True}[self.group]
+        groups = UNET if family.component == "unet" else JOINT
+        return {**groups, "full": lambda name: True}[self.group]
 
 
 def choose(network: nn.Module, parameters: Parameters, family: Family) -> Mapping[str, nn.Parameter]:

@@ -63,7 +63,8 @@ class Passes:
             read["a"] = searched
             with torch.no_grad():
                 teacher["a"] = self.networks.teacher(points.z, points.t, searched)
-        student = predict(self.networks.student, points.z, points.t, read, training=True)
+        ask, together = self.networks.student, self.networks.reads_masks
+        student = predict(ask, points.z, points.t, read, together, training=True)
         return self.objective.loss(student, teacher, self.eta)
 
     def score(self, points: Points, candidate: Condition, target: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.sampling import Sampling
+from editkit.drawing.sampling import OWN, Sampling, is_flow
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
@@ -79,10 +79,10 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     networks, weights = _networks(denoiser, model.source.family, request.start, options, accelerator)
     finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
     descent = _descent(networks, weights, key, options, processes)
-    sampler = Sampler(networks, denoiser, Sampling(steps=options.sampling_steps, guidance=options.guidance))
+    sampler = Sampler(networks, denoiser, _sampling(denoiser, options))
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
-    given = encode_pictures(denoiser, request.pictures) if request.pictures else None
+    given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
     batches = Batches(options, passes, sampler, processes, given)
     return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
 
@@ -170,7 +170,7 @@ def _networks(
     if accelerator.device.type == "cpu":
         choose_attention(network)
     parameters = Parameters.parse(options.param)
-    networks = Denoisers(network, denoiser.predict, accelerator.autocast)
+    networks = Denoisers(network, denoiser.predict, accelerator.autocast, reads_masks=denoiser.reads_masks)
     if parameters.rank is None:
         networks.keep_teacher()
     originals = apply_edit(denoiser.pipe, start) if start is not None else []
@@ -182,6 +182,12 @@ def _networks(
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     return networks, trained
+
+
+def _sampling(denoiser: Denoiser, options: RefineOptions) -> Sampling:
+    """How trajectories are drawn: by DDIM, of a flow by the model's own scheduler."""
+    scheduler = OWN if is_flow(denoiser.scheduler) else "ddim"
+    return Sampling(options.sampling_steps, options.guidance, scheduler=scheduler, size=options.pixels)
 
 
 def choose_attention(network: Any) -> None:
