@@ -22,6 +22,7 @@ from editkit.drawing.sampler import draw, jobs
 from editkit.drawing.sampling import Sampling, parse_size
 from editkit.edits.key import Unlocked
 from editkit.edits.method import Options
+from editkit.erasure.words import read_vocabulary
 from editkit.errors import EditkitError
 from editkit.model.apply import applied
 from editkit.model.checkpoints.source import find
@@ -362,6 +363,11 @@ def test_a_plan_is_what_a_small_model_takes(name: str, param: str, folder_of: Ca
     assert planned.parts["gradients"] == 4 * trained and planned.parts["optimizer"] == 8 * trained
     assert planned.parts["teacher"] == (4 * size if parameters.rank is None else 0)
     assert planned.parts["activations"] + 4 * trained == pytest.approx(measured, rel=0.15)
+    prompt = Condition.joined(denoiser.encode([""])[0])
+    assert prompt.pooled is not None
+    # Concept, guide, two candidates, the empty prompt; and what guidance leads away from.
+    known = len(encode_prompts(denoiser, ["church"], ["dog"], [["photo", "picture"]], ["{}"]).known) + 1
+    assert planned.parts["prompts"] == 4 * known * (prompt.text.numel() + prompt.pooled.numel())
     modules = [part for part in denoiser.pipe.components.values() if isinstance(part, torch.nn.Module)]
     whole = sum(weight.numel() for module in modules for weight in module.parameters())
     assert planned.parts["weights"] == pytest.approx(4 * whole, rel=0.01)
@@ -447,6 +453,8 @@ def test_what_a_flow_cannot_be_trained_with_is_refused(folder_of: Callable[[str]
     options = RefineOptions.of("esd", mixed_precision="fp16")
     with pytest.raises(EditkitError, match="--mixed-precision fp16: values of Stable Diffusion 3 are too large"):
         refine(model, tmp_path / "out", ["church"], options=options)
+    with pytest.raises(EditkitError, match="--vocabulary tokens: expected a tokenizer of CLIP"):
+        read_vocabulary(open_model(folder_of("flux1")), "tokens")
     with pytest.raises(EditkitError, match="--size: expected WIDTHxHEIGHT in pixels such as 512x768, got 'big'"):
         RefineOptions.of("esd", size="big")
     assert not (tmp_path / "out").exists()

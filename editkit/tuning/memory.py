@@ -41,8 +41,9 @@ class Plan:
 
     Attributes:
         device, precision: what it is planned for; a GPU need not be there.
-        parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `activations`: all else that a
-            step holds at its peak, weights cast for it among them, and on a GPU `CUDA itself`.
+        parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `prompts` (candidates among
+            them), `activations`: all else that a step holds at its peak, weights cast for it among them, and on a GPU
+            `CUDA itself`.
     """
 
     device: str
@@ -91,7 +92,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     """The plan for one process of `processes`, found without reading a weight; it needs some seconds.
 
     The passes of a step are run on fake tensors: those with gradients, those of the search, and the largest without.
-    Candidates and bank, a few megabytes, are left out.
+    The bank, some megabytes, is left out.
 
     Args:
         device: `cpu` or `cuda`.
@@ -106,7 +107,9 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         _make_fake(networks, _gpu(device))
         size = sum(weight.numel() for weight in network.parameters())
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-        trained += concepts * _key_numbers(source, denoiser, options)
+        prompt = blank_prompts(source, denoiser, 1)
+        trained += concepts * options.key_tokens * prompt.text.shape[-1] if options.loss.has_key else 0
+        numbers = prompt.text.numel() + (0 if prompt.pooled is None else prompt.pooled.numel())
         passes = step_passes(source, denoiser, networks, options, concepts, processes)
         peak = max(peak_of(planned) for planned in passes)
     parts = {
@@ -114,6 +117,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         "teacher": 0 if parameters.rank is not None else FLOAT * size,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
+        "prompts": FLOAT * numbers * (2 + concepts * _prompts_of_one(source, options)),
         "activations": max(0, peak - FLOAT * trained),
         "CUDA itself": CUDA_ITSELF if _gpu(device) else 0,
     }
@@ -206,10 +210,10 @@ def _passes(source: Source, denoiser: Denoiser, networks: Denoisers, options: Re
     return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key)
 
 
-def _key_numbers(source: Source, denoiser: Denoiser, options: RefineOptions) -> int:
-    """Of one concept."""
-    width = blank_prompts(source, denoiser, 1).text.shape[-1]
-    return options.key_tokens * width if options.loss.has_key else 0
+def _prompts_of_one(source: Source, options: RefineOptions) -> int:
+    """Prompts that a concept adds: itself, its guide and its candidates, in every template."""
+    candidates = options.k if options.loss.search_reads else 0
+    return (2 + candidates) * len(source.profile.refine.templates)
 
 
 def peak_of(run: Callable[[], None]) -> int:

@@ -27,12 +27,12 @@ def outline(source: Source) -> Denoiser:
     config = source.config(family.component)
     if not config:
         raise EditkitError(f"model {source.name}: expected a diffusers folder with a {family.component}, found none")
-    pipeline = getattr(diffusers, source.pipeline_class)
-    parts: dict[str, Any] = {
-        name: None for name, given in signature(pipeline.__init__).parameters.items() if given.default is given.empty
-    }
-    del parts["self"]
     with torch.device("meta"), quiet():
+        pipeline = getattr(diffusers, source.pipeline_class)
+        given = signature(pipeline.__init__).parameters.values()
+        parts: dict[str, Any] = {
+            each.name: None for each in given if each.default is each.empty and each.name != "self"
+        }
         parts[family.component] = getattr(diffusers, family.denoiser).from_config(config)
         parts["vae"] = diffusers.AutoencoderKL.from_config(source.config("vae"))
         return kind(pipeline(**parts))
