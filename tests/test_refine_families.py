@@ -391,8 +391,9 @@ def test_the_command(name: str, folder_of: Callable[[str], Path], tmp_path: Path
     words += [] if FAMILIES[name].size is None else ["--size", FAMILIES[name].size]
     assert "planned memory on cpu" in run(*map(str, words), "--plan", cwd=tmp_path, errors=True)
     assert not (tmp_path / "run").exists()
-    assert "edit: run" in run(*map(str, words), "--preview-every", "2", cwd=tmp_path)
-    assert (tmp_path / "run" / "preview-000002.png").is_file()
+    previews = name == "flux1"  # a flow's are drawn by its own scheduler, at its size
+    assert "edit: run" in run(*map(str, words), "--preview-every", "2" if previews else "0", cwd=tmp_path)
+    assert (tmp_path / "run" / "preview-000002.png").is_file() == previews
 
 
 @pytest.mark.parametrize("name", FAMILIES)

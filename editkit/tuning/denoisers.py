@@ -20,8 +20,6 @@ Predict = Callable[[Tensor, Tensor, Condition, Any], Tensor]
 """`Denoiser.predict`: latents, training steps, condition, and the network to ask."""
 Ask = Callable[..., Tensor]
 """`Denoisers.student` or `.teacher`."""
-
-
 Key = TypeVar("Key")
 SCALE = 1.0
 """The guidance that a distilled network (FLUX.1 dev) reads in a pass of a loss, as is customary in training it: the
@@ -43,7 +41,7 @@ class PassCounter:
         network.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        latents = given[0] if given else named["hidden_states"]
+        latents, *_ = (*given, *named.values())
         self.rows[self._purpose] += len(latents)
         self.calls[self._purpose] += 1
 
