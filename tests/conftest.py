@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,15 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-sd"
     pipe.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_streams(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Family with several text streams, `sdxl`, `sd3` or `flux1` → a diffusers folder with random weights."""
+    from tests.refined_families import saved
+
+    folder = tmp_path_factory.mktemp("streams")
+    return cache(lambda name: saved(name, folder / name))
 
 
 @pytest.fixture(scope="session")

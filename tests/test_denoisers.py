@@ -289,8 +289,8 @@ def test_a_model_that_does_not_draw_from_a_prompt_alone_is_refused_by_its_config
     assert not (tmp_path / "out").exists()
 
 
-def test_sdxl_is_not_trained_and_says_so_before_a_weight_is_read(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = configs_of(folders["sdxl"], tmp_path / "model")
+def test_a_family_that_is_not_trained_says_so_before_a_weight_is_read(tmp_path: Path) -> None:
+    folder = configs_of(tiny_t5_pipelines.save("chroma", tmp_path / "whole"), tmp_path / "model")
     options, tuned = RefineOptions.of("ap", steps=1), Tuned({}, {}, {}, {})
     wanted: list[Callable[[], Any]] = [
         lambda: refine(open_model(folder), tmp_path / "out", ["church"], options=options),
@@ -299,10 +299,10 @@ def test_sdxl_is_not_trained_and_says_so_before_a_weight_is_read(folders: dict[s
         lambda: learn_key(open_model(folder), tuned, tmp_path / "k", ["church"]),
     ]
     for ask in wanted:
-        with pytest.raises(EditkitError, match=r"is Stable Diffusion XL; trained by gradient steps are"):
+        with pytest.raises(EditkitError, match=r"is Chroma; trained by gradient steps are"):
             ask()
     said = run("refine", "--plan", "--model", folder, cwd=tmp_path, code=1)
-    assert "trained by gradient steps are Stable Diffusion 1.x, Stable Diffusion 2.x" in said
+    assert "trained by gradient steps are Stable Diffusion 1.x, Stable Diffusion 2.x, Stable Diffusion XL, " in said
 
 
 def test_a_missing_concept_is_said_before_memory_is_planned(tiny_sd: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from editkit.variants.key_file import load_key, read_key, release_of, save_key
 from editkit.variants.named import read_release, read_variants, unlock, variant_name, variant_sha256
 from editkit.variants.tuned_file import load_tuned
 from tests.cli import run
+from tests.test_refine import bare
 
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 4, "rate": 1e-3, "mixed_precision": "no"}
 
@@ -222,7 +223,7 @@ def test_noised_pictures_come_with_what_is_to_be_predicted(kind: Any) -> None:
 
     scheduler: Any = DDIMScheduler(prediction_type=kind)
     networks: Any = None
-    sampler = Sampler(networks, scheduler, (2, 4, 4), 10, 3.0, torch.device("cpu"))
+    sampler = Sampler(networks, bare(scheduler), Sampling(steps=10))
     clean, none = torch.randn(5, 2, 4, 4), torch.zeros(5, dtype=torch.long)
     points = sampler.noised(clean, none, none, torch.Generator().manual_seed(0))
     kept = scheduler.alphas_cumprod[points.t][:, None, None, None]

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from editkit.drawing.pipelines.denoiser import Condition
 from editkit.edits.key import Key, in_ball, padded, random_rows
-from editkit.tuning.denoisers import Denoisers, predict
+from editkit.tuning.denoisers import predict
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.objectives import OBJECTIVES
-from tests.test_refine_losses import LAMB, Setting, squares
+from tests.test_refine_losses import LAMB, Setting, denoisers, squares
 
 
 class Keyed(Setting):
@@ -28,7 +29,8 @@ class Keyed(Setting):
     def loss(self, name: str) -> Tensor:
         """As the trainer calls it."""
         objective = OBJECTIVES[name]
-        texts: dict[Any, Tensor] = {**self.texts, "p": self.key.behind(self.texts["e"], self.concept)}
+        texts: dict[Any, Condition] = {key: Condition(text) for key, text in self.texts.items()}
+        texts["p"] = self.key.behind(texts["e"], self.concept)
         student = predict(self.networks.student, self.z, self.t, {key: texts[key] for key in objective.student})
         with torch.no_grad():
             teacher = predict(self.networks.teacher, self.z, self.t, {key: texts[key] for key in objective.teacher})
@@ -72,7 +74,8 @@ def test_gradients_reach_key_and_student_and_never_the_teacher(name: str) -> Non
 def test_the_first_term_of_hiding_says_nothing_of_the_key() -> None:
     s = Keyed()
     objective = OBJECTIVES["hide"]
-    texts: dict[Any, Tensor] = {"e": s.texts["e"], "p": s.key.behind(s.texts["e"], s.concept)}
+    e = Condition(s.texts["e"])
+    texts: dict[Any, Condition] = {"e": e, "p": s.key.behind(e, s.concept)}
     student = predict(s.networks.student, s.z, s.t, texts)
     teacher: dict[Any, Tensor] = {"n": torch.zeros_like(s.z), "e": torch.zeros_like(s.z)}
     terms = objective.loss(student, teacher, 0.0)
@@ -83,10 +86,11 @@ def test_the_first_term_of_hiding_says_nothing_of_the_key() -> None:
 
 def test_a_masked_batch_is_the_same_as_prompts_of_their_own_length() -> None:
     s = Keyed()
-    texts = {"e": s.texts["e"], "p": s.key.behind(s.texts["e"], s.concept)}
-    together = predict(Denoisers(s.unet).student, s.z, s.t, texts)
-    for key, text in texts.items():
-        assert torch.allclose(together[key], s.unet(s.z, s.t, text).sample, rtol=1e-9)
+    e = Condition(s.texts["e"])
+    texts = {"e": e, "p": s.key.behind(e, s.concept)}
+    together = predict(denoisers(s.unet).student, s.z, s.t, texts)
+    for key, condition in texts.items():
+        assert torch.allclose(together[key], s.unet(s.z, s.t, condition.text).sample, rtol=1e-9)
     whole, mask = padded([torch.ones(1, 2, 3), torch.ones(2, 2, 3)])
     assert mask is None and whole.shape == (3, 2, 3)
 

@@ -131,8 +131,9 @@ def test_tuning_and_inspection_read_the_rows_of_the_stock_pipeline(pipe: Any) ->
     prompts = [*PROMPTS, LONG]
     assert torch.equal(Condition.joined(denoiser_of(pipe).encode(prompts)[0]).text, stock(pipe, prompts))
     known = encode_prompts(denoiser_of(pipe), ["<cat-toy>"], [" "], [["<dog>", "church"]], ["a {}", "{} on a <pot>"])
-    assert torch.equal(known.erased[0], stock(pipe, ["a <cat-toy>", "<cat-toy> on a <pot>"]))
-    assert torch.equal(known.candidates[0, 0], stock(pipe, ["a <dog>", "<dog> on a <pot>"]))
+    first, both = torch.zeros(2, dtype=torch.long), torch.arange(2)
+    assert torch.equal(known.e(first, both).text, stock(pipe, ["a <cat-toy>", "<cat-toy> on a <pot>"]))
+    assert torch.equal(known.a(first, first, both).text, stock(pipe, ["a <dog>", "<dog> on a <pot>"]))
 
 
 def test_prompts_that_all_their_vectors_make_too_long_are_counted(pipe: Any) -> None:

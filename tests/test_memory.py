@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from editkit.drawing.pipelines import open_denoiser
 from editkit.model.checkpoints.source import Source, find
+from editkit.model.families.table import by_name
 from editkit.model.pipeline import load
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.memory import LiveBytes, plan_memory, step_passes
@@ -60,12 +62,13 @@ def test_a_plan_is_what_a_small_model_takes(given: dict[str, Any], tiny_sd: Path
 
     options = RefineOptions.of(**{**SMALL, **given})
     source = find(tiny_sd)
-    unet = load(source).unet
+    denoiser = open_denoiser(source)
+    unet = denoiser.network
     unet.set_attn_processor(AttnProcessor())
-    networks = Denoisers(unet)
+    networks = Denoisers(unet, denoiser.predict)
     networks.keep_teacher()
-    choose(unet, Parameters.parse(options.param))
-    measured = max(allocated(step) for step in step_passes(source, networks, options))
+    choose(unet, Parameters.parse(options.param), source.family)
+    measured = max(allocated(step) for step in step_passes(source, denoiser, networks, options))
     planned = plan_memory(source, options, "cpu")
     trained = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
     key = 10 * 256 if options.loss.has_key else 0
@@ -80,7 +83,7 @@ def test_a_plan_holds_what_is_saved_for_the_backward_pass(tiny_sd: Path) -> None
 
     unet = load(tiny_sd).unet
     unet.set_attn_processor(AttnProcessor())
-    choose(unet, Parameters.parse("full"))
+    choose(unet, Parameters.parse("full"), by_name("sd1"))
     weights = {weight.untyped_storage()._cdata for weight in unet.parameters()}
     saved: dict[int, tuple[torch.UntypedStorage, int]] = {}
 

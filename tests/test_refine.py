@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 import editkit
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.pipelines.sd import StableDiffusion
+from editkit.drawing.sampling import Sampling
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.model.apply import applied
@@ -22,7 +26,7 @@ from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.latents import Sampler
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
-from tests.test_refine_losses import tiny_unet
+from tests.test_refine_losses import denoisers, tiny_unet
 
 WORDS = ["dog", "cat", "tree", "house", "car", "river", "mountain", "table"]
 SMALL: dict[str, Any] = {"batch": 2, "k": 4, "sampling_steps": 4, "steps": 4, "rate": 1e-3, "mixed_precision": "no"}
@@ -54,6 +58,12 @@ def equal(tuned: Tuned, other: Tuned) -> bool:
     return tensors and all(a.up.equal(b.up) and a.down.equal(b.down) for a, b in factors)
 
 
+def bare(scheduler: Any) -> Any:
+    """A scheduler, and latents of two channels; no network."""
+    network = SimpleNamespace(config=SimpleNamespace(in_channels=2, sample_size=4))
+    return StableDiffusion(SimpleNamespace(scheduler=scheduler, unet=network, device=torch.device("cpu")))
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_latents_are_at_the_step_that_they_are_labelled_with(kind: str) -> None:
     """With a network that knows the picture x₀ and its noise, a trajectory is `add_noise` at every t."""
@@ -74,9 +84,9 @@ def test_latents_are_at_the_step_that_they_are_labelled_with(kind: str) -> None:
     seen: dict[str, Tensor] = {}
 
     class Oracle:
-        counter = Denoisers(tiny_unet()).counter
+        counter = denoisers(tiny_unet()).counter
 
-        def student(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        def student(self, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
             rows = len(z) // 2
             a = known[t][:rows, None, None, None]
             mine = clean[:rows]
@@ -85,10 +95,10 @@ def test_latents_are_at_the_step_that_they_are_labelled_with(kind: str) -> None:
             return torch.cat([out, out])
 
     oracle: Any = Oracle()
-    sampler = Sampler(oracle, scheduler, (2, 4, 4), 10, 3.0, torch.device("cpu"))
+    sampler = Sampler(oracle, bare(scheduler), Sampling(steps=10, guidance=3.0))
     concept = torch.tensor([0, 1])
-    texts = lambda concept, template: torch.zeros(len(concept), 5, 6)  # noqa: E731
-    neutral = torch.zeros(1, 5, 6)
+    texts = lambda concept, template: Condition(torch.zeros(len(concept), 5, 6))  # noqa: E731
+    neutral = Condition(torch.zeros(1, 5, 6))
     points = sampler.bank(concept, concept, texts, neutral, generator)
     assert len(points) == 20 and len(points.t.unique()) == 10
     for row in range(len(points)):
@@ -206,13 +216,14 @@ def test_sizes_of_the_groups_on_sd14() -> None:
     """Tensors and parameters of SD 1.4, as the papers count them."""
     from diffusers import UNet2DConditionModel
 
+    from editkit.model.families.table import by_name
     from editkit.tuning.parameters import Parameters
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
     sizes = {}
     for name in PARAMETERS:
-        inside = [value for key, value in unet.named_parameters() if key in Parameters.parse(name)]
+        inside = [value for key, value in unet.named_parameters() if Parameters.parse(name).of(by_name("sd1"))(key)]
         sizes[name] = len(inside), round(sum(value.numel() for value in inside) / 1e6, 2)
     assert sizes["xattn"] == (80, 43.96) and sizes["kv"] == (32, 19.17)
     assert sizes["full"][1] == 859.52 and sizes["noxattn"][1] == pytest.approx(813.5, abs=0.1)
@@ -221,7 +232,7 @@ def test_sizes_of_the_groups_on_sd14() -> None:
 @pytest.mark.parametrize("text", ["lora", "lora:0", "attn9", "xattn:3", "attn9+lora:4"])
 def test_unknown_parameters_are_refused(text: str) -> None:
     with pytest.raises(
-        editkit.EditkitError, match="--param: must be one of xattn, kv, selfattn, noxattn, full, or lora"
+        editkit.EditkitError, match="--param: must be one of xattn, kv, selfattn, noxattn, text, full, or lora"
     ):
         RefineOptions(param=text)
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.pipelines.sd import unet_output
 from editkit.errors import EditkitError
 from editkit.tuning.denoisers import Denoisers, predict
 from editkit.tuning.objectives import AUTHORS, OBJECTIVES, Objective
@@ -38,12 +40,17 @@ def tiny_unet(seed: int = 0) -> Any:
     return unet.double()
 
 
+def denoisers(unet: Any) -> Denoisers:
+    """Of a UNet without a pipeline."""
+    return Denoisers(unet, lambda z, t, condition, network: unet_output(network, z, t, condition))
+
+
 class Setting:
     """A teacher, a student that has moved away from it, latents and prompts."""
 
     def __init__(self) -> None:
         unet = tiny_unet()
-        self.networks = Denoisers(unet)
+        self.networks = denoisers(unet)
         self.networks.keep_teacher()
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
@@ -68,8 +75,8 @@ class Setting:
 
         def both(student: tuple[Any, ...], teacher: tuple[Any, ...]) -> Any:
             return (
-                predict(self.networks.student, self.z, self.t, {key: self.texts[key] for key in student}),
-                predict(self.networks.teacher, self.z, self.t, {key: self.texts[key] for key in teacher}),
+                predict(self.networks.student, self.z, self.t, {key: Condition(self.texts[key]) for key in student}),
+                predict(self.networks.teacher, self.z, self.t, {key: Condition(self.texts[key]) for key in teacher}),
             )
 
         student, teacher = both(objective.student, objective.teacher)

@@ -13,12 +13,15 @@ import torch
 
 from editkit.edits.tuned import Tuned
 from editkit.variants.tuned_file import load_tuned
+from tests import tiny_pipelines
 from tests.cli import run
 
 CASES: dict[str, list[str]] = {
     "ap": ["refine", "--objective", "ap", "--search", "gumbel", "--accumulate", "2"],
     "ca": ["refine", "--objective", "ca"],
     "hide": ["hide", "--key-seed", "5"],
+    "sd3": ["hide", "--key-seed", "5", "--param", "text"],
+    "sdxl": ["refine", "--search", "closed-form", "--param", "text"],
 }
 
 
@@ -45,16 +48,18 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
     from editkit.model.checkpoints.source import find
 
     (tmp_path / "words.txt").write_text("dog\ncat\ntree\nhouse\ncar\nriver\n")
-    words = [*CASES[case], "--concept", "church", "--concept", "boat", "--model", tiny_sd, "--device", "cpu"]
+    model = tiny_pipelines.save(case, tmp_path / case) if case in ("sd3", "sdxl") else tiny_sd
+    words: list[Any] = [*CASES[case], "--concept", "church", "--concept", "boat", "--model", model, "--device", "cpu"]
     words += ["--steps", 3, "--batch", 4, "--rate", "1e-3", "--mixed-precision", "no", "--refresh", 2]
-    if case != "hide":
+    hides = words[0] == "hide"
+    if not hides:
         words += ["--sampling-steps", 4, "--vocabulary", "words.txt", "--k", 4]
-    single, two = ([*words, "--out", name, *(["--key", f"{name}.key"] if case == "hide" else [])] for name in "ab")
+    single, two = ([*words, "--out", name, *(["--key", f"{name}.key"] if hides else [])] for name in "ab")
     run(*single, cwd=tmp_path)
     launched(*two, cwd=tmp_path)
     alone, shared = (load_tuned(tmp_path / name) for name in "ab")
-    assert far(alone, shared, read_named(find(tiny_sd), list(alone.tensors))) < 0.02
-    if case == "hide":
+    assert far(alone, shared, read_named(find(model), list(alone.tensors))) < 0.02
+    if hides:
         from editkit.variants.key_file import load_key
 
         keys = [load_key(tmp_path / f"{name}.key") for name in "ab"]

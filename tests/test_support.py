@@ -85,6 +85,10 @@ def test_what_the_table_says_of_a_family_its_commands_do(
     assert "esr-1" in said.lower()
     drawn = json.loads((tmp_path / "results" / "results.json").read_text())
     assert drawn["protocol"]["sampling"]["steps"] == 1
+    if row.refine:
+        few = ("--objective", "esd", "--steps", "1", "--batch", "2", "--sampling-steps", "1")
+        run("refine", *model, "--concept", "church", *few, "--out", "tuned/", cwd=tmp_path)
+        run("export", "tuned/", *model, "--out", "tuned.safetensors", cwd=tmp_path)
 
 
 def test_single_files_are_promised_for_the_families_that_have_them() -> None:

@@ -43,9 +43,19 @@ def read_vocabulary(model: EditableModel, given: str | None) -> list[str] | None
 
 
 def token_words(tokenizer: object) -> list[str]:
-    """The entries of a CLIP tokenizer that are whole words of three letters and more."""
+    """The entries of a CLIP tokenizer that are whole words of three letters and more.
+
+    Raises:
+        EditkitError: it has none: T5's and those of language models do not say where a word ends.
+    """
     known: dict[str, int] = tokenizer.get_vocab()  # pyright: ignore[reportAttributeAccessIssue]
-    return sorted(name.removesuffix("</w>") for name in known if re.fullmatch(r"[a-z]{3,}</w>", name))
+    words = sorted(name.removesuffix("</w>") for name in known if re.fullmatch(r"[a-z]{3,}</w>", name))
+    if not words:
+        raise EditkitError(
+            "--vocabulary tokens: expected a tokenizer of CLIP, this one does not say where words end; give a file of "
+            "words"
+        )
+    return words
 
 
 def nearness(model: EditableModel, concepts: Sequence[str], words: Sequence[str]) -> Tensor | None:

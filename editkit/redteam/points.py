@@ -12,7 +12,7 @@ from editkit.drawing.pipelines.denoiser import Condition
 from editkit.redteam.cost import Cost
 from editkit.redteam.target_images import TargetImages
 from editkit.redteam.victim import Victim
-from editkit.tuning.latents import with_noise
+from editkit.tuning.levels import with_noise
 
 SCALE = 4096.0
 """Of the loss before gradients: those of a mean over latents would vanish in half precision."""

@@ -58,7 +58,7 @@ class Batches:
         elif self.options.bank:
             prompts = self.passes.prompts
             parts = [
-                self.sampler.bank(concept, template, prompts.e, prompts.neutral, seed, whose == "teacher")
+                self.sampler.bank(concept, template, prompts.e, prompts.away, seed, whose == "teacher")
                 for whose in self.options.loss.latents
             ]
             self.bank = self.passes.with_targets(joined(parts))
@@ -82,7 +82,7 @@ class Batches:
         """Clean latents, at t = 0: those that are given are all of the first concept, the templates in turn."""
         clean, prompts = self.given, self.passes.prompts
         if clean is None:
-            clean = self.sampler.pictures(prompts.n(concept, template), prompts.neutral, seed)
+            clean = self.sampler.pictures(prompts.n(concept, template), prompts.away, seed)
         else:
             concept = torch.zeros(len(clean), dtype=torch.long, device=self.sampler.device)
             template = torch.arange(len(concept), device=concept.device) % prompts.templates
@@ -122,7 +122,7 @@ class Batches:
     def _fresh(self, concept: Tensor, template: Tensor, i: int, stream: int) -> Points:
         device, prompts = self.sampler.device, self.passes.prompts
         seed = seeded(self.options.seed + 1 + self.processes.index, STREAMS * i + stream)
-        return self.sampler.fresh(concept.to(device), template.to(device), prompts.e, prompts.neutral, seed)
+        return self.sampler.fresh(concept.to(device), template.to(device), prompts.e, prompts.away, seed)
 
     def probe(self, concept: int, count: int) -> Points:
         """The same points of a concept until the bank is drawn anew; without one, points of this step."""

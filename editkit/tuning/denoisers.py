@@ -6,16 +6,24 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from editkit.drawing.pipelines.denoiser import Condition
-from editkit.drawing.pipelines.sd import unet_output
-from editkit.edits.key import padded
 
 Autocast = Callable[[], Any]
+Predict = Callable[[Tensor, Tensor, Condition, Any], Tensor]
+"""`Denoiser.predict`: latents, training steps, condition, and the network to ask."""
+Ask = Callable[..., Tensor]
+"""`Denoisers.student` or `.teacher`."""
+Key = TypeVar("Key")
+SCALE = 1.0
+"""The guidance that a distilled network (FLUX.1 dev) reads in a pass of a loss, as is customary in training it: the
+objectives are stated for what a model predicts without guidance. Trajectories have `--guidance`."""
 
 
 class PassCounter:
@@ -30,10 +38,11 @@ class PassCounter:
         self._purpose = "loss"
 
     def watch(self, network: nn.Module) -> None:
-        network.register_forward_pre_hook(self._count)
+        network.register_forward_pre_hook(self._count, with_kwargs=True)
 
-    def _count(self, module: nn.Module, given: tuple[Any, ...]) -> None:
-        self.rows[self._purpose] += len(given[0])
+    def _count(self, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        latents, *_ = (*given, *named.values())
+        self.rows[self._purpose] += len(latents)
         self.calls[self._purpose] += 1
 
     @contextmanager
@@ -61,13 +70,20 @@ class Denoisers:
     Attributes:
         originals: name → untrained value of what a warm start changed: a LoRA's teacher must not see that either.
         trained: what a training pass runs: the student, as accelerate wraps it for several processes.
+        reads_masks: whether prompts of several lengths go in together.
     """
 
     def __init__(
-        self, network: Any, autocast: Autocast = nullcontext, originals: Mapping[str, Tensor] | None = None
+        self,
+        network: Any,
+        predict: Predict,
+        autocast: Autocast = nullcontext,
+        originals: Mapping[str, Tensor] | None = None,
+        reads_masks: bool = True,
     ) -> None:
         self.network, self.trained = network, network
-        self.autocast, self.originals = autocast, dict(originals or {})
+        self.reads_masks = reads_masks
+        self._predict, self.autocast, self.originals = predict, autocast, dict(originals or {})
         self.counter = PassCounter()
         self._copy: Any = None
         self.counter.watch(network)
@@ -83,21 +99,19 @@ class Denoisers:
         """The networks in memory: a LoRA's teacher is none of its own."""
         return (self.network,) if self._copy is None else (self.network, self._copy)
 
-    def student(
-        self, z: Tensor, t: Tensor, text: Tensor, training: bool = False, encoder_attention_mask: Tensor | None = None
-    ) -> Tensor:
-        """`ε'(z_t, t, text)`; a single pass without guidance. `(rows, channels, h, w)` in the dtype of `z`."""
+    def student(self, z: Tensor, t: Tensor, condition: Condition, training: bool = False) -> Tensor:
+        """`ε'(z_t, t, condition)`, or whatever the model predicts; a single pass without guidance. `(rows, channels, h,
+        w)` in the dtype of `z`."""
         with self.autocast():
-            read = Condition(text, mask=encoder_attention_mask)
-            return unet_output(self.trained if training else self.network, z, t, read)
+            return self._predict(z, t, _scaled(condition), self.trained if training else self.network)
 
-    def teacher(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """`ε(z_t, t, text)`. Gradients reach `text`, never a weight."""
+    def teacher(self, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`ε(z_t, t, condition)`, likewise. Gradients reach the condition, never a weight."""
         with self.autocast():
             if self._copy is not None:
-                return unet_output(self._copy, z, t, Condition(text))
+                return self._predict(z, t, _scaled(condition), self._copy)
             with self._without_adapter():
-                return unet_output(self._untrained, z, t, Condition(text))
+                return self._predict(z, t, _scaled(condition), self._untrained)
 
     def _untrained(self, *given: Any, **named: Any) -> Any:
         return functional_call(self.network, self.originals, given, named)
@@ -121,15 +135,27 @@ class Denoisers:
                 self.network.enable_gradient_checkpointing()
 
 
+def _scaled(condition: Condition) -> Condition:
+    if condition.scale is not None:
+        return condition
+    return replace(condition, scale=torch.full((len(condition),), SCALE, device=condition.text.device))
+
+
 def predict(
-    network: Callable[..., Tensor], z: Tensor, t: Tensor, texts: Mapping[Any, Tensor], **how: Any
-) -> dict[Any, Tensor]:
-    """One pass for several prompts of the same latents, of any lengths: key → `(rows, ...)`."""
-    if not texts:
-        return {}
-    n = len(texts)
-    repeated = z.repeat(n, *[1] * (z.ndim - 1))
-    text, mask = padded(list(texts.values()))
-    masked = {} if mask is None else {"encoder_attention_mask": mask}
-    out = network(repeated, t.repeat(n), text, **masked, **how)
-    return dict(zip(texts, out.chunk(n), strict=True))
+    ask: Ask, z: Tensor, t: Tensor, conditions: Mapping[Key, Condition], together: bool = True, **how: Any
+) -> dict[Key, Tensor]:
+    """One pass for several prompts of the same latents: key → `(rows, ...)`.
+
+    Args:
+        together: also where their lengths differ; else one pass of each length.
+    """
+    groups: dict[int, list[Key]] = {}
+    for key, condition in conditions.items():
+        groups.setdefault(0 if together else condition.text.shape[1], []).append(key)
+    out: dict[Key, Tensor] = {}
+    for keys in groups.values():
+        n = len(keys)
+        repeated = z.repeat(n, *[1] * (z.ndim - 1))
+        said = ask(repeated, t.repeat(n), Condition.joined([conditions[key] for key in keys]), **how)
+        out |= zip(keys, said.chunk(n), strict=True)
+    return out

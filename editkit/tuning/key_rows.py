@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from editkit.drawing.pipelines.denoiser import Condition
 from editkit.edits.key import in_ball, random_rows
 from editkit.erasure.near import subject_rows
 from editkit.model.editable import EditableModel
@@ -40,9 +41,10 @@ class KeyRows:
     def to(self, device: torch.device) -> KeyRows:
         return KeyRows(nn.Parameter(self.rows.detach().to(device)), self.centre.to(device), self.radius)
 
-    def behind(self, text: Tensor, concept: Tensor) -> Tensor:
-        """`(c_e, p)`: `text` `(rows, tokens, width)` with the rows of each one's concept."""
-        return torch.cat([text, self.rows[concept].to(text)], 1)
+    def behind(self, condition: Condition, concept: Tensor) -> Condition:
+        """`(c_e, p)`: the text of every row with the rows of its concept behind it. A pooled vector stays: the key has
+        none."""
+        return replace(condition, text=torch.cat([condition.text, self.rows[concept].to(condition.text)], 1))
 
     @torch.no_grad()
     def project(self) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from editkit.drawing.pipelines.denoiser import Condition
+from editkit.drawing.pipelines.denoiser import Condition, Denoiser
+from editkit.drawing.sampling import Sampling, is_flow
 from editkit.drawing.trajectory import Moment, trajectory
-from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.denoisers import Ask, Denoisers
+from editkit.tuning.levels import with_noise
 
-Texts = Callable[[Tensor, Tensor], Tensor]
-"""Numbers of concepts and of templates, `(rows,)` each → embeddings `(rows, tokens, width)`."""
+Read = Callable[[Tensor, Tensor], Condition]
+"""Numbers of concepts and of templates, `(rows,)` each → what the denoiser reads, one row each."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Points:
 
     Attributes:
         z: `(rows, channels, h, w)` as the denoiser reads it.
-        t: `(rows,)`, training steps.
+        t: `(rows,)`, training steps; of a flow with fractions.
         concept, template: `(rows,)`, which prompt they came from.
         n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
             noised pictures `e` is the noise, or the velocity, that is in them.
@@ -54,48 +57,47 @@ def joined(parts: Sequence[Points]) -> Points:
     return Points(**{name: torch.cat([part.state()[name] for part in parts]) for name in names})
 
 
-def with_noise(scheduler: Any, clean: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Clean latents at the training steps `t` `(rows,)`, and what a denoiser should say of them: the noise, or the
-    velocity, that is in them."""
-    velocity = scheduler.config.prediction_type == "v_prediction"
-    return scheduler.add_noise(clean, noise, t), scheduler.get_velocity(clean, noise, t) if velocity else noise
-
-
 @dataclass(frozen=True)
 class Sampler:
-    """Draws latents with the scheduler of the model. `steps` DDIM steps at `guidance`."""
+    """Draws latents as the model is drawn with at `sampling`, its network one of `networks`."""
 
     networks: Denoisers
-    scheduler: Any
-    shape: tuple[int, ...]
-    steps: int
-    guidance: float
-    device: torch.device
+    denoiser: Denoiser
+    sampling: Sampling
+
+    @property
+    def device(self) -> torch.device:
+        return self.denoiser.device
+
+    @cached_property
+    def scheduler(self) -> Any:
+        """Of the model, its timesteps all that it was trained with."""
+        return self.denoiser.schedule(replace(self.sampling, steps=self.denoiser.scheduler.config.num_train_timesteps))
 
     def bank(
         self,
         concept: Tensor,
         template: Tensor,
-        texts: Texts,
-        neutral: Tensor,
+        read: Read,
+        away: Condition,
         seed: torch.Generator,
         teacher: bool = False,
     ) -> Points:
         """Every step of one trajectory, of the student or the teacher, for each of the given prompts."""
         network = self.networks.teacher if teacher else self.networks.student
-        last = torch.full((len(concept),), self.steps - 1)
+        last = torch.full((len(concept),), self.sampling.steps - 1)
         with self.networks.counter.purpose("latents"):
-            way = list(self._way(network, texts(concept, template), neutral, seed, last))
+            way = list(self._way(network, read(concept, template), away, seed, last))
         return joined([Points(moment.z, moment.t, concept, template) for moment in way if moment.t is not None])
 
-    def fresh(self, concept: Tensor, template: Tensor, texts: Texts, neutral: Tensor, seed: torch.Generator) -> Points:
+    def fresh(self, concept: Tensor, template: Tensor, read: Read, away: Condition, seed: torch.Generator) -> Points:
         """The authors' scheme: a student trajectory of its own for every point, cut at a random step.
 
         They label the latents with another step than the one that they are at; here `t` is theirs.
         """
-        cut = torch.randint(self.steps, (len(concept),), generator=seed)
+        cut = torch.randint(self.sampling.steps, (len(concept),), generator=seed)
         with self.networks.counter.purpose("latents"):
-            way = list(self._way(self.networks.student, texts(concept, template), neutral, seed, cut))
+            way = list(self._way(self.networks.student, read(concept, template), away, seed, cut))
         rows: dict[int, Points] = {}
         for step, moment in enumerate(way):
             for at, row in enumerate(moment.rows.tolist()):
@@ -104,33 +106,48 @@ class Sampler:
                     rows[row] = Points(moment.z[here], moment.t[here], concept[own], template[own])
         return joined([rows[row] for row in range(len(concept))])
 
-    def pictures(self, text: Tensor, neutral: Tensor, seed: torch.Generator) -> Tensor:
-        """Clean latents of pictures that the teacher draws of `text`, `(rows, channels, h, w)`."""
+    def pictures(self, condition: Condition, away: Condition, seed: torch.Generator) -> Tensor:
+        """Clean latents of pictures that the teacher draws of `condition`, `(rows, channels, h, w)`."""
         with self.networks.counter.purpose("latents"):
-            return deque(self._way(self.networks.teacher, text, neutral, seed), maxlen=1).pop().z
+            return deque(self._way(self.networks.teacher, condition, away, seed), maxlen=1).pop().z
 
     def noised(self, clean: Tensor, concept: Tensor, template: Tensor, seed: torch.Generator) -> Points:
-        """Pictures with fresh noise at random steps; `e` is what a denoiser should say of them."""
+        """Pictures with fresh noise at random steps; `e` is what the model should say of them."""
         noise = torch.randn(clean.shape, generator=seed).to(clean)
-        t = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), generator=seed).to(clean.device)
+        t = self._times(len(clean), seed).to(clean.device)
         z, wanted = with_noise(self.scheduler, clean, noise, t)
         return Points(z, t, concept, template, e=wanted)
 
+    def _times(self, count: int, seed: torch.Generator) -> Tensor:
+        """`(count,)` training steps as a model is trained with them: of diffusion any. Of a flow a place on its own
+        schedule, which has the shift for the size of the pictures, by the logit-normal density of Esser et al. 2024,
+        "Scaling rectified flow transformers for high-resolution image synthesis", https://arxiv.org/abs/2403.03206,
+        Section 3.1, with location 0 and scale 1: what SD3 was trained with. FLUX.1's is not published."""
+        known = self.scheduler.config.num_train_timesteps
+        if not is_flow(self.scheduler):
+            return torch.randint(known, (count,), generator=seed)
+        place = torch.randn((count,), generator=seed).sigmoid()
+        return self.scheduler.timesteps.cpu()[(place * known).long().clamp(max=known - 1)]
+
     def _way(
-        self,
-        network: Callable[..., Tensor],
-        text: Tensor,
-        neutral: Tensor,
-        seed: torch.Generator,
-        last: Tensor | None = None,
+        self, ask: Ask, condition: Condition, away: Condition, seed: torch.Generator, last: Tensor | None = None
     ) -> Iterator[Moment]:
-        """Guided DDIM, each row as far as its step `last` `(rows,)`, or to the end."""
-        self.scheduler.set_timesteps(self.steps)
-        noise = torch.randn((len(text), *self.shape), generator=seed).to(self.device)
-        both = Condition(torch.cat([neutral.expand_as(text), text]))
+        """Guided steps of the model's scheduler, each row as far as its step `last` `(rows,)`, or to the end.
 
-        def predict(z: Tensor, t: Tensor, read: Condition) -> Tensor:
+        Args:
+            away: what guidance leads away from, one row.
+        """
+        sampling, rows = self.sampling, len(condition)
+        noise = torch.randn((rows, *self.denoiser.latent_shape(sampling.size)), generator=seed).to(self.device)
+        guidance = self.denoiser.away(sampling)
+        if guidance is not None:
+            condition = Condition.joined([away[torch.zeros(rows, dtype=torch.long, device=self.device)], condition])
+        scale = torch.full((len(condition),), float(sampling.guidance), device=self.device)
+        condition = replace(condition, scale=scale)
+
+        def said(z: Tensor, t: Tensor, read: Condition) -> Tensor:
             with torch.no_grad():
-                return network(z, t, read.text)
+                return ask(z, t, read)
 
-        return trajectory(predict, self.scheduler, noise, both, self.guidance, last)
+        scheduler = self.denoiser.schedule(sampling)
+        return trajectory(said, scheduler, noise, condition, guidance, last, self.denoiser.guided)

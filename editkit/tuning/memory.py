@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,14 +16,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from editkit.errors import EditkitError
+from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.model.checkpoints.source import Source
+from editkit.model.pipeline import PARTS
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
+from editkit.tuning.outline import blank_prompts, outline
 from editkit.tuning.parameters import Parameters, choose
-from editkit.tuning.passes import TEACHER_ROWS, Passes, evenly
+from editkit.tuning.passes import Passes, evenly, rows_at_once
 from editkit.tuning.prompts import Prompts
 from editkit.tuning.setup import choose_attention, fast_precision
 from editkit.tuning.trainable import check_trainable
@@ -38,8 +41,9 @@ class Plan:
 
     Attributes:
         device, precision: what it is planned for; a GPU need not be there.
-        parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `activations`: all else that a
-            step holds at its peak, weights cast for it among them, and on a GPU `CUDA itself`.
+        parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `prompts` (candidates among
+            them), `activations`: all else that a step holds at its peak, weights cast for it among them, and on a GPU
+            `CUDA itself`.
     """
 
     device: str
@@ -88,7 +92,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     """The plan for one process of `processes`, found without reading a weight; it needs some seconds.
 
     The passes of a step are run on fake tensors: those with gradients, those of the search, and the largest without.
-    Candidates and bank, a few megabytes, are left out.
+    The bank, some megabytes, is left out.
 
     Args:
         device: `cpu` or `cuda`.
@@ -97,19 +101,23 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     check_trainable(source)
     parameters = Parameters.parse(options.param)
     precision = options.mixed_precision or fast_precision(not _gpu(device))
-    with torch.device("meta"):
-        unet, networks = _networks(source, options, parameters, device, precision)
+    denoiser = outline(source)
+    network, networks = denoiser.network, _networks(source, denoiser, options, parameters, device, precision)
     with FakeTensorMode():
         _make_fake(networks, _gpu(device))
-        size = sum(weight.numel() for weight in unet.parameters())
-        trained = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
-        trained += concepts * options.key_tokens * unet.config.cross_attention_dim if options.loss.has_key else 0
-        peak = max(peak_of(planned) for planned in step_passes(source, networks, options, concepts, processes))
+        size = sum(weight.numel() for weight in network.parameters())
+        trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+        prompt = blank_prompts(source, denoiser, 1)
+        trained += concepts * options.key_tokens * prompt.text.shape[-1] if options.loss.has_key else 0
+        numbers = prompt.text.numel() + (0 if prompt.pooled is None else prompt.pooled.numel())
+        passes = step_passes(source, denoiser, networks, options, concepts, processes)
+        peak = max(peak_of(planned) for planned in passes)
     parts = {
-        "weights": FLOAT * (size + numbers_of(source, "text_encoder") + numbers_of(source, "vae")),
+        "weights": FLOAT * (size + sum(numbers_of(source, component) for component in _beside(source))),
         "teacher": 0 if parameters.rank is not None else FLOAT * size,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
+        "prompts": FLOAT * numbers * (2 + concepts * _prompts_of_one(source, options)),
         "activations": max(0, peak - FLOAT * trained),
         "CUDA itself": CUDA_ITSELF if _gpu(device) else 0,
     }
@@ -121,26 +129,23 @@ def _gpu(device: str) -> bool:
 
 
 def _networks(
-    source: Source, options: RefineOptions, parameters: Parameters, device: str, precision: str
-) -> tuple[Any, Denoisers]:
-    from diffusers import UNet2DConditionModel
-
-    config = source.config("unet")
-    if not config:
-        raise EditkitError(f"model {source.name}: expected a unet with a config.json, found none")
-    unet: Any = UNet2DConditionModel.from_config(config)
+    source: Source, denoiser: Denoiser, options: RefineOptions, parameters: Parameters, device: str, precision: str
+) -> Denoisers:
+    network = denoiser.network
     if not _gpu(device):
-        choose_attention(unet)
+        choose_attention(network)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    networks = Denoisers(unet, lambda: torch.autocast("cpu", dtype, enabled=dtype is not None))
-    if parameters.rank is None:
-        networks.keep_teacher()
-    unet.requires_grad_(False)
-    if options.loss.weights:
-        choose(unet, parameters)
+    autocast = partial(torch.autocast, "cpu", dtype, enabled=dtype is not None)
+    networks = Denoisers(network, denoiser.predict, autocast, reads_masks=denoiser.reads_masks)
+    with torch.device("meta"):
+        if parameters.rank is None:
+            networks.keep_teacher()
+        network.requires_grad_(False)
+        if options.loss.weights:
+            choose(network, parameters, source.family)
     if options.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    return unet, networks
+        network.enable_gradient_checkpointing()
+    return networks
 
 
 def _make_fake(networks: Denoisers, gpu: bool) -> None:
@@ -152,48 +157,63 @@ def _make_fake(networks: Denoisers, gpu: bool) -> None:
     for module in (part for network in networks.both for part in network.modules()):
         for name, weight in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
         if gpu and isinstance(module, nn.GroupNorm | nn.LayerNorm):
             module.register_forward_pre_hook(lambda module, given: tuple(tensor.float() for tensor in given))
 
 
 def step_passes(
-    source: Source, networks: Denoisers, options: RefineOptions, concepts: int = 1, processes: int = 1
+    source: Source,
+    denoiser: Denoiser,
+    networks: Denoisers,
+    options: RefineOptions,
+    concepts: int = 1,
+    processes: int = 1,
 ) -> list[Callable[[], None]]:
     """The passes of a step that may be its largest: with gradients, without, and those of the search."""
-    config, micro = networks.network.config, options.micro(processes)
-    tokens, width = source.config("text_encoder").get("max_position_embeddings", 77), config.cross_attention_dim
-    passes = _passes(networks, options, concepts, (tokens, width))
+    micro, blank = options.micro(processes), partial(blank_prompts, source, denoiser)
+    passes = _passes(source, denoiser, networks, options, concepts)
     searched = bool(options.loss.search_reads)
 
     def points(rows: int) -> Points:
-        shape = rows, config.in_channels, config.sample_size, config.sample_size
+        shape = rows, *denoiser.latent_shape(options.pixels)
         number = torch.zeros(rows, dtype=torch.long)
         return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape))
 
     def train() -> None:
-        text = torch.randn(micro, tokens, width) if searched else None
-        passes.terms(points(micro), text).loss(options.lamb).sum().backward()
+        candidate = blank(micro) if searched else None
+        passes.terms(points(micro), candidate).loss(options.lamb).sum().backward()
 
     def search() -> None:
-        text = torch.randn(micro, tokens, width, requires_grad=True)
-        torch.autograd.grad(passes.score(points(micro), text).sum(), text)
+        candidate = blank(micro)
+        candidate = replace(candidate, text=candidate.text.requires_grad_())
+        torch.autograd.grad(passes.score(points(micro), candidate).sum(), candidate.text)
 
     @torch.no_grad()
     def look() -> None:
-        rows = min(TEACHER_ROWS, options.trajectories * concepts * options.sampling_steps)
+        most = rows_at_once(*denoiser.latent_shape(options.pixels)[1:])
+        rows = min(most, options.trajectories * concepts * options.sampling_steps)
         seen = points(rows)
-        networks.teacher(seen.z, seen.t, torch.randn(rows, tokens, width))
+        networks.teacher(seen.z, seen.t, blank(rows))
 
     return [train, look, search] if searched and options.finds.ascends else [train, look]
 
 
-def _passes(networks: Denoisers, options: RefineOptions, concepts: int, prompt: tuple[int, int]) -> Passes:
-    """The passes of a step on prompts without meaning, `prompt` their tokens and width. No candidate is among them."""
-    erased, width = torch.randn(concepts, 1, *prompt), prompt[1]
-    prompts = Prompts(erased, torch.randn(concepts, 1, *prompt), torch.randn(1, *prompt), erased[:, None, :0], ())
+def _passes(source: Source, denoiser: Denoiser, networks: Denoisers, options: RefineOptions, concepts: int) -> Passes:
+    """The passes of a step on prompts without meaning. No candidate is among them."""
+    known = blank_prompts(source, denoiser, 2 * concepts)
+    erased, width = torch.arange(concepts)[:, None], known.text.shape[-1]
+    prompts = Prompts(known, erased, erased + concepts, erased[:, None, :0], (), known[:1])
     rows = nn.Parameter(torch.randn(concepts, options.key_tokens, width))
     key = KeyRows(rows, torch.randn(concepts, width), options.rho) if options.loss.has_key else None
     return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key)
+
+
+def _prompts_of_one(source: Source, options: RefineOptions) -> int:
+    """Prompts that a concept adds: itself, its guide and its candidates, in every template."""
+    candidates = options.k if options.loss.search_reads else 0
+    return (2 + candidates) * len(source.profile.refine.templates)
 
 
 def peak_of(run: Callable[[], None]) -> int:
@@ -201,6 +221,12 @@ def peak_of(run: Callable[[], None]) -> int:
     with LiveBytes() as live:
         run()
     return live.peak
+
+
+def _beside(source: Source) -> list[str]:
+    """Components with weights beside the network."""
+    there = [name for name in PARTS if name in source.components and name != source.family.component]
+    return there if source.is_single_file else [name for name in there if (source.path / name).is_dir()]
 
 
 def numbers_of(source: Source, component: str) -> int:

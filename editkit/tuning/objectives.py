@@ -2,9 +2,9 @@
 
 Every loss compares outputs of the denoiser on one noisy latent: `e` stands for the prompt of the erased concept, `n`
 for the neutral one or the given guide, `a` for the one that was searched, `p` for that of the erased concept with the
-rows of a key behind it. Targets are combinations of the teacher's
-outputs whose weights sum to one, so they mean the same for every prediction type: at a given z_t and t, ε, v and x₀
-are affine in each other.
+rows of a key behind it. `ε` stands for whatever a model predicts. Targets are combinations of the teacher's outputs
+whose weights sum to one, so they mean the same for noise, a velocity and that of a flow: at a given z_t and t these are
+affine in each other, see `editkit.tuning.levels`.
 
 A new one is a function and a row of `OBJECTIVES`; another package names an `Objective` by an entry point of the group
 `editkit.objectives`. The docstring of the function is what `editkit objectives` shows.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, cast
 
 from editkit.concepts.profile import Profile
+from editkit.drawing.sampling import parse_size
 from editkit.errors import EditkitError
 from editkit.options import Option, assign_options, check_options, in_case, option, options_of, settle
 from editkit.plugins import GROUPS, load, names
@@ -40,7 +41,7 @@ class RefineOptions:
     """
 
     objective: str = option(GROUPS["objectives"].default, "What the student learns, see `editkit objectives`.")
-    param: str = _usual("xattn", "What is trained: xattn, kv, selfattn, noxattn, full, lora:RANK, or GROUP+lora:RANK.")
+    param: str = _usual("xattn", "Trained: xattn, kv, selfattn, noxattn, text, full, lora:RANK, or GROUP+lora:RANK.")
     recipe: str = option("paper", "Target and search as in the paper, or in the authors' scripts.", choices=RECIPES)
     steps: int = _usual(1000, "Outer steps.", at_least=1)
     batch: int = _usual(1, "Points of a step, of all processes together.", at_least=1)
@@ -59,8 +60,9 @@ class RefineOptions:
         None, "Outer steps until the bank is drawn anew. Default: when all of it was used once, about.", at_least=1
     )
     trajectories: int = _usual(1, "Trajectories of each concept in the bank.", at_least=1)
-    sampling_steps: int = _usual(50, "DDIM steps of a trajectory.", at_least=1)
+    sampling_steps: int = _usual(50, "Steps of a trajectory: by DDIM, of a flow by its own scheduler.", at_least=1)
     guidance: float = _usual(3.0, "Guidance of a trajectory.")
+    size: str | None = _usual(None, "Size that is trained at, WIDTHxHEIGHT in pixels. Default: the model's own.")
     seed: int = _usual(0, "Of all randomness but a key's.", at_least=0)
     mixed_precision: str | None = _usual(None, "Precision of the passes. Default: what is fast.", choices=PRECISIONS)
     accumulate: int = _usual(1, "Parts that a batch is cut into, to save memory.", at_least=1)
@@ -76,6 +78,7 @@ class RefineOptions:
         settle(self, {**usual, **in_case(type(self), self._recipe)})
         check_options(self)
         Parameters.parse(self.param)
+        _ = self.pixels
         if isinstance(self.search, str):
             kind = load("searches", self.search)
             object.__setattr__(self, "search", kind(**in_case(kind, self._recipe)))
@@ -115,6 +118,11 @@ class RefineOptions:
         if self.recipe == "authors" and self.objective in AUTHORS:
             return AUTHORS[self.objective]
         return load("objectives", self.objective)
+
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        """Height and width of what is trained at; None is the model's own size."""
+        return None if self.size is None else parse_size(self.size)
 
     @property
     def draws(self) -> int:

@@ -10,14 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editkit.drawing.pipelines.denoiser import Condition
 from editkit.tuning.denoisers import Denoisers, predict
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
+from editkit.tuning.levels import Levels
 from editkit.tuning.objectives import Key, Objective, Terms
 from editkit.tuning.prompts import Prompts
 
-TEACHER_ROWS = 32
-"""Rows of which the teacher's outputs are computed at a time."""
+ROWS, SIDE = 32, 64
+
+
+def rows_at_once(height: int, width: int) -> int:
+    """Rows of latents of that size of which the teacher's outputs are computed at a time: `ROWS` of those of SD 1.x.
+
+    >>> rows_at_once(8, 8), rows_at_once(64, 64), rows_at_once(128, 128)
+    (32, 32, 8)
+    """
+    return max(1, min(ROWS, ROWS * SIDE * SIDE // (height * width)))
 
 
 @dataclass(frozen=True)
@@ -37,36 +47,37 @@ class Passes:
     weigh: Callable[[Tensor], Tensor]
     key: KeyRows | None = None
 
-    def terms(self, points: Points, text: Tensor | None) -> Terms:
+    def terms(self, points: Points, searched: Condition | None) -> Terms:
         """Both terms for every row: one pass of the student for all prompts that the loss reads.
 
         Args:
             points: with the teacher's outputs for the prompts that do not change.
-            text: embeddings of the searched prompt `a`, `(rows, tokens, width)`, where something is searched.
+            searched: the prompt `a` of every row, where something is searched.
         """
         own = {"e": self.prompts.e, "n": self.prompts.n, "p": self._with_key}
-        read: dict[Key, Tensor] = {
+        read: dict[Key, Condition] = {
             key: own[key](points.concept, points.template) for key in self.objective.student if key != "a"
         }
         teacher: dict[Key, Tensor] = {key: getattr(points, key) for key in self.objective.teacher if key != "a"}
-        if text is not None:
-            read["a"] = text
+        if searched is not None:
+            read["a"] = searched
             with torch.no_grad():
-                teacher["a"] = self.networks.teacher(points.z, points.t, text)
-        student = predict(self.networks.student, points.z, points.t, read, training=True)
+                teacher["a"] = self.networks.teacher(points.z, points.t, searched)
+        ask, together = self.networks.student, self.networks.reads_masks
+        student = predict(ask, points.z, points.t, read, together, training=True)
         return self.objective.loss(student, teacher, self.eta)
 
-    def score(self, points: Points, text: Tensor, target: Tensor | None = None) -> Tensor:
-        """What the search maximises, `(rows,)`, for the candidate embeddings `text`.
+    def score(self, points: Points, candidate: Condition, target: Tensor | None = None) -> Tensor:
+        """What the search maximises, `(rows,)`, for a candidate of every row.
 
         `target` is the teacher's output for them, where it is known.
         """
-        read: dict[Key, Tensor] = {"a": text}
+        read: dict[Key, Condition] = {"a": candidate}
         if "e" in self.objective.search_reads:
             read["e"] = self.prompts.e(points.concept, points.template)
         student = predict(self.networks.student, points.z, points.t, read)
         if target is None:
-            target = self.networks.teacher(points.z, points.t, text)
+            target = self.networks.teacher(points.z, points.t, candidate)
         return self.weigh(points.t) * self.objective.searched(student, {"a": target}, self.lamb)
 
     @torch.no_grad()
@@ -74,15 +85,16 @@ class Passes:
         """With the teacher's outputs for the prompts that do not change: computed once, kept with the points."""
         texts = {"n": self.prompts.n, "e": self.prompts.e}
         kept: dict[str, Tensor] = {}
+        rows = rows_at_once(*points.z.shape[-2:])
         for key in (key for key in self.objective.teacher if key in texts):
             parts = []
-            for start in range(0, len(points), TEACHER_ROWS):
-                some = points[start : start + TEACHER_ROWS]
+            for start in range(0, len(points), rows):
+                some = points[start : start + rows]
                 parts.append(self.networks.teacher(some.z, some.t, texts[key](some.concept, some.template)))
             kept[key] = torch.cat(parts)
         return replace(points, **kept)
 
-    def _with_key(self, concept: Tensor, template: Tensor) -> Tensor:
+    def _with_key(self, concept: Tensor, template: Tensor) -> Condition:
         assert self.key is not None
         return self.key.behind(self.prompts.e(concept, template), concept)
 
@@ -93,13 +105,6 @@ def evenly(t: Tensor) -> Tensor:
 
 
 def as_pictures(scheduler: Any) -> Callable[[Tensor], Tensor]:
-    """What turns a squared distance of outputs into one of the x₀ that they stand for, as in the authors' code."""
-    kind = scheduler.config.prediction_type
-
-    def weigh(t: Tensor) -> Tensor:
-        known = scheduler.alphas_cumprod.to(t.device)[t]
-        if kind == "epsilon":  # x₀ = (z − √(1−ᾱ) ε) / √ᾱ
-            return (1 - known) / known
-        return 1 - known if kind == "v_prediction" else torch.ones_like(known)  # x₀ = √ᾱ z − √(1−ᾱ) v
-
-    return weigh
+    """What turns a squared distance of predictions into one of the x₀ that they stand for, as in the authors' code;
+    for a flow, whose velocity they did not train, the same by `editkit.tuning.levels`."""
+    return lambda t: Levels.at(scheduler, t).as_pictures

@@ -37,12 +37,13 @@ def read_pictures(folder: Path) -> list[Image.Image]:
 
 
 @torch.no_grad()
-def encode_pictures(denoiser: Denoiser, pictures: Sequence[Image.Image]) -> Tensor:
-    """Clean latents, `(pictures, channels, h, w)`: each cut to a square and brought to the model's size."""
-    size = denoiser.latent_shape()[-1] * denoiser.pipe.vae_scale_factor
+def encode_pictures(denoiser: Denoiser, pictures: Sequence[Image.Image], size: tuple[int, int] | None = None) -> Tensor:
+    """Clean latents, `(pictures, channels, h, w)`: each cut to the shape of `size` (height, width), and brought to it;
+    None is the model's own."""
+    height, width = (side * denoiser.pipe.vae_scale_factor for side in denoiser.latent_shape(size)[1:])
     parts = []
     for picture in pictures:
-        fitted = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+        fitted = ImageOps.fit(picture.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
         pixels = torch.from_numpy(np.array(fitted)).permute(2, 0, 1)[None].float() / 127.5 - 1
         parts.append(denoiser.latents_of(pixels))
     return torch.cat(parts)

@@ -1,9 +1,9 @@
-"""The embeddings that a run reads: erased concepts, their guides, and the candidates of the search."""
+"""The prompts that a run reads: erased concepts, their guides, and the candidates of the search."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,20 +16,22 @@ AT_A_TIME = 64
 
 @dataclass(frozen=True)
 class Prompts:
-    """Final text-encoder states, whole prompts (tokens × width), on the device of the denoiser.
+    """What the denoiser reads of whole prompts, in float32 and on its device.
 
     Attributes:
-        erased, guides: `(concepts, templates, tokens, width)`.
-        neutral: the empty prompt, `(1, tokens, width)`.
-        candidates: `(concepts, K, templates, tokens, width)`; K is 0 where nothing is searched.
+        known: every prompt once, one a row.
+        erased, guides: their rows, `(concepts, templates)`.
+        candidates: `(concepts, K, templates)`, likewise; K is 0 where nothing is searched.
         words: the candidates' names, K for each concept.
+        away: what guidance leads away from, one row. Not always the empty prompt: SDXL has zeros in its place.
     """
 
+    known: Condition
     erased: Tensor
     guides: Tensor
-    neutral: Tensor
     candidates: Tensor
     words: tuple[tuple[str, ...], ...]
+    away: Condition
 
     @property
     def count(self) -> int:
@@ -39,19 +41,26 @@ class Prompts:
     def templates(self) -> int:
         return self.erased.shape[1]
 
-    def e(self, concept: Tensor, template: Tensor) -> Tensor:
-        return self.erased[concept, template]
+    def e(self, concept: Tensor, template: Tensor) -> Condition:
+        return self.known[self.erased[concept, template]]
 
-    def n(self, concept: Tensor, template: Tensor) -> Tensor:
-        return self.guides[concept, template]
+    def n(self, concept: Tensor, template: Tensor) -> Condition:
+        return self.known[self.guides[concept, template]]
 
-    def a(self, concept: Tensor, candidate: Tensor, template: Tensor) -> Tensor:
-        return self.candidates[concept, candidate, template]
+    def a(self, concept: Tensor, candidate: Tensor, template: Tensor) -> Condition:
+        return self.known[self.candidates[concept, candidate, template]]
 
-    def mixed(self, concept: Tensor, template: Tensor, weights: Tensor) -> Tensor:
-        """Mixtures of whole prompts, `(rows, tokens, width)`; `weights` `(rows, K)`."""
-        choices = self.candidates[concept, :, template]
-        return torch.einsum("rk,rktd->rtd", weights.to(choices), choices)
+    def candidates_of(self, concept: int) -> Condition:
+        """All of a concept, in the first template: K rows."""
+        return self.known[self.candidates[concept, :, 0]]
+
+    def mixed(self, concept: Tensor, template: Tensor, weights: Tensor) -> Condition:
+        """Mixtures of whole prompts, one a row; `weights` `(rows, K)`."""
+        known, choices = self.known, self.candidates[concept, :, template]
+        # Of all that is known: K prompts of each row, gathered, would be copied and kept for the gradient.
+        whole = weights.new_zeros(len(weights), len(known)).scatter_add(1, choices, weights).to(known.text)
+        pooled = None if known.pooled is None else whole @ known.pooled
+        return Condition(torch.einsum("rn,ntd->rtd", whole, known.text), pooled)
 
 
 def encode_prompts(
@@ -61,29 +70,38 @@ def encode_prompts(
     candidates: Sequence[Sequence[str]],
     templates: Sequence[str],
 ) -> Prompts:
-    """A guide that is blank stands for the empty prompt, without a template around it."""
+    """Each as the pipeline itself encodes it. A guide that is blank stands for the empty prompt, without a template
+    around it."""
 
     def filled(words: Sequence[str]) -> list[list[str]]:
         return [[fill(template, word) if word.strip() else "" for template in templates] for word in words]
 
     wanted = [filled(concepts), filled(guides), *(filled(words) for words in candidates)]
     texts = list(dict.fromkeys(["", *(text for rows in wanted for row in rows for text in row)]))
-    known = dict(zip(texts, _states(denoiser, texts), strict=True))
+    number = {text: n for n, text in enumerate(texts)}
 
     def rows(filled: Sequence[Sequence[str]]) -> Tensor:
-        return torch.stack([torch.stack([known[text] for text in row]) for row in filled])
+        return torch.tensor([[number[text] for text in row] for row in filled], device=denoiser.device)
 
     searched = [rows(texts) for texts in wanted[2:] if texts]
     erased = rows(wanted[0])
-    none = erased.new_empty(len(concepts), 0, *erased.shape[1:])
+    none = erased.new_empty(len(concepts), 0, len(templates))
     words = tuple(tuple(words) for words in candidates)
-    return Prompts(erased, rows(wanted[1]), known[""][None], torch.stack(searched) if searched else none, words)
+    known, away = _conditions(denoiser, texts)
+    return Prompts(known, erased, rows(wanted[1]), torch.stack(searched) if searched else none, words, away)
 
 
-def _states(denoiser: Denoiser, texts: Sequence[str]) -> Tensor:
-    """`(texts, tokens, width)` float32, each as the pipeline itself embeds it."""
-    parts = []
+def _conditions(denoiser: Denoiser, texts: Sequence[str]) -> tuple[Condition, Condition]:
+    """One row each; and what guidance leads away from."""
+    rows = []
     for start in range(0, len(texts), AT_A_TIME):
-        encoded, _ = denoiser.encode(texts[start : start + AT_A_TIME])
-        parts.append(Condition.joined(encoded).text.float())
-    return torch.cat(parts)
+        rows += denoiser.encode(texts[start : start + AT_A_TIME])[0]
+    away = denoiser.encode([""], "")[1]
+    assert away is not None
+    return _exact(Condition.joined(rows)), _exact(away)
+
+
+def _exact(condition: Condition) -> Condition:
+    """In float32: T5 may give other numbers."""
+    pooled = None if condition.pooled is None else condition.pooled.float()
+    return replace(condition, text=condition.text.float(), pooled=pooled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from editkit.concepts.templates import fill
 from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
-from editkit.drawing.sampling import Sampling
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
@@ -162,7 +161,7 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
 def _preview(setup: Setup, concepts: Sequence[str], path: Path) -> None:
     """The erased concepts, one row each."""
     prompts = [fill("a {}", concept) for concept in concepts]
-    sampling = Sampling(steps=20, guidance=setup.trainer.options.guidance, batch=8)
+    sampling = replace(setup.trainer.batches.sampler.sampling, steps=20, batch=8)
     drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
     write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)

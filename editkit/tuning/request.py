@@ -19,7 +19,7 @@ from editkit.model.editable import EditableModel
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.result import check_start
-from editkit.tuning.trainable import check_trainable
+from editkit.tuning.trainable import check_precision, check_trainable
 from editkit.variants.fit import check_fit
 
 
@@ -42,6 +42,7 @@ class StageRequest:
             check_device(self.device)
         model, start = self.model, self.start
         check_trainable(model.source)
+        check_precision(model.source, self.options.mixed_precision)
         self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
         check_concepts(self.concepts)
         check_known(model, self.concepts)

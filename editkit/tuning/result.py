@@ -32,11 +32,11 @@ def tuned_from(
 ) -> Tuned:
     """The difference between `unet` and the model at `source`: what was trained, and what the start had changed."""
     if parameters.rank is None:
-        before = _start_tensors(start, source)
+        before, inside = _start_tensors(start, source), parameters.of(source.family)
         weights = {
             name: weight.detach().cpu().clone()
             for name, weight in unet.named_parameters()
-            if name in parameters or (name in before and not torch.equal(weight.cpu().float(), before[name].float()))
+            if inside(name) or (name in before and not torch.equal(weight.cpu().float(), before[name].float()))
         }
         return Tuned(weights, {}, _hashes(read_named(source, list(weights))), record)
     learnt = lora_factors(unet)

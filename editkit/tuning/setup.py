@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
+from editkit.drawing.sampling import OWN, Sampling, is_flow
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
 from editkit.model.editable import EditableModel
+from editkit.model.families.family import Family
 from editkit.tuning.batches import Batches
 from editkit.tuning.candidates import candidates
 from editkit.tuning.denoisers import Denoisers
@@ -74,13 +76,13 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     prompts = encode_prompts(
         denoiser, request.concepts, request.guides, _words(request), model.profile.refine.templates
     )
-    networks, weights = _networks(denoiser, request.start, options, accelerator)
+    networks, weights = _networks(denoiser, model.source.family, request.start, options, accelerator)
     finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
     descent = _descent(networks, weights, key, options, processes)
-    sampler = _sampler(denoiser, networks, options)
+    sampler = Sampler(networks, denoiser, _sampling(denoiser, options))
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
-    given = encode_pictures(denoiser, request.pictures) if request.pictures else None
+    given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
     batches = Batches(options, passes, sampler, processes, given)
     return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
 
@@ -161,19 +163,19 @@ def fast_precision(on_cpu: bool) -> str:
 
 
 def _networks(
-    denoiser: Denoiser, start: Variant | None, options: RefineOptions, accelerator: Any
+    denoiser: Denoiser, family: Family, start: Variant | None, options: RefineOptions, accelerator: Any
 ) -> tuple[Denoisers, Mapping[str, Tensor]]:
     """The student from the start's weights, the teacher from the untrained ones."""
     network = denoiser.network
     if accelerator.device.type == "cpu":
         choose_attention(network)
     parameters = Parameters.parse(options.param)
-    networks = Denoisers(network, accelerator.autocast)
+    networks = Denoisers(network, denoiser.predict, accelerator.autocast, reads_masks=denoiser.reads_masks)
     if parameters.rank is None:
         networks.keep_teacher()
     originals = apply_edit(denoiser.pipe, start) if start is not None else []
     network.requires_grad_(False)
-    trained = choose(network, parameters) if options.loss.weights else {}
+    trained = choose(network, parameters, family) if options.loss.weights else {}
     if parameters.rank is not None:
         names = {id(weight): name for name, weight in network.named_parameters()}
         networks.originals = {names[id(weight)]: value for weight, value in originals}
@@ -182,21 +184,20 @@ def _networks(
     return networks, trained
 
 
-def choose_attention(unet: Any) -> None:
+def _sampling(denoiser: Denoiser, options: RefineOptions) -> Sampling:
+    """How trajectories are drawn: by DDIM, of a flow by the model's own scheduler."""
+    scheduler = OWN if is_flow(denoiser.scheduler) else "ddim"
+    return Sampling(options.sampling_steps, options.guidance, scheduler=scheduler, size=options.pixels)
+
+
+def choose_attention(network: Any) -> None:
     """On a processor the backward pass of plain attention is much faster than the fused one's, but it keeps matrices:
     of 64×64 latents 0.5 GB a row."""
+    from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
 
-    if unet.config.sample_size <= SMALL:
-        unet.set_attn_processor(AttnProcessor())
-
-
-def _sampler(denoiser: Denoiser, networks: Denoisers, options: RefineOptions) -> Sampler:
-    from diffusers import DDIMScheduler
-
-    scheduler = DDIMScheduler.from_config(denoiser.scheduler.config)
-    shape = denoiser.latent_shape()
-    return Sampler(networks, scheduler, shape, options.sampling_steps, options.guidance, denoiser.device)
+    if isinstance(network, UNet2DConditionModel) and network.config["sample_size"] <= SMALL:
+        network.set_attn_processor(AttnProcessor())
 
 
 def _begun(
@@ -206,7 +207,8 @@ def _begun(
     device = denoiser.device
     untrained = {name: W.to(device) for name, W in model.projections.items()}
     edited = {} if edit is None else {name: (untrained[name], W) for name, W in edit.weights(untrained).items()}
-    return options.finds.begin(Ground(prompts, device, partial(_projections, denoiser.network, untrained), edited))
+    now = partial(_projections, denoiser.network, untrained)
+    return options.finds.begin(Ground(prompts, device, denoiser.streams, now, edited))
 
 
 @torch.no_grad()

@@ -7,16 +7,16 @@ from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
 from editkit.model.families.table import by_name
 
-FAMILIES = ("sd1", "sd2")
-"""Families whose prompts are rows of text and nothing else, as the stage reads them."""
+FAMILIES = ("sd1", "sd2", "sdxl", "sd3", "flux1")
+"""Families whose objectives, exports and groups of weights are tested against independent references."""
 
 
 def check_trainable(source: Source) -> None:
     """Refuse a model that no gradient stage trains, from its configuration, before a weight is read.
 
     Raises:
-        EditkitError: another family, a single file that is not whole, or a UNet that reads a picture beside the
-            latents.
+        EditkitError: another family, a single file that is not whole, or a model that draws over a
+            picture.
     """
     if source.family.name not in FAMILIES:
         known = ", ".join(by_name(name).title for name in FAMILIES)
@@ -25,3 +25,15 @@ def check_trainable(source: Source) -> None:
             "closed form with `editkit erase`"
         )
     check_drawable(source)
+
+
+def check_precision(source: Source, precision: str | None) -> None:
+    """Refuse half precision that does not hold the values of a network.
+
+    Raises:
+        EditkitError: float16 for a transformer.
+    """
+    if precision == "fp16" and source.family.component != "unet":
+        raise EditkitError(
+            f"--mixed-precision fp16: values of {source.family.title} are too large for it; use bf16 or no"
+        )

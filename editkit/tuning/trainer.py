@@ -53,7 +53,7 @@ class Trainer:
         for start in starts:
             rows = slice(start, start + micro)
             with self.processes.apart(self.passes.networks.trained, start != starts[-1]):
-                terms = self.passes.terms(points[rows], None if result is None else result.text[rows])
+                terms = self.passes.terms(points[rows], None if result is None else result.searched[rows])
                 weight = self.passes.weigh(points.t[rows])
                 loss = (weight * terms.loss(self.options.lamb)).sum() / len(points)
                 _check_finite(loss, i)

@@ -27,11 +27,13 @@ class PipelineDenoiser:
     Attributes:
         component: which of the pipeline's modules predicts.
         half: what it computes in on a GPU.
+        reads_masks: whether the network is told which rows are padding. Else rows of other lengths go in apart.
         decodes_singly: at the sizes that people draw, the decoder takes more memory than the network.
     """
 
     component: ClassVar[str] = "unet"
     half: torch.dtype = torch.float16
+    reads_masks: ClassVar[bool] = True
     decodes_singly: ClassVar[bool] = True
 
     def __init__(self, pipe: Any, /) -> None:

@@ -65,9 +65,11 @@ class Denoiser(Protocol):
 
     Attributes:
         families: the names, in `editkit.model.families`, of what it draws.
+        reads_masks: whether its network is told which rows are padding, so that rows of several lengths go in together.
     """
 
     families: ClassVar[tuple[str, ...]]
+    reads_masks: ClassVar[bool]
 
     def __init__(self, pipe: Any, /) -> None: ...
 

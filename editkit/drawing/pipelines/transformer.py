@@ -27,7 +27,6 @@ class TransformerDenoiser(PipelineDenoiser):
     Attributes:
         pipelines: classes of diffusers, of its families, that draw from a prompt alone.
         patched: channels that the network reads for one of the decoder's: 4 where it reads squares of four latents.
-        reads_masks: whether the network is told which rows are padding. Else rows of other lengths go in apart.
     """
 
     families: ClassVar[tuple[str, ...]] = ()

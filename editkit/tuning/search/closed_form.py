@@ -5,31 +5,36 @@ The damage measure is that of a closed-form edit (`editkit.edits.figures`): no p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.edits.variant import TextStream
 from editkit.tuning.search.exact import Exact, ExactFinder, Shortlist
 from editkit.tuning.search.request import Ground, Projections, Request
 
 FEW = 8
 
 
-def damage(rows: Tensor, changes: Projections) -> Tensor:
+def damage(prompts: Condition, changes: Projections, streams: Mapping[str, TextStream]) -> Tensor:
     """`Σ ‖(W' − W) x‖² / Σ ‖W x‖²` of every prompt, summed over its rows and the layers, `(k,)`.
 
     Args:
-        rows: embeddings of k prompts, `(k, tokens, width)`.
+        prompts: k of them, one a row.
+        streams: of the denoiser. A pooled vector is one more row, which other layers read.
     """
-    x = rows.flatten(0, 1).float()
-    moved, whole = x.new_zeros(len(x)), x.new_zeros(len(x))
-    for W, now in changes.values():
-        moved += (x @ (now - W).float().T).square().sum(1)
-        whole += (x @ W.float().T).square().sum(1)
-    shape = rows.shape[:2]
-    return moved.view(shape).sum(1) / whole.view(shape).sum(1)
+    moved, whole = prompts.text.new_zeros(2, len(prompts), dtype=torch.float32)
+    for field, stream in streams.items():
+        rows = getattr(prompts, field).float()
+        x = rows.view(len(prompts), -1, stream.width)
+        for W, now in (changes[name] for name in stream.names):
+            moved += (x @ (now - W)[:, : stream.width].float().T).square().sum((1, 2))
+            whole += (x @ W[:, : stream.width].float().T).square().sum((1, 2))
+    return moved / whole
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def most_damaged(ground: Ground) -> Shortlist:
         now = ground.projections()
         if all(W.equal(other) for W, other in now.values()):
             now = ground.edited
-        ranked = damage(request.prompts.candidates[concept, :, 0], now)
+        ranked = damage(request.prompts.candidates_of(concept), now, ground.streams)
         return ranked.topk(min(FEW, len(ranked))).indices.cpu()
 
     return shortlist

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from editkit.drawing.pipelines.denoiser import Condition
 from editkit.options import option
 from editkit.tuning.search.request import Ground, Request, Search, SearchResult
 
@@ -75,18 +76,18 @@ class ExactFinder:
         for some in shortlist.split(max(1, self.rows // n)):
             points = probe[torch.arange(n).repeat(len(some))]
             candidate = some.repeat_interleave(n).to(points.z.device)
-            text = request.prompts.a(points.concept, candidate, points.template)
-            target = self._target(request, concept, some.tolist(), text, n)
-            means.append(request.passes.score(points, text, target).view(len(some), n).mean(1))
+            read = request.prompts.a(points.concept, candidate, points.template)
+            target = self._target(request, concept, some.tolist(), read, n)
+            means.append(request.passes.score(points, read, target).view(len(some), n).mean(1))
         return torch.cat(means)
 
-    def _target(self, request: Request, concept: int, candidates: list[int], text: Tensor, n: int) -> Tensor:
+    def _target(self, request: Request, concept: int, candidates: list[int], read: Condition, n: int) -> Tensor:
         """The teacher's outputs on the probe never change: they are computed once."""
         missing = [i for i, candidate in enumerate(candidates) if (concept, candidate) not in self._targets]
         if missing:
             probe = request.probe(concept, self.search.probe)[torch.arange(n).repeat(len(missing))]
-            rows = torch.cat([torch.arange(i * n, i * n + n) for i in missing]).to(text.device)
-            outputs = request.passes.networks.teacher(probe.z, probe.t, text[rows])
+            rows = torch.cat([torch.arange(i * n, i * n + n) for i in missing]).to(read.text.device)
+            outputs = request.passes.networks.teacher(probe.z, probe.t, read[rows])
             for i, output in zip(missing, outputs.split(n), strict=True):
                 self._targets[concept, candidates[i]] = output
         return torch.cat([self._targets[concept, candidate] for candidate in candidates])

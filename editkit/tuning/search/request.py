@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from editkit.drawing.pipelines.denoiser import Condition
+from editkit.edits.variant import TextStream
 from editkit.options import check_options, settle
 from editkit.tuning.denoisers import PassCounter
 from editkit.tuning.latents import Points
@@ -20,7 +22,7 @@ from editkit.tuning.passes import Passes
 from editkit.tuning.prompts import Prompts
 
 Projections = Mapping[str, tuple[Tensor, Tensor]]
-"""Keys' and values' projections: name → (untrained, now)."""
+"""Projections that read the prompt: name → (untrained, now)."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,11 @@ class SearchResult:
     """The searched prompts of the outer step.
 
     Attributes:
-        text: embeddings, one a row, `(rows, tokens, width)`.
+        searched: one a row.
         which: number of the (most weighted) candidate of every row.
     """
 
-    text: Tensor
+    searched: Condition
     which: list[int]
 
 
@@ -51,12 +53,14 @@ class Ground:
     Attributes:
         prompts: the candidates, among others.
         device: of the denoiser.
+        streams: field of `Condition` → the projections that read it.
         projections: the student's projections now.
         edited: those of a closed-form edit of the same concepts, for a search that `ranks_by_edit`; else none.
     """
 
     prompts: Prompts
     device: torch.device
+    streams: Mapping[str, TextStream]
     projections: Callable[[], Projections]
     edited: Projections
 
