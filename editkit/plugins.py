@@ -15,7 +15,7 @@ editkit.errors.EditkitError: method 'rec': did you mean rece? known are cure, dp
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -233,9 +233,18 @@ def _loaded(group: str, name: str, own: Mapping[str, Any], points: Mapping[str, 
 
 def loadable(group: str) -> dict[str, Any]:
     """Every component of a group that can be imported, by name: what cannot says so when it is asked for."""
+    return _importable(group, names(group))
+
+
+def loadable_foreign(group: str) -> dict[str, Any]:
+    """Those of them that other packages bring: asking for a listing of these imports none of editkit's own."""
+    return _importable(group, [name for name in sorted(_foreign(group)) if name not in _own(group)])
+
+
+def _importable(group: str, wanted: Iterable[str]) -> dict[str, Any]:
     own, foreign = _own(group), _foreign(group)
     known: dict[str, Any] = {}
-    for name in sorted({*own, *foreign}):
+    for name in wanted:
         try:
             known[name] = _loaded(group, name, own, foreign)
         except EditkitError:

@@ -259,7 +259,7 @@ def test_relatives_that_are_not_drawn_are_refused_before_a_weight_is_read(
 
 def test_sizes_that_a_model_cannot_draw_are_refused(folder_of: Callable[[str], Path]) -> None:
     flux, sd3 = open_denoiser(folder_of("flux1")), open_denoiser(folder_of("sd3"))
-    with pytest.raises(EditkitError, match="--size: expected multiples of 2 for this model, got 17x16"):
+    with pytest.raises(EditkitError, match="--size: expected multiples of 2 for this model, at least that, got 17x16"):
         flux.latent_shape((16, 17))
     with pytest.raises(EditkitError, match="expected at most 96 a side"):
         sd3.latent_shape((98, 16))
@@ -270,3 +270,42 @@ def test_a_gate_is_refused_where_it_does_not_read_the_prompt(folder_of: Callable
         editkit.gate(stock(folder_of("flux1")), tmp_path / "e.safetensors")
     with pytest.raises(EditkitError, match=r"is Stable Diffusion 3; a gate reads the prompts of"):
         editkit.gated(folder_of("sd3"), tmp_path / "e.safetensors")
+
+
+def test_a_scale_of_guidance_is_a_number_of_at_least_0_and_up_to_1_there_is_none(
+    folder_of: Callable[[str], Path],
+) -> None:
+    for wrong in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(EditkitError, match="--guidance: expected a scale of at least 0, got"):
+            Sampling(guidance=wrong)
+        with pytest.raises(EditkitError, match="--true-cfg: expected a scale of at least 0, got"):
+            Sampling(true_cfg=wrong)
+    denoiser = open_denoiser(folder_of("sd3"))
+    zero, one = (
+        [picture for _, picture in draw(denoiser, jobs(PROMPTS, [0]), sampling=sampling_of("sd3", scale))]
+        for scale in (0.0, 1.0)
+    )
+    assert all(difference(*pair) == 0 for pair in zip(zero, one, strict=True)) and difference(*zero) > 0
+
+
+def test_a_distilled_klein_has_no_use_for_guidance(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    pipe = stock(folder_of("flux2"))
+    pipe.register_to_config(is_distilled=True)
+    pipe.save_pretrained(tmp_path)
+    for given in ({"negative": "a dog"}, {"guidance": 9.0}):
+        with pytest.raises(EditkitError, match="is distilled and draws without guidance; leave it out"):
+            Sampling.for_model(find(tmp_path), **given)
+    assert open_denoiser(tmp_path).away(Sampling.for_model(find(tmp_path))) is None
+
+
+def test_a_scheduler_that_draws_noise_of_its_own_is_refused(folder_of: Callable[[str], Path]) -> None:
+    denoiser = open_denoiser(folder_of("sd3"))
+    denoiser.scheduler.register_to_config(stochastic_sampling=True)
+    with pytest.raises(EditkitError, match="--scheduler own: FlowMatchEulerDiscreteScheduler draws fresh noise"):
+        denoiser.schedule(sampling_of("sd3"))
+
+
+def test_sana_is_drawn_at_the_size_that_it_was_trained_for(folder_of: Callable[[str], Path]) -> None:
+    denoiser = open_denoiser(folder_of("sana"))
+    side = denoiser.network.config.sample_size
+    assert denoiser.latent_shape() == (4, side, side)

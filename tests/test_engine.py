@@ -48,7 +48,8 @@ def stock_picture(denoiser: Denoiser, prompt: str, seed: int, sampling: Sampling
     """The same picture by the `__call__` of the stock pipeline."""
     pipe = denoiser.pipe
     usual = pipe.scheduler
-    pipe.scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(usual.config)
+    kind = type(usual) if sampling.scheduler == "own" else getattr(diffusers, SCHEDULERS[sampling.scheduler])
+    pipe.scheduler = kind.from_config(usual.config)
     height, width = sampling.size or (None, None)
     try:
         return pipe(

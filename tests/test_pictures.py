@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from editkit.drawing import sampler
+from editkit.drawing.files import keep_settings
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import Job, Sampling, draw, jobs
@@ -21,6 +22,7 @@ from editkit.edits.edit import Edit
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
 from editkit.erasure.erase import erase
+from editkit.errors import EditkitError
 from editkit.model.apply import applied
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
@@ -153,3 +155,11 @@ def test_a_compiled_network_draws_the_same_pictures_with_weights_that_are_swappe
     for one, other in zip(expected, drawn, strict=True):
         assert np.abs(one - other).mean() < 0.1
     assert np.abs(expected[0] - expected[1]).mean() > 0.1
+
+
+def test_a_folder_of_pictures_is_not_mixed_with_others(tmp_path: Path) -> None:
+    """Also where a setting that was given is left out again."""
+    keep_settings(tmp_path, {"model": "m", "steps": 2, "true_cfg": 2.0})
+    with pytest.raises(EditkitError, match=r"made with true_cfg 2\.0, now None"):
+        keep_settings(tmp_path, {"model": "m", "steps": 2})
+    keep_settings(tmp_path, {"model": "m", "steps": 2, "true_cfg": 2.0})

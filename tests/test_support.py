@@ -12,9 +12,10 @@ import diffusers
 import pytest
 from PIL import Image
 
+from editkit.drawing.pipelines import kinds
+from editkit.model.families.support import DRAWN, support
 from editkit.model.families.table import by_name
 from editkit.plugins import loadable
-from editkit.support import support
 from tests import ldm, tiny_llm_pipelines, tiny_pipelines, tiny_t5_pipelines
 from tests.cli import run
 
@@ -89,6 +90,13 @@ def test_what_the_table_says_of_a_family_its_commands_do(
         few = ("--objective", "esd", "--steps", "1", "--batch", "2", "--sampling-steps", "1")
         run("refine", *model, "--concept", "church", *few, "--out", "tuned/", cwd=tmp_path)
         run("export", "tuned/", *model, "--out", "tuned.safetensors", cwd=tmp_path)
+
+
+def test_the_table_says_what_the_kinds_and_formats_say() -> None:
+    assert {name for kind in kinds() for name in kind.families} == {*DRAWN}
+    for name, row in KNOWN.items():
+        suits = tuple(kind for kind, known in FORMATS.items() if row.erase and known.suits(by_name(name)))
+        assert row.formats == suits
 
 
 def test_single_files_are_promised_for_the_families_that_have_them() -> None:

@@ -25,8 +25,8 @@ def models(json: Json = False) -> None:
 
 def families(json: Json = False) -> None:
     """List the model families, what works with each, and where its prompt enters."""
+    from editkit.model.families.support import support
     from editkit.model.families.table import families as every_family
-    from editkit.support import support
     from editkit_cli.show import print_json, show_families
 
     known = support()

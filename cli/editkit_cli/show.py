@@ -17,10 +17,10 @@ from editkit.report.figure_names import PLAIN_NAMES, PLAIN_WORDS, number
 
 if TYPE_CHECKING:
     from editkit.model.checkpoints.source import Source
+    from editkit.model.families.support import Support
     from editkit.redteam.inspection import Difference
     from editkit.report.concept_graph import ConceptGraph
     from editkit.report.sensitivity import Sensitivity
-    from editkit.support import Support
     from editkit.tuning.options import RefineOptions
 
 

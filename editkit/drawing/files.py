@@ -115,11 +115,11 @@ def keep_settings(folder: Path, settings: Mapping[str, Any], force: bool = False
             before = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise EditkitError(f"{path}: cannot be read ({error}); give another --out, or --force") from error
-        differing = [name for name in made if before.get(name) != made[name]]
+        differing = [name for name in {**made, **before} if before.get(name) != made.get(name)]
         if differing:
             name = differing[0]
             raise EditkitError(
-                f"{folder}: its pictures were made with {name} {before.get(name)!r}, now {made[name]!r}; "
+                f"{folder}: its pictures were made with {name} {before.get(name)!r}, now {made.get(name)!r}; "
                 "give another --out"
             )
         return

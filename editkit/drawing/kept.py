@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def kept_projections(network: nn.Module, weights: Iterable[str]) -> Iterator[None]:
-    """While the context lasts, modules that are given the very tensor that they were given last say what they said.
+    """While the context lasts, modules that are given what they were given last say what they said.
 
     Args:
-        network: no weight of it changes meanwhile.
+        network: no weight of it changes meanwhile, nor does what it is given in its place in memory.
         weights: tensor names of the modules that read a prompt.
 
     >>> import torch
@@ -34,13 +34,20 @@ def kept_projections(network: nn.Module, weights: Iterable[str]) -> Iterator[Non
             del module.forward
 
 
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether these are the same numbers in memory: some networks look at a prompt through a new view each step. The
+    first is kept, so that its memory is nobody else's."""
+    places = [(each.data_ptr(), each.shape, each.stride(), each.dtype, each.device) for each in (one, other)]
+    return places[0] == places[1]
+
+
 def _once(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     last: list[Tensor] = []
 
     def kept(given: Tensor, *more: Any, **named: Any) -> Tensor:
         if more or named:
             return forward(given, *more, **named)
-        if not last or last[0] is not given:
+        if not last or not _is_same(last[0], given):
             last[:] = [given, forward(given)]
         return last[1]
 

@@ -152,7 +152,8 @@ def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> 
     denoiser = prompts.denoiser
     guidance = denoiser.away(sampling)
     condition = prompts.encode(part, None if guidance is None else sampling.negative)
-    condition = replace(condition, scale=torch.full((len(condition),), float(sampling.guidance)))
+    scale = torch.full((len(condition),), float(sampling.guidance), device=condition.text.device)
+    condition = replace(condition, scale=scale)
     shape, scheduler = denoiser.latent_shape(sampling.size), denoiser.schedule(sampling)
     noises = torch.stack([noise(shape, job.seed) for job in part]).to(denoiser.device)
     # A compiled network reads a prompt anew each step: what is kept between two calls would have it compiled again.

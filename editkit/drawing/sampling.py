@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -12,14 +13,16 @@ from editkit.model.checkpoints.source import Source
 
 OWN = "own"
 SCHEDULERS = {
-    OWN: "",
     "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
+    OWN: "",
 }
 """Deterministic samplers of diffusers: a picture is a function of its noise. `OWN` is the one in the model's folder."""
 
 
+STOCHASTIC = ("Ancestral", "LCM", "TCD", "SCM", "SDE", "DDPM", "KDPM2A", "Consistency")
+"""Parts of names of schedulers of diffusers that draw noise at their steps."""
 FEW = 4
 """Pictures at a time of models that draw 1024 pixels a side: the memory of one GPU, and four variants side by side."""
 STOCK = {"steps": ("num_inference_steps",), "guidance": ("guidance_scale", "true_cfg_scale")}
@@ -47,13 +50,14 @@ class Sampling:
     Without a model, the defaults are those of Stable Diffusion 1.x.
 
     Attributes:
-        guidance: classifier-free guidance scale; 1 draws without. A model that reads its guidance is given it.
+        guidance: classifier-free guidance scale; up to 1 draws without, as stock pipelines do. A model that reads its
+            guidance is given it.
         negative: the prompt that guidance leads away from.
         scheduler: one of `SCHEDULERS`.
         size: height and width in pixels; None is the size that the model was trained for.
         batch: pictures at a time; it does not change them.
         true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
-            others; 1 draws without, and then there is no negative prompt.
+            others; up to 1 draws without, and then there is no negative prompt.
         compile: draw by a compiled network. It takes about a minute to make, and pays where many pictures follow.
     """
 
@@ -69,6 +73,9 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise EditkitError(f"--steps: expected at least 1, got {self.steps}")
+        for flag, scale in (("--guidance", self.guidance), ("--true-cfg", self.true_cfg)):
+            if not (math.isfinite(scale) and scale >= 0):
+                raise EditkitError(f"{flag}: expected a scale of at least 0, got {scale}")
         if self.batch < 1:
             raise EditkitError(f"--batch: expected at least 1, got {self.batch}")
         if self.scheduler not in SCHEDULERS:
@@ -138,12 +145,19 @@ def _check_guidance(source: Source, pipeline: Any, said: Mapping[str, Any]) -> N
     known = {} if pipeline is None else signature(pipeline.__call__).parameters
     reads_its_own = "true_cfg_scale" in known and known["true_cfg_scale"].default == 1
     true_cfg = said.get("true_cfg", 1)
-    if true_cfg != 1 and not reads_its_own:
+    if true_cfg > 1 and not reads_its_own:
         raise EditkitError(
             f"--true-cfg: expected a model that reads its guidance, {source.name} is {source.family.title}, whose "
             "--guidance is classifier-free; give that"
         )
-    if said.get("negative") and reads_its_own and true_cfg == 1:
+    if not source.is_single_file and source.index.get("is_distilled"):
+        for name in ("negative", "guidance"):
+            if said.get(name) and said.get(name) != 1:
+                raise EditkitError(
+                    f"--{name}: {source.name} ({source.family.title}) is distilled and draws without guidance; leave "
+                    "it out"
+                )
+    if said.get("negative") and reads_its_own and true_cfg <= 1:
         raise EditkitError(
             f"--negative: {source.name} ({source.family.title}) reads its guidance and leads away from nothing; give "
             "--true-cfg above 1, too"
@@ -172,12 +186,26 @@ def new_scheduler(own: Any, sampling: Sampling) -> Any:
 
     known, name = own.config.num_train_timesteps, sampling.scheduler
     if sampling.steps > known:
-        raise EditkitError(f"--steps: expected at most {known}, the steps that the model was trained with")
+        raise EditkitError(
+            f"--steps: expected at most {known}, the steps that the model was trained with, got {sampling.steps}"
+        )
     if name != OWN and is_flow(own):
         raise EditkitError(
             f"--scheduler: expected {OWN} for a model of flow matching ({type(own).__name__}), got {name!r}"
         )
+    if name == OWN and is_stochastic(own):
+        raise EditkitError(
+            f"--scheduler {OWN}: {type(own).__name__} draws fresh noise at every step, and no two pictures "
+            f"compare; use {', '.join(known for known in SCHEDULERS if known != OWN)}"
+        )
     return (type(own) if name == OWN else getattr(diffusers, SCHEDULERS[name])).from_config(own.config)
+
+
+def is_stochastic(scheduler: Any) -> bool:
+    """Whether a scheduler of diffusers draws noise at its steps."""
+    config = scheduler.config
+    is_sde = str(config.get("algorithm_type", "")).startswith("sde") or bool(config.get("stochastic_sampling"))
+    return is_sde or any(part in type(scheduler).__name__ for part in STOCHASTIC)
 
 
 def is_flow(scheduler: Any) -> bool:

@@ -15,7 +15,7 @@ from editkit.embeddings.reader import Reader
 from editkit.embeddings.rows import Place
 from editkit.embeddings.states import States, finite
 from editkit.errors import EditkitError
-from editkit.hardware import has_fast_bfloat16
+from editkit.hardware import has_bfloat16
 
 SHORT = 32
 BIG, MANY = 768, 50
@@ -162,7 +162,7 @@ class TextEncoder:
     @property
     def is_fast_coarse(self) -> bool:
         """Whether bfloat16 saves time: it is a large encoder, and the machine is fast at it."""
-        return self.width >= BIG and has_fast_bfloat16()
+        return self.width >= BIG and has_bfloat16()
 
     def fits(self, prompt: str) -> bool:
         """Whether all tokens of the prompt are read."""

@@ -91,7 +91,9 @@ def check_gateable(family: Family, what: str) -> None:
     """
     if family.name not in GATED:
         known = ", ".join(by_name(name).title for name in GATED)
-        raise EditkitError(f"{what}: is {family.title}; a gate reads the prompts of {known}; draw without --gate")
+        raise EditkitError(
+            f"{what}: is {family.title}; a gate reads the prompts of {known}; use the edit without a gate"
+        )
 
 
 def check_one_map(edit: Edit, streams: dict[str, TextStream]) -> None:

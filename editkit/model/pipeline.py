@@ -11,7 +11,7 @@ import torch
 from editkit.errors import EditkitError
 from editkit.hardware import check_device
 from editkit.model.checkpoints.components import variants
-from editkit.model.checkpoints.loadable import check_loadable
+from editkit.model.checkpoints.loadable import OPTIONAL, check_loadable
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.prompts import fit_windows
 from editkit.model.quiet import quiet
@@ -45,8 +45,9 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     if source.is_single_file:
         return _ready(load_single_file(source, dtype), device)
     parts = [name for name in PARTS if name in source.components]
-    for component in parts:
-        check_loadable(source, component)
+    for component in source.components:
+        if component not in OPTIONAL:
+            check_loadable(source, component)
     kind = getattr(diffusers, source.pipeline_class)
     unchecked = {"safety_checker": None, "requires_safety_checker": False}
     try:
@@ -61,7 +62,8 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
                 **{name: value for name, value in unchecked.items() if name in signature(kind.__init__).parameters},
             )
     except Exception as error:  # diffusers raises whatever its readers raise
-        raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
+        said = " ".join(str(error).split())
+        raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({said})") from error
     return _ready(pipe, device)
 
 

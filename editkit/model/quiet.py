@@ -17,7 +17,9 @@ def quiet() -> Iterator[None]:
     for logging in both:
         logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`FluxPosEmbed` is deprecated")  # Chroma's own code calls it
+            yield
     finally:
         for logging in both:
             logging.enable_progress_bar()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from editkit.drawing.pipelines import check_drawable
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
+from editkit.model.families.support import TRAINED
 from editkit.model.families.table import by_name
-
-FAMILIES = ("sd1", "sd2", "sdxl", "sd3", "flux1")
-"""Families whose objectives, exports and groups of weights are tested against independent references."""
 
 
 def check_trainable(source: Source) -> None:
@@ -18,8 +16,8 @@ def check_trainable(source: Source) -> None:
         EditkitError: another family, a single file that is not whole, or a model that draws over a
             picture.
     """
-    if source.family.name not in FAMILIES:
-        known = ", ".join(by_name(name).title for name in FAMILIES)
+    if source.family.name not in TRAINED:
+        known = ", ".join(by_name(name).title for name in TRAINED)
         raise EditkitError(
             f"model {source.name}: is {source.family.title}; trained by gradient steps are {known}; edit this one in "
             "closed form with `editkit erase`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -22,8 +23,8 @@ class AuraFlow(TransformerDenoiser):
     def _window(self) -> tuple[Any, int]:
         return self.pipe.tokenizer, self._default("max_sequence_length")
 
-    def _most_patches(self) -> float:
-        return self.network.config.pos_embed_max_size**0.5
+    def _most_patches(self) -> int:
+        return math.isqrt(self.network.config.pos_embed_max_size)
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return network(z, encoder_hidden_states=condition.text, timestep=t.to(z.dtype) / 1000).sample

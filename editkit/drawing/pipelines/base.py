@@ -92,7 +92,7 @@ class PipelineDenoiser:
         return self._encoded([text])[0]
 
     def away(self, sampling: Sampling) -> float | None:
-        return None if sampling.guidance == 1 else sampling.guidance
+        return sampling.guidance if sampling.guidance > 1 else None
 
     def guided(self, without: Tensor, with_text: Tensor, scale: float) -> Tensor:
         return classifier_free(without, with_text, scale)

@@ -26,8 +26,8 @@ class Condition:
         text: `(rows, tokens, width)`.
         pooled: `(rows, width)`, where the network reads one vector of a prompt, too.
         mask: `(rows, tokens)`, 1 where there is text; None where all of every row is read.
-        scale: `(rows,)`, the guidance that a distilled network reads beside the prompt; None is its pipeline's usual
-            one. Other networks do not read it.
+        scale: `(rows,)`, the guidance that a distilled network (FLUX.1 dev) reads beside the prompt; None is its
+            pipeline's usual one. Other networks do not read it.
     """
 
     text: Tensor

@@ -29,7 +29,7 @@ class Flux(TransformerDenoiser):
         return self.pipe.tokenizer_2, self._default("max_sequence_length")
 
     def away(self, sampling: Sampling) -> float | None:
-        return None if sampling.true_cfg == 1 else sampling.true_cfg
+        return sampling.true_cfg if sampling.true_cfg > 1 else None
 
     def _timesteps(self, scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
         _, height, width = self.latent_shape(sampling.size)
@@ -78,7 +78,7 @@ class Chroma(Flux):
         return self.pipe.tokenizer, self._default("max_sequence_length")
 
     def away(self, sampling: Sampling) -> float | None:
-        return None if sampling.guidance == 1 else sampling.guidance
+        return sampling.guidance if sampling.guidance > 1 else None
 
     def _more(self, z: Tensor, condition: Condition) -> dict[str, Any]:
         if condition.mask is None:

@@ -62,6 +62,11 @@ class Sana(PixArt):
     def _how(self) -> dict[str, Any]:
         return {name: self._default(name) for name in ("clean_caption", "complex_human_instruction")}
 
+    @property
+    def _usual_side(self) -> int:
+        """What it was trained for: its pipeline's call says 1024 for all."""
+        return self.network.config.sample_size * self.pipe.vae_scale_factor
+
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         said = network(
             z,

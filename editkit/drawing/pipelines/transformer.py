@@ -42,7 +42,7 @@ class TransformerDenoiser(PipelineDenoiser):
         if name not in cls.pipelines:
             raise EditkitError(
                 f"model {source.name}: is a {name}; of {source.family.title} drawn are {', '.join(cls.pipelines)}; "
-                "edit it with `editkit erase`, and draw with its export in diffusers"
+                "draw this one with diffusers"
             )
         vae = source.config("vae")
         channels = vae.get("latent_channels", vae.get("z_dim", 4))
@@ -59,7 +59,9 @@ class TransformerDenoiser(PipelineDenoiser):
         factor = self.pipe.vae_scale_factor
         whole = factor * self._patch
         if any(side < whole or side % whole for side in (height, width)):
-            raise EditkitError(f"--size: expected multiples of {whole} for this model, got {width}x{height}")
+            raise EditkitError(
+                f"--size: expected multiples of {whole} for this model, at least that, got {width}x{height}"
+            )
         shape = (self._channels, height // factor, width // factor)
         most = self._most_patches()
         if any(side // self._patch > most for side in shape[1:]):

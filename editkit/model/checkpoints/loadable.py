@@ -47,7 +47,11 @@ def check_loadable(source: Source, component: str) -> None:
     folder = source.path / component
     if _WITHOUT_WEIGHTS.fullmatch(kind):
         if not folder.is_dir():
-            raise EditkitError(f"{folder}: expected the {component} that model_index.json names, found no such folder")
+            raise EditkitError(
+                f"{folder}: expected the {component} that model_index.json names, found no such folder; fetch it"
+            )
+        if kind.endswith("Scheduler") and not (folder / "scheduler_config.json").is_file():
+            raise EditkitError(f"{folder}: expected scheduler_config.json in it, found none; fetch it")
         return
     for path in source.weights(component):
         note = next((name for name in read_header(path).tensors if name.endswith((SCALE, NOTE))), None)

@@ -183,6 +183,12 @@ def family_of(pipeline_class: str, config: Mapping[str, Any], components: Mappin
         name, why = family_by_parts(components, config)
         if name is not None:
             return by_name(name)
+        own = next((f for f in families() if f.denoiser == components.get("transformer")), None)
+        if own is not None:
+            raise EditkitError(
+                f"pipeline {pipeline_class!r}: has the transformer of {own.title}, of which known are "
+                f"{', '.join(own.pipelines)}; give one of these"
+            )
         known = ", ".join(dict.fromkeys(name for family in families() for name in family.pipelines))
         raise EditkitError(
             f"pipeline {pipeline_class!r}: not a supported family: {why}; must have the parts of Stable Diffusion, "

@@ -1,0 +1,76 @@
+"""What works with which model family, for listings: neither torch nor diffusers is imported to say it.
+
+`kinds()` of `editkit.drawing.pipelines`, `Format.suits` and this file say the same; a test holds them together, and
+runs every command that is promised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from editkit.model.families.family import Family
+from editkit.model.families.table import families, is_encoded
+from editkit.plugins import loadable_foreign, names
+
+DRAWN = (
+    "sd1", "sd2", "sdxl", "sd3", "flux1", "flux2", "chroma", "auraflow", "cogview4", "pixart", "sana", "qwenimage",
+    "lumina2",
+)  # fmt: skip
+"""Families that `generate`, `compare` and `evaluate` draw."""
+TRAINED = ("sd1", "sd2", "sdxl", "sd3", "flux1")
+"""Families whose objectives, exports and groups of weights are tested against independent references."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """One family.
+
+    Attributes:
+        family: its short name.
+        erase: whether prompts are encoded, so that `erase` and `edit` work on its checkpoints.
+        draw: whether `generate`, `compare` and `evaluate` draw it.
+        refine: whether a gradient stage trains it.
+        formats: what `export` writes of it.
+    """
+
+    family: str
+    title: str
+    erase: bool
+    draw: bool
+    refine: bool
+    formats: tuple[str, ...]
+
+
+def support() -> list[Support]:
+    """Every known family.
+
+    >>> {row.family: row.draw for row in support()}["wan"]
+    False
+    """
+    draws = drawn()
+    return [
+        Support(
+            family.name,
+            family.title,
+            is_encoded(family),
+            family.name in draws,
+            family.name in TRAINED,
+            tuple(name for name in names("formats") if is_encoded(family) and _suits(name, family)),
+        )
+        for family in families()
+    ]
+
+
+def drawn() -> tuple[str, ...]:
+    """`DRAWN`, and what kinds of other packages draw."""
+    others = loadable_foreign("pipelines").values()
+    return (*DRAWN, *(family for kind in others for family in kind.families))
+
+
+def _suits(name: str, family: Family) -> bool:
+    others = loadable_foreign("formats")
+    if name in others:
+        return others[name].suits(family)
+    if name in ("kohya", "single-file"):
+        return family.component == "unet"
+    return name != "lora" or family.name != "pixart"
