@@ -56,7 +56,7 @@ ONE_LEVEL = 1
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where a GPU is, or what stands for it; both devices in float32."""
-    monkeypatch.setattr(sampler, "fast", lambda device: nullcontext())
+    monkeypatch.setattr(sampler, "fast", lambda *_: nullcontext())
     if torch.cuda.is_available():
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
         yield "cuda"

@@ -12,6 +12,7 @@ from editkit_cli.pictures import (
     Batch,
     Columns,
     Device,
+    Dtype,
     Gate,
     Guidance,
     Negative,
@@ -70,6 +71,7 @@ def evaluate(
     true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
+    dtype: Dtype = None,
     device: Device = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace earlier results, and compare even what was made otherwise.")
@@ -89,7 +91,7 @@ def evaluate(
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, dtype)
     results = run(
         behind_gate(edits, gate),
         suite,

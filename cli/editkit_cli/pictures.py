@@ -26,6 +26,13 @@ TrueCfg = Annotated[
 ]
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="What weights are kept and multiplied in: float32, bfloat16 or float16. Default: kept in float32, "
+        "multiplied in half precision where the hardware does that."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
 Gate = Annotated[str | None, typer.Option(help="What `editkit gate` wrote: draw with the edit behind its gate.")]
 SkipBadRows = Annotated[
@@ -66,6 +73,7 @@ def generate(
     true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
+    dtype: Dtype = None,
     device: Device = None,
     force: Force = False,
 ) -> None:
@@ -73,7 +81,7 @@ def generate(
     from editkit.drawing.generate import generate as drawn
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, dtype)
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
@@ -96,6 +104,7 @@ def sampling_settings(
     size: str | None,
     batch: int | None,
     true_cfg: float | None,
+    dtype: str | None = None,
 ) -> Settings:
     """The options of drawing, as the library takes them."""
     from editkit.drawing.sampling import parse_size
@@ -108,4 +117,5 @@ def sampling_settings(
         "size": None if size is None else parse_size(size),
         "batch": batch,
         "true_cfg": true_cfg,
+        "dtype": dtype,
     }

@@ -12,6 +12,7 @@ from editkit_cli.edits import ConceptsColumn, ConceptsFile, Force, Json, Model, 
 from editkit_cli.pictures import (
     Batch,
     Device,
+    Dtype,
     Gate,
     Guidance,
     Negative,
@@ -61,6 +62,7 @@ def compare(
     true_cfg: TrueCfg = None,
     size: Size = None,
     batch: Batch = None,
+    dtype: Dtype = None,
     device: Device = None,
     force: Force = False,
 ) -> None:
@@ -71,7 +73,7 @@ def compare(
     from editkit.report.command import compare as compared
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, dtype)
     words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),

@@ -111,8 +111,9 @@ def draw_grid(
 ) -> Image.Image:
     """`variants_grid` of pictures that are drawn for it; `names` are the variants'."""
     wanted = jobs(prompts, seeds, len(variants))
-    denoiser = open_denoiser(source, device or Shard.from_environment().device())
-    drawing = draw(denoiser, wanted, variants, Sampling.for_model(source, **settings))
+    sampling = Sampling.for_model(source, **settings)
+    denoiser = open_denoiser(source, device or Shard.from_environment().device(), sampling.placement)
+    drawing = draw(denoiser, wanted, variants, sampling)
     return variants_grid(dict(progress(drawing, len(wanted), "drawing")), prompts, names, seeds)
 
 
@@ -169,7 +170,7 @@ def generate_folder(
         made["guidance of the rows"] = True
     if shard.is_first:
         keep_settings(out, made)
-    denoiser = open_denoiser(source, device or shard.device())
+    denoiser = open_denoiser(source, device or shard.device(), sampling.placement)
     if shard.is_first:
         count_truncated(denoiser, (case.prompt for case in cases))
     drawn, there = 0, 0

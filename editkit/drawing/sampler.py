@@ -169,7 +169,9 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def fast(device: torch.device, half: torch.dtype = torch.float16) -> torch.autocast:
-    """Half precision where it is multiplied in hardware: `half` on a GPU, bfloat16 on some processors."""
+    """Half precision where it is multiplied in hardware: `half` on a GPU, bfloat16 on some processors. A `half` of
+    float32 is none: weights are multiplied as they are."""
+    wanted = half != torch.float32
     if device.type == "cpu":
-        return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
-    return torch.autocast(device.type, half)
+        return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_fast_bfloat16())
+    return torch.autocast(device.type, half if wanted else torch.float16, enabled=wanted)

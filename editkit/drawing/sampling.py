@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
+from editkit.model.placement import Placement
 
 OWN = "own"
 SCHEDULERS = {
@@ -35,6 +36,7 @@ class Settings(TypedDict, total=False):
     size: tuple[int, int] | None
     batch: int | None
     true_cfg: float | None
+    dtype: str | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Sampling:
         batch: pictures at a time; it does not change them.
         true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
             others; 1 draws without, and then there is no negative prompt.
+        dtype: what weights are kept and multiplied in, as `Placement` has it; noise, guidance and scheduler stay in
+            float32.
     """
 
     steps: int = 50
@@ -60,6 +64,7 @@ class Sampling:
     size: tuple[int, int] | None = None
     batch: int = 32
     true_cfg: float = 1.0
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -68,6 +73,7 @@ class Sampling:
             raise EditkitError(f"--batch: expected at least 1, got {self.batch}")
         if self.scheduler not in SCHEDULERS:
             raise EditkitError(f"--scheduler: expected one of {', '.join(SCHEDULERS)}, got {self.scheduler!r}")
+        _ = self.placement
 
     @classmethod
     def for_model(cls, source: Source, **settings: Any) -> Sampling:
@@ -99,8 +105,13 @@ class Sampling:
     @property
     def record(self) -> dict[str, Any]:
         """What a picture depends on: everything but the batch."""
-        without = {"batch"} if self.true_cfg != 1 else {"batch", "true_cfg"}
-        return {name: value for name, value in vars(self).items() if name not in without}
+        without = {"batch", "dtype"} if self.true_cfg != 1 else {"batch", "true_cfg", "dtype"}
+        return {name: value for name, value in vars(self).items() if name not in without} | self.placement.record
+
+    @property
+    def placement(self) -> Placement:
+        """How the model lies in memory while it draws."""
+        return Placement(self.dtype)
 
 
 def stock_settings(pipeline: Any) -> dict[str, Any]:

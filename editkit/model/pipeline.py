@@ -13,8 +13,9 @@ from editkit.hardware import check_device
 from editkit.model.checkpoints.components import variants
 from editkit.model.checkpoints.loadable import check_loadable
 from editkit.model.checkpoints.source import Source, find
+from editkit.model.placement import Placement
 from editkit.model.prompts import fit_windows
-from editkit.model.quiet import quiet
+from editkit.model.quiet import errors_only, quiet
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Components with weights that are drawn with, of those that a model has."""
@@ -23,13 +24,13 @@ PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_e
 def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
     """A pipeline of diffusers that draws from a prompt: `load("emoji")`, or a folder.
 
-    Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in
+    Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` then computes in
     bfloat16 where the processor does that in hardware.
 
     Args:
         model: as `open_model` takes it.
         device: `cpu`, `cuda`, `cuda:1`, ...
-        dtype: of torch; None is float32.
+        dtype: `float32`, `bfloat16` or `float16`, or one of torch; None is float32.
 
     Raises:
         EditkitError: another model, a weight that cannot be read, or no such device.
@@ -40,8 +41,9 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     if source.family.component == "unet":
         check_text_to_image(source)
     check_device(device)
-    dtype = dtype or torch.float32
+    placement = Placement(None if dtype is None else str(dtype).removeprefix("torch."))
     parts = [name for name in PARTS if name in source.components]
+    dtypes = {name: placement.weight_dtype(name, source.config(name)) for name in parts}
     for component in parts:
         check_loadable(source, component)
     kind = getattr(diffusers, source.pipeline_class)
@@ -50,8 +52,8 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
         with quiet():
             pipe = kind.from_pretrained(
                 source.path,
-                **variants(source, parts, dtype),
-                dtype=dtype,
+                **variants(source, dtypes),
+                dtype={"default": torch.float32, **dtypes},
                 use_safetensors=True,
                 local_files_only=True,
                 low_cpu_mem_usage=False,
@@ -59,9 +61,14 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
             )
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
+    for name, kept in dtypes.items():
+        part = getattr(pipe, name)
+        if source.components[name][0] == "diffusers" and part.dtype != kept:  # which leaves some as their file has them
+            with errors_only():
+                part.to(kept)
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
+    pipe.to(device, silence_dtype_warnings=True)  # float16 is slow on a processor, no more
     for part in (getattr(pipe, "unet", None), pipe.vae):
         if part is not None and all(weight.ndim < 5 for weight in part.parameters()):  # a video's have another order
             part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order

@@ -26,4 +26,4 @@ class AuraFlow(TransformerDenoiser):
         return self.network.config.pos_embed_max_size**0.5
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return network(z, encoder_hidden_states=condition.text, timestep=t.to(z.dtype) / 1000).sample
+        return network(z, encoder_hidden_states=condition.text, timestep=t / 1000).sample
