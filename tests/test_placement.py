@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,27 +20,37 @@ from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.sampler import draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.method import Options
+from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import open_model
 from editkit.model.placement import Placement
-from tests import tiny_pipelines
+from tests import tiny_llm_pipelines, tiny_pipelines
+from tests.second_device import second_device
 
 FAMILIES = ("sd1", "sdxl", "sd3", "flux1")
-SIZE = {"sd1": (16, 16), "sdxl": (16, 8), "sd3": (16, 24), "flux1": (16, 24)}
+SIZE = {"sd1": (16, 16), "sdxl": (16, 8), "sd3": (16, 24), "flux1": (16, 24), "sana": (32, 64)}
 PROMPTS = ["a church", "a photo of the mosque"]
 
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> Callable[[str], Path]:
     base = tmp_path_factory.mktemp("placed")
-    return cache(lambda name: tiny_sd if name == "sd1" else tiny_pipelines.save(name, base / name))
+    makers = {"sana": tiny_llm_pipelines.save}
+    return cache(lambda name: tiny_sd if name == "sd1" else makers.get(name, tiny_pipelines.save)(name, base / name))
 
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not told otherwise is drawn in float32."""
     monkeypatch.setattr(sampler, "has_fast_bfloat16", lambda: False)
+
+
+@pytest.fixture
+def cuda(exact: None) -> Iterator[str]:
+    """A GPU, or what stands for one."""
+    with nullcontext("cuda") if torch.cuda.is_available() else second_device() as name:
+        yield name
 
 
 def sampling_of(name: str, **more: Any) -> Sampling:
@@ -149,3 +160,84 @@ def test_pictures_of_one_folder_are_of_one_dtype(tmp_path: Path) -> None:
     with pytest.raises(EditkitError, match="its pictures were made with dtype"):
         generate_folder(out=tmp_path / "out", dtype="float16", **given)
     assert "dtype" not in Sampling.for_model(find("emoji")).record
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("name", ["sdxl", "flux1"])
+def test_weights_in_float8_draw_nearly_the_same_and_edits_stay_exact(
+    name: str, folder_of: Callable[[str], Path]
+) -> None:
+    """Where an edit acts on weights they are kept in the dtype of the computation: a round of it changes no bit."""
+    folder, placement = folder_of(name), Placement(storage="fp8")
+    small, half = open_denoiser(folder, placement=placement), open_denoiser(folder, placement=Placement("bfloat16"))
+    weights = dict(small.network.named_parameters())
+    stored = {key for key, weight in weights.items() if weight.dtype == torch.float8_e4m3fn}
+    edited = {key for stream in small.streams.values() for key in stream.names}
+    assert small.network.dtype == torch.bfloat16 and edited and not stored & edited
+    assert sum(weights[key].numel() for key in stored) > 0.3 * sum(weight.numel() for weight in weights.values())
+    sampling = sampling_of(name)
+    options = Options("uce", protect="none", tokens="all", lamb=1e-3)
+    edit = editkit.erase(open_model(folder), ["a church"], ["a dog"], options=options, checked=False)
+    before, other = drawn(small, sampling, [None, edit]), drawn(half, sampling, [None, edit])
+    assert 0 < apart(before, other) < apart(before, drawn(small, sampling, [None, edit], seed=4)) / 2
+    originals = {key: weights[key].detach().clone() for key in edited}
+    with editkit.applied(small.pipe, edit):
+        inside = drawn(small, sampling)
+        assert any(not torch.equal(weights[key], value) for key, value in originals.items())
+    assert apart(inside, before[1::2]) < 3 / 255
+    assert all(torch.equal(weights[key], value) for key, value in originals.items())
+    assert apart(drawn(small, sampling), before[0::2]) < 1.5 / 255
+
+
+def test_what_was_tuned_is_not_put_into_float8(tiny_sd: Path) -> None:
+    small = open_denoiser(tiny_sd, placement=Placement(storage="fp8"))
+    key = next(key for key, weight in small.network.named_parameters() if weight.dtype == torch.float8_e4m3fn)
+    tuned = Tuned({key: torch.zeros(dict(small.network.named_parameters())[key].shape)}, {}, {})
+    with pytest.raises(EditkitError, match=rf"{key}: is quantised to torch\.float8_e4m3fn"):
+        drawn(small, sampling_of("sd1"), [None, tuned])
+
+
+@pytest.mark.parametrize("name", ["sd1", "sana"])
+def test_tiles_leave_small_pictures_as_they_are(name: str, folder_of: Callable[[str], Path]) -> None:
+    whole, tiled = (open_denoiser(folder_of(name), placement=Placement(tile_vae=tile)) for tile in (False, True))
+    vae = tiled.pipe.vae
+    own = vae.tile_latent_min_size if name == "sd1" else vae.tile_sample_min_height // tiled.pipe.vae_scale_factor
+    channels = whole.latent_shape(SIZE[name])[0]
+    with torch.no_grad():
+        small = torch.randn(1, channels, own, own, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(whole.decode(small), tiled.decode(small))
+        if name == "sd1":
+            large = torch.randn(1, channels, own, 2 * own, generator=torch.Generator().manual_seed(0))
+            assert whole.decode(large).shape == tiled.decode(large).shape
+            assert not torch.equal(whole.decode(large), tiled.decode(large))
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential"])
+def test_offloading_to_the_processor_from_the_processor_is_refused(offload: str, tmp_path: Path) -> None:
+    with pytest.raises(EditkitError, match=f"--offload {offload}: expected a GPU .* --device is cpu"):
+        generate(["a church"], tmp_path / "a.png", device="cpu", offload=offload)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "offload"), [("sd1", "model"), ("sana", "model"), ("flux1", "sequential")])
+def test_an_offloaded_model_draws_what_it_draws_in_one_place(
+    name: str, offload: str, folder_of: Callable[[str], Path], cuda: str
+) -> None:
+    """Two batches, so that what was left on the GPU by the first is there for the second; edits by maps and by
+    weights."""
+    folder, sampling = folder_of(name), sampling_of(name, batch=2)
+    options = Options("uce", protect="none", tokens="all", lamb=1e-3)
+    edit = editkit.erase(open_model(folder), ["a church"], ["a dog"], options=options, checked=False)
+    here, there = open_denoiser(folder), open_denoiser(folder, cuda, Placement("float32", offload=offload))
+    assert there.device.type == "cuda"
+    assert all(weight.device.type in ("cpu", "meta") for weight in there.network.parameters())
+    assert apart(drawn(here, sampling, [None, edit]), drawn(there, sampling, [None, edit])) < 0.2 / 255
+    if offload == "model":
+        with editkit.applied(here.pipe, edit), editkit.applied(there.pipe, edit):
+            assert apart(drawn(here, sampling), drawn(there, sampling)) < 0.2 / 255
+        assert apart(drawn(here, sampling), drawn(there, sampling)) < 0.2 / 255
+        return
+    weights = {key: value.detach() for key, value in here.network.named_parameters() if value.ndim == 2}
+    tuned = Tuned(dict(list(weights.items())[:1]), {}, {})
+    with pytest.raises(EditkitError, match="its weights are offloaded; edit the pipeline before offloading it, or"):
+        drawn(there, sampling, [None, tuned])

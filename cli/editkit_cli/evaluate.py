@@ -16,11 +16,14 @@ from editkit_cli.pictures import (
     Gate,
     Guidance,
     Negative,
+    Offload,
     Scheduler,
     Separator,
     Size,
     SkipBadRows,
     Steps,
+    Storage,
+    TileVae,
     TrueCfg,
     sampling_settings,
 )
@@ -72,6 +75,9 @@ def evaluate(
     size: Size = None,
     batch: Batch = None,
     dtype: Dtype = None,
+    storage: Storage = None,
+    offload: Offload = None,
+    tile_vae: TileVae = None,
     device: Device = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace earlier results, and compare even what was made otherwise.")
@@ -91,7 +97,9 @@ def evaluate(
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, dtype)
+    settings = sampling_settings(
+        steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
+    )
     results = run(
         behind_gate(edits, gate),
         suite,

@@ -33,6 +33,20 @@ Dtype = Annotated[
         "multiplied in half precision where the hardware does that."
     ),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="fp8: the network's weights are kept in float8, and a layer at a time is cast to --dtype."),
+]
+Offload = Annotated[
+    str | None,
+    typer.Option(
+        help="What lies in the processor's memory while it does not compute: none, model (whole components) or "
+        "sequential (layers, slow). Needs a GPU. Default: none."
+    ),
+]
+TileVae = Annotated[
+    bool | None, typer.Option("--tile-vae", help="Decode pictures larger than the decoder's own tile in tiles.")
+]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
 Gate = Annotated[str | None, typer.Option(help="What `editkit gate` wrote: draw with the edit behind its gate.")]
 SkipBadRows = Annotated[
@@ -74,6 +88,9 @@ def generate(
     size: Size = None,
     batch: Batch = None,
     dtype: Dtype = None,
+    storage: Storage = None,
+    offload: Offload = None,
+    tile_vae: TileVae = None,
     device: Device = None,
     force: Force = False,
 ) -> None:
@@ -81,7 +98,9 @@ def generate(
     from editkit.drawing.generate import generate as drawn
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, dtype)
+    settings = sampling_settings(
+        steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
+    )
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
@@ -105,6 +124,9 @@ def sampling_settings(
     batch: int | None,
     true_cfg: float | None,
     dtype: str | None = None,
+    storage: str | None = None,
+    offload: str | None = None,
+    tile_vae: bool | None = None,
 ) -> Settings:
     """The options of drawing, as the library takes them."""
     from editkit.drawing.sampling import parse_size
@@ -118,4 +140,7 @@ def sampling_settings(
         "batch": batch,
         "true_cfg": true_cfg,
         "dtype": dtype,
+        "storage": storage,
+        "offload": offload,
+        "tile_vae": tile_vae,
     }

@@ -16,10 +16,13 @@ from editkit_cli.pictures import (
     Gate,
     Guidance,
     Negative,
+    Offload,
     Scheduler,
     Seeds,
     Size,
     Steps,
+    Storage,
+    TileVae,
     TrueCfg,
     sampling_settings,
 )
@@ -63,6 +66,9 @@ def compare(
     size: Size = None,
     batch: Batch = None,
     dtype: Dtype = None,
+    storage: Storage = None,
+    offload: Offload = None,
+    tile_vae: TileVae = None,
     device: Device = None,
     force: Force = False,
 ) -> None:
@@ -73,7 +79,9 @@ def compare(
     from editkit.report.command import compare as compared
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, dtype)
+    settings = sampling_settings(
+        steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
+    )
     words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),

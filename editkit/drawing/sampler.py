@@ -18,7 +18,7 @@ from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
 from editkit.hardware import has_fast_bfloat16
-from editkit.model.apply import applied
+from editkit.model.apply import applied, changed_weights
 
 BATCHES_PER_SWAP = 16
 """Batches drawn before other weights are swapped in: their pictures wait in memory."""
@@ -58,6 +58,8 @@ def draw(
     waiting = iter(wanted)
     prompts = VariantPrompts.of(denoiser, variants)
     swapped = [n for n, maps in enumerate(prompts.maps) if maps is None]
+    for edit in filter(None, (variants[n] for n in swapped)):
+        changed_weights(denoiser.pipe, edit)  # refused before others are drawn
     mapped = [n for n, maps in enumerate(prompts.maps) if maps is not None]
     # Swapping weights takes as long as some steps: several batches of each variant are drawn before the next swap.
     window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
@@ -143,7 +145,7 @@ def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) ->
         yield from _batch(prompts, wanted[start : start + sampling.batch], sampling)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference_mode would keep weights that are moved meanwhile from being edited
 def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> list[Image.Image]:
     denoiser = prompts.denoiser
     guidance = denoiser.away(sampling)

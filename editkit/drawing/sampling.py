@@ -37,6 +37,9 @@ class Settings(TypedDict, total=False):
     batch: int | None
     true_cfg: float | None
     dtype: str | None
+    storage: str | None
+    offload: str | None
+    tile_vae: bool | None
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Sampling:
         batch: pictures at a time; it does not change them.
         true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
             others; 1 draws without, and then there is no negative prompt.
-        dtype: what weights are kept and multiplied in, as `Placement` has it; noise, guidance and scheduler stay in
-            float32.
+        dtype, storage, offload, tile_vae: how the model lies in memory, as `Placement` has them; noise, guidance and
+            scheduler stay in float32.
     """
 
     steps: int = 50
@@ -65,6 +68,9 @@ class Sampling:
     batch: int = 32
     true_cfg: float = 1.0
     dtype: str | None = None
+    storage: str | None = None
+    offload: str = "none"
+    tile_vae: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -105,13 +111,13 @@ class Sampling:
     @property
     def record(self) -> dict[str, Any]:
         """What a picture depends on: everything but the batch."""
-        without = {"batch", "dtype"} if self.true_cfg != 1 else {"batch", "true_cfg", "dtype"}
+        without = {"batch", *vars(self.placement)} | (set() if self.true_cfg != 1 else {"true_cfg"})
         return {name: value for name, value in vars(self).items() if name not in without} | self.placement.record
 
     @property
     def placement(self) -> Placement:
         """How the model lies in memory while it draws."""
-        return Placement(self.dtype)
+        return Placement(self.dtype, self.storage, self.offload, self.tile_vae)
 
 
 def stock_settings(pipeline: Any) -> dict[str, Any]:

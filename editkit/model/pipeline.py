@@ -13,7 +13,7 @@ from editkit.hardware import check_device
 from editkit.model.checkpoints.components import variants
 from editkit.model.checkpoints.loadable import check_loadable
 from editkit.model.checkpoints.source import Source, find
-from editkit.model.placement import Placement
+from editkit.model.placement import Placement, lay
 from editkit.model.prompts import fit_windows
 from editkit.model.quiet import errors_only, quiet
 
@@ -21,7 +21,14 @@ PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_e
 """Components with weights that are drawn with, of those that a model has."""
 
 
-def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
+def load(
+    model: str | os.PathLike[str] | Source | None = None,
+    device: str = "cpu",
+    dtype: Any = None,
+    storage: str | None = None,
+    offload: str = "none",
+    tile_vae: bool = False,
+) -> Any:
     """A pipeline of diffusers that draws from a prompt: `load("emoji")`, or a folder.
 
     Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` then computes in
@@ -31,17 +38,22 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
         model: as `open_model` takes it.
         device: `cpu`, `cuda`, `cuda:1`, ...
         dtype: `float32`, `bfloat16` or `float16`, or one of torch; None is float32.
+        storage: `fp8` keeps the network in float8, cast a layer at a time to `dtype` (bfloat16).
+        offload: `model` or `sequential`: components or layers lie in the processor's memory while they do not compute.
+        tile_vae: decode pictures that are larger than the decoder's own tile in tiles.
 
     Raises:
-        EditkitError: another model, a weight that cannot be read, or no such device.
+        EditkitError: another model, a weight that cannot be read, or no such device; or as `Placement`.
     """
     import diffusers
 
     source = model if isinstance(model, Source) else find(model)
     if source.family.component == "unet":
         check_text_to_image(source)
+    kept = None if dtype is None else str(dtype).removeprefix("torch.")
+    placement = Placement(kept, storage, offload, tile_vae)
+    placement.check(device)
     check_device(device)
-    placement = Placement(None if dtype is None else str(dtype).removeprefix("torch."))
     parts = [name for name in PARTS if name in source.components]
     dtypes = {name: placement.weight_dtype(name, source.config(name)) for name in parts}
     for component in parts:
@@ -61,17 +73,17 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
             )
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
-    for name, kept in dtypes.items():
+    for name, wanted in dtypes.items():
         part = getattr(pipe, name)
-        if source.components[name][0] == "diffusers" and part.dtype != kept:  # which leaves some as their file has them
+        if source.components[name][0] == "diffusers" and part.dtype != wanted:  # which leaves some as in their file
             with errors_only():
-                part.to(kept)
+                part.to(wanted)
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device, silence_dtype_warnings=True)  # float16 is slow on a processor, no more
     for part in (getattr(pipe, "unet", None), pipe.vae):
         if part is not None and all(weight.ndim < 5 for weight in part.parameters()):  # a video's have another order
             part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
+    lay(pipe, placement, device)
     return pipe
 
 

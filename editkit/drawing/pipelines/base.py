@@ -42,7 +42,7 @@ class PipelineDenoiser:
 
     @classmethod
     def open(cls, source: Source, device: str, placement: Placement, /) -> PipelineDenoiser:
-        made = cls(load(source, device, placement.dtype))
+        made = cls(load(source, device, **vars(placement)))
         if placement.dtype is not None:
             made.half = torch.float32
         return made
@@ -57,7 +57,7 @@ class PipelineDenoiser:
 
     @property
     def device(self) -> torch.device:
-        return self.pipe.device
+        return self.pipe._execution_device  # where it computes, wherever its weights wait
 
     @cached_property
     def streams(self) -> Mapping[str, TextStream]:
@@ -116,7 +116,9 @@ class PipelineDenoiser:
         shift, scale = self._shift_and_scale(z)
         latents = z / scale + shift
         latents = latents.to(self.pipe.vae.dtype)
-        return torch.cat([self._decoded(some) for some in (latents.split(1) if self.decodes_singly else [latents])])
+        made = torch.cat([self._decoded(some) for some in (latents.split(1) if self.decodes_singly else [latents])])
+        self.pipe.maybe_free_model_hooks()  # a decoder that is offloaded would stay for the next batch
+        return made
 
     def latents_of(self, pixels: Tensor) -> Tensor:
         coded = self._coded(pixels.to(self.device, self.pipe.vae.dtype)).float()

@@ -10,6 +10,7 @@ from inspect import signature
 from typing import Any, ClassVar
 
 import torch
+from accelerate.hooks import CpuOffload
 from torch import Tensor, nn
 
 from editkit.drawing.pipelines.base import PipelineDenoiser
@@ -111,7 +112,9 @@ class TransformerDenoiser(PipelineDenoiser):
         return self._prompt(text)
 
     def _behind(self, condition: Condition) -> Condition:
-        text = condition.text
+        text, hook = condition.text, getattr(self.network, "_hf_hook", None)
+        if self._before and isinstance(hook, CpuOffload):  # it is called in part, which brings nothing of it here
+            hook.pre_forward(self.network)
         for name in self._before:
             text = self.network.get_submodule(name)(text)
         return Condition(text, condition.pooled, condition.mask)
@@ -158,13 +161,17 @@ def passed_over(network: Any, own: Any, names: Sequence[str]) -> Iterator[None]:
     inner = getattr(network, "module", network)
     inner = inner if isinstance(inner, nn.Module) else own
     modules = [inner.get_submodule(name) for name in names]
+    own_forward = [vars(module).get("forward") for module in modules]  # hooks of offloading and casting put it there
     for module in modules:
         module.forward = _as_it_is
     try:
         yield
     finally:
-        for module in modules:
-            del module.forward
+        for module, forward in zip(modules, own_forward, strict=True):
+            if forward is None:
+                del module.forward
+            else:
+                module.forward = forward
 
 
 def _as_it_is(text: Tensor) -> Tensor:
