@@ -11,9 +11,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from editkit.model.checkpoints.source import Source, find
+from editkit.model.memory import LiveBytes
 from editkit.model.pipeline import load
 from editkit.tuning.denoisers import Denoisers
-from editkit.tuning.memory import LiveBytes, plan_memory, step_passes
+from editkit.tuning.memory import plan_memory, step_passes
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 

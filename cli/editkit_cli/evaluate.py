@@ -17,6 +17,7 @@ from editkit_cli.pictures import (
     Guidance,
     Negative,
     Offload,
+    Plan,
     Scheduler,
     Separator,
     Size,
@@ -25,6 +26,7 @@ from editkit_cli.pictures import (
     Storage,
     TileVae,
     TrueCfg,
+    print_plan,
     sampling_settings,
 )
 
@@ -79,6 +81,7 @@ def evaluate(
     offload: Offload = None,
     tile_vae: TileVae = None,
     device: Device = None,
+    plan: Plan = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace earlier results, and compare even what was made otherwise.")
     ] = False,
@@ -100,6 +103,9 @@ def evaluate(
     settings = sampling_settings(
         steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
     )
+    if plan:
+        print_plan(model, device, None, len(edits), "0", profile, settings)
+        return
     results = run(
         behind_gate(edits, gate),
         suite,

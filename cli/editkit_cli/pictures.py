@@ -48,6 +48,10 @@ TileVae = Annotated[
     bool | None, typer.Option("--tile-vae", help="Decode pictures larger than the decoder's own tile in tiles.")
 ]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
+Plan = Annotated[
+    bool,
+    typer.Option("--plan", help="Print the planned memory and stop; with --device cuda, no GPU is needed."),
+]
 Gate = Annotated[str | None, typer.Option(help="What `editkit gate` wrote: draw with the edit behind its gate.")]
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Leave out the rows of a prompt file that cannot be used, and say so.")
@@ -92,6 +96,7 @@ def generate(
     offload: Offload = None,
     tile_vae: TileVae = None,
     device: Device = None,
+    plan: Plan = False,
     force: Force = False,
 ) -> None:
     """Draw prompts: a grid of one row a prompt, or one file a picture for a prompt file."""
@@ -103,6 +108,9 @@ def generate(
     )
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
+    if plan:
+        print_plan(model, device, prompt, 1, seeds, profile, settings)
+        return
     (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
     made = drawn(
         prompts or prompt or [], out, chosen, seeds, model, device, force, profile, skip_bad_rows, columns, separator,
@@ -113,6 +121,23 @@ def generate(
         print(f"{count} pictures written to {out}" + (f", {there} were there already" if there else ""))
     else:
         print(f"picture: {out}")
+
+
+def print_plan(
+    model: str | None,
+    device: str | None,
+    prompts: list[str] | None,
+    variants: int,
+    seeds: str,
+    profile: Path | None,
+    settings: Settings,
+) -> None:
+    """The planned memory. Without `prompts` there is more than a batch to draw."""
+    from editkit.drawing.plan import plan_drawing
+    from editkit.drawing.prompt_file import parse_seeds
+
+    pictures = len(prompts) * variants * len(parse_seeds(seeds)) if prompts else None
+    print(plan_drawing(model, device, pictures, profile, **settings))
 
 
 def sampling_settings(

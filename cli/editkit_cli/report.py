@@ -17,6 +17,7 @@ from editkit_cli.pictures import (
     Guidance,
     Negative,
     Offload,
+    Plan,
     Scheduler,
     Seeds,
     Size,
@@ -24,6 +25,7 @@ from editkit_cli.pictures import (
     Storage,
     TileVae,
     TrueCfg,
+    print_plan,
     sampling_settings,
 )
 
@@ -70,6 +72,7 @@ def compare(
     offload: Offload = None,
     tile_vae: TileVae = None,
     device: Device = None,
+    plan: Plan = False,
     force: Force = False,
 ) -> None:
     """Draw the same prompts with the same noise under several edits: a report, or a grid of one row each."""
@@ -82,6 +85,9 @@ def compare(
     settings = sampling_settings(
         steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
     )
+    if plan:
+        print_plan(model, device, prompt if edits else None, len(edits or ()), seeds, profile, settings)
+        return
     words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),

@@ -116,12 +116,29 @@ def store_in_float8(pipe: Any) -> None:
     """Keep the weights of a pipeline's network in float8, but for norms, embeddings of positions, and what edits
     change: edits are exact in what the network computes in."""
     import torch
+
+    from editkit.model.apply import network_of
+
+    network_of(pipe).enable_layerwise_casting(torch.float8_e4m3fn, network_of(pipe).dtype, _not_in_float8(pipe))
+
+
+def float8_layers(pipe: Any) -> list[Any]:
+    """The layers of a pipeline's network whose weights `store_in_float8` casts."""
+    from diffusers.hooks._common import _GO_LC_SUPPORTED_PYTORCH_LAYERS
+
+    from editkit.model.apply import network_of
+
+    network = network_of(pipe)
+    kept = (*_not_in_float8(pipe), *(network._skip_layerwise_casting_patterns or ()))
+    layers = (pair for pair in network.named_modules() if isinstance(pair[1], _GO_LC_SUPPORTED_PYTORCH_LAYERS))
+    return [layer for name, layer in layers if not any(re.search(pattern, name) for pattern in kept)]
+
+
+def _not_in_float8(pipe: Any) -> tuple[str, ...]:
+    """Patterns of names of layers."""
     from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN
 
-    from editkit.model.apply import network_of, projection_names
+    from editkit.model.apply import projection_names
 
     edited = (name.rpartition(".")[0] for names in projection_names(pipe).values() for name in names)
-    kept = tuple(f"^{re.escape(name)}$" for name in edited)
-    network_of(pipe).enable_layerwise_casting(
-        torch.float8_e4m3fn, network_of(pipe).dtype, (*DEFAULT_SKIP_MODULES_PATTERN, *kept)
-    )
+    return (*DEFAULT_SKIP_MODULES_PATTERN, *(f"^{re.escape(name)}$" for name in edited))

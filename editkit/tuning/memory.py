@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
+from editkit.model.memory import CUDA_ITSELF, is_gpu, peak_of
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
@@ -28,8 +26,6 @@ from editkit.tuning.setup import choose_attention, fast_precision
 from editkit.tuning.trainable import check_trainable
 
 FLOAT = 4
-CUDA_ITSELF = 600 * 2**20
-"""What a process has on a GPU before its first tensor: the context, and the libraries' workspaces."""
 
 
 @dataclass(frozen=True)
@@ -55,35 +51,6 @@ class Plan:
         return f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
 
 
-class LiveBytes(TorchDispatchMode):
-    """Adds up the storages that come and go while it is entered; `peak` is the most that lived at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now, self.peak = 0, 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for leaf in tree_leaves((args, kwargs)):  # what was there before
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self._known:
-                self._watch(leaf.untyped_storage(), 0)
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self._known:
-                self._watch(leaf.untyped_storage(), leaf.untyped_storage().nbytes())
-        return out
-
-    def _watch(self, storage: torch.UntypedStorage, size: int) -> None:
-        self._known.add(storage._cdata)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, storage._cdata, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
-
-
 def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
     """The plan for one process of `processes`, found without reading a weight; it needs some seconds.
 
@@ -96,11 +63,11 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     """
     check_trainable(source)
     parameters = Parameters.parse(options.param)
-    precision = options.mixed_precision or fast_precision(not _gpu(device))
+    precision = options.mixed_precision or fast_precision(not is_gpu(device))
     with torch.device("meta"):
         unet, networks = _networks(source, options, parameters, device, precision)
     with FakeTensorMode():
-        _make_fake(networks, _gpu(device))
+        _make_fake(networks, is_gpu(device))
         size = sum(weight.numel() for weight in unet.parameters())
         trained = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
         trained += concepts * options.key_tokens * unet.config.cross_attention_dim if options.loss.has_key else 0
@@ -111,13 +78,9 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
         "activations": max(0, peak - FLOAT * trained),
-        "CUDA itself": CUDA_ITSELF if _gpu(device) else 0,
+        "CUDA itself": CUDA_ITSELF if is_gpu(device) else 0,
     }
     return Plan(device, precision, parts)
-
-
-def _gpu(device: str) -> bool:
-    return not device.startswith("cpu")
 
 
 def _networks(
@@ -129,7 +92,7 @@ def _networks(
     if not config:
         raise EditkitError(f"model {source.name}: expected a diffusers folder with a unet, found none")
     unet: Any = UNet2DConditionModel.from_config(config)
-    if not _gpu(device):
+    if not is_gpu(device):
         choose_attention(unet)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     networks = Denoisers(unet, lambda: torch.autocast("cpu", dtype, enabled=dtype is not None))
@@ -194,13 +157,6 @@ def _passes(networks: Denoisers, options: RefineOptions, concepts: int, prompt: 
     rows = nn.Parameter(torch.randn(concepts, options.key_tokens, width))
     key = KeyRows(rows, torch.randn(concepts, width), options.rho) if options.loss.has_key else None
     return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key)
-
-
-def peak_of(run: Callable[[], None]) -> int:
-    """Bytes that `run` holds at once, beside what is there before."""
-    with LiveBytes() as live:
-        run()
-    return live.peak
 
 
 def _numbers(source: Source, component: str) -> int:

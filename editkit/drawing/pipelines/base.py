@@ -85,6 +85,17 @@ class PipelineDenoiser:
         """What guidance leads away from, as the stock pipeline encodes it."""
         return self._encoded([text])[0]
 
+    def blank(self, rows: int) -> Condition:
+        made = {
+            name: torch.zeros(rows, *([self._longest()] if name == "text" else []), stream.width, device=self.device)
+            for name, stream in self.streams.items()
+        }
+        return Condition(made["text"], made.get("pooled"))
+
+    def _longest(self) -> int:
+        """Rows of the longest prompt that the network reads."""
+        return self._window()[1]
+
     def away(self, sampling: Sampling) -> float | None:
         return None if sampling.guidance == 1 else sampling.guidance
 

@@ -122,6 +122,10 @@ class Denoiser(Protocol):
         """The prompts as the stock pipeline encodes them, a row each, and what guidance leads away from."""
         ...
 
+    def blank(self, rows: int) -> Condition:
+        """So many prompts without meaning, as long as any that the network reads."""
+        ...
+
     def away(self, sampling: Sampling) -> float | None:
         """How far guidance leads away from the negative prompt; None is a single pass without one."""
         ...

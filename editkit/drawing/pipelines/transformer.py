@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from inspect import signature
 from typing import Any, ClassVar
@@ -126,6 +127,10 @@ class TransformerDenoiser(PipelineDenoiser):
         before = next((rule.before for rule in rules if rule.stream == "text" and rule.before), None)
         names = [name for name, _ in network_of(self.pipe).named_modules()]
         return tuple(name for name in names if before and re.fullmatch(before, name))
+
+    def blank(self, rows: int) -> Condition:
+        made = super().blank(rows)
+        return replace(made, mask=torch.ones_like(made.text[..., 0])) if self.reads_masks else made
 
     def schedule(self, sampling: Sampling) -> Any:
         scheduler = new_scheduler(self.scheduler, sampling)
