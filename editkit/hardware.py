@@ -6,10 +6,12 @@ from editkit.errors import EditkitError
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 matrices in hardware, about ten times as fast as float32."""
+    """Whether the processor multiplies bfloat16 matrices in hardware: with AMX about ten times as fast as float32, with
+    AVX512-BF16 about twice."""
     import torch
 
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
+    return any(supported is not None and supported() for supported in known)
 
 
 def check_device(name: str) -> None:

@@ -91,3 +91,22 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     prompts = ["a church", 'a <b>dog</b> & "co" \'', "a mosque"]
     made = compare_report("emoji", edits, prompts, "0-2", folder / "out", steps=6)
     return folder / "out", made
+
+
+@pytest.fixture(scope="session")
+def large_report(report: tuple[Path, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The report of `report` with pictures too large for a page: a ramp, a little noise, a disc for each variant."""
+    from dataclasses import replace
+
+    from editkit.drawing.sampler import jobs
+    from editkit.report.compare import write_report
+    from editkit.report.drawn import Drawn
+    from tests.discs import disc_picture
+
+    made, out = report[1], tmp_path_factory.mktemp("large") / "out"
+    drawn = Drawn([variant.name for variant in made.variants], out)
+    for job in jobs(made.prompts, made.seeds[:2], len(made.variants)):
+        drawn.add(job, disc_picture(job))
+    large = replace(made, pictures=drawn, seeds=made.seeds[:2], detections={})
+    write_report(large, out, ["editkit", "compare"])
+    return out, large

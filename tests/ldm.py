@@ -1,6 +1,7 @@
 """Tiny random Stable Diffusion pipelines in the real block layout, as diffusers folders and as single files.
 
 The key map here goes the other way than the package's and covers every tensor. Stock `from_single_file` proves it.
+What no shape shows, such as heads, activations and the noise, is as in the released models.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from editkit.embeddings.clip_bpe import clip_tokenizer
+
 POSITIONS = 24
 NAMES = {"sd1": "StableDiffusionPipeline", "sd2": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 TOKENIZER = Path(str(files("editkit.emoji") / "model" / "tokenizer"))
 
 
-def save_folder(family: str, folder: Path, seed: int = 0) -> Path:
-    """A tiny pipeline of the family as a diffusers folder."""
+def save_folder(family: str, folder: Path, seed: int = 0, clip: bool = False, prediction: str = "epsilon") -> Path:
+    """A tiny pipeline of the family as a diffusers folder; with CLIP's own tokenizer instead of the bundled model's."""
     import diffusers
 
     torch.manual_seed(seed)
     parts: dict[str, Any] = {
         "unet": _sdxl_unet() if family == "sdxl" else _sd_unet(linear=family == "sd2"),
-        "vae": _vae(),
-        "scheduler": diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
-        "tokenizer": _tokenizer("!" if family == "sd2" else "<|endoftext|>"),
-        "text_encoder": _text(64 if family == "sdxl" else 128, "gelu" if family == "sd2" else "quick_gelu"),
+        "vae": _vae(0.13025 if family == "sdxl" else 0.18215),
+        "scheduler": _scheduler(prediction),
+        "tokenizer": _tokenizer("!" if family == "sd2" else "<|endoftext|>", clip),
+        "text_encoder": _text(64 if family == "sdxl" else 128, "gelu" if family == "sd2" else "quick_gelu", clip),
     }
     if family == "sdxl":
-        parts |= {"tokenizer_2": _tokenizer("!"), "text_encoder_2": _text(128, "gelu", projection=True)}
+        parts |= {"tokenizer_2": _tokenizer("!", clip), "text_encoder_2": _text(128, "gelu", clip, projection=True)}
     else:
         parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     getattr(diffusers, NAMES[family])(**parts).save_pretrained(folder)
@@ -41,12 +44,17 @@ def save_folder(family: str, folder: Path, seed: int = 0) -> Path:
 
 
 def save_single_file(
-    family: str, folder: Path, path: Path, dtype: torch.dtype = torch.float32, prefix: str = "model.diffusion_model."
+    family: str,
+    folder: Path,
+    path: Path,
+    dtype: torch.dtype = torch.float32,
+    prefix: str = "model.diffusion_model.",
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """The folder's weights as one file with LDM names. `prefix` stands before the UNet's."""
     unet = state(folder, "unet")
     tensors = {prefix + unet_name(name, unet): tensor for name, tensor in unet.items()}
-    tensors |= _vae_tensors(state(folder, "vae"))
+    tensors |= vae_tensors(state(folder, "vae"))
     text = {name.removeprefix("text_model."): tensor for name, tensor in state(folder, "text_encoder").items()}
     if family == "sd1":
         tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in text.items()}
@@ -59,9 +67,8 @@ def save_single_file(
         second = {name.removeprefix("text_model."): tensor for name, tensor in state(folder, "text_encoder_2").items()}
         tensors |= {f"conditioner.embedders.1.model.{name}": tensor for name, tensor in open_clip(second).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path, {"modelspec.title": "tiny"}
-    )
+    known = {"modelspec.title": "tiny", **(metadata or {})}
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path, known)
     return path
 
 
@@ -119,7 +126,8 @@ def _inner(part: str, rest: str) -> str:
     return f"{_RESNET[module]}.{kind}"
 
 
-def _vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`AutoencoderKL` tensors with LDM names."""
     levels = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.down_blocks."))
     renamed = {}
     for name, tensor in tensors.items():
@@ -178,17 +186,27 @@ def _with_last_block(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors | more | {"text_projection": torch.randn(width, width)}
 
 
-def _tokenizer(pad_token: str) -> Any:
+def _scheduler(prediction: Any) -> Any:
+    import diffusers
+
+    noise: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    noise |= {"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}
+    return diffusers.DDIMScheduler(**noise, prediction_type=prediction)
+
+
+def _tokenizer(pad_token: str, clip: bool = False) -> Any:
     from transformers import CLIPTokenizer
 
+    if clip:
+        return clip_tokenizer(pad_token)
     return CLIPTokenizer.from_pretrained(TOKENIZER, pad_token=pad_token)
 
 
-def _text(width: int, activation: str, projection: bool = False) -> Any:
+def _text(width: int, activation: str, clip: bool, projection: bool = False) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
-        vocab_size=len(_tokenizer("!")),
+        vocab_size=len(_tokenizer("!", clip)),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=2,
@@ -214,9 +232,10 @@ def _sd_unet(linear: bool) -> Any:
         sample_size=16,
         block_out_channels=(8, 16, 16, 16),
         cross_attention_dim=128,
-        attention_head_dim=2,
-        norm_num_groups=4,
+        attention_head_dim=1 if linear else 8,
+        norm_num_groups=8,
         use_linear_projection=linear,
+        upcast_attention=linear,
     )
 
 
@@ -231,8 +250,8 @@ def _sdxl_unet() -> Any:
         block_out_channels=(8, 16, 16),
         transformer_layers_per_block=depths,
         cross_attention_dim=64 + 128,
-        attention_head_dim=2,
-        norm_num_groups=4,
+        attention_head_dim=1,
+        norm_num_groups=8,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
@@ -240,7 +259,7 @@ def _sdxl_unet() -> Any:
     )
 
 
-def _vae() -> Any:
+def _vae(scaling: float) -> Any:
     from diffusers import AutoencoderKL
 
     sizes: dict[str, Any] = {
@@ -248,4 +267,4 @@ def _vae() -> Any:
         "up_block_types": ("UpDecoderBlock2D",) * 2,
         "block_out_channels": (8, 16),
     }
-    return AutoencoderKL(**sizes, layers_per_block=2, norm_num_groups=4, sample_size=32)
+    return AutoencoderKL(**sizes, layers_per_block=2, norm_num_groups=8, sample_size=32, scaling_factor=scaling)

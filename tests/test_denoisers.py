@@ -252,7 +252,7 @@ def test_a_family_that_is_not_drawn_is_named_before_anything_is_loaded(tmp_path:
         lambda: open_denoiser(folder),
     ]
     for ask in wanted:
-        with pytest.raises(EditkitError, match=r"is LTX-Video, which is edited here but not drawn \(drawn are Stable"):
+        with pytest.raises(EditkitError, match=r"is LTX-Video, which is edited here but not drawn \(drawn are Aura"):
             ask()
     said = run("generate", "--model", folder, "--prompt", "x", "--out", "g.png", cwd=tmp_path, code=1)
     assert "Stable Diffusion XL); write the edited model with `editkit export --format diffusers`" in said

@@ -263,3 +263,10 @@ def test_sizes_that_a_model_cannot_draw_are_refused(folder_of: Callable[[str], P
         flux.latent_shape((16, 17))
     with pytest.raises(EditkitError, match="expected at most 96 a side"):
         sd3.latent_shape((98, 16))
+
+
+def test_a_gate_is_refused_where_it_does_not_read_the_prompt(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(EditkitError, match=r"FluxPipeline: is FLUX\.1; a gate reads the prompts of Stable Diffusion 1"):
+        editkit.gate(stock(folder_of("flux1")), tmp_path / "e.safetensors")
+    with pytest.raises(EditkitError, match=r"is Stable Diffusion 3; a gate reads the prompts of"):
+        editkit.gated(folder_of("sd3"), tmp_path / "e.safetensors")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from editkit.drawing import sampler
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import Job, Sampling, draw, jobs
 from editkit.edits.edit import Edit
 from editkit.edits.method import Options
+from editkit.edits.tuned import Tuned
 from editkit.erasure.erase import erase
 from editkit.model.apply import applied
 from editkit.model.checkpoints.source import find
@@ -107,3 +112,44 @@ def test_plain_diffusers_loads_it() -> None:
     assert isinstance(pipe.scheduler.config["prediction_type"], str)
     picture = pipe("a church", num_inference_steps=2, guidance_scale=3.0).images[0]
     assert picture.size == (64, 64)
+
+
+def test_keys_and_values_of_a_prompt_are_computed_once_a_picture_to_the_same_bits(
+    tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser, sampling = open_denoiser(tiny_sd), Sampling(steps=3, guidance=2.0)
+    asked: list[int] = []
+    inner = denoiser.network.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_k
+    weighed = torch.nn.functional.linear
+
+    def counted(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        asked.extend([1] * (weight is inner.weight))
+        return weighed(given, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    kept = [picture for _, picture in draw(denoiser, jobs(["a church", "a dog"], [0, 1]), sampling=sampling)]
+    assert len(asked) == 1
+    monkeypatch.setattr(sampler, "kept_projections", lambda *_: nullcontext())
+    plain = [picture for _, picture in draw(denoiser, jobs(["a church", "a dog"], [0, 1]), sampling=sampling)]
+    assert len(asked) == 1 + 3
+    assert all(np.array_equal(np.asarray(one), np.asarray(other)) for one, other in zip(kept, plain, strict=True))
+
+
+def test_a_compiled_network_draws_the_same_pictures_with_weights_that_are_swapped_in(
+    tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced and run without code generation, which takes a minute. The tuned weights are those of a map's."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(sampler, "has_fast_bfloat16", lambda: False)
+    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    plain, compiled = open_denoiser(tiny_sd), open_denoiser(tiny_sd)
+    tuned = Tuned({name: dict(plain.network.named_parameters())[name].detach() * 30}, {}, {})
+    wanted, sampling = jobs(["a church"], [0, 1], 2), Sampling(steps=2, guidance=2.0)
+    expected, drawn = (
+        [np.asarray(picture, dtype=np.float64) for _, picture in draw(denoiser, wanted, [None, tuned], settings)]
+        for denoiser, settings in ((plain, sampling), (compiled, replace(sampling, compile=True)))
+    )
+    assert compiled.network is not compiled.running and compiled.network is compiled.pipe.unet
+    for one, other in zip(expected, drawn, strict=True):
+        assert np.abs(one - other).mean() < 0.1
+    assert np.abs(expected[0] - expected[1]).mean() > 0.1

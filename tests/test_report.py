@@ -154,8 +154,8 @@ def test_an_edit_to_the_same_thing_erases_nothing() -> None:
 def test_heat_maps() -> None:
     black, white = Image.new("RGB", (4, 3)), Image.new("RGB", (4, 3), "white")
     assert difference(black, black).max() == 0 and difference(black, white).min() == 1
-    assert np.asarray(heat_map(black, white))[0, 0].tolist() == colours()[255].tolist()
-    assert np.asarray(heat_map(black, black))[0, 0].tolist() == colours()[0].tolist()
+    assert np.asarray(heat_map(difference(black, white)))[0, 0].tolist() == colours()[255].tolist()
+    assert np.asarray(heat_map(difference(black, black)))[0, 0].tolist() == colours()[0].tolist()
     light = colours() @ np.array([0.299, 0.587, 0.114])
     assert (np.diff(light) > -0.8).all(), "lightness rises, but for rounding"
     with pytest.raises(EditkitError, match="cannot be compared; draw them alike"):

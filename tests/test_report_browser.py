@@ -158,10 +158,10 @@ def test_difference_is_that_of_the_library(page: Opened) -> None:
         "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     )
     screen = np.array(driver.execute_script(script)).reshape(64, 64, 4)[:, :, :3]
-    expected = np.asarray(heat_map(drawn(made, 0), drawn(made, 1))).astype(np.int64)
+    expected = np.asarray(heat_map(difference(drawn(made, 0), drawn(made, 1)))).astype(np.int64)
     assert np.abs(screen - expected).max() <= 4, "one step of the colours, where rounding differs"
     assert (screen == expected).mean() > 0.98
-    assert shows(pixels(by_id(driver, "stage")), heat_map(drawn(made, 0), drawn(made, 1)))
+    assert shows(pixels(by_id(driver, "stage")), heat_map(difference(drawn(made, 0), drawn(made, 1))))
     average = 100 * difference(drawn(made, 0), drawn(made, 1)).mean()
     said = by_id(driver, "heat-says").text
     assert said.startswith("mean ") and abs(float(said.split()[1]) - average) < 0.1
@@ -180,7 +180,7 @@ def test_keyboard(page: Opened) -> None:
     assert driver.execute_script(outline) == "solid", "focus is visible"
     press(driver, "d")
     assert by_id(driver, "stage").get_attribute("data-mode") == "difference"
-    assert shows(pixels(by_id(driver, "stage")), heat_map(drawn(made, 0, 2, 2), drawn(made, 1, 2, 2)))
+    assert shows(pixels(by_id(driver, "stage")), heat_map(difference(drawn(made, 0, 2, 2), drawn(made, 1, 2, 2))))
     driver.find_element("css selector", ".keys summary").click()
     by_id(driver, "keys").click()
     press(driver, "p")

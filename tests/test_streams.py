@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import editkit
 from editkit.edits.method import Options
+from editkit.embeddings.clip_text import ClipText
 from editkit.erasure.rows import average_of, concept_rows
 from editkit.model.apply import network_of
 from editkit.model.editable import EditableModel, open_model
@@ -64,6 +65,27 @@ def test_rows_are_those_of_the_stock_pipeline(family: str, folders: dict[str, Pa
             mine = torch.cat([encoder.encode([prompt])[0] for encoder in model.encoders[stream]])
             theirs = encoded[index][0].reshape(mine.shape).double()
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_a_prompt_whose_rows_were_run_has_its_pooled_vector_from_the_same_run(
+    family: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = ["a church", "a dog", ""]
+    alone = [encoder.encode(prompts) for encoder in open_model(folders[family]).encoders["pooled"]]
+    model = open_model(folders[family])
+    model.encoder.encode(prompts)
+    with monkeypatch.context() as without:
+        without.delattr(ClipText, "pooled")  # nothing is run again
+        again = [encoder.encode(prompts) for encoder in model.encoders["pooled"]]
+    for mine, theirs in zip(again, alone, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    fresh = model.fresh().streams[1].encoders
+    assert all(
+        torch.equal(row, known)
+        for encoder, rows in zip(fresh, alone, strict=True)
+        for row, known in zip(encoder.encode(prompts), rows, strict=True)
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

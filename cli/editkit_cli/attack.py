@@ -12,6 +12,7 @@ from editkit_cli.edits import Force, Json, Model, Prior, Profile, Vocabulary
 from editkit_cli.options import flags, group
 from editkit_cli.pictures import (
     Batch,
+    Compile,
     Device,
     Gate,
     Guidance,
@@ -27,7 +28,7 @@ from editkit_cli.pictures import (
 @flags(group("attacks"))
 def attack(
     variants: Annotated[
-        list[str], typer.Argument(help="Edit files, what refine or hide made, `base`, RELEASE+KEY; or a model folder.")
+        list[str], typer.Argument(help="Edit files, what refine or hide made, `base`, RELEASE+KEY; or a model.")
     ],
     attack: Annotated[str, typer.Option(help="See `editkit attacks`; several with commas.")] = GROUPS[
         "attacks"
@@ -57,6 +58,7 @@ def attack(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -94,7 +96,7 @@ def attack(
         device=device,
         force=force,
         profile=profile,
-        settings=sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg),
+        settings=sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile),
         **given,
     )
     if json:

@@ -11,6 +11,7 @@ from editkit_cli.edits import Json, Model, Profile
 from editkit_cli.pictures import (
     Batch,
     Columns,
+    Compile,
     Device,
     Dtype,
     Gate,
@@ -74,6 +75,7 @@ def evaluate(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     dtype: Dtype = None,
@@ -101,7 +103,7 @@ def evaluate(
     from editkit_cli.show_results import show_results
 
     settings = sampling_settings(
-        steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
     )
     if plan:
         print_plan(model, device, None, len(edits), "0", profile, settings)

@@ -24,16 +24,19 @@ def models(json: Json = False) -> None:
 
 
 def families(json: Json = False) -> None:
-    """List the model families, and where the prompt enters each."""
+    """List the model families, what works with each, and where its prompt enters."""
     from editkit.model.families.table import families as every_family
+    from editkit.support import support
     from editkit_cli.show import print_json, show_families
 
+    known = support()
     if json:
         from dataclasses import asdict
 
-        print_json([asdict(family) for family in every_family()])
+        works = {row.family: asdict(row) for row in known}
+        print_json([asdict(family) | {"support": works[family.name]} for family in every_family()])
     else:
-        show_families(every_family())
+        show_families(every_family(), known)
 
 
 def info(edit: Annotated[Path, typer.Argument(help="An edit file.")], json: Json = False) -> None:

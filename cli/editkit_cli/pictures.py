@@ -24,6 +24,10 @@ TrueCfg = Annotated[
     float | None,
     typer.Option(help="Classifier-free guidance scale beside the one that the model reads (FLUX.1). Default: 1, none."),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the network first: a minute that a long run gains back."),
+]
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
 Dtype = Annotated[
@@ -89,6 +93,7 @@ def generate(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     dtype: Dtype = None,
@@ -104,7 +109,7 @@ def generate(
     from editkit.variants.named import behind_gate
 
     settings = sampling_settings(
-        steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
     )
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
@@ -148,6 +153,7 @@ def sampling_settings(
     size: str | None,
     batch: int | None,
     true_cfg: float | None,
+    compile: bool,
     dtype: str | None = None,
     storage: str | None = None,
     offload: str | None = None,
@@ -164,6 +170,7 @@ def sampling_settings(
         "size": None if size is None else parse_size(size),
         "batch": batch,
         "true_cfg": true_cfg,
+        "compile": compile or None,
         "dtype": dtype,
         "storage": storage,
         "offload": offload,

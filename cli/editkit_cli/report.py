@@ -11,6 +11,7 @@ from editkit.plugins import GROUPS
 from editkit_cli.edits import ConceptsColumn, ConceptsFile, Force, Json, Model, Preserve, Profile, concepts_of
 from editkit_cli.pictures import (
     Batch,
+    Compile,
     Device,
     Dtype,
     Gate,
@@ -65,6 +66,7 @@ def compare(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     dtype: Dtype = None,
@@ -83,7 +85,7 @@ def compare(
     from editkit.variants.named import behind_gate
 
     settings = sampling_settings(
-        steps, guidance, scheduler, negative, size, batch, true_cfg, dtype, storage, offload, tile_vae
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
     )
     if plan:
         print_plan(model, device, prompt if edits else None, len(edits or ()), seeds, profile, settings)
@@ -119,6 +121,7 @@ def sensitivity(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -133,7 +136,7 @@ def sensitivity(
     chosen = edit or edit_option
     if chosen is None or (edit and edit_option):
         raise typer.BadParameter("give one edit file: `editkit sensitivity FILE`")
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
     words = read_word_file(vocabulary) if vocabulary else None
     result = told_of(model, chosen, words, pictures, seeds, out, device, clip, force, profile, **settings)
     if json:
@@ -162,6 +165,7 @@ def graph(
     scheduler: Scheduler = None,
     negative: Negative = None,
     true_cfg: TrueCfg = None,
+    compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
@@ -173,7 +177,7 @@ def graph(
     from editkit.report.concept_graph import graph as drawn
     from editkit_cli.show import print_json, show_graph
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg)
+    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
     concepts = concepts_of(concept, concepts_file, concepts_column)
     result = drawn(
         model, concepts, out, Options(method, protect=protect), pictures, seeds, device, clip, force, png, profile,

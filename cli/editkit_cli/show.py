@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from editkit.model.families.family import Family
-from editkit.model.families.table import is_encoded
 from editkit.report.figure_names import PLAIN_NAMES, PLAIN_WORDS, number
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from editkit.redteam.inspection import Difference
     from editkit.report.concept_graph import ConceptGraph
     from editkit.report.sensitivity import Sensitivity
+    from editkit.support import Support
     from editkit.tuning.options import RefineOptions
 
 
@@ -132,19 +132,22 @@ def show_model(described: Mapping[str, Any]) -> None:
         console.print(f"  {key} ({len(names)}): {', '.join(names)}")
 
 
-def show_families(families: Sequence[Family]) -> None:
-    """One row a rule."""
-    table = Table("family", "model", "reads", "projections", "in → out", "modules", "kind", "bias", "prompts")
+def show_families(families: Sequence[Family], support: Sequence[Support]) -> None:
+    """What works with each, then one row a rule."""
+    console = Console()
+    console.width = max(console.width, 140)
+    works = Table("family", "model", "erase", "draw", "compare", "evaluate", "refine", "export")
+    for row in support:
+        drawn = [_dot(row.draw)] * 3
+        works.add_row(row.family, row.title, _dot(row.erase), *drawn, _dot(row.refine), ", ".join(row.formats))
+    console.print(works)
+    table = Table("family", "released", "reads", "projections", "in → out", "modules", "kind", "bias")
     for family in families:
         for n, rule in enumerate(family.rules):
             name, title = (family.name, family.released) if n == 0 else ("", "")
             sizes = f"{rule.width} → {'/'.join(str(out) for out in rule.out)}"
             bias = "yes" if rule.bias else "no"
-            table.add_row(
-                name, title, rule.stream, escape(rule.label), sizes, str(rule.count), rule.kind, bias, _encoded(family)
-            )
-    console = Console()
-    console.width = max(console.width, 140)
+            table.add_row(name, title, rule.stream, escape(rule.label), sizes, str(rule.count), rule.kind, bias)
     console.print(table)
     console.print("Never edited, although the name suggests it:")
     for family in families:
@@ -152,8 +155,8 @@ def show_families(families: Sequence[Family]) -> None:
             console.print(escape(f"  {family.name}: {refused.label}: {refused.why}"))
 
 
-def _encoded(family: Family) -> str:
-    return "erase, edit" if is_encoded(family) else "by its pipeline"
+def _dot(works: bool) -> str:
+    return "●" if works else ""
 
 
 def _pairs(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -18,6 +18,9 @@ from zlib import crc32
 from editkit.concepts.templates import ARTIST_EXPANSIONS, TEMPLATES
 from editkit.concepts.vocabulary import common_words
 
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What a network may be trained to predict: the noise, or the velocity."""
+
 SLOW_STEP = 10
 """Where every word is run with its padding or with instructions before it, time allows a tenth of the common words."""
 
@@ -78,6 +81,8 @@ class Profile:
         measures_damage: tell of unprotected edits, too, what they damage; that takes a run of every word.
         captions: "module:NAME" of what makes neutral captions for a gate, `(count, seed)` → texts; empty: nothing does.
         judge: None: nobody knows the model's pictures; a suite or the user names a detector.
+        prediction: of a single-file checkpoint, one of `PREDICTIONS`: what its network predicts; None: what the file
+            says, else what is usual in its family.
         sampling: of `editkit.drawing.sampling.Settings`, in place of its defaults.
         refine: how it is trained.
     """
@@ -97,6 +102,7 @@ class Profile:
     measures_damage: bool = False
     captions: str = ""
     judge: Judge | None = None
+    prediction: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"batch": 8})
     refine: RefineDefaults = field(default_factory=RefineDefaults)
 
@@ -106,6 +112,7 @@ class Profile:
         unsaid = ["name", "advice", "captions"]  # and what older records do not know, where it is not used
         unsaid += [] if self.styles else ["styles", "style_templates"]
         unsaid += [] if self.vocabulary_turns else ["vocabulary_turns"]
+        unsaid += [] if self.prediction else ["prediction"]
         said = {key: value for key, value in asdict(self).items() if key not in unsaid}
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=_plain).encode()).hexdigest()
 

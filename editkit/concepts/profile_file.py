@@ -10,6 +10,7 @@ models the default.
     vocabulary_turns      lists of further sentences: each word is protected in one of each list
     styles                words that say how a thing is drawn, not what (list or file): they are erased as styles
     style_templates       sentences in which a style is erased, and the other styles are protected
+    prediction            of a single-file checkpoint: "epsilon" or "v_prediction", where the file does not say it
     measures_damage       true: tell of unprotected edits, too, what they damage
     [synonyms]            word = [others that are taught as the same]: they are not protected when it is erased
     [hypernyms]           word = [the words that it stands for]
@@ -17,7 +18,7 @@ models the default.
     [judge.options]       of the detector; `weights` and `folder` are paths
     [judge.labels]        word = [what the judge calls it]
     [sampling]            steps, guidance, negative, scheduler, size ("512x768"), batch, true_cfg,
-                          dtype, storage, offload, tile_vae
+                          compile, dtype, storage, offload, tile_vae
     [refine]              templates, and options of `editkit refine` by their names in Python: batch, rate, ...
     [refine.rates]        objective = learning rate
 
@@ -75,19 +76,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from editkit.concepts.profile import DEFAULT, Judge, Profile, RefineDefaults
+from editkit.concepts.profile import DEFAULT, PREDICTIONS, Judge, Profile, RefineDefaults
 from editkit.concepts.vocabulary import read_word_file, single_words
 from editkit.errors import EditkitError
 from editkit.files.text.decoding import decode_text
 
 SAMPLING = {
     "steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int, "true_cfg": float,
-    "dtype": str, "storage": str, "offload": str, "tile_vae": bool,
+    "compile": bool, "dtype": str, "storage": str, "offload": str, "tile_vae": bool,
 }  # fmt: skip
 """What a profile may say of `editkit.drawing.sampling.Settings`."""
 TOP = (
     "name", "words", "examples", "knows", "templates", "vocabulary_templates", "vocabulary_turns", "styles",
-    "style_templates", "measures_damage", "synonyms", "hypernyms", "judge", "sampling", "refine",
+    "style_templates", "measures_damage", "synonyms", "hypernyms", "judge", "prediction", "sampling", "refine",
 )  # fmt: skip
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 PATHS = ("folder", "weights")
@@ -147,6 +148,8 @@ class _Reader:
             said["vocabulary_turns"] = self.turns(raw["vocabulary_turns"])
         if "measures_damage" in raw:
             said["measures_damage"] = self.value("measures_damage", raw["measures_damage"], bool)
+        if "prediction" in raw:
+            said["prediction"] = self.prediction(raw["prediction"])
         for key in ("synonyms", "hypernyms"):
             if key in raw:
                 said[key] = self.lists(key, raw[key])
@@ -175,6 +178,11 @@ class _Reader:
             {key: self.option(key, value) for key, value in options.items()},
             self.lists("judge.labels", raw.get("labels", {})),
         )
+
+    def prediction(self, value: Any) -> str:
+        if value not in PREDICTIONS:
+            raise self.wrong("prediction", f"expected {' or '.join(map(repr, PREDICTIONS))}, got {value!r}")
+        return value
 
     def option(self, key: str, value: Any) -> Any:
         """Of a detector, which checks its name and value; here only that it can be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard, draw_files, keep_settings
-from editkit.drawing.grid import grid
+from editkit.drawing.grid import Sheet
 from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.drawing.prompt_file import PromptCase, PromptFile, parse_seeds
 from editkit.drawing.sampler import Job, draw, jobs
@@ -114,19 +115,32 @@ def draw_grid(
     sampling = Sampling.for_model(source, **settings)
     denoiser = open_denoiser(source, device or Shard.from_environment().device(), sampling.placement)
     drawing = draw(denoiser, wanted, variants, sampling)
-    return variants_grid(dict(progress(drawing, len(wanted), "drawing")), prompts, names, seeds)
+    sheet = variants_grid(progress(drawing, len(wanted), "drawing"), prompts, names, seeds)
+    if sheet.is_reduced:
+        warnings.warn(f"{sheet.says_reduced}; fewer at a time, or a folder, keep them whole", stacklevel=3)
+    return sheet.picture
 
 
 def variants_grid(
-    drawn: Mapping[Job, Image.Image], prompts: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
-) -> Image.Image:
-    """One row a prompt and variant, one column a seed."""
-    rows, names = [], []
-    for prompt in prompts:
-        for n, name in enumerate(variants):
-            rows.append([drawn[Job(prompt, seed, n)] for seed in seeds])
-            names.append(prompt if len(variants) == 1 else f"{prompt} | {name}")
-    return grid(rows, names, [str(seed) for seed in seeds], scale=2 if rows[0][0].width < 100 else 1)
+    drawn: Iterable[tuple[Job, Image.Image]], prompts: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
+) -> Sheet:
+    """One row a prompt and variant, one column a seed. `drawn` is read once and not kept."""
+    names = [prompt if len(variants) == 1 else f"{prompt} | {name}" for prompt in prompts for name in variants]
+    places: dict[Job, list[tuple[int, int]]] = {}
+    for p, prompt in enumerate(prompts):
+        for n in range(len(variants)):
+            for column, seed in enumerate(seeds):
+                places.setdefault(Job(prompt, seed, n), []).append((p * len(variants) + n, column))
+    sheet = None
+    for job, picture in drawn:
+        if sheet is None:
+            scale = 2 if picture.width < 100 else 1
+            sheet = Sheet(picture.size, len(names), len(seeds), names, [str(seed) for seed in seeds], scale)
+        for place in places[job]:
+            sheet.place(picture, *place)
+    if sheet is None:
+        raise EditkitError("nothing to draw; give at least one prompt, seed and variant")
+    return sheet
 
 
 def generate_folder(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.pipelines.denoiser import Denoiser
@@ -27,11 +27,11 @@ class Window:
     model_max_length: int
 
 
-def outline(source: Source, placement: Placement, fake: FakeTensorMode) -> Denoiser:
+def outline(source: Source, placement: Placement, fake: AbstractContextManager[Any]) -> Denoiser:
     """The denoiser of a model, in the dtypes that it would be loaded in. No file but configurations is read.
 
     Args:
-        fake: what its tensors are of, and what it is to be used under. It must allow other tensors.
+        fake: a `FakeTensorMode`, which it is to be used under, too. It must allow other tensors.
 
     Raises:
         EditkitError: it cannot be drawn, or a component has no configuration.

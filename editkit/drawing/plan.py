@@ -10,16 +10,18 @@ from typing import Any, Unpack
 from warnings import catch_warnings, simplefilter
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
+from editkit.drawing.kept import kept_projections
 from editkit.drawing.outline import outline
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import fast
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.errors import EditkitError
+from editkit.model.apply import network_of
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.memory import CUDA_ITSELF, is_gpu, peak_of
 from editkit.model.pipeline import PARTS
@@ -146,7 +148,7 @@ def _counted(source: Source, device: str, sampling: Sampling) -> DrawingPlan:
         asked += sampling.batch
     encoders = (name for name in PARTS if name.startswith("text") and getattr(pipe, name, None) is not None)
     passes = {name: _encoding(getattr(pipe, name), denoiser, asked) for name in encoders}
-    passes[source.family.component] = lambda: _predict(denoiser, shape, sampling)
+    passes[source.family.component] = lambda: two_steps(denoiser, shape, sampling)
     passes["vae"] = lambda: denoiser.decode(torch.randn(shape))
     float8 = float8_layers(pipe) if sampling.storage == FP8 else []
     parts = []
@@ -179,11 +181,15 @@ def _encoding(encoder: Any, denoiser: Denoiser, rows: int) -> Callable[[], Any]:
     return lambda: encoder(torch.zeros(rows, tokens, dtype=torch.long))
 
 
-def _predict(denoiser: Denoiser, shape: tuple[int, ...], sampling: Sampling) -> Tensor:
-    """One step of a batch: with guidance, both predictions in one pass."""
+def two_steps(denoiser: Denoiser, shape: tuple[int, ...], sampling: Sampling) -> None:
+    """The first steps of a batch of latents: with guidance, both predictions in one pass; at the second, keys and
+    values of the prompts are there from the first."""
     rows = shape[0] * (1 if denoiser.away(sampling) is None else 2)
-    z = torch.randn(rows, *shape[1:])
-    return denoiser.predict(z, torch.full((rows,), 500.0), denoiser.blank(rows))
+    names = [name for stream in denoiser.streams.values() for name in stream.names if not sampling.compile]
+    z, condition = torch.randn(rows, *shape[1:]), denoiser.blank(rows).to(denoiser.network.dtype)
+    with kept_projections(network_of(denoiser.pipe), names):
+        for t in (900.0, 500.0):
+            denoiser.predict(z, torch.full((rows,), t), condition)
 
 
 def _cast(denoiser: Denoiser, device: str) -> AbstractContextManager[Any]:

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from editkit.drawing.kept import kept_projections
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampling import Sampling, stock_settings
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
 from editkit.hardware import has_fast_bfloat16
-from editkit.model.apply import applied, changed_weights
+from editkit.model.apply import applied, changed_weights, network_of
 
 BATCHES_PER_SWAP = 16
 """Batches drawn before other weights are swapped in: their pictures wait in memory."""
@@ -55,6 +56,8 @@ def draw(
     batch would round it otherwise.
     """
     sampling = sampling or Sampling(**stock_settings(type(denoiser.pipe)))
+    if sampling.compile:
+        denoiser.compile()
     waiting = iter(wanted)
     prompts = VariantPrompts.of(denoiser, variants)
     swapped = [n for n, maps in enumerate(prompts.maps) if maps is None]
@@ -153,7 +156,9 @@ def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> 
     condition = replace(condition, scale=torch.full((len(condition),), float(sampling.guidance)))
     shape, scheduler = denoiser.latent_shape(sampling.size), denoiser.schedule(sampling)
     noises = torch.stack([noise(shape, job.seed) for job in part]).to(denoiser.device)
-    with fast(denoiser.device, denoiser.half):
+    # A compiled network reads a prompt anew each step: what is kept between two calls would have it compiled again.
+    names = [name for stream in denoiser.streams.values() for name in stream.names if not sampling.compile]
+    with fast(denoiser.device, denoiser.half), kept_projections(network_of(denoiser.pipe), names):
         way = trajectory(denoiser.predict, scheduler, noises, condition, guidance, guided=denoiser.guided)
         return pictures_of(denoiser, deque(way, maxlen=1).pop().z)
 

@@ -36,6 +36,7 @@ class Settings(TypedDict, total=False):
     size: tuple[int, int] | None
     batch: int | None
     true_cfg: float | None
+    compile: bool | None
     dtype: str | None
     storage: str | None
     offload: str | None
@@ -56,6 +57,7 @@ class Sampling:
         batch: pictures at a time; it does not change them.
         true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
             others; 1 draws without, and then there is no negative prompt.
+        compile: draw by a compiled network. It takes about a minute to make, and pays where many pictures follow.
         dtype, storage, offload, tile_vae: how the model lies in memory, as `Placement` has them; noise, guidance and
             scheduler stay in float32.
     """
@@ -67,6 +69,7 @@ class Sampling:
     size: tuple[int, int] | None = None
     batch: int = 32
     true_cfg: float = 1.0
+    compile: bool = False
     dtype: str | None = None
     storage: str | None = None
     offload: str = "none"
@@ -79,7 +82,11 @@ class Sampling:
             raise EditkitError(f"--batch: expected at least 1, got {self.batch}")
         if self.scheduler not in SCHEDULERS:
             raise EditkitError(f"--scheduler: expected one of {', '.join(SCHEDULERS)}, got {self.scheduler!r}")
-        _ = self.placement
+        if self.compile and (self.placement.offload != "none" or self.placement.storage is not None):
+            raise EditkitError(
+                "--compile: expected weights that stay as they are; give it without --offload and --storage, which "
+                "move and cast them"
+            )
 
     @classmethod
     def for_model(cls, source: Source, **settings: Any) -> Sampling:
@@ -110,8 +117,8 @@ class Sampling:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a picture depends on: everything but the batch."""
-        without = {"batch", *vars(self.placement)} | (set() if self.true_cfg != 1 else {"true_cfg"})
+        """What a picture depends on: everything but the batch, where weights lie, and what made it fast."""
+        without = {"batch", "compile", *vars(self.placement)} | (set() if self.true_cfg != 1 else {"true_cfg"})
         return {name: value for name, value in vars(self).items() if name not in without} | self.placement.record
 
     @property
@@ -191,8 +198,12 @@ def new_scheduler(own: Any, sampling: Sampling) -> Any:
 
 def is_flow(scheduler: Any) -> bool:
     """Whether a scheduler of diffusers is one of flow matching: its latents are on a line from picture to noise."""
-    config = scheduler.config
-    return "FlowMatch" in type(scheduler).__name__ or config.get("prediction_type") == "flow_prediction"
+    return is_flow_class(type(scheduler).__name__, scheduler.config)
+
+
+def is_flow_class(name: str, config: Mapping[str, Any]) -> bool:
+    """The same of the name of its class and its configuration, before anything is loaded."""
+    return "FlowMatch" in name or config.get("prediction_type") == "flow_prediction"
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -72,6 +72,16 @@ class EditMap:
         """`M` itself, `(d, d)`."""
         return torch.eye(self.width, dtype=self.U.dtype, device=self.U.device) + self.U @ self.V
 
+    def moved_gram(self, gram: Tensor) -> Tensor:
+        """`MᵀGM`, `(d, d)`, of a symmetric `G` `(d, d)`: by the factors, since a product of two whole matrices takes
+        many times as long where these are short."""
+        if 2 * self.U.shape[1] > self.width:
+            M = self.dense()
+            return M.T @ (gram @ M)
+        GU = gram @ self.U
+        half = (GU + self.V.T @ (self.U.T @ GU) / 2) @ self.V
+        return gram + half + half.T
+
     def embeddings(self, c: Tensor) -> Tensor:
         """`M c` for every row of `c` `(..., d)`; computed in the map's precision, returned in the dtype of `c`."""
         rows = c.to(self.U).reshape(-1, self.width)

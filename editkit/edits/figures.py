@@ -21,6 +21,9 @@ from editkit.edits.recovery import Recovery
 from editkit.errors import EditkitError
 
 BLOW_UP = 1.0
+SHORT = 1e-4
+"""Shares of an edit's longest direction up to which directions are left out of what weights change: to its square
+they add at most 1e-8 of that of the longest."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,23 @@ def _missed(problem: Problem, edit: EditMap, gram: Tensor) -> float:
 def weight_changes(maps: Mapping[str, EditMap], projections: Mapping[str, Tensor]) -> dict[str, float]:
     """Layer → `‖ΔW‖ / ‖W‖`."""
     changes = {}
+    moves = {id(edit): _long_enough(edit.shortest.U).float() for edit in maps.values()}
     for name, W in projections.items():
         edit = maps.get(name, maps.get(EVERYWHERE))
         if edit is None:
             continue
         exact = W.float()
         size = float(exact.norm())
-        change = float((exact @ edit.shortest.U.float()).norm())  # the rows of its V are orthonormal: ‖W U V‖ = ‖W U‖
+        change = float((exact @ moves[id(edit)]).norm())  # the rows of its V are orthonormal: ‖W U V‖ = ‖W U‖
         changes[name] = change / size if size != 0 else 0.0
     return changes
+
+
+def _long_enough(U: Tensor) -> Tensor:
+    """The longest columns of `U` `(d, r)`, which are orthogonal: `‖W U‖²` lacks at most `‖W‖²` times the square of the
+    longest one that is left out."""
+    sizes = U.norm(dim=0)
+    return U if not bool(sizes.isfinite().all()) else U[:, sizes > SHORT * sizes.max()]
 
 
 def check_finite(changes: Mapping[str, float]) -> None:

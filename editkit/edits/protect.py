@@ -33,19 +33,20 @@ class ProtectedWords:
         The relative change, squared, of all keys and values that the word produces: exact, without a picture. Of more
         than `LARGE` rows to six digits. What no edit changes is computed once.
         """
-        root, sizes = self._under(gram)
+        root, sizes = self.under(gram)
         return self.sizes(change_root(root, edit), self._is_exact) / sizes
 
     @property
     def _is_exact(self) -> bool:
         return len(self.stacked) <= LARGE
 
-    def _under(self, gram: Tensor) -> tuple[Tensor, Tensor]:
-        """`√G`, and `cᵀ G c` of every word: the same for every edit of a model, so those of the last one are kept."""
-        known = self.__dict__.get("under")
+    def under(self, gram: Tensor) -> tuple[Tensor, Tensor]:
+        """A root of `G`, and `cᵀ G c` of every word, `(words,)`: the same for every edit of a model, so those of the
+        last `G` are kept."""
+        known = self.__dict__.get("last")
         if known is None or known[0] is not gram:
             root = square_root(gram)
-            known = self.__dict__["under"] = gram, root, self.sizes(root, self._is_exact)
+            known = self.__dict__["last"] = gram, root, self.sizes(root, self._is_exact)
         return known[1], known[2]
 
     def sizes(self, root: Tensor, exact: bool = True) -> Tensor:
@@ -111,12 +112,11 @@ def minimax(
     """
     weights = torch.full((len(protected.words),), 1 / len(protected.words), dtype=torch.float64)
     best: tuple[float, EditMap, Penalty] | None = None
-    root = square_root(gram)
-    sizes = protected.sizes(root, exact=False)  # the damages of the rounds only weigh the words
+    root, sizes = protected.under(gram)
     for _ in range(rounds + 1):
         weighted = penalty.with_prior(strength * protected.moment(weights))
         edit = solve_with(weighted)
-        damage = protected.sizes(change_root(root, edit), exact=False) / sizes
+        damage = protected.sizes(change_root(root, edit), exact=False) / sizes  # it only weighs the words
         worst = float(damage.max())
         if best is None or worst < best[0]:
             best = (worst, edit, weighted)

@@ -54,9 +54,7 @@ def derive(edit: EditMap, gram: Tensor, C: Tensor, reg: float) -> Tensor:
     `c' = (λ_r I + MᵀGM)⁻¹ MᵀG c` with `G = Σ WᵀW` over all projections. A larger `reg` (λ_r) gives smaller `C'`, and
     a smaller loss elsewhere when they are erased (RECE Theorem 1).
     """
-    M = edit.dense()
-    GM = gram @ M
-    A = M.T @ GM
+    A, asked = edit.moved_gram(gram), C.double() @ gram
     A.diagonal().add_(reg)
     factor, failed = torch.linalg.cholesky_ex(A)
     if failed or not torch.isfinite(factor).all():
@@ -64,7 +62,7 @@ def derive(edit: EditMap, gram: Tensor, C: Tensor, reg: float) -> Tensor:
             f"RECE cannot derive embeddings: the edited projections are singular with reg = {reg:g}, or not finite; "
             "use a larger --reg (0.1 is a good start)"
         )
-    return torch.cholesky_solve(GM.T @ C.double().T, factor).T
+    return torch.cholesky_solve((asked + asked @ edit.U @ edit.V).T, factor).T
 
 
 def rece(

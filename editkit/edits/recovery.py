@@ -34,10 +34,8 @@ class Recovery:
     @classmethod
     def of(cls, edit: EditMap, gram: Tensor) -> Self:
         """One eigendecomposition."""
-        M = edit.dense()
-        GM = gram @ M
-        values, Q = torch.linalg.eigh(M.T @ GM)
-        return cls(values.clamp(min=0), Q, GM, gram)
+        values, Q = torch.linalg.eigh(edit.moved_gram(gram))
+        return cls(values.clamp(min=0), Q, gram + (gram @ edit.U) @ edit.V, gram)
 
     def floor(self, C: Tensor) -> float:
         """`ρ = min_C' ‖W M C' − W C‖ / ‖W C‖`: what of the concept no embedding brings back.
@@ -85,11 +83,6 @@ class Recovery:
     def _reached(self) -> Tensor:
         return self.values > NOTHING * self.values.max()
 
-    @cached_property
-    def _asks(self) -> Tensor:
-        """`G M Q`, `(d, d)`."""
-        return self.GM @ self.Q
-
     def _wanted(self, C: Tensor) -> Tensor:
         """`Σ_i (Qᵀ MᵀG c_i)²`, `(d,)`."""
-        return (C @ self._asks).square().sum(0)
+        return (C @ self.GM @ self.Q).square().sum(0)

@@ -113,23 +113,45 @@ class ClipText:
         """
         packs = _pack(sequences)
         rows = self._embed(packs)
+        self._run(rows, packs, range(self.layers if layer is None else range(self.layers + 1)[layer]), coarse)
+        if layer is None:
+            rows = self.final_norm(rows)
+        return rows.reshape(-1, self.width)[packs.rows]
+
+    @torch.no_grad()
+    def rows_and_pooled(
+        self, sequences: Sequence[Sequence[int]], projected: bool, coarse: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """`rows` with the layer -2 of sequences that reach their end token, and `pooled`: that costs one more layer,
+        and by itself all of them."""
+        packs = _pack(sequences)
+        rows = self._embed(packs)
+        self._run(rows, packs, range(self.layers - 1), coarse)
+        before = rows.reshape(-1, self.width)[packs.rows]
+        self._run(rows, packs, range(self.layers - 1, self.layers), coarse)
+        starts = torch.tensor([0, *map(len, sequences)]).cumsum(0)[:-1]
+        ends = starts + torch.tensor([self._end_of(ids) for ids in sequences])
+        return before, self._projected(self.final_norm(rows.reshape(-1, self.width)[packs.rows[ends]]), projected)
+
+    def _run(self, rows: Tensor, packs: _Packs, layers: range, coarse: bool) -> None:
+        """Send `rows` `(packs, size, width)` through layers, in place."""
         kind = torch.bfloat16 if coarse else torch.float32
         step = max(1, AT_A_TIME // packs.ids.shape[1])
-        for n in range(self.layers if layer is None else range(self.layers + 1)[layer]):
+        for n in layers:
             weights = self.layer_weights(n, kind)
             for some in range(0, len(rows), step):
                 part, mask = rows[some : some + step], packs.sees[some : some + step, None]
                 part += self.attend(part, mask, weights)
                 part += self.transform(part, weights)
-        if layer is None:
-            rows = self.final_norm(rows)
-        return rows.reshape(-1, self.width)[packs.rows]
 
     def pooled(self, sequences: Sequence[Sequence[int]], projected: bool, coarse: bool = False) -> Tensor:
         """The row of the end token, `(sequences, width)`, or after the text projection `(sequences, projected)`."""
         cut = [ids[: self._end_of(ids) + 1] for ids in sequences]
         lengths = torch.tensor([len(ids) for ids in cut])
         ends = self.rows(cut, coarse=coarse)[lengths.cumsum(0) - 1]
+        return self._projected(ends, projected)
+
+    def _projected(self, ends: Tensor, projected: bool) -> Tensor:
         return linear(ends, self.tensors[PROJECTION].float()) if projected else ends
 
     def _end_of(self, ids: Sequence[int]) -> int:

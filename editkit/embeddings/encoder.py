@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -37,6 +37,7 @@ class TextEncoder:
         pooled: one row stands for the whole prompt.
         beside: the tokenizers of encoders whose widths follow in the same rows. They differ from the first where only
             one of them knows a textual inversion.
+        forget: makes what `states` remember of prompts go, where they do.
         clip: the model, where it is one CLIP whose last states are the rows: what a search with gradients runs.
     """
 
@@ -50,6 +51,7 @@ class TextEncoder:
     pooled: bool = False
     beside: tuple[Reader, ...] = ()
     clip: ClipText | None = field(default=None, repr=False)
+    forget: Callable[[], None] = lambda: None
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property

@@ -7,6 +7,7 @@ prompt after another, `(Σ sizes, width)` float32 on the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from editkit.errors import EditkitError
 
 States = Callable[[Sequence[str], Sequence[int], bool], Tensor]
 
+REMEMBERED = 8192
+"""Prompts: more than a vocabulary has."""
 AT_A_TIME = 1024
 """Positions that a model of transformers is given at a time."""
 
@@ -44,6 +47,44 @@ def clip_pooled(reader: Reader, model: ClipText, projected: bool) -> States:
         )
 
     return states
+
+
+@dataclass
+class ClipBoth:
+    """Hidden states before the last layer, and projected pooled vectors, of one CLIP text model that gives both.
+
+    A prompt whose states are run goes through the last layer, too: of a vocabulary that is half of all the time that
+    its words take. What nobody asked for yet is remembered of the last `REMEMBERED` prompts.
+    """
+
+    reader: Reader
+    model: ClipText
+    _known: dict[tuple[bool, tuple[int, ...]], Tensor] = field(default_factory=dict, repr=False, init=False)
+
+    def states(self, prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        ids, pad = [self.reader.ids(prompt) for prompt in prompts], self.reader.tokenizer.pad_token_id
+        padded = [(row + [pad] * size)[:size] for row, size in zip(ids, sizes, strict=True)]
+        if any(len(row) > size for row, size in zip(ids, sizes, strict=True)):
+            return self.model.rows(padded, -2, coarse)
+        rows, vectors = self.model.rows_and_pooled(padded, True, coarse)
+        self._known |= {(coarse, tuple(row)): vector for row, vector in zip(ids, vectors, strict=True)}
+        for key in list(self._known)[:-REMEMBERED]:
+            del self._known[key]
+        return rows
+
+    def pooled(self, prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
+        """One row a prompt, as `clip_pooled` gives it."""
+        keys = [(coarse, tuple(self.reader.ids(prompt))) for prompt in prompts]
+        missing = [prompt for prompt, key in zip(prompts, keys, strict=True) if key not in self._known]
+        if missing:
+            run = iter(clip_pooled(self.reader, self.model, True)(missing, [1] * len(missing), coarse))
+        else:
+            run = iter(())
+        return torch.stack([self._known[key] if key in self._known else next(run) for key in keys])
+
+    def forget(self) -> None:
+        """Remember nothing: the last bits of a row depend on the prompts that it was run with."""
+        self._known.clear()
 
 
 def padded_states(reader: Reader, model: Any, length: int) -> States:

@@ -71,7 +71,8 @@ def word_damage(model: EditableModel, edits: Sequence[Variant], words: Sequence[
         roots = edit.change_roots(stream.inputs, stream.gram)
         values = sum((rows.sizes(root) for root in roots), sizes * 0) / sizes
         seconds = time.perf_counter() - start
-        damages.append(Damage(tuple(words), tuple(values.tolist()), encoded, seconds))
+        own = values[: len(words)].tolist()  # instructions before every prompt are a row of their own behind the words
+        damages.append(Damage(tuple(words), tuple(own), encoded, seconds))
     return damages
 
 

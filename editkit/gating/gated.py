@@ -17,6 +17,8 @@ from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.gating.calibrate import calibrate
 from editkit.model.editable import EditableModel, ModelLike, open_model
+from editkit.model.families.family import Family
+from editkit.model.families.table import by_name
 from editkit.variants.edit_file import load_linear
 from editkit.variants.fit import check_fit
 from editkit.variants.record import file_sha256
@@ -62,6 +64,7 @@ def gated(
     (0.05, True)
     """
     opened = open_model(model, profile=profile)
+    check_gateable(opened.source.family, f"model {opened.source.name}")
     check_drawable(opened.source)
     read = edit if isinstance(edit, Edit) else load_linear(os.fspath(edit))
     check_fit(read, opened)
@@ -74,6 +77,21 @@ def gated(
         return made
     told = {**made.record["gate"], "edit_sha256": file_sha256(edit)}
     return replace(made, record={**made.record, "gate": told})
+
+
+GATED = ("sd1", "sd2", "sdxl")
+"""Families whose prompts are rows of CLIP in one sequence, as a gate reads them."""
+
+
+def check_gateable(family: Family, what: str) -> None:
+    """Refuse a model whose prompts a gate does not read.
+
+    Raises:
+        EditkitError: it is of another family.
+    """
+    if family.name not in GATED:
+        known = ", ".join(by_name(name).title for name in GATED)
+        raise EditkitError(f"{what}: is {family.title}; a gate reads the prompts of {known}; draw without --gate")
 
 
 def check_one_map(edit: Edit, streams: dict[str, TextStream]) -> None:

@@ -17,7 +17,7 @@ from editkit.edits.gate import moved
 from editkit.embeddings.reader import Reader
 from editkit.errors import EditkitError
 from editkit.gating.calibrate import calibrate
-from editkit.gating.gated import check_one_map
+from editkit.gating.gated import check_gateable, check_one_map
 from editkit.model.apply import family_of_pipeline
 from editkit.model.quiet import errors_only
 from editkit.variants.edit_file import load_edit
@@ -63,6 +63,7 @@ def gate(
     >>> gated.prompts, gated.opened
     (2, 1)
     """
+    check_gateable(family_of_pipeline(pipe), type(pipe).__name__)
     family = family_of_pipeline(pipe).name
     read = edit if isinstance(edit, Edit) else load_edit(os.fspath(edit))
     if not isinstance(read, Edit):

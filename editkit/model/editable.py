@@ -160,6 +160,9 @@ class EditableModel:
         """The same model as if no prompt had been encoded yet. The last bits of a row depend on the prompts that it was
         encoded with: what must be the same bit for bit begins here."""
         again = EditableModel(self.source)
+        for stream in self.streams:
+            for encoder in stream.encoders:
+                encoder.forget()
         streams = tuple(
             replace(stream, encoders=tuple(replace(encoder) for encoder in stream.encoders)) for stream in self.streams
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -16,6 +17,7 @@ from editkit.model.checkpoints.source import Source, find
 from editkit.model.placement import Placement, lay
 from editkit.model.prompts import fit_windows
 from editkit.model.quiet import errors_only, quiet
+from editkit.model.single_file_pipeline import check_whole, load_single_file
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Components with weights that are drawn with, of those that a model has."""
@@ -29,7 +31,7 @@ def load(
     offload: str = "none",
     tile_vae: bool = False,
 ) -> Any:
-    """A pipeline of diffusers that draws from a prompt: `load("emoji")`, or a folder.
+    """A pipeline of diffusers that draws from a prompt: `load("emoji")`, a folder, or a file of SD 1.x, 2.x or SDXL.
 
     Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` then computes in
     bfloat16 where the processor does that in hardware.
@@ -56,6 +58,10 @@ def load(
     check_device(device)
     parts = [name for name in PARTS if name in source.components]
     dtypes = {name: placement.weight_dtype(name, source.config(name)) for name in parts}
+    if source.is_single_file:
+        first, *others = dtypes.values()
+        pipe = load_single_file(source, first if all(other == first for other in others) else torch.float32)
+        return _ready(source, pipe, dtypes, placement, device)
     for component in parts:
         check_loadable(source, component)
     kind = getattr(diffusers, source.pipeline_class)
@@ -73,9 +79,14 @@ def load(
             )
     except Exception as error:  # diffusers raises whatever its readers raise
         raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({error})") from error
+    return _ready(source, pipe, dtypes, placement, device)
+
+
+def _ready(source: Source, pipe: Any, dtypes: Mapping[str, Any], placement: Placement, device: str) -> Any:
     for name, wanted in dtypes.items():
         part = getattr(pipe, name)
-        if source.components[name][0] == "diffusers" and part.dtype != wanted:  # which leaves some as in their file
+        plain = source.is_single_file or source.components[name][0] == "diffusers"
+        if plain and part.dtype != wanted:  # diffusers leaves some as in their file
             with errors_only():
                 part.to(wanted)
     fit_windows(pipe)
@@ -88,18 +99,15 @@ def load(
 
 
 def check_text_to_image(source: Source) -> None:
-    """Refuse a model that is no diffusers folder of a UNet that draws from a prompt alone, from its configuration.
+    """Refuse a model that is no UNet that draws from a prompt alone, from its configuration.
 
     Raises:
-        EditkitError: a single file, another architecture, a UNet that reads a picture beside the latents (inpainting,
-            InstructPix2Pix), a distilled one that reads its guidance, or a refiner.
+        EditkitError: a single file that is not whole, another architecture, a UNet that reads a picture beside the
+            latents (inpainting, InstructPix2Pix), a distilled one that reads its guidance, or a refiner.
     """
-    kind = source.index.get("_class_name") if not source.is_single_file else None
     if source.is_single_file:
-        raise EditkitError(
-            f"model {source.name}: pictures are drawn with a diffusers folder, this is a single file; load it with "
-            f"{source.family.pipelines[0]}.from_single_file(...).save_pretrained(DIR) and give that folder"
-        )
+        check_whole(source)
+    kind = source.index.get("_class_name")
     if source.family.component != "unet":
         raise EditkitError(f"model {source.name}: expected a model with a UNet, this is {source.family.title} ({kind})")
     unet, channels = source.config("unet"), source.config("vae").get("latent_channels", 4)

@@ -22,8 +22,7 @@ def _expands(source: Source) -> bool:
     import diffusers
     from diffusers.loaders import TextualInversionLoaderMixin
 
-    usual = source.family.pipelines[0]
-    stated = usual if source.is_single_file else str(source.index.get("_class_name"))
+    usual, stated = source.family.pipelines[0], str(source.index.get("_class_name"))
     return issubclass(getattr(diffusers, stated, getattr(diffusers, usual)), TextualInversionLoaderMixin)
 
 

@@ -48,10 +48,12 @@ class Attack(Protocol):
     Attributes:
         changes: what the attacker may change.
         access: what it needs: `encoder`, `projections`, `white-box`, `judge` or nothing.
+        needs_noise: whether its steps are those of a model that predicts noise, and not of flow matching.
     """
 
     changes: ClassVar[Changes]
     access: ClassVar[str]
+    needs_noise: ClassVar[bool] = False
 
     def attack(self, arena: Arena, target: Target) -> list[Proposal]:
         """Try to bring the target back in the arena's victim. An attempt each; the arena draws and judges them."""

@@ -50,6 +50,7 @@ class CCE(InversionDescent, Checked):
 
     changes: ClassVar[Changes] = "token-embedding"
     access: ClassVar[str] = "white-box"
+    needs_noise: ClassVar[bool] = True
     source: ClassVar[str] = "Pham et al. 2024 (circumventing concept erasure)"
 
     rate: float = option(0.005, "Learning rate of an attack's optimiser.", above=0, otherwise={"--budget paper": 0.08})
@@ -92,6 +93,7 @@ class CCERows(InversionDescent, Checked):
 
     changes: ClassVar[Changes] = "rows"
     access: ClassVar[str] = "white-box"
+    needs_noise: ClassVar[bool] = True
     source: ClassVar[str] = "editkit; after Pham et al. 2024 (circumventing concept erasure)"
 
     vectors: int = option(4, "Vectors that are learned.", above=0)

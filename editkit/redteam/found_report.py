@@ -30,7 +30,7 @@ def write_found_report(plan: AttackPlan, findings: Findings, folder: Path) -> tu
     if not (folder / MARK).is_file():
         variants = [NamedVariant(BASE, None), *(NamedVariant(each.name, each.variant, each.sha256) for each in entries)]
         comparison = make_comparison(
-            plan.model, variants, prompts, plan.seeds, plan.sampling, plan.request.device
+            plan.model, variants, prompts, plan.seeds, plan.sampling, plan.request.device, out=folder
         )  # fmt: skip
         asked = {each.prompt: each.concept for each in findings.attempts if each.prompt is not None}
         comparison = replace(comparison, stands_for=asked)

@@ -6,7 +6,6 @@ import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +15,12 @@ from editkit.concepts.templates import fill
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampler import noise
+from editkit.drawing.sampling import OWN, Sampling, is_flow
 from editkit.drawing.trajectory import trajectory
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
 from editkit.model.apply import apply_edit
-from editkit.model.checkpoints.source import Source, find
+from editkit.model.checkpoints.source import Source, find, is_model
 from editkit.model.editable import open_model
 from editkit.progress import progress
 from editkit.variants.edit_file import load_edit
@@ -28,7 +28,7 @@ from editkit.variants.fit import check_fit
 from editkit.variants.named import BASE
 
 STEPS = 20
-"""DDIM steps of the trajectories that the latents are taken from."""
+"""Steps of the trajectories that the latents are taken from."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def inspect(
 ) -> list[Difference]:
     """Words, first the one that `first` and `second` predict most differently at the same z_t and t.
 
-    The latents are those of unguided DDIM trajectories that `first` draws of nothing, one a seed, at `points` of their
-    steps. All words are compared on the same ones, so that their order depends on no word's own picture.
+    The latents are those of unguided trajectories (DDIM's; of flow matching, the model's own) that `first` draws of
+    nothing, one a seed, at `points` of their steps. All words are compared on the same ones, so that their order
+    depends on no word's own picture.
 
     Args:
         first: ε: `base`, an edit file, a result of `editkit refine`, or a model.
@@ -156,13 +157,11 @@ def _difference(word: str, change: float, effect: float, far: float | None, lamb
 @torch.no_grad()
 def _latents(predictor: Predictor, seeds: Sequence[int], points: int) -> Latents:
     """Whole trajectories, every so many steps: the first step is all noise, the last nearly a picture."""
-    from diffusers import DDIMScheduler
-
     if not seeds or not 1 <= points <= STEPS:
         raise EditkitError(f"--points: expected at least one seed, and 1 to {STEPS} points, got {points}")
     denoiser = predictor.denoiser
-    scheduler: Any = DDIMScheduler.from_config(denoiser.scheduler.config)
-    scheduler.set_timesteps(STEPS)
+    kind = OWN if is_flow(denoiser.scheduler) else "ddim"
+    scheduler = denoiser.schedule(Sampling(STEPS, guidance=1, scheduler=kind))
     noises = torch.stack([noise(denoiser.latent_shape(), seed) for seed in seeds]).to(denoiser.device)
     nothing = predictor.states([""])[torch.zeros(len(seeds), dtype=torch.long, device=denoiser.device)]
     way = trajectory(denoiser.predict, scheduler, noises, nothing)
@@ -179,7 +178,7 @@ def _pair(
     pair = tuple(_opened(name, model, device, plain, profile) for name in (first, second))
     for part, names in (
         ("network", ("in_channels", "sample_size", "cross_attention_dim")),
-        ("scheduler", ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end")),
+        ("scheduler", ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "shift")),
     ):
         for name in names:
             mine, theirs = (getattr(each.denoiser, part).config.get(name) for each in pair)
@@ -194,7 +193,7 @@ def _pair(
 def _opened(
     name: str, model: str | None, device: str, plain: dict[Source, Denoiser], profile: ProfileOrFile | None
 ) -> Predictor:
-    is_edit = name != BASE and Path(name).exists() and not (Path(name) / "model_index.json").is_file()
+    is_edit = name != BASE and Path(name).exists() and not is_model(name)
     source = find(model if is_edit or name == BASE else name, profile=profile)
     if source not in plain:
         plain[source] = open_denoiser(source, device)

@@ -22,6 +22,7 @@ class NoiseProbe(Checked):
 
     changes: ClassVar[Changes] = "latent"
     access: ClassVar[str] = "judge"
+    needs_noise: ClassVar[bool] = True
     source: ClassVar[str] = "Lu et al. 2025 (When are concepts erased), noise probe"
 
     def attack(self, arena: Arena, target: Target) -> list[Proposal]:

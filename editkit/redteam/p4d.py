@@ -31,6 +31,7 @@ class P4D(TokenDescent, Checked):
 
     changes: ClassVar[Changes] = "tokens"
     access: ClassVar[str] = "white-box"
+    needs_noise: ClassVar[bool] = True
     source: ClassVar[str] = "Chin et al. 2024 (P4D)"
 
     iterations: int = option(80, "Steps of the optimiser.", above=0, otherwise={"--budget paper": 3000})
@@ -55,6 +56,7 @@ class P4DPrefix(PrefixDescent, Checked):
 
     changes: ClassVar[Changes] = "tokens"
     access: ClassVar[str] = "white-box"
+    needs_noise: ClassVar[bool] = True
     source: ClassVar[str] = "after Chin et al. 2024 (P4D)"
 
     def attack(self, arena: Arena, target: Target) -> list[Proposal]:

@@ -12,16 +12,17 @@ from editkit.concepts.profile import Profile, ProfileOrFile
 from editkit.concepts.templates import check_concepts
 from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.prompt_file import PromptFile
-from editkit.drawing.sampling import Sampling
+from editkit.drawing.sampling import Sampling, is_flow_class
 from editkit.edits.variant import Variant
 from editkit.erasure.words import check_known
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.suites.suite import FROM_FILE, Suite, load_suite
+from editkit.model.checkpoints.source import Source, is_model
 from editkit.model.editable import EditableModel, ModelLike, open_model
 from editkit.options import assign_options
-from editkit.plugins import load, make
+from editkit.plugins import load, loadable, make
 from editkit.redteam.attempt import Attack
 from editkit.redteam.budget import HasBudget, parse_budget
 from editkit.redteam.replay import Replay, read_found
@@ -120,6 +121,7 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     model, request = _model_alone(model, request)
     opened = open_model(model, profile=profile)
     attacks = {} if request.replay is not None else made(request.attacks, request.options, budget)
+    _check_noise(opened.source, attacks)
     entries = _entries(opened, request)
     suite = None if request.suite is None else load_suite(request.suite)
     replay = None if request.replay is None else read_found(Path(request.replay))
@@ -135,13 +137,25 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     return AttackPlan(request, opened, entries, targets, attacks, judge, sampling, seeds, limit, replay)
 
 
+def _check_noise(source: Source, attacks: Mapping[str, Attack]) -> None:
+    """Refuse attacks whose steps a flow does not have, from the configuration alone."""
+    needing = [name for name, attack in attacks.items() if getattr(attack, "needs_noise", False)]
+    if not needing or source.is_single_file:
+        return
+    if is_flow_class(source.components.get("scheduler", ("", ""))[1], source.scheduler):
+        others = [name for name, kind in loadable("attacks").items() if not getattr(kind, "needs_noise", False)]
+        raise EditkitError(
+            f"attack {needing[0]}: its steps are those of a model that predicts noise, and {source.name} is of flow "
+            f"matching ({source.family.title}); use {', '.join(others)}"
+        )
+
+
 def _model_alone(model: ModelLike, request: AttackRequest) -> tuple[ModelLike, AttackRequest]:
-    """A diffusers folder in place of a variant is a model that somebody edited already: it is attacked as it is."""
+    """A folder or checkpoint in place of a variant is a model that somebody edited already: it is attacked as it is."""
     named = [each for each in request.variants if isinstance(each, str | os.PathLike)]
     if model is not None or len(request.variants) != 1 or not named:
         return model, request
-    is_model = (Path(named[0]) / "model_index.json").is_file()
-    return (named[0], replace(request, variants=(BASE,))) if is_model else (model, request)
+    return (named[0], replace(request, variants=(BASE,))) if is_model(named[0]) else (model, request)
 
 
 def made(names: Sequence[str], given: Mapping[str, Any], budget: str) -> dict[str, Attack]:

@@ -44,6 +44,7 @@ class Tina(HasBudget, Checked):
 
     changes: ClassVar[Changes] = "latent"
     access: ClassVar[str] = "white-box"
+    needs_noise: ClassVar[bool] = True
     source: ClassVar[str] = "TINA, CVPR 2026 (2603.17828); figures after Rusanovsky et al. 2024 (2412.00782)"
 
     inverted: int = option(2, "Pictures of the concept that are inverted.", above=0, otherwise={"--budget paper": 10})

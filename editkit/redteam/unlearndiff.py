@@ -25,6 +25,7 @@ class UnlearnDiff(PrefixDescent, Checked):
 
     changes: ClassVar[Changes] = "tokens"
     access: ClassVar[str] = "white-box"
+    needs_noise: ClassVar[bool] = True
     source: ClassVar[str] = "Zhang et al. 2024 (UnlearnDiffAtk)"
 
     judge_in_loop: bool = option(

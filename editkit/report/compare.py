@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,6 +17,7 @@ from editkit.drawing.sampling import Sampling, Settings
 from editkit.files.atomic_folder import check_free_folder, write_folder_atomic
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.editable import open_model
+from editkit.report.cells import FOLDER
 from editkit.report.comparison import Comparison, NamedVariant, make_comparison
 from editkit.report.page import render
 from editkit.report.plots import Figure
@@ -40,7 +42,9 @@ def compare_report(
     profile: ProfileOrFile | None = None,
     **settings: Unpack[Settings],
 ) -> Comparison:
-    """Write `out/index.html`, `out/grid.png` and `out/report.json`. `edits` are files, or `base`.
+    """Write `out/index.html`, `out/grid.png`, `out/report.json`, and in `out/pictures` what is too large for a page.
+
+    `edits` are files, or `base`.
 
     Raises:
         EditkitError: see `make_comparison`; or `out` is there already and `force` is not given.
@@ -49,7 +53,7 @@ def compare_report(
     numbers, source = parse_seeds(seeds), find(model, profile=profile)
     variants = read_compared(source, edits)
     sampling = Sampling.for_model(source, **settings)
-    comparison = make_comparison(open_model(source), variants, prompts, numbers, sampling, device, vocabulary)
+    comparison = make_comparison(open_model(source), variants, prompts, numbers, sampling, device, vocabulary, out)
     words = ["editkit", "compare", *edits]
     words += [word for prompt in prompts for word in ("--prompt", prompt)]
     write_report(comparison, out, [*words, "--seeds", seeds], force)
@@ -77,18 +81,25 @@ def write_report(
     notes: Sequence[str] = (),
     more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Fill the folder `out`, whole or not at all. `more` may add files to it."""
+    """Fill the folder `out`, whole or not at all. `more` may add files to it.
+
+    Afterwards the comparison's large pictures are read from there.
+    """
     page = render(comparison, shlex.join(command), lead, notes)
     names = [variant.name for variant in comparison.variants]
 
     def fill(folder: Path) -> None:
         (folder / "index.html").write_text(page, encoding="utf-8")
-        variants_grid(comparison.pictures, comparison.prompts, names, comparison.seeds).save(folder / "grid.png")
+        drawn = comparison.pictures.items()
+        variants_grid(drawn, comparison.prompts, names, comparison.seeds).picture.save(folder / "grid.png")
+        if comparison.pictures.files:
+            comparison.pictures.copy_to(folder / FOLDER)
         (folder / MARK).write_text(json.dumps(as_dict(comparison), indent=1, ensure_ascii=False) + "\n", "utf-8")
         if more is not None:
             more(folder)
 
     write_folder_atomic(out, fill, force, MARK)
+    comparison.pictures.kept(out.resolve() / FOLDER)
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
@@ -110,5 +121,8 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
                 "damage": None if (damage := comparison.damage[n]) is None else dict(damage.ranked()),
             }
             for n, variant in enumerate(comparison.variants)
+        ],
+        "pictures": [
+            {**asdict(job), "file": f"{FOLDER}/{file.name}"} for job, file in comparison.pictures.files.items()
         ],
     }

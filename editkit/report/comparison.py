@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
@@ -15,11 +14,15 @@ from editkit.drawing.sampling import Sampling
 from editkit.edits.variant import Variant
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.detection import Detection
+from editkit.evaluation.detectors.detection import Detection, Detector
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.sensitivity import Damage, word_damage
 from editkit.model.editable import EditableModel
 from editkit.progress import progress
+from editkit.report.drawn import Drawn
+
+LARGE_AT_ONCE = 32
+"""Large pictures that are read from their files and judged together."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Comparison:
     """Everything that a report shows.
 
     Attributes:
+        pictures: large ones are read from files: those of the report, once it is written.
         damage: one entry a variant; None for the unedited model.
         detections: what the judge of the model's profile sees; empty where it has none.
         named: the damage of the words that the prompts are about, variant by variant.
@@ -57,7 +61,7 @@ class Comparison:
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     sampling: Sampling
-    pictures: Mapping[Job, Image.Image]
+    pictures: Drawn
     damage: tuple[Damage | None, ...]
     named: tuple[Damage | None, ...]
     detections: Mapping[Job, Detection] = field(default_factory=dict)
@@ -81,10 +85,12 @@ def make_comparison(
     sampling: Sampling,
     device: str | None = None,
     vocabulary: Sequence[str] | None = None,
+    out: Path | None = None,
 ) -> Comparison:
     """Draw every prompt and seed with every variant in one stream, judge the pictures, and measure the damage.
 
     Args:
+        out: where the report will be: large pictures are kept in files beside it, not in memory.
         vocabulary: words whose damage is shown; default: those that an edit of the same concepts would protect.
 
     Raises:
@@ -100,11 +106,24 @@ def make_comparison(
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device(), sampling.placement)
     wanted = jobs(prompts, seeds, len(variants))
     drawn = draw(denoiser, wanted, [variant.edit for variant in variants], sampling)
-    pictures = dict(progress(drawn, len(wanted), "drawing"))
-    detections = {} if judge is None else dict(zip(pictures, judge.detect(list(pictures.values())), strict=True))
+    pictures = Drawn([variant.name for variant in variants], out)
+    for job, picture in progress(drawn, len(wanted), "drawing"):
+        pictures.add(job, picture)
+    detections = {} if judge is None else judged(judge, pictures)
     return Comparison(
         model, tuple(variants), tuple(prompts), tuple(seeds), sampling, pictures, damage, named, detections
     )
+
+
+def judged(judge: Detector, pictures: Drawn) -> dict[Job, Detection]:
+    """What `judge` sees in every picture."""
+    detections: dict[Job, Detection] = {}
+    drawn = list(pictures)
+    at_once = LARGE_AT_ONCE if pictures.files else len(drawn)
+    for start in range(0, len(drawn), at_once):
+        part = drawn[start : start + at_once]
+        detections.update(zip(part, judge.detect([pictures[job] for job in part]), strict=True))
+    return detections
 
 
 def _damage(

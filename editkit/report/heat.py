@@ -26,11 +26,17 @@ def difference(first: Image.Image, second: Image.Image) -> np.ndarray:
     """Mean absolute difference of the three channels of every pixel, `(height, width)` in [0, 1]."""
     if first.size != second.size:
         raise EditkitError(f"pictures of {first.size} and {second.size} pixels cannot be compared; draw them alike")
-    a, b = (np.asarray(picture.convert("RGB"), dtype=np.float64) for picture in (first, second))
-    return np.abs(a - b).mean(axis=2) / 255
+    a, b = (np.asarray(picture.convert("RGB"), dtype=np.int16) for picture in (first, second))
+    return np.abs(a - b).sum(axis=2) / (3 * 255)
 
 
-def heat_map(first: Image.Image, second: Image.Image) -> Image.Image:
-    """The difference as a picture. Its square root is drawn, so that small differences are seen; the scale is the same
+def heat_map(apart: np.ndarray) -> Image.Image:
+    """A `difference` as a picture. Its square root is drawn, so that small differences are seen; the scale is the same
     for all pictures."""
-    return Image.fromarray(colours()[(np.sqrt(difference(first, second)) * 255).round().astype(np.uint8)])
+    return Image.fromarray(colours()[(np.sqrt(apart) * 255).round().astype(np.uint8)])
+
+
+def filter_tables() -> list[str]:
+    """The colours of mean differences 0/255 to 255/255 for an SVG filter: one list each of red, green and blue."""
+    drawn = colours()[(np.sqrt(np.arange(256) / 255) * 255).round().astype(np.uint8)]
+    return [" ".join(f"{value / 255:.3f}" for value in channel) for channel in drawn.T.tolist()]

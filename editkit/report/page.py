@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no network, no file beside it."""
+"""The report as one HTML page that needs no network, and no file beside it but pictures too large for a page."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from editkit.drawing.grid import size_in_grid
 from editkit.evaluation.extra import need
 from editkit.evaluation.statistics.intervals import Estimate
 from editkit.report.cells import prompt_grids
 from editkit.report.charts.palette import properties, variant_class
 from editkit.report.charts.svg import chart_css
 from editkit.report.comparison import Comparison
-from editkit.report.heat import colours
+from editkit.report.drawn import INSIDE_UP_TO
+from editkit.report.heat import colours, filter_tables
 from editkit.report.plots import Figure, damage_figure, delta_figure, spectrum_figure
 from editkit.report.shares import Shares, count_shares
 from editkit.report.tables import drawing_lines, figure_lines, file_lines, option_lines
+
+PAGE_SIZE = "<!-- size of the page -->"
+"""Stands in a page until its size is known. No text of a user can be this: `<` is escaped."""
 
 
 def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), notes: Sequence[str] = ()) -> str:
@@ -23,7 +28,9 @@ def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), no
     shares = count_shares(comparison) if comparison.detections else None
     figures = (damage_figure(comparison), spectrum_figure(comparison), delta_figure(comparison))
     edits = [variant for variant in comparison.variants if variant.edit is not None]
-    return _template("report.html.j2").render(
+    pictures = comparison.pictures
+    cells = len(comparison.prompts) * len(comparison.variants), len(comparison.seeds)
+    page = _template("report.html.j2").render(
         title=title(comparison),
         model=comparison.model.source.name,
         variants=[
@@ -43,10 +50,35 @@ def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), no
         file_lines=file_lines(edits),
         drawing_lines=drawing_lines(comparison),
         command=command,
-        styles=_styles(),
+        styles=_styles(bool(pictures.files)),
         script=_read("report.js"),
         data=_data(comparison),
+        page_size=PAGE_SIZE,
+        size=pictures.size,
+        size_in_grid=size_in_grid(pictures.size, *cells),
+        inside_up_to=INSIDE_UP_TO,
+        large=bool(pictures.files),
+        pictures_size=file_size(sum(file.stat().st_size for file in pictures.files.values())),
+        heat_tables=filter_tables(),
     )
+    return _with_its_size(page)
+
+
+def file_size(count: int) -> str:
+    """Bytes for a reader.
+
+    >>> file_size(15_312_000), file_size(431_200), file_size(0)
+    ('15.3 MB', '431 kB', '0 kB')
+    """
+    return f"{count / 1e6:.1f} MB" if count >= 999_500 else f"{count / 1e3:.0f} kB"
+
+
+def _with_its_size(page: str) -> str:
+    before, after = page.split(PAGE_SIZE)
+    said, rest = "", len((before + after).encode())
+    for _ in range(3):  # the text that says the size is part of it
+        said = file_size(rest + len(said))
+    return before + said + after
 
 
 def title(comparison: Comparison) -> str:
@@ -89,17 +121,19 @@ def _data(comparison: Comparison) -> dict[str, Any]:
         "prompts": list(comparison.prompts),
         "seeds": list(comparison.seeds),
         "heat": colours().reshape(-1).tolist(),
+        "size": comparison.pictures.size,
+        "large": bool(comparison.pictures.files),
     }
 
 
-def _styles() -> str:
+def _styles(large: bool) -> str:
     light, dark = properties(False), properties(True)
     themes = (
         f":root{{{light}}}"
         f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
         f"@media screen{{:root[data-theme=dark]{{{dark}}}}}"
     )
-    return themes + _read("report.css") + chart_css()
+    return themes + _read("report.css") + (_read("large.css") if large else "") + chart_css()
 
 
 def _read(name: str) -> str:

@@ -70,7 +70,7 @@ def sweep_report(
         prompts = prompts or prompts_about(opened, concepts)
         sampling = Sampling.for_model(source, **settings)
         variants = [*given, *made]
-        comparison = make_comparison(opened, variants, prompts, numbers, sampling, device, vocabulary)
+        comparison = make_comparison(opened, variants, prompts, numbers, sampling, device, vocabulary, out)
         lead = pareto_figures(comparison, len(given), _varied(sweeps))
         command = ["editkit", "compare", *edits, *(w for concept in concepts for w in ("--concept", concept))]
         command += ["--method", method, *(("--protect", protect) if protect else ())]

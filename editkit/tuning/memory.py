@@ -73,7 +73,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         trained += concepts * options.key_tokens * unet.config.cross_attention_dim if options.loss.has_key else 0
         peak = max(peak_of(planned) for planned in step_passes(source, networks, options, concepts, processes))
     parts = {
-        "weights": FLOAT * (size + _numbers(source, "text_encoder") + _numbers(source, "vae")),
+        "weights": FLOAT * (size + numbers_of(source, "text_encoder") + numbers_of(source, "vae")),
         "teacher": 0 if parameters.rank is not None else FLOAT * size,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
@@ -90,7 +90,7 @@ def _networks(
 
     config = source.config("unet")
     if not config:
-        raise EditkitError(f"model {source.name}: expected a diffusers folder with a unet, found none")
+        raise EditkitError(f"model {source.name}: expected a unet with a config.json, found none")
     unet: Any = UNet2DConditionModel.from_config(config)
     if not is_gpu(device):
         choose_attention(unet)
@@ -159,8 +159,10 @@ def _passes(networks: Denoisers, options: RefineOptions, concepts: int, prompt: 
     return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key)
 
 
-def _numbers(source: Source, component: str) -> int:
+def numbers_of(source: Source, component: str) -> int:
     """How many numbers the weights of a component are, from their headers."""
+    if source.is_single_file:
+        return sum(map(math.prod, source.stated.held(component).values()))
     count = 0
     for path in source.weights(component):
         with safe_open(path, framework="np") as opened:

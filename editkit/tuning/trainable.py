@@ -15,7 +15,8 @@ def check_trainable(source: Source) -> None:
     """Refuse a model that no gradient stage trains, from its configuration, before a weight is read.
 
     Raises:
-        EditkitError: another family, a single file, or a UNet that reads a picture beside the latents.
+        EditkitError: another family, a single file that is not whole, or a UNet that reads a picture beside the
+            latents.
     """
     if source.family.name not in FAMILIES:
         known = ", ".join(by_name(name).title for name in FAMILIES)

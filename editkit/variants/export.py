@@ -61,6 +61,11 @@ def export(
 def _format_for(name: str, source: Source) -> type[Format]:
     """The format, if it is one for a model that is stored so."""
     kind = load("formats", name)
+    if not kind.suits(source.family):
+        suit = [other for other, known in loadable("formats").items() if known.suits(source.family) and not known.reads]
+        raise EditkitError(
+            f"--format {name}: no program loads it for {source.family.title}; use --format {' or '.join(suit)}"
+        )
     stored: Stored = "single file" if source.is_single_file else "folder"
     if kind.reads not in (None, stored):
         have = "a single-file checkpoint" if source.is_single_file else "a diffusers folder"

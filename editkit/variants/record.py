@@ -77,6 +77,12 @@ def has_metadata(path: Path, key: str) -> bool:
         return False
 
 
+def _what_else(path: Path) -> str:
+    from editkit.model.checkpoints.single_file import is_checkpoint  # imports torch
+
+    return "a checkpoint (give it with --model)" if is_checkpoint(path) else "a safetensors file"
+
+
 def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     """One JSON object of the header of an edit file."""
     try:
@@ -90,7 +96,7 @@ def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     except EditkitError as error:
         raise EditkitError(str(error).replace("a safetensors file", "an edit file", 1)) from error
     if key not in metadata:
-        raise EditkitError(f"{path}: a safetensors file, but not an edit: expected metadata {key!r}, found none")
+        raise EditkitError(f"{path}: {_what_else(path)}, but not an edit: expected metadata {key!r}, found none")
     try:
         content = json.loads(metadata[key], parse_constant=_null)
     except ValueError as error:

@@ -51,8 +51,8 @@ def check_drawable(source: Source) -> type[Denoiser]:
     """The kind of the model, before anything of it is loaded.
 
     Raises:
-        EditkitError: nothing here draws it: a single file, a family without a kind, or a model that draws over a
-            picture.
+        EditkitError: nothing here draws it: a single file that is not whole, a family without a kind, or a model that
+            draws over a picture.
     """
     kind = _kind_of(source.family, f"model {source.name}")
     kind.check(source)

@@ -37,6 +37,7 @@ class PipelineDenoiser:
 
     def __init__(self, pipe: Any, /) -> None:
         self.pipe = pipe
+        self._compiled: Any = None
         if self.network.dtype != torch.float32:
             self.half = torch.float32
 
@@ -50,6 +51,15 @@ class PipelineDenoiser:
     @property
     def network(self) -> Any:
         return getattr(self.pipe, self.component)
+
+    @property
+    def running(self) -> Any:
+        """What is called to predict: the network, or what `compile` made of it."""
+        return self.network if self._compiled is None else self._compiled
+
+    def compile(self) -> None:
+        if self._compiled is None:
+            self._compiled = torch.compile(self.network)
 
     @property
     def scheduler(self) -> Any:
@@ -116,7 +126,7 @@ class PipelineDenoiser:
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
         # In a network's own dtype, as stock pipelines call it; latents themselves and guidance stay in theirs.
-        network, dtype = self.network if network is None else network, self.network.dtype
+        network, dtype = self.running if network is None else network, self.network.dtype
         return self._said(network, z.to(dtype), t, condition.to(dtype)).to(z.dtype)
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:

@@ -101,6 +101,11 @@ class Denoiser(Protocol):
         ...
 
     @property
+    def running(self) -> Any:
+        """What is called to predict: the network, or what `compile` made of it."""
+        ...
+
+    @property
     def scheduler(self) -> Any:
         """The pipeline's own scheduler: its `config` is the model's noise schedule."""
         ...
@@ -116,6 +121,10 @@ class Denoiser(Protocol):
     @property
     def half(self) -> torch.dtype:
         """What float32 weights are multiplied in on a GPU; float32 where weights are multiplied as they are."""
+        ...
+
+    def compile(self) -> None:
+        """Let `predict` run a compiled network from now on. Its weights stay where they are."""
         ...
 
     def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:

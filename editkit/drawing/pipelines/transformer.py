@@ -14,6 +14,7 @@ import torch
 from accelerate.hooks import CpuOffload
 from torch import Tensor, nn
 
+from editkit.drawing.kept import run_as
 from editkit.drawing.pipelines.base import PipelineDenoiser
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampling import Sampling, new_scheduler
@@ -142,7 +143,7 @@ class TransformerDenoiser(PipelineDenoiser):
         return {"num_inference_steps": sampling.steps}
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
-        network = self.network if network is None else network
+        network = self.running if network is None else network
         with passed_over(network, self.network, self._before):
             if condition.mask is None or self.reads_masks:
                 return super().predict(z, t, condition, network)
@@ -166,17 +167,8 @@ def passed_over(network: Any, own: Any, names: Sequence[str]) -> Iterator[None]:
     inner = getattr(network, "module", network)
     inner = inner if isinstance(inner, nn.Module) else own
     modules = [inner.get_submodule(name) for name in names]
-    own_forward = [vars(module).get("forward") for module in modules]  # hooks of offloading and casting put it there
-    for module in modules:
-        module.forward = _as_it_is
-    try:
+    with run_as(modules, lambda forward: _as_it_is):
         yield
-    finally:
-        for module, forward in zip(modules, own_forward, strict=True):
-            if forward is None:
-                del module.forward
-            else:
-                module.forward = forward
 
 
 def _as_it_is(text: Tensor) -> Tensor:

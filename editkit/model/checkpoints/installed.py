@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from editkit.errors import EditkitError
 from editkit.files.header import WEIGHTS
 
 PROGRAMS = ("stable-diffusion-webui", "stable-diffusion-webui-forge", "ComfyUI", "SD.Next", "automatic", "Fooocus")
@@ -43,22 +42,15 @@ def _is_stable_diffusion(index: Path) -> bool:
 
 
 def _files() -> Iterator[Path]:
+    from editkit.model.checkpoints.single_file import is_checkpoint
+
     here = Path.cwd()
     roots = dict.fromkeys([here, *here.parents, Path.home()])
     programs = [root / name for root in roots for name in ("", *PROGRAMS)]
     for folder in dict.fromkeys(program / place for program in programs for place in CHECKPOINTS):
         for path in _sorted(folder, "**/*")[:MOST]:
-            if path.suffix.lower() in WEIGHTS and _is_checkpoint(path):
+            if path.suffix.lower() in WEIGHTS and is_checkpoint(path):
                 yield path
-
-
-def _is_checkpoint(path: Path) -> bool:
-    from editkit.model.checkpoints.single_file import read_family
-
-    try:
-        return bool(read_family(path))
-    except EditkitError:
-        return False
 
 
 def _sorted(folder: Path, pattern: str) -> list[Path]:

@@ -21,7 +21,7 @@ from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.numbers import Weights, open_weights
 
 __all__ = [
-    "LdmFamily", "ldm_family", "read_family", "read_named_ldm", "read_projections_ldm",
+    "LdmEncoder", "LdmFamily", "is_checkpoint", "ldm_family", "read_family", "read_named_ldm", "read_projections_ldm",
     "read_text_encoders", "to_diffusers", "to_ldm",
 ]  # fmt: skip
 
@@ -34,7 +34,7 @@ checkpoints converted from diffusers hold 23."""
 
 
 @dataclass(frozen=True)
-class _Encoder:
+class LdmEncoder:
     """How a text encoder stands in the file, and what the released pipelines take of it."""
 
     prefix: str
@@ -43,12 +43,12 @@ class _Encoder:
     projection: bool = False
 
 
-ENCODERS: Mapping[str, tuple[_Encoder, ...]] = {
-    "sd1": (_Encoder("cond_stage_model.transformer."),),
-    "sd2": (_Encoder("cond_stage_model.model.", open_clip=True, penultimate=True),),
+ENCODERS: Mapping[str, tuple[LdmEncoder, ...]] = {
+    "sd1": (LdmEncoder("cond_stage_model.transformer."),),
+    "sd2": (LdmEncoder("cond_stage_model.model.", open_clip=True, penultimate=True),),
     "sdxl": (
-        _Encoder("conditioner.embedders.0.transformer."),
-        _Encoder("conditioner.embedders.1.model.", open_clip=True, projection=True),
+        LdmEncoder("conditioner.embedders.0.transformer."),
+        LdmEncoder("conditioner.embedders.1.model.", open_clip=True, projection=True),
     ),
 }
 
@@ -57,6 +57,14 @@ def read_family(path: Path | str) -> LdmFamily:
     """`ldm_family` of a file, from its header alone."""
     with open_weights(path) as opened:
         return _family(opened)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether it is a file that `read_family` knows."""
+    try:
+        return bool(read_family(path))
+    except EditkitError:
+        return False
 
 
 def read_projections_ldm(path: Path | str) -> dict[str, Tensor]:
@@ -115,7 +123,7 @@ def _family(opened: Weights) -> LdmFamily:
     return ldm_family(opened.shapes, opened.path)
 
 
-def _read_encoder(path: Path, encoder: _Encoder) -> dict[str, Tensor]:
+def _read_encoder(path: Path, encoder: LdmEncoder) -> dict[str, Tensor]:
     """The encoder's tensors with the names of `CLIPTextModel`, and `text_projection.weight`."""
     with open_weights(path) as opened:
         names = [name for name in opened.names if name.startswith(encoder.prefix)]
@@ -166,7 +174,7 @@ def used_layers(stored: int, penultimate: bool) -> int:
     return stored - 1 if penultimate and stored != VIT_H_LAYERS - 1 else stored
 
 
-def _model(tensors: dict[str, Tensor], encoder: _Encoder, path: Path) -> ClipText:
+def _model(tensors: dict[str, Tensor], encoder: LdmEncoder, path: Path) -> ClipText:
     """With the released configuration, and sizes from the tensors. End token 2 means "the highest id": that is what the
     released configurations say."""
     layers = [re.search(r"encoder\.layers\.(\d+)\.", name) for name in tensors]
@@ -183,7 +191,7 @@ def _model(tensors: dict[str, Tensor], encoder: _Encoder, path: Path) -> ClipTex
     return replace(model, heads=max(1, model.width // HEAD_WIDTH))
 
 
-def _tokenizer(folder: Path | None, encoder: _Encoder, model: ClipText) -> Any:
+def _tokenizer(folder: Path | None, encoder: LdmEncoder, model: ClipText) -> Any:
     """CLIP's tokenizer or the folder's, padded as the released pipelines pad: OpenCLIP's encoders with `!`, id 0."""
     from transformers import CLIPTokenizer
 

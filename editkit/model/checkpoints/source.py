@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from editkit.concepts.profile import DEFAULT, Profile, ProfileOrFile, load_profile
 from editkit.concepts.profile_file import read_profile
@@ -20,6 +20,9 @@ from editkit.model.checkpoints.hub import INDEX, fetch
 from editkit.model.checkpoints.weight_files import OTHER_WEIGHTS, PICKLES, WeightFiles, choose
 from editkit.model.families.family import Family
 from editkit.model.families.table import by_name, family_of
+
+if TYPE_CHECKING:
+    from editkit.model.checkpoints.ldm_config import Stated
 
 BUNDLED = "emoji"
 BUNDLED_PROFILE = "editkit.emoji.profile:PROFILE"
@@ -81,13 +84,29 @@ class Source:
         return plain if plain in self.family.pipelines else usual
 
     @cached_property
+    def stated(self) -> Stated:
+        """What a single file states of itself."""
+        from editkit.model.checkpoints.ldm_config import Stated
+
+        family = self.family
+        return Stated(self.path, family.name, family.pipelines[0], self.profile.prediction)
+
+    @cached_property
     def index(self) -> dict[str, Any]:
-        """`model_index.json`."""
-        return _read_json(self.path / INDEX)
+        """`model_index.json`, or what a single file would have there."""
+        return self.stated.index if self.is_single_file else _read_json(self.path / INDEX)
 
     def config(self, component: str) -> dict[str, Any]:
-        """`config.json` of a component; empty where there is none."""
+        """`config.json` of a component, or what a single file would have there; empty where there is none."""
+        if self.is_single_file:
+            return self.stated.configs.get(component, {})
         path = self.path / component / "config.json"
+        return _read_json(path) if path.is_file() else {}
+
+    @property
+    def scheduler(self) -> dict[str, Any]:
+        """The configuration of its scheduler; empty where there is none."""
+        path = self.path / "scheduler" / "scheduler_config.json"
         return _read_json(path) if path.is_file() else {}
 
     @cached_property
@@ -169,13 +188,34 @@ def find(
         EditkitError: there is no such model, it is a pickle, or a hub id that cannot be had; or the profile is faulty.
     """
     if isinstance(profile, Profile):
-        return replace(_find(model, tokenizer), brings=profile)
+        return _brought(_find(model, tokenizer), profile)
     if profile is None:
         return _find(model, tokenizer)
     path = Path(profile).expanduser()
     read_profile(path)  # before a model is downloaded
     source = _find(model, tokenizer)
-    return replace(source, brings=read_profile(path, source.profile))
+    return _brought(source, read_profile(path, source.profile))
+
+
+def _brought(source: Source, profile: Profile) -> Source:
+    """With that profile.
+
+    Raises:
+        EditkitError: it says what a folder says itself.
+    """
+    if profile.prediction is not None and not source.is_single_file:
+        raise EditkitError(
+            f"profile {profile.name}, prediction: is for a single file, and model {source.name} is a folder: its "
+            "scheduler_config.json says what it predicts; leave the key out"
+        )
+    return replace(source, brings=profile)
+
+
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a model of its own, a diffusers folder or a single-file checkpoint, and so no edit."""
+    from editkit.model.checkpoints.single_file import is_checkpoint
+
+    return (Path(path) / INDEX).is_file() or is_checkpoint(Path(path))
 
 
 def _find(model: str | os.PathLike[str] | Source | None, tokenizer: Path | None) -> Source:

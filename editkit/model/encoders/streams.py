@@ -10,7 +10,7 @@ from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.clip_tokens import read_clip_tokens
 from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.reader import Reader, lower
-from editkit.embeddings.states import States, clip_pooled, clip_states, side_by_side, widened
+from editkit.embeddings.states import ClipBoth, States, clip_pooled, clip_states, side_by_side, widened
 from editkit.errors import EditkitError
 from editkit.model.captions import projected
 from editkit.model.checkpoints.components import read
@@ -65,23 +65,32 @@ def _one_clip(source: Source) -> Streams:
 
 def _sdxl(source: Source) -> Streams:
     (small, small_model), (big, big_model) = _clips(source, ("", "_2"))
-    states = side_by_side(clip_states(small, small_model, PENULTIMATE), clip_states(big, big_model, PENULTIMATE))
+    both = ClipBoth(big, big_model)
+    states = side_by_side(clip_states(small, small_model, PENULTIMATE), both.states)
     mark = _hash(small_model, big_model)
     text = _encoder(small, states, small_model.width + big_model.width, mark, big)
-    return {"text": (text,), "pooled": (_pooled(big, clip_pooled(big, big_model, True), big_model.projected, mark),)}
+    pooled = _pooled(big, both.pooled, big_model.projected, mark)
+    return {"text": (text,), "pooled": (replace(pooled, forget=both.forget),)}
 
 
 def _sd3(source: Source) -> Streams:
     (small, small_model), (big, big_model) = _clips(source, ("", "_2"))
     width = int(source.config("transformer")["joint_attention_dim"])
-    states = side_by_side(clip_states(small, small_model, PENULTIMATE), clip_states(big, big_model, PENULTIMATE))
+    two = ClipBoth(small, small_model), ClipBoth(big, big_model)
+    states = side_by_side(*(each.states for each in two))
     mark = _hash(small_model, big_model)
     parts = [_encoder(small, widened(states, width), width, mark, big)]
     if (source.path / "text_encoder_3").is_dir():  # many leave T5 out: it is most of the download
         parts.append(t5_encoder(source, "_3", 256))
-    both = side_by_side(clip_pooled(small, small_model, True), clip_pooled(big, big_model, True))
-    pooled = _pooled(small, both, small_model.projected + big_model.projected, mark)
-    return {"text": tuple(parts), "pooled": (pooled,)}
+    pooled = _pooled(
+        small, side_by_side(*(each.pooled for each in two)), small_model.projected + big_model.projected, mark
+    )
+
+    def forget() -> None:
+        for each in two:
+            each.forget()
+
+    return {"text": tuple(parts), "pooled": (replace(pooled, forget=forget),)}
 
 
 def _flux(source: Source) -> Streams:

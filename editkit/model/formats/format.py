@@ -13,6 +13,7 @@ from torch import Tensor
 from editkit.edits.variant import Variant
 from editkit.files.atomic import check_free, write_atomic
 from editkit.model.editable import EditableModel
+from editkit.model.families.family import Family
 from editkit.options import Checked
 
 Stored = Literal["folder", "single file"]
@@ -49,6 +50,11 @@ class Format(ABC, Checked):
     """
 
     reads: ClassVar[Stored | None] = None
+
+    @classmethod
+    def suits(cls, family: Family) -> bool:
+        """Whether other programs load what it writes of such a model."""
+        return True
 
     @abstractmethod
     def export(

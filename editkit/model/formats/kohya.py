@@ -19,6 +19,7 @@ from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.editable import EditableModel
+from editkit.model.families.family import Family
 from editkit.model.formats import save_tensors
 from editkit.model.formats.format import WriteReport
 from editkit.model.formats.lora import LowRankFormat, factors
@@ -36,6 +37,10 @@ class Kohya(LowRankFormat):
     """LoRA for WebUI and ComfyUI, with the names of kohya's sd-scripts."""
 
     source: ClassVar[str] = "https://github.com/kohya-ss/sd-scripts"
+
+    @classmethod
+    def suits(cls, family: Family) -> bool:
+        return family.name in VERSIONS
 
     def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         return self.written(write(edit, weights, part, model.source.family.name, self.rank))

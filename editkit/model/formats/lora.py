@@ -16,6 +16,7 @@ from editkit.edits.low_rank import Decomposition
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
+from editkit.model.families.family import Family
 from editkit.model.formats import save_tensors
 from editkit.model.formats.format import FileFormat, WriteReport
 from editkit.options import option
@@ -40,6 +41,10 @@ class LowRankFormat(FileFormat):
 @dataclass(frozen=True)
 class LoRA(LowRankFormat):
     """LoRA for `pipe.load_lora_weights` of diffusers."""
+
+    @classmethod
+    def suits(cls, family: Family) -> bool:
+        return family.name != "pixart"  # whose pipelines in diffusers load none
 
     def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         return self.written(write(edit, weights, part, model.source.family.component, self.rank))

@@ -15,6 +15,7 @@ from editkit.model.checkpoints.ldm_names import UNET_PREFIX
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.editable import EditableModel
+from editkit.model.families.family import Family
 from editkit.model.formats.format import FileFormat, Stored, WriteReport
 from editkit.model.formats.rewrite import rewrite
 
@@ -24,6 +25,10 @@ class SingleFile(FileFormat):
     """The given checkpoint with the edit in it, for WebUI and ComfyUI."""
 
     reads: ClassVar[Stored | None] = "single file"
+
+    @classmethod
+    def suits(cls, family: Family) -> bool:
+        return family.component == "unet"
 
     def write(self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, part: Path) -> WriteReport:
         source = model.source

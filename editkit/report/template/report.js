@@ -5,23 +5,25 @@
   const at = (id) => document.getElementById(id);
   const stage = at("stage");
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
-  const state = { prompt: 0, seed: 0, a: 0, b: 1 };
+  const state = { prompt: 0, seed: 0, a: 0, b: 1, full: {} };
   const BLINK_MS = 700; // below three changes a second, which nobody's eyes mind
   let timer = null;
 
+  // Where all of a picture is: in the cell itself, or in the file that the cell links to.
+  const whole = (shown) => (shown.closest("a") || {}).href || shown.src;
   const picture = (variant) => at(`p${state.prompt}-${state.seed}-${variant}`);
 
   function show() {
     for (const side of ["a", "b"]) {
       const shown = picture(state[side]);
-      at(`stage-${side}`).src = shown.src;
+      at(`stage-${side}`).src = whole(shown);
       at(`stage-${side}`).alt = shown.alt;
       at(`badge-${side}`).textContent = data.variants[state[side]];
       at(`choose-${side}`).value = String(state[side]);
     }
-    const { naturalWidth: width, naturalHeight: height } = picture(state.a);
+    const [width, height] = data.size;
     stage.classList.toggle("small", width <= 128);
-    stage.style.setProperty("--ratio", `${width} / ${height}`);
+    at("viewer").style.setProperty("--ratio", `${width} / ${height}`);
     at("where").textContent = `“${data.prompts[state.prompt]}”, seed ${data.seeds[state.seed]}`;
     mark();
     heat();
@@ -37,10 +39,20 @@
     });
   }
 
+  // Pictures in files are no script's to read: a filter draws their difference, and its mean stands in the page.
+  function measured() {
+    const place = (variant) => at(`h${state.prompt}-${state.seed}-${variant}`);
+    const heat = state.a === 0 ? place(state.b) : state.b === 0 ? place(state.a) : null;
+    at("heat-says").textContent = heat ? `mean ${heat.dataset.mean} %` : state.a === state.b ? "mean 0.0 %" : "";
+  }
+
   async function heat() {
-    const both = [picture(state.a), picture(state.b)];
+    if (data.large) return measured();
+    const [width, height] = data.size;
+    const both = [state.a, state.b].map((variant) => Object.assign(new Image(), { src: picture(variant).src }));
+    const asked = JSON.stringify(state);
     await Promise.all(both.map((one) => one.decode()));
-    const { naturalWidth: width, naturalHeight: height } = both[0];
+    if (asked !== JSON.stringify(state)) return;
     const canvas = at("stage-heat");
     canvas.width = width;
     canvas.height = height;
@@ -101,6 +113,50 @@
     show();
   }
 
+  function full(prompt, seed, variant) {
+    Object.assign(state.full, { prompt, seed, variant });
+    const shown = at(`p${prompt}-${seed}-${variant}`);
+    at("full-picture").src = at("full-file").href = whole(shown);
+    at("full-picture").alt = shown.alt;
+    at("full-says").textContent = `“${data.prompts[prompt]}”, seed ${data.seeds[seed]}, ${data.variants[variant]}`;
+    if (!at("full").open) at("full").showModal();
+  }
+
+  function turn(key) {
+    const { prompt, seed, variant } = state.full;
+    const [seeds, variants] = [data.seeds.length, data.variants.length];
+    const places = {
+      ArrowLeft: [seed + seeds - 1, variant], ArrowRight: [seed + 1, variant],
+      ArrowUp: [seed, variant + variants - 1], ArrowDown: [seed, variant + 1],
+    };
+    if (places[key]) full(prompt, places[key][0] % seeds, places[key][1] % variants);
+    return key in places;
+  }
+
+  function enlarge() {
+    const [place, opener] = [at("viewer-place"), document.activeElement];
+    place.style.minHeight = `${place.offsetHeight}px`; // or the page would move
+    at("enlarged").append(at("viewer"));
+    at("enlarged").showModal();
+    at("enlarged").addEventListener("close", () => {
+      place.append(at("viewer"));
+      place.style.minHeight = "";
+      opener.focus({ preventScroll: true });
+    }, { once: true });
+  }
+
+  function clicked(event) {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    const shown = event.currentTarget.querySelector("img");
+    const [prompt, seed, variant] = shown.id.slice(1).split("-").map(Number);
+    if (shown.id[0] === "p") return full(prompt, seed, variant);
+    Object.assign(state, { a: 0, b: variant });
+    mode("difference");
+    go(prompt, seed);
+    enlarge();
+  }
+
   function step(by) {
     const count = data.prompts.length * data.seeds.length;
     const next = (state.prompt * data.seeds.length + state.seed + by + count) % count;
@@ -125,6 +181,10 @@
   }
 
   function pressed(event) {
+    if (data.large && at("full").open) {
+      if (turn(event.key)) event.preventDefault();
+      return;
+    }
     const typing = event.target.closest("select, textarea, input:not([type=range]):not([type=radio]):not([type=checkbox])");
     if (!at("keys").checked || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const keys = {
@@ -159,11 +219,20 @@
   at("previous").addEventListener("click", () => step(-1));
   at("next").addEventListener("click", () => step(1));
   at("theme").addEventListener("click", () => theme(true));
-  document.querySelectorAll(".seed, .pictures img").forEach((one) => one.addEventListener("click", () => {
+  document.querySelectorAll(data.large ? ".seed" : ".seed, .pictures img").forEach((one) => one.addEventListener("click", () => {
     go(Number(one.dataset.prompt), Number(one.dataset.seed));
     const box = at("viewer").getBoundingClientRect();
-    if (box.bottom < 80 || box.top > window.innerHeight - 80) at("viewer").scrollIntoView({ block: "start" });
+    if (box.bottom >= 80 && box.top <= window.innerHeight - 80) return;
+    if (data.large) enlarge();
+    else at("viewer").scrollIntoView({ block: "start" });
   }));
+  if (data.large) {
+    document.querySelectorAll(".open").forEach((one) => one.addEventListener("click", clicked));
+    document.querySelectorAll(".close").forEach((one) => one.addEventListener("click", () => one.closest("dialog").close()));
+    document.querySelectorAll("[data-key]").forEach((one) => one.addEventListener("click", () => turn(one.dataset.key)));
+    at("full").addEventListener("close", () => go(state.full.prompt, state.full.seed));
+    at("enlarge").addEventListener("click", enlarge);
+  }
   document.addEventListener("keydown", pressed);
   const shades = Array.from({ length: 12 }, (_, i) => `rgb(${data.heat.slice(3 * Math.round(i * 23.18), 3 * Math.round(i * 23.18) + 3)})`);
   document.querySelector(".scale").style.background = `linear-gradient(90deg, ${shades})`;
