@@ -241,3 +241,10 @@ def test_an_offloaded_model_draws_what_it_draws_in_one_place(
     tuned = Tuned(dict(list(weights.items())[:1]), {}, {})
     with pytest.raises(EditkitError, match="its weights are offloaded; edit the pipeline before offloading it, or"):
         drawn(there, sampling, [None, tuned])
+
+
+def test_what_is_moved_or_cast_is_not_compiled() -> None:
+    for given in ({"offload": "model"}, {"storage": "fp8"}):
+        settings: Any = {"compile": True, **given}
+        with pytest.raises(EditkitError, match="--compile: expected weights that stay as they are"):
+            Sampling(**settings)

@@ -34,11 +34,16 @@ def outline(source: Source, placement: Placement, fake: AbstractContextManager[A
         fake: a `FakeTensorMode`, which it is to be used under, too. It must allow other tensors.
 
     Raises:
-        EditkitError: it cannot be drawn, or a component has no configuration.
+        EditkitError: it cannot be drawn, is a single file, or a component has no configuration.
     """
     import diffusers
 
     kind = check_drawable(source)
+    if source.is_single_file:
+        raise EditkitError(
+            f"model {source.name}: expected a folder with the configuration of each component, this is a single file; "
+            "give a diffusers folder of it"
+        )
     pipeline = getattr(diffusers, source.pipeline_class)
     taken = signature(pipeline.__init__).parameters
     parts: dict[str, Any] = {name: None for name, known in taken.items() if known.default is known.empty}
