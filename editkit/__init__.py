@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from editkit.drawing.generate import generate
+    from editkit.drawing.plan import plan_drawing
     from editkit.drawing.recover import recover
     from editkit.edits.edit import Edit
     from editkit.edits.edit_map import EditMap
@@ -104,6 +105,7 @@ _HOMES = {
     "searches": "editkit.listings",
     "objectives": "editkit.listings",
     "pipelines": "editkit.listings",
+    "plan_drawing": "editkit.drawing.plan",
     "formats": "editkit.listings",
     "families": "editkit.listings",
     "metrics": "editkit.listings",
@@ -157,6 +159,7 @@ __all__ = [
     "objectives",
     "open_model",
     "pipelines",
+    "plan_drawing",
     "recover",
     "refine",
     "save_edit",

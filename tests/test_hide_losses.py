@@ -31,9 +31,12 @@ class Keyed(Setting):
         objective = OBJECTIVES[name]
         texts: dict[Any, Condition] = {key: Condition(text) for key, text in self.texts.items()}
         texts["p"] = self.key.behind(texts["e"], self.concept)
-        student = predict(self.networks.student, self.z, self.t, {key: texts[key] for key in objective.student})
+        asked: list[dict[Any, Condition]] = [
+            {key: texts[key] for key in some} for some in (objective.student, objective.teacher)
+        ]
+        student: dict[Any, Tensor] = predict(self.networks.student, self.z, self.t, asked[0])
         with torch.no_grad():
-            teacher = predict(self.networks.teacher, self.z, self.t, {key: texts[key] for key in objective.teacher})
+            teacher: dict[Any, Tensor] = predict(self.networks.teacher, self.z, self.t, asked[1])
         return objective.loss(student, teacher, 0.0).loss(LAMB)
 
     def reference(self, name: str) -> Tensor:

@@ -96,7 +96,11 @@ def test_noised_pictures_come_with_what_tells_them(kind: str) -> None:
 def bare(kind: Any, scheduler: Any, channels: int = 2) -> Any:
     """A scheduler, and latents of two channels; no network."""
     config = SimpleNamespace(in_channels=channels, patch_size=1, pos_embed_max_size=96)
-    parts = {"scheduler": scheduler, "transformer": SimpleNamespace(config=config), "vae_scale_factor": 1}
+    parts = {
+        "scheduler": scheduler,
+        "transformer": SimpleNamespace(config=config, dtype=torch.float32),
+        "vae_scale_factor": 1,
+    }
     return kind(SimpleNamespace(device=torch.device("cpu"), **parts))
 
 

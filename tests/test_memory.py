@@ -13,9 +13,10 @@ from torch.profiler import ProfilerActivity, profile
 from editkit.drawing.pipelines import open_denoiser
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.table import by_name
+from editkit.model.memory import LiveBytes
 from editkit.model.pipeline import load
 from editkit.tuning.denoisers import Denoisers
-from editkit.tuning.memory import LiveBytes, plan_memory, step_passes
+from editkit.tuning.memory import plan_memory, step_passes
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 

@@ -13,15 +13,21 @@ from editkit_cli.pictures import (
     Columns,
     Compile,
     Device,
+    Dtype,
     Gate,
     Guidance,
     Negative,
+    Offload,
+    Plan,
     Scheduler,
     Separator,
     Size,
     SkipBadRows,
     Steps,
+    Storage,
+    TileVae,
     TrueCfg,
+    print_plan,
     sampling_settings,
 )
 
@@ -72,7 +78,12 @@ def evaluate(
     compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
+    dtype: Dtype = None,
+    storage: Storage = None,
+    offload: Offload = None,
+    tile_vae: TileVae = None,
     device: Device = None,
+    plan: Plan = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace earlier results, and compare even what was made otherwise.")
     ] = False,
@@ -91,7 +102,12 @@ def evaluate(
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
+    settings = sampling_settings(
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
+    )
+    if plan:
+        print_plan(model, device, None, len(edits), "0", profile, settings)
+        return
     results = run(
         behind_gate(edits, gate),
         suite,

@@ -30,7 +30,32 @@ Compile = Annotated[
 ]
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="What weights are kept and multiplied in: float32, bfloat16 or float16. Default: kept in float32, "
+        "multiplied in half precision where the hardware does that."
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="fp8: the network's weights are kept in float8, and a layer at a time is cast to --dtype."),
+]
+Offload = Annotated[
+    str | None,
+    typer.Option(
+        help="What lies in the processor's memory while it does not compute: none, model (whole components) or "
+        "sequential (layers, slow). Needs a GPU. Default: none."
+    ),
+]
+TileVae = Annotated[
+    bool | None, typer.Option("--tile-vae", help="Decode pictures larger than the decoder's own tile in tiles.")
+]
 Device = Annotated[str | None, typer.Option(help="Where to draw: cpu, cuda, ... Default: a GPU if there is one.")]
+Plan = Annotated[
+    bool,
+    typer.Option("--plan", help="Print the planned memory and stop; with --device cuda, no GPU is needed."),
+]
 Gate = Annotated[str | None, typer.Option(help="What `editkit gate` wrote: draw with the edit behind its gate.")]
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Leave out the rows of a prompt file that cannot be used, and say so.")
@@ -71,16 +96,26 @@ def generate(
     compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
+    dtype: Dtype = None,
+    storage: Storage = None,
+    offload: Offload = None,
+    tile_vae: TileVae = None,
     device: Device = None,
+    plan: Plan = False,
     force: Force = False,
 ) -> None:
     """Draw prompts: a grid of one row a prompt, or one file a picture for a prompt file."""
     from editkit.drawing.generate import generate as drawn
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
+    settings = sampling_settings(
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
+    )
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
+    if plan:
+        print_plan(model, device, prompt, 1, seeds, profile, settings)
+        return
     (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
     made = drawn(
         prompts or prompt or [], out, chosen, seeds, model, device, force, profile, skip_bad_rows, columns, separator,
@@ -93,6 +128,23 @@ def generate(
         print(f"picture: {out}")
 
 
+def print_plan(
+    model: str | None,
+    device: str | None,
+    prompts: list[str] | None,
+    variants: int,
+    seeds: str,
+    profile: Path | None,
+    settings: Settings,
+) -> None:
+    """The planned memory. Without `prompts` there is more than a batch to draw."""
+    from editkit.drawing.plan import plan_drawing
+    from editkit.drawing.prompt_file import parse_seeds
+
+    pictures = len(prompts) * variants * len(parse_seeds(seeds)) if prompts else None
+    print(plan_drawing(model, device, pictures, profile, **settings))
+
+
 def sampling_settings(
     steps: int | None,
     guidance: float | None,
@@ -102,6 +154,10 @@ def sampling_settings(
     batch: int | None,
     true_cfg: float | None,
     compile: bool,
+    dtype: str | None = None,
+    storage: str | None = None,
+    offload: str | None = None,
+    tile_vae: bool | None = None,
 ) -> Settings:
     """The options of drawing, as the library takes them."""
     from editkit.drawing.sampling import parse_size
@@ -115,4 +171,8 @@ def sampling_settings(
         "batch": batch,
         "true_cfg": true_cfg,
         "compile": compile or None,
+        "dtype": dtype,
+        "storage": storage,
+        "offload": offload,
+        "tile_vae": tile_vae,
     }

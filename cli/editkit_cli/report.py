@@ -13,14 +13,20 @@ from editkit_cli.pictures import (
     Batch,
     Compile,
     Device,
+    Dtype,
     Gate,
     Guidance,
     Negative,
+    Offload,
+    Plan,
     Scheduler,
     Seeds,
     Size,
     Steps,
+    Storage,
+    TileVae,
     TrueCfg,
+    print_plan,
     sampling_settings,
 )
 
@@ -63,7 +69,12 @@ def compare(
     compile: Compile = False,
     size: Size = None,
     batch: Batch = None,
+    dtype: Dtype = None,
+    storage: Storage = None,
+    offload: Offload = None,
+    tile_vae: TileVae = None,
     device: Device = None,
+    plan: Plan = False,
     force: Force = False,
 ) -> None:
     """Draw the same prompts with the same noise under several edits: a report, or a grid of one row each."""
@@ -73,7 +84,12 @@ def compare(
     from editkit.report.command import compare as compared
     from editkit.variants.named import behind_gate
 
-    settings = sampling_settings(steps, guidance, scheduler, negative, size, batch, true_cfg, compile)
+    settings = sampling_settings(
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
+    )
+    if plan:
+        print_plan(model, device, prompt if edits else None, len(edits or ()), seeds, profile, settings)
+        return
     words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),

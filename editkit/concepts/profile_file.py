@@ -17,7 +17,8 @@ models the default.
     [judge]               name: a detector, who looks at pictures where neither suite nor user names one
     [judge.options]       of the detector; `weights` and `folder` are paths
     [judge.labels]        word = [what the judge calls it]
-    [sampling]            steps, guidance, negative, scheduler, size ("512x768"), batch, true_cfg, compile
+    [sampling]            steps, guidance, negative, scheduler, size ("512x768"), batch, true_cfg,
+                          compile, dtype, storage, offload, tile_vae
     [refine]              templates, and options of `editkit refine` by their names in Python: batch, rate, ...
     [refine.rates]        objective = learning rate
 
@@ -82,7 +83,7 @@ from editkit.files.text.decoding import decode_text
 
 SAMPLING = {
     "steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int, "true_cfg": float,
-    "compile": bool,
+    "compile": bool, "dtype": str, "storage": str, "offload": str, "tile_vae": bool,
 }  # fmt: skip
 """What a profile may say of `editkit.drawing.sampling.Settings`."""
 TOP = (

@@ -112,8 +112,9 @@ def draw_grid(
 ) -> Image.Image:
     """`variants_grid` of pictures that are drawn for it; `names` are the variants'."""
     wanted = jobs(prompts, seeds, len(variants))
-    denoiser = open_denoiser(source, device or Shard.from_environment().device())
-    drawing = draw(denoiser, wanted, variants, Sampling.for_model(source, **settings))
+    sampling = Sampling.for_model(source, **settings)
+    denoiser = open_denoiser(source, device or Shard.from_environment().device(), sampling.placement)
+    drawing = draw(denoiser, wanted, variants, sampling)
     sheet = variants_grid(progress(drawing, len(wanted), "drawing"), prompts, names, seeds)
     if sheet.is_reduced:
         warnings.warn(f"{sheet.says_reduced}; fewer at a time, or a folder, keep them whole", stacklevel=3)
@@ -183,7 +184,7 @@ def generate_folder(
         made["guidance of the rows"] = True
     if shard.is_first:
         keep_settings(out, made)
-    denoiser = open_denoiser(source, device or shard.device())
+    denoiser = open_denoiser(source, device or shard.device(), sampling.placement)
     if shard.is_first:
         count_truncated(denoiser, (case.prompt for case in cases))
     drawn, there = 0, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,14 +24,25 @@ def kept_projections(network: nn.Module, weights: Iterable[str]) -> Iterator[Non
     ...     network(text) is network(text)
     True
     """
-    modules = [network.get_submodule(name.removesuffix(".weight")) for name in weights]
+    with run_as([network.get_submodule(name.removesuffix(".weight")) for name in weights], _once):
+        yield
+
+
+@contextmanager
+def run_as(modules: Sequence[nn.Module], made: Callable[[Any], Any]) -> Iterator[None]:
+    """While the context lasts, modules run what is `made` of their `forward`. Hooks that offload or cast weights stand
+    in its place and come back to it."""
+    hooked = [vars(module).get("forward") for module in modules]
     for module in modules:
-        module.forward = _once(module.forward)
+        module.forward = made(module.forward)
     try:
         yield
     finally:
-        for module in modules:
-            del module.forward
+        for module, forward in zip(modules, hooked, strict=True):
+            if forward is None:
+                del module.forward
+            else:
+                module.forward = forward
 
 
 def _is_same(one: Tensor, other: Tensor) -> bool:

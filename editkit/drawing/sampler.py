@@ -19,7 +19,7 @@ from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
 from editkit.hardware import has_fast_bfloat16
-from editkit.model.apply import applied, network_of
+from editkit.model.apply import applied, changed_weights, network_of
 from editkit.model.quiet import no_talk_of_dtypes
 
 BATCHES_PER_SWAP = 16
@@ -62,6 +62,8 @@ def draw(
     waiting = iter(wanted)
     prompts = VariantPrompts.of(denoiser, variants)
     swapped = [n for n, maps in enumerate(prompts.maps) if maps is None]
+    for edit in filter(None, (variants[n] for n in swapped)):
+        changed_weights(denoiser.pipe, edit)  # refused before others are drawn
     mapped = [n for n, maps in enumerate(prompts.maps) if maps is not None]
     # Swapping weights takes as long as some steps: several batches of each variant are drawn before the next swap.
     window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
@@ -147,7 +149,7 @@ def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) ->
         yield from _batch(prompts, wanted[start : start + sampling.batch], sampling)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference_mode would keep weights that are moved meanwhile from being edited
 def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> list[Image.Image]:
     denoiser = prompts.denoiser
     guidance = denoiser.away(sampling)
@@ -177,7 +179,9 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def fast(device: torch.device, half: torch.dtype = torch.float16) -> torch.autocast:
-    """Half precision where it is multiplied in hardware: `half` on a GPU, bfloat16 on some processors."""
+    """Half precision where it is multiplied in hardware: `half` on a GPU, bfloat16 on some processors. A `half` of
+    float32 is none: weights are multiplied as they are."""
+    wanted = half != torch.float32
     if device.type == "cpu":
-        return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
-    return torch.autocast(device.type, half)
+        return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_fast_bfloat16())
+    return torch.autocast(device.type, half if wanted else torch.float16, enabled=wanted)

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
+from editkit.model.placement import Placement
 
 OWN = "own"
 SCHEDULERS = {
@@ -41,6 +42,10 @@ class Settings(TypedDict, total=False):
     batch: int | None
     true_cfg: float | None
     compile: bool | None
+    dtype: str | None
+    storage: str | None
+    offload: str | None
+    tile_vae: bool | None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Sampling:
         true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
             others; up to 1 draws without, and then there is no negative prompt.
         compile: draw by a compiled network. It takes about a minute to make, and pays where many pictures follow.
+        dtype, storage, offload, tile_vae: how the model lies in memory, as `Placement` has them; noise, guidance and
+            scheduler stay in float32.
     """
 
     steps: int = 50
@@ -69,6 +76,10 @@ class Sampling:
     batch: int = 32
     true_cfg: float = 1.0
     compile: bool = False
+    dtype: str | None = None
+    storage: str | None = None
+    offload: str = "none"
+    tile_vae: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -80,6 +91,11 @@ class Sampling:
             raise EditkitError(f"--batch: expected at least 1, got {self.batch}")
         if self.scheduler not in SCHEDULERS:
             raise EditkitError(f"--scheduler: expected one of {', '.join(SCHEDULERS)}, got {self.scheduler!r}")
+        if self.compile and (self.placement.offload != "none" or self.placement.storage is not None):
+            raise EditkitError(
+                "--compile: expected weights that stay as they are; give it without --offload and --storage, which "
+                "move and cast them"
+            )
 
     @classmethod
     def for_model(cls, source: Source, **settings: Any) -> Sampling:
@@ -110,9 +126,14 @@ class Sampling:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a picture depends on: everything but the batch, and what made it fast."""
-        without = {"batch", "compile"} if self.true_cfg != 1 else {"batch", "compile", "true_cfg"}
-        return {name: value for name, value in vars(self).items() if name not in without}
+        """What a picture depends on: everything but the batch, where weights lie, and what made it fast."""
+        without = {"batch", "compile", *vars(self.placement)} | (set() if self.true_cfg != 1 else {"true_cfg"})
+        return {name: value for name, value in vars(self).items() if name not in without} | self.placement.record
+
+    @property
+    def placement(self) -> Placement:
+        """How the model lies in memory while it draws."""
+        return Placement(self.dtype, self.storage, self.offload, self.tile_vae)
 
 
 def stock_settings(pipeline: Any) -> dict[str, Any]:

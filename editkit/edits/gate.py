@@ -101,7 +101,7 @@ def _moments(neutral: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     prompts = iter(neutral)
     first = next(prompts).double()
     about, d = first.mean(0), first.shape[1]
-    count, total, square = 0, torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+    count, total, square = 0, torch.zeros_like(about), about.new_zeros(d, d)
     for rows in chain([first], prompts):
         apart = rows.double() - about
         count, total = count + len(apart), total + apart.sum(0)

@@ -49,7 +49,7 @@ def hard(rows: Sequence[Rows], penalty: Penalty, gram: Tensor, directions: int, 
     K = torch.cat([source, target])
     read = torch.cholesky_solve(K.T, factor)  # B⁻¹Kᵀ
     X = (torch.linalg.pinv(K @ read, rtol=DEPENDENT, hermitian=True) @ read.T)[: len(source)]
-    wanted = torch.cat([torch.eye(len(source), dtype=X.dtype), torch.zeros(len(source), len(target), dtype=X.dtype)], 1)
+    wanted = torch.cat([torch.eye(len(source)).to(X), X.new_zeros(len(source), len(target))], 1)
     if float((X @ K.T - wanted).abs().max()) > INEXACT:
         raise EditkitError(
             "--hard: the concepts' rows depend on each other or on their guides', so they cannot all go exactly; give "

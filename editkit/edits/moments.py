@@ -40,9 +40,10 @@ class Moments:
         """Those of all pairs, a few at a time. What concepts with one target have in common is multiplied once."""
         uses = Counter(id(target) for _, target in pairs)
         shared = {id(target): target for _, target in pairs if uses[id(target)] > 1}
-        sources = torch.zeros(d, d, dtype=torch.float64)
+        device = pairs[0][0].device if pairs else None
+        sources = torch.zeros(d, d, dtype=torch.float64, device=device)
         crossed, targets = torch.zeros_like(sources), torch.zeros_like(sources)
-        sums = {key: torch.zeros(target.shape, dtype=torch.float64) for key, target in shared.items()}
+        sums = {key: torch.zeros_like(target, dtype=torch.float64) for key, target in shared.items()}
         for C, T in in_chunks((C, T) for C, T in pairs if id(T) not in shared):
             sources += second_moment(C)
             crossed += T.T @ C

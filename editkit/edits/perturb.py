@@ -30,7 +30,7 @@ def perturbed(rows: Sequence[Rows], penalty: Penalty, gram: Tensor, scale: float
     Returns:
         Rows of each concept, `(copies · n, d)`.
     """
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator("cpu").manual_seed(SEED)
     factor = torch.linalg.cholesky(penalty.matrix())
     spread = (torch.cholesky_inverse(factor) * gram).sum()  # E‖ξ‖²_G
     noisy = []
@@ -38,7 +38,7 @@ def perturbed(rows: Sequence[Rows], penalty: Penalty, gram: Tensor, scale: float
         source, target = each.source.double().repeat(copies, 1), each.target.double().repeat(copies, 1)
         move = target - source
         way = ((move @ gram) * move).sum(1).mean()
-        white = torch.randn(source.shape, generator=generator, dtype=torch.float64)
+        white = torch.randn(source.shape, generator=generator, dtype=torch.float64, device="cpu").to(source)
         xi = torch.linalg.solve_triangular(factor.T, white.T, upper=True).T
         noisy.append(Rows(source + scale * (way / spread).sqrt() * xi, target))
     return noisy

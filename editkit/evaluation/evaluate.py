@@ -154,7 +154,7 @@ def _keep_settings(made: Evaluation, force: bool) -> None:
 
 def _draw(made: Evaluation, shard: Shard, device: str | None) -> int:
     """Draw what is missing; returns how many prompts are cut."""
-    denoiser = open_denoiser(made.source, device or shard.device())
+    denoiser = open_denoiser(made.source, device or shard.device(), made.sampling.placement)
     truncated = count_truncated(denoiser, (case.prompt for case in made.plan)) if shard.is_first else 0
     variants = [entry.variant for entry in made.entries]
     for guidance in made.guidances:

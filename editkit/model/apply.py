@@ -28,7 +28,7 @@ def apply_edit(pipe: Any, edit: Variant) -> Originals:
         EditkitError: the pipeline's family is unknown, the edit is for another width or other layers, or the weights
             are not where they can be edited: fused, offloaded or quantised.
     """
-    weights = text_projections(pipe, edit.keys) if edit.names is None else _named_parameters(pipe, edit)
+    weights = changed_weights(pipe, edit)
     edited = edit.weights({name: weight.detach().cpu() for name, weight in weights.items()})
     if not edited:
         raise EditkitError(
@@ -38,6 +38,15 @@ def apply_edit(pipe: Any, edit: Variant) -> Originals:
     for name, value in edited.items():
         weights[name].copy_(value)
     return originals
+
+
+def changed_weights(pipe: Any, edit: Variant) -> dict[str, Any]:
+    """Tensor name → parameter, of those that `edit` may change.
+
+    Raises:
+        EditkitError: one is not where it can be edited.
+    """
+    return text_projections(pipe, edit.keys) if edit.names is None else _named_parameters(pipe, edit)
 
 
 @torch.no_grad()
@@ -133,8 +142,10 @@ def _check_editable(model: Any, name: str, weight: Any) -> None:
     if any(getattr(module, "fused_projections", False) for module in around):
         raise EditkitError(f"{name}: its pipeline runs fused projections; call unfuse_qkv_projections() first")
     if weight.is_meta:
-        raise EditkitError(f"{name}: its weights are offloaded; edit the pipeline before offloading it")
-    if not weight.is_floating_point():
+        raise EditkitError(
+            f"{name}: its weights are offloaded; edit the pipeline before offloading it, or offload whole models"
+        )
+    if not weight.is_floating_point() or weight.dtype.itemsize == 1:
         raise EditkitError(
             f"{name}: is quantised to {weight.dtype}; edit the unquantised model and quantise the export"
         )

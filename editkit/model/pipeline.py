@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -13,38 +14,54 @@ from editkit.hardware import check_device
 from editkit.model.checkpoints.components import variants
 from editkit.model.checkpoints.loadable import OPTIONAL, check_loadable
 from editkit.model.checkpoints.source import Source, find
+from editkit.model.placement import Placement, lay
 from editkit.model.prompts import fit_windows
-from editkit.model.quiet import quiet
+from editkit.model.quiet import errors_only, quiet
 from editkit.model.single_file_pipeline import check_whole, load_single_file
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Components with weights that are drawn with, of those that a model has."""
 
 
-def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", dtype: Any = None) -> Any:
+def load(
+    model: str | os.PathLike[str] | Source | None = None,
+    device: str = "cpu",
+    dtype: Any = None,
+    storage: str | None = None,
+    offload: str = "none",
+    tile_vae: bool = False,
+) -> Any:
     """A pipeline of diffusers that draws from a prompt: `load("emoji")`, a folder, or a file of SD 1.x, 2.x or SDXL.
 
-    Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` computes in
+    Offline; no pickle is read. Weights are in `dtype`, float32 by default. `editkit.drawing.sampler` then computes in
     bfloat16 where the processor does that in hardware.
 
     Args:
         model: as `open_model` takes it.
         device: `cpu`, `cuda`, `cuda:1`, ...
-        dtype: of torch; None is float32.
+        dtype: `float32`, `bfloat16` or `float16`, or one of torch; None is float32.
+        storage: `fp8` keeps the network in float8, cast a layer at a time to `dtype` (bfloat16).
+        offload: `model` or `sequential`: components or layers lie in the processor's memory while they do not compute.
+        tile_vae: decode pictures that are larger than the decoder's own tile in tiles.
 
     Raises:
-        EditkitError: another model, a weight that cannot be read, or no such device.
+        EditkitError: another model, a weight that cannot be read, or no such device; or as `Placement`.
     """
     import diffusers
 
     source = model if isinstance(model, Source) else find(model)
     if source.family.component == "unet":
         check_text_to_image(source)
+    kept = None if dtype is None else str(dtype).removeprefix("torch.")
+    placement = Placement(kept, storage, offload, tile_vae)
+    placement.check(device)
     check_device(device)
-    dtype = dtype or torch.float32
-    if source.is_single_file:
-        return _ready(load_single_file(source, dtype), device)
     parts = [name for name in PARTS if name in source.components]
+    dtypes = {name: placement.weight_dtype(name, source.config(name)) for name in parts}
+    if source.is_single_file:
+        first, *others = dtypes.values()
+        pipe = load_single_file(source, first if all(other == first for other in others) else torch.float32)
+        return _ready(source, pipe, dtypes, placement, device)
     for component in source.components:
         if component not in OPTIONAL:
             check_loadable(source, component)
@@ -54,8 +71,8 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
         with quiet():
             pipe = kind.from_pretrained(
                 source.path,
-                **variants(source, parts, dtype),
-                dtype=dtype,
+                **variants(source, dtypes),
+                dtype={"default": torch.float32, **dtypes},
                 use_safetensors=True,
                 local_files_only=True,
                 low_cpu_mem_usage=False,
@@ -64,16 +81,22 @@ def load(model: str | os.PathLike[str] | Source | None = None, device: str = "cp
     except Exception as error:  # diffusers raises whatever its readers raise
         said = " ".join(str(error).split())
         raise EditkitError(f"model {source.name}: cannot be loaded by diffusers ({said})") from error
-    return _ready(pipe, device)
+    return _ready(source, pipe, dtypes, placement, device)
 
 
-def _ready(pipe: Any, device: str) -> Any:
+def _ready(source: Source, pipe: Any, dtypes: Mapping[str, Any], placement: Placement, device: str) -> Any:
+    for name, wanted in dtypes.items():
+        part = getattr(pipe, name)
+        plain = source.is_single_file or source.components[name][0] == "diffusers"
+        if plain and part.dtype != wanted:  # diffusers leaves some as in their file
+            with errors_only():
+                part.to(wanted)
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
     for part in (getattr(pipe, "unet", None), pipe.vae):
         if part is not None and all(weight.ndim < 5 for weight in part.parameters()):  # a video's have another order
             part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
+    lay(pipe, placement, device)
     return pipe
 
 

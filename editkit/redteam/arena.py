@@ -122,7 +122,7 @@ class Arena:
                 drawn.update(zip(some, self._batch([asked[n] for n in some], *way), strict=True))
         return [drawn[n] for n in range(len(asked))]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _batch(self, asked: Sequence[Drawing], handover: int, is_noisy: bool) -> list[Image.Image]:
         victim, original = self._victim, self.original
         denoiser, guidance = victim.denoiser, victim.denoiser.away(self.sampling)

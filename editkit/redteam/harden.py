@@ -106,15 +106,15 @@ def harden(
     search = search or PromptSearch(engine="genetic", best=per_round)
     targets = [Target.of(concept, opened.profile, [search.toward]) for concept in recipe.concepts]
     denoiser = judge = None
+    sampling = Sampling.for_model(opened.source, **settings)
     if pictures:
         check_drawable(opened.source)
-        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device())
+        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device(), sampling.placement)
         judge = judge_of(opened.profile, detector or "")
         for target in targets:
             target.check_judge(judge)
     arena = Arena(
-        opened, read, denoiser, judge, Sampling.for_model(opened.source, **settings),
-        tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
+        opened, read, denoiser, judge, sampling, tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
     )  # fmt: skip
     confirm = by_pictures if pictures else ByLoss(search, below)
     loop = Loop(recipe, arena, targets, search, confirm, searches, per_round, weight)

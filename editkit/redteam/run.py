@@ -113,7 +113,9 @@ class Run:
     def _opened(self) -> Denoiser | None:
         if self._denoiser is None and self.plan.seeds:
             self._denoiser = open_denoiser(
-                self.plan.model.source, self.plan.request.device or Shard.from_environment().device()
+                self.plan.model.source,
+                self.plan.request.device or Shard.from_environment().device(),
+                self.plan.sampling.placement,
             )
             self._denoiser.network.requires_grad_(False)
         return self._denoiser

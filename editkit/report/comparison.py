@@ -103,7 +103,7 @@ def make_comparison(
     prompts = list(dict.fromkeys(prompts))
     judge = load_judge(model.profile)
     damage, named = _damage(model, variants, prompts, vocabulary)
-    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device(), sampling.placement)
     wanted = jobs(prompts, seeds, len(variants))
     drawn = draw(denoiser, wanted, [variant.edit for variant in variants], sampling)
     pictures = Drawn([variant.name for variant in variants], out)

@@ -201,8 +201,8 @@ def _measured(
     unknown = [concept for concept in graph.concepts if not score.knows(concept)]
     if unknown:
         raise EditkitError(f"{score.name} does not know {unknown[0]!r}; leave it out, or leave out --pictures")
-    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     sampling = Sampling.for_model(model.source, **settings)
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device(), sampling.placement)
     deltas = measured_deltas(denoiser, score, edits, graph.concepts, seeds, sampling)
     matrix = tuple(tuple(delta.estimate.value for delta in row) for row in deltas)
     n = len(graph.concepts)

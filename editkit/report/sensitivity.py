@@ -152,8 +152,8 @@ def _with_pictures(
     known = [word for word in told.damage.words if score.knows(word)]
     if not known:
         raise EditkitError(f"{score.name} knows none of the words; give a --vocabulary of what it can tell apart")
-    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
     sampling = Sampling.for_model(model.source, **settings)
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device(), sampling.placement)
     (deltas,) = measured_deltas(denoiser, score, [variant], known, seeds, sampling)
     closed = dict(zip(told.damage.words, told.damage.values, strict=True))
     correlation = spearman([closed[delta.word] for delta in deltas], [delta.estimate.value for delta in deltas])

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.model.checkpoints.source import Source
+from editkit.model.memory import CUDA_ITSELF, is_gpu, peak_of
 from editkit.model.pipeline import PARTS
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.key_rows import KeyRows
@@ -31,8 +28,6 @@ from editkit.tuning.setup import choose_attention, fast_precision
 from editkit.tuning.trainable import check_trainable
 
 FLOAT = 4
-CUDA_ITSELF = 600 * 2**20
-"""What a process has on a GPU before its first tensor: the context, and the libraries' workspaces."""
 
 
 @dataclass(frozen=True)
@@ -59,35 +54,6 @@ class Plan:
         return f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
 
 
-class LiveBytes(TorchDispatchMode):
-    """Adds up the storages that come and go while it is entered; `peak` is the most that lived at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now, self.peak = 0, 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for leaf in tree_leaves((args, kwargs)):  # what was there before
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self._known:
-                self._watch(leaf.untyped_storage(), 0)
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self._known:
-                self._watch(leaf.untyped_storage(), leaf.untyped_storage().nbytes())
-        return out
-
-    def _watch(self, storage: torch.UntypedStorage, size: int) -> None:
-        self._known.add(storage._cdata)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, storage._cdata, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
-
-
 def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
     """The plan for one process of `processes`, found without reading a weight; it needs some seconds.
 
@@ -100,11 +66,11 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     """
     check_trainable(source)
     parameters = Parameters.parse(options.param)
-    precision = options.mixed_precision or fast_precision(not _gpu(device))
+    precision = options.mixed_precision or fast_precision(not is_gpu(device))
     denoiser = outline(source)
     network, networks = denoiser.network, _networks(source, denoiser, options, parameters, device, precision)
     with FakeTensorMode():
-        _make_fake(networks, _gpu(device))
+        _make_fake(networks, is_gpu(device))
         size = sum(weight.numel() for weight in network.parameters())
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         prompt = blank_prompts(source, denoiser, 1)
@@ -119,20 +85,16 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         "optimizer": 2 * FLOAT * trained,
         "prompts": FLOAT * numbers * (2 + concepts * _prompts_of_one(source, options)),
         "activations": max(0, peak - FLOAT * trained),
-        "CUDA itself": CUDA_ITSELF if _gpu(device) else 0,
+        "CUDA itself": CUDA_ITSELF if is_gpu(device) else 0,
     }
     return Plan(device, precision, parts)
-
-
-def _gpu(device: str) -> bool:
-    return not device.startswith("cpu")
 
 
 def _networks(
     source: Source, denoiser: Denoiser, options: RefineOptions, parameters: Parameters, device: str, precision: str
 ) -> Denoisers:
     network = denoiser.network
-    if not _gpu(device):
+    if not is_gpu(device):
         choose_attention(network)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     autocast = partial(torch.autocast, "cpu", dtype, enabled=dtype is not None)
@@ -214,13 +176,6 @@ def _prompts_of_one(source: Source, options: RefineOptions) -> int:
     """Prompts that a concept adds: itself, its guide and its candidates, in every template."""
     candidates = options.k if options.loss.search_reads else 0
     return (2 + candidates) * len(source.profile.refine.templates)
-
-
-def peak_of(run: Callable[[], None]) -> int:
-    """Bytes that `run` holds at once, beside what is there before."""
-    with LiveBytes() as live:
-        run()
-    return live.peak
 
 
 def _beside(source: Source) -> list[str]:

@@ -46,7 +46,7 @@ Ways = Mapping[str, Callable[[], object]]
 def emoji() -> tuple[Ways, int]:
     """The ways of the bundled model, and how many pictures each draws."""
     source = find("emoji")
-    plain, half, compiled = (open_denoiser(source, "cpu", Placement(dtype)) for dtype in (None, HALF, HALF))
+    plain, half, compiled = (open_denoiser(source, "cpu", Placement(dtype)) for dtype in (None, KEPT, KEPT))
     sampling, wanted = Sampling.for_model(source), jobs(PROMPTS, range(4))
     edits = [None, *(erase(open_model("emoji"), [name]) for name in ("church", "dog", "castle"))]
     four = [Job(job.prompt, job.seed, n) for job in wanted for n in range(4)]
@@ -75,7 +75,8 @@ def sdxl() -> tuple[Ways, int]:
 
     from tests.tiny_families import _SDXL
 
-    unet = UNet2DConditionModel(**_SDXL | {"sample_size": 128})
+    config: dict[str, Any] = _SDXL | {"sample_size": 128}
+    unet = UNet2DConditionModel(**config)
     return _shape("StableDiffusionXLPipeline", unet, Sampling(2, 5.0, size=(1024, 1024))), 1
 
 
@@ -97,7 +98,7 @@ def _shape(kind: str, unet: Any, sampling: Sampling) -> Ways:
     }
 
 
-HALF = torch.bfloat16
+HALF, KEPT = torch.bfloat16, "bfloat16"
 
 
 def drawn(denoiser: Denoiser, wanted: list[Job], sampling: Sampling, variants: Any = (None,)) -> None:

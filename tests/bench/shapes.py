@@ -9,15 +9,14 @@ def parts(kind: str) -> dict[str, Any]:
     """What a pipeline of that class has besides its UNet. The VAE is of the released shape: it takes time, too."""
     from diffusers import AutoencoderKL, DDIMScheduler
 
-    blocks = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-    vae = AutoencoderKL(
-        down_block_types=blocks[0],
-        up_block_types=blocks[1],
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-    )
-    common: dict[str, Any] = {"vae": vae, "scheduler": DDIMScheduler()}
+    shape: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": 4,
+    }
+    common: dict[str, Any] = {"vae": AutoencoderKL(**shape), "scheduler": DDIMScheduler()}
     if kind == "StableDiffusionXLPipeline":
         small, big = _clip(768), _clip(1280, projected=1280)
         return common | {

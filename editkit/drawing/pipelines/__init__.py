@@ -10,6 +10,7 @@ from editkit.errors import EditkitError
 from editkit.model.apply import family_of_pipeline
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.table import Family, by_name
+from editkit.model.placement import Placement
 from editkit.plugins import loadable
 
 
@@ -18,15 +19,22 @@ def kinds() -> list[type[Denoiser]]:
     return list(loadable("pipelines").values())
 
 
-def open_denoiser(model: str | os.PathLike[str] | Source | None = None, device: str = "cpu") -> Denoiser:
-    """Load a model to draw with, in float32. `model` is what `editkit.model.checkpoints.source.find` takes.
+def open_denoiser(
+    model: str | os.PathLike[str] | Source | None = None, device: str = "cpu", placement: Placement | None = None
+) -> Denoiser:
+    """Load a model to draw with.
+
+    Args:
+        model: what `editkit.model.checkpoints.source.find` takes.
+        device: `cpu`, `cuda`, `cuda:1`, ...
+        placement: how it lies in memory; without, in float32.
 
     Raises:
         EditkitError: as `check_drawable`; or a weight cannot be read, or there is no such device.
     """
     source = find(model)
     kind = check_drawable(source)
-    return kind.open(source, device)
+    return kind.open(source, device, placement or Placement())
 
 
 def denoiser_of(pipe: Any) -> Denoiser:

@@ -27,4 +27,4 @@ class AuraFlow(TransformerDenoiser):
         return math.isqrt(self.network.config.pos_embed_max_size)
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return network(z, encoder_hidden_states=condition.text, timestep=t.to(z.dtype) / 1000).sample
+        return network(z, encoder_hidden_states=condition.text, timestep=t / 1000).sample

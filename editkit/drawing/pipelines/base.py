@@ -17,6 +17,7 @@ from editkit.edits.variant import TextStream
 from editkit.model.apply import network_of, projection_names
 from editkit.model.checkpoints.source import Source
 from editkit.model.pipeline import load
+from editkit.model.placement import Placement
 from editkit.model.prompts import written
 from editkit.model.quiet import errors_only
 
@@ -26,7 +27,7 @@ class PipelineDenoiser:
 
     Attributes:
         component: which of the pipeline's modules predicts.
-        half: what it computes in on a GPU.
+        half: what float32 weights are multiplied in on a GPU; float32 where weights are multiplied as they are.
         reads_masks: whether the network is told which rows are padding. Else rows of other lengths go in apart.
         decodes_singly: at the sizes that people draw, the decoder takes more memory than the network.
     """
@@ -39,10 +40,15 @@ class PipelineDenoiser:
     def __init__(self, pipe: Any, /) -> None:
         self.pipe = pipe
         self._compiled: Any = None
+        if self.network.dtype != torch.float32:
+            self.half = torch.float32
 
     @classmethod
-    def open(cls, source: Source, device: str, /) -> PipelineDenoiser:
-        return cls(load(source, device))
+    def open(cls, source: Source, device: str, placement: Placement, /) -> PipelineDenoiser:
+        made = cls(load(source, device, **vars(placement)))
+        if placement.dtype is not None:
+            made.half = torch.float32
+        return made
 
     @property
     def network(self) -> Any:
@@ -63,7 +69,7 @@ class PipelineDenoiser:
 
     @property
     def device(self) -> torch.device:
-        return self.pipe.device
+        return self.pipe._execution_device  # where it computes, wherever its weights wait
 
     @cached_property
     def streams(self) -> Mapping[str, TextStream]:
@@ -91,6 +97,17 @@ class PipelineDenoiser:
         """What guidance leads away from, as the stock pipeline encodes it."""
         return self._encoded([text])[0]
 
+    def blank(self, rows: int) -> Condition:
+        made = {
+            name: torch.zeros(rows, *([self._longest()] if name == "text" else []), stream.width, device=self.device)
+            for name, stream in self.streams.items()
+        }
+        return Condition(made["text"], made.get("pooled"))
+
+    def _longest(self) -> int:
+        """Rows of the longest prompt that the network reads."""
+        return self._window()[1]
+
     def away(self, sampling: Sampling) -> float | None:
         return sampling.guidance if sampling.guidance > 1 else None
 
@@ -109,13 +126,25 @@ class PipelineDenoiser:
         whole = tokenizer(written(self.pipe, list(prompts)), truncation=False, verbose=False).input_ids
         return sum(len(ids) > most for ids in whole), most
 
+    def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
+        # In a network's own dtype, as stock pipelines call it; latents themselves and guidance stay in theirs.
+        network, dtype = self.running if network is None else network, self.network.dtype
+        return self._said(network, z.to(dtype), t, condition.to(dtype)).to(z.dtype)
+
+    def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`predict` of rows that the network can read in one batch."""
+        raise NotImplementedError
+
     def decode(self, z: Tensor) -> Tensor:
         shift, scale = self._shift_and_scale(z)
         latents = z / scale + shift
-        return torch.cat([self._decoded(some) for some in (latents.split(1) if self.decodes_singly else [latents])])
+        latents = latents.to(self.pipe.vae.dtype)
+        made = torch.cat([self._decoded(some) for some in (latents.split(1) if self.decodes_singly else [latents])])
+        self.pipe.maybe_free_model_hooks()  # a decoder that is offloaded would stay for the next batch
+        return made
 
     def latents_of(self, pixels: Tensor) -> Tensor:
-        coded = self._coded(pixels.to(self.device)).float()
+        coded = self._coded(pixels.to(self.device, self.pipe.vae.dtype)).float()
         shift, scale = self._shift_and_scale(coded)
         return (coded - shift) * scale
 
@@ -134,4 +163,6 @@ class PipelineDenoiser:
     def copied(self) -> Any:
         pipe = copy.copy(self.pipe)
         setattr(pipe, self.component, copy.deepcopy(self.network))
-        return type(self)(pipe)
+        made = type(self)(pipe)
+        made.half = self.half
+        return made

@@ -16,6 +16,7 @@ from editkit.edits.gate import Gate, moved
 from editkit.edits.key import padded
 from editkit.edits.variant import TextStream
 from editkit.model.checkpoints.source import Source
+from editkit.model.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Condition:
         made: dict[str, Any] = moved({stream: getattr(self, stream) for stream in {*maps, "text"}}, maps, gate)
         return replace(self, **made)
 
+    def to(self, dtype: torch.dtype) -> Condition:
+        """The same rows in another dtype; what is no row of a prompt stays as it is."""
+        return replace(self, text=self.text.to(dtype), pooled=None if self.pooled is None else self.pooled.to(dtype))
+
 
 class Denoiser(Protocol):
     """A loaded pipeline, as far as drawing, refining and inspecting it go. Made from a pipeline of diffusers.
@@ -83,8 +88,8 @@ class Denoiser(Protocol):
         ...
 
     @classmethod
-    def open(cls, source: Source, device: str, /) -> Denoiser:
-        """Load a model, in float32."""
+    def open(cls, source: Source, device: str, placement: Placement, /) -> Denoiser:
+        """Load a model as `placement` says."""
         ...
 
     @property
@@ -117,7 +122,7 @@ class Denoiser(Protocol):
 
     @property
     def half(self) -> torch.dtype:
-        """What it computes in on a GPU, where half precision does."""
+        """What float32 weights are multiplied in on a GPU; float32 where weights are multiplied as they are."""
         ...
 
     def compile(self) -> None:
@@ -126,6 +131,10 @@ class Denoiser(Protocol):
 
     def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
         """The prompts as the stock pipeline encodes them, a row each, and what guidance leads away from."""
+        ...
+
+    def blank(self, rows: int) -> Condition:
+        """So many prompts without meaning, as long as any that the network reads."""
         ...
 
     def away(self, sampling: Sampling) -> float | None:
@@ -161,14 +170,14 @@ class Denoiser(Protocol):
         """ε, v, x₀ or a flow's velocity, as its scheduler reads it, `(rows, channels, h, w)` in the dtype of `z`.
 
         Args:
-            z: noisy latents, `(rows, channels, h, w)`.
+            z: noisy latents, `(rows, channels, h, w)`; the network is given them in the dtype of its own weights.
             t: training steps, `(rows,)`.
             network: in place of the pipeline's own.
         """
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """Clean latents to pixels from -1 to 1, `(rows, 3, height, width)`."""
+        """Clean latents to pixels from -1 to 1, `(rows, 3, height, width)`, in the dtype of the decoder's weights."""
         ...
 
     def latents_of(self, pixels: Tensor) -> Tensor:

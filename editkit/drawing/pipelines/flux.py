@@ -42,7 +42,7 @@ class Flux(TransformerDenoiser):
         height, width = z.shape[-2:]
         said = network(
             hidden_states=in_a_row(z),
-            timestep=t.to(z.dtype) / 1000,
+            timestep=t / 1000,
             encoder_hidden_states=condition.text,
             txt_ids=torch.zeros(condition.text.shape[1], 3, device=z.device),
             img_ids=self.pipe._prepare_latent_image_ids(len(z), height // 2, width // 2, z.device, z.dtype),

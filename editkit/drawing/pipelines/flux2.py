@@ -50,7 +50,7 @@ class Flux2Klein(TransformerDenoiser):
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         said = network(
             hidden_states=z.flatten(2).transpose(1, 2),
-            timestep=t.to(z.dtype) / 1000,
+            timestep=t / 1000,
             encoder_hidden_states=condition.text,
             txt_ids=self.pipe._prepare_text_ids(condition.text).to(z.device),
             img_ids=self.pipe._prepare_latent_ids(z).to(z.device),

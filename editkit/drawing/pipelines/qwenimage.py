@@ -43,7 +43,7 @@ class QwenImage(TransformerDenoiser):
         height, width = z.shape[-2:]
         said = network(
             hidden_states=in_a_row(z),
-            timestep=t.to(z.dtype) / 1000,
+            timestep=t / 1000,
             guidance=condition.scale if self.network.config.guidance_embeds else None,
             encoder_hidden_states=condition.text,
             encoder_hidden_states_mask=None if condition.mask is None else condition.mask.bool(),

@@ -15,7 +15,7 @@ from editkit.model.pipeline import check_text_to_image
 
 
 def unet_output(network: Any, z: Tensor, t: Tensor, condition: Condition, **more: Any) -> Tensor:
-    """What a UNet, or whatever is called like one, says of latents; `more` are further arguments of it."""
+    """What a UNet, or whatever is called like one, says of latents, in their dtype; `more` are further arguments."""
     return network(z, t, condition.text, encoder_attention_mask=condition.mask, **more).sample.to(z.dtype)
 
 
@@ -53,5 +53,5 @@ class StableDiffusion(PipelineDenoiser):
             raise EditkitError(f"--size: expected multiples of {whole} for this model, got {size[1]}x{size[0]}")
         return config.in_channels, size[0] // factor, size[1] // factor
 
-    def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
-        return unet_output(self.running if network is None else network, z, t, condition)
+    def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return unet_output(network, z, t, condition)

@@ -30,6 +30,9 @@ class StableDiffusion3(TransformerDenoiser):
             return super()._window()
         return self.pipe.tokenizer_3, self._default("max_sequence_length")
 
+    def _longest(self) -> int:
+        return self.pipe.tokenizer_max_length + self._default("max_sequence_length")
+
     def _most_patches(self) -> int:
         return self.network.config.pos_embed_max_size
 

@@ -35,12 +35,12 @@ class StableDiffusionXL(StableDiffusion):
         rows, _, pooled, _ = self.pipe.encode_prompt(texts, None, self.device, 1, False)
         return [Condition(*pair) for pair in zip(rows.split(1), pooled.split(1), strict=True)]
 
-    def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
+    def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The UNet is told that the picture was never larger, and not cropped."""
         height, width = (side * self.pipe.vae_scale_factor for side in z.shape[-2:])
         sizes = torch.tensor([height, width, 0, 0, height, width]).to(z).expand(len(z), -1)
         added = {"text_embeds": condition.pooled, "time_ids": sizes}
-        return unet_output(self.running if network is None else network, z, t, condition, added_cond_kwargs=added)
+        return unet_output(network, z, t, condition, added_cond_kwargs=added)
 
     def _decoded(self, z: Tensor) -> Tensor:
         with exact(self.pipe.vae, z.device.type):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from inspect import signature
 from typing import Any, ClassVar
 
 import torch
+from accelerate.hooks import CpuOffload
 from torch import Tensor, nn
 
+from editkit.drawing.kept import run_as
 from editkit.drawing.pipelines.base import PipelineDenoiser
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampling import Sampling, new_scheduler
@@ -112,7 +115,9 @@ class TransformerDenoiser(PipelineDenoiser):
         return self._prompt(text)
 
     def _behind(self, condition: Condition) -> Condition:
-        text = condition.text
+        text, hook = condition.text, getattr(self.network, "_hf_hook", None)
+        if self._before and isinstance(hook, CpuOffload):  # it is called in part, which brings nothing of it here
+            hook.pre_forward(self.network)
         for name in self._before:
             text = self.network.get_submodule(name)(text)
         return Condition(text, condition.pooled, condition.mask)
@@ -124,6 +129,10 @@ class TransformerDenoiser(PipelineDenoiser):
         before = next((rule.before for rule in rules if rule.stream == "text" and rule.before), None)
         names = [name for name, _ in network_of(self.pipe).named_modules()]
         return tuple(name for name in names if before and re.fullmatch(before, name))
+
+    def blank(self, rows: int) -> Condition:
+        made = super().blank(rows)
+        return replace(made, mask=torch.ones_like(made.text[..., 0])) if self.reads_masks else made
 
     def schedule(self, sampling: Sampling) -> Any:
         scheduler = new_scheduler(self.scheduler, sampling)
@@ -138,18 +147,15 @@ class TransformerDenoiser(PipelineDenoiser):
         network = self.running if network is None else network
         with passed_over(network, self.network, self._before):
             if condition.mask is None or self.reads_masks:
-                return self._said(network, z, t, condition).to(z.dtype)
-            lengths, out = condition.mask.sum(1).long(), torch.empty_like(z)
+                return super().predict(z, t, condition, network)
+            # Counted as numbers: bfloat16 does not tell 257 from 258.
+            lengths, out = condition.mask.bool().sum(1), torch.empty_like(z)
             for length in lengths.unique().tolist():
                 rows = lengths == length
                 some = condition[rows]
                 short = Condition(some.text[:, :length], some.pooled, None, some.scale)
-                out = out.index_put((rows,), self._said(network, z[rows], t[rows], short).to(z.dtype))
+                out = out.index_put((rows,), super().predict(z[rows], t[rows], short, network))
             return out
-
-    def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """`predict` of rows that the network can read in one batch."""
-        raise NotImplementedError
 
 
 @contextmanager
@@ -162,13 +168,8 @@ def passed_over(network: Any, own: Any, names: Sequence[str]) -> Iterator[None]:
     inner = getattr(network, "module", network)
     inner = inner if isinstance(inner, nn.Module) else own
     modules = [inner.get_submodule(name) for name in names]
-    for module in modules:
-        module.forward = _as_it_is
-    try:
+    with run_as(modules, lambda forward: _as_it_is):
         yield
-    finally:
-        for module in modules:
-            del module.forward
 
 
 def _as_it_is(text: Tensor) -> Tensor:

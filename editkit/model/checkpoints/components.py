@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,18 @@ def read(source: Source, kind: Any, component: str, **how: Any) -> Any:
     return loaded.eval() if how else loaded
 
 
-def variants(source: Source, components: Iterable[str], dtype: Any) -> dict[str, Any]:
-    """Those of the components that are stored as a variant alone, loaded: diffusers takes one variant for all."""
+def variants(source: Source, dtypes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some components that are stored as a variant alone, loaded: diffusers takes one variant for all.
+
+    Args:
+        dtypes: component → what of torch its weights are kept in.
+    """
     import diffusers
     import transformers
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
     loaded = {}
-    for component in components:
+    for component, dtype in dtypes.items():
         library, kind = source.components[component]
         if variant := source.variant(component):
             how: dict[str, Any] = {

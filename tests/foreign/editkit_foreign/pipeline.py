@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editkit.drawing.pipelines.sd import StableDiffusion
 from editkit.model.checkpoints.source import Source
+from editkit.model.placement import Placement
 
 
 class Negative(StableDiffusion):
@@ -16,10 +17,12 @@ class Negative(StableDiffusion):
     families: ClassVar[tuple[str, ...]] = ("negative",)
 
     @classmethod
-    def open(cls, source: Source, device: str, /) -> Negative:
+    def open(cls, source: Source, device: str, placement: Placement, /) -> Negative:
         from diffusers import StableDiffusionPipeline
 
-        pipe = StableDiffusionPipeline.from_pretrained(source.path, use_safetensors=True, local_files_only=True)
+        pipe = StableDiffusionPipeline.from_pretrained(
+            source.path, dtype=placement.weight_dtype("unet", {}), use_safetensors=True, local_files_only=True
+        )
         pipe.set_progress_bar_config(disable=True)
         return cls(pipe.to(device))
 

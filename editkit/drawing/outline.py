@@ -1,0 +1,92 @@
+"""A model without its weights: what its configuration says of shapes, on tensors that have no values."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+
+from editkit.drawing.pipelines import check_drawable
+from editkit.drawing.pipelines.denoiser import Denoiser
+from editkit.errors import EditkitError
+from editkit.model.checkpoints.components import stated_class
+from editkit.model.checkpoints.source import Source
+from editkit.model.pipeline import PARTS
+from editkit.model.placement import Placement
+from editkit.model.quiet import errors_only
+
+
+@dataclass
+class Window:
+    """What a pipeline asks of a tokenizer before it has a prompt."""
+
+    model_max_length: int
+
+
+def outline(source: Source, placement: Placement, fake: AbstractContextManager[Any]) -> Denoiser:
+    """The denoiser of a model, in the dtypes that it would be loaded in. No file but configurations is read.
+
+    Args:
+        fake: a `FakeTensorMode`, which it is to be used under, too. It must allow other tensors.
+
+    Raises:
+        EditkitError: it cannot be drawn, is a single file, or a component has no configuration.
+    """
+    import diffusers
+
+    kind = check_drawable(source)
+    if source.is_single_file:
+        raise EditkitError(
+            f"model {source.name}: expected a folder with the configuration of each component, this is a single file; "
+            "give a diffusers folder of it"
+        )
+    pipeline = getattr(diffusers, source.pipeline_class)
+    taken = signature(pipeline.__init__).parameters
+    parts: dict[str, Any] = {name: None for name, known in taken.items() if known.default is known.empty}
+    del parts["self"]
+    positions = source.config("text_encoder").get("max_position_embeddings", 77)
+    parts |= {name: Window(positions) for name in taken if name.startswith("tokenizer")}
+    parts["scheduler"] = getattr(diffusers, source.components["scheduler"][1])()
+    with errors_only():
+        with fake:
+            parts |= {name: _component(source, name, placement) for name in PARTS if name in source.components}
+        made: Any = kind(pipeline(**parts))
+    if placement.dtype is not None:
+        made.half = torch.float32
+    return made
+
+
+def _component(source: Source, name: str, placement: Placement) -> Any:
+    import diffusers
+
+    config = source.config(name)
+    if not config:
+        raise EditkitError(f"model {source.name}: expected {name}/config.json, found none; fetch the whole model")
+    dtype = placement.weight_dtype(name, config)
+    library, kind = source.components[name]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        if library == "diffusers":
+            return getattr(diffusers, kind).from_config(config).eval()
+        known = stated_class(source, name)
+        return _in_dtype(known(known.config_class.from_dict(config)).eval(), dtype)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _in_dtype(encoder: Any, dtype: torch.dtype) -> Any:
+    """An encoder as transformers loads it: what its configuration says of dtypes does not count, but some layers stay
+    in float32 for float16."""
+    exact = (encoder._keep_in_fp32_modules or ()) if dtype == torch.float16 else ()
+    made: dict[int, nn.Parameter] = {}  # weights that are tied stay so
+    for path, layer in encoder.named_modules():
+        own = torch.float32 if any(part in exact for part in path.split(".")) else dtype
+        for name, weight in layer.named_parameters(recurse=False):
+            new = made.setdefault(id(weight), nn.Parameter(torch.empty(weight.shape, dtype=own)))
+            setattr(layer, name, new)
+    return encoder
