@@ -101,7 +101,8 @@ def bare(kind: Any, scheduler: Any, channels: int = 2) -> Any:
         "transformer": SimpleNamespace(config=config, dtype=torch.float32),
         "vae_scale_factor": 1,
     }
-    return kind(SimpleNamespace(device=torch.device("cpu"), **parts))
+    here = torch.device("cpu")
+    return kind(SimpleNamespace(device=here, _execution_device=here, **parts))
 
 
 def test_latents_of_a_flow_are_at_the_step_that_they_are_labelled_with() -> None:
