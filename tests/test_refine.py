@@ -60,8 +60,9 @@ def equal(tuned: Tuned, other: Tuned) -> bool:
 
 def bare(scheduler: Any) -> Any:
     """A scheduler, and latents of two channels; no network."""
-    network = SimpleNamespace(config=SimpleNamespace(in_channels=2, sample_size=4))
-    return StableDiffusion(SimpleNamespace(scheduler=scheduler, unet=network, device=torch.device("cpu")))
+    config, here = SimpleNamespace(in_channels=2, sample_size=4), torch.device("cpu")
+    network = SimpleNamespace(config=config, dtype=torch.float32)
+    return StableDiffusion(SimpleNamespace(scheduler=scheduler, unet=network, device=here, _execution_device=here))
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
