@@ -233,6 +233,8 @@ def test_what_a_models_guidance_has_no_use_for_is_refused(folder_of: Callable[[s
         Sampling.for_model(sd3, true_cfg=2.0)
     with pytest.raises(EditkitError, match=r"--scheduler: expected own for a model of flow matching .*got 'ddim'"):
         open_denoiser(sd3).schedule(Sampling(scheduler="ddim"))
+    with pytest.raises(EditkitError, match=r"--scheduler: expected own for a model of flow matching .*got 'euler'"):
+        Sampling.for_model(sd3, scheduler="euler")
 
 
 @pytest.mark.parametrize(

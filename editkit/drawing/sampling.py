@@ -116,6 +116,8 @@ class Sampling:
         except EditkitError as error:
             raise EditkitError(f"profile {source.profile.name}, sampling: {error}") from error
         said = usual | {name: value for name, value in settings.items() if value is not None}
+        if not source.is_single_file:  # those are of no flow
+            _check_flow(said.get("scheduler", OWN), source.components.get("scheduler", ("", ""))[1], source.scheduler)
         if said.keys() >= {*STOCK, "scheduler"} and "true_cfg" not in said:  # diffusers is not imported for nothing
             return cls(**said)
         import diffusers
@@ -210,16 +212,19 @@ def new_scheduler(own: Any, sampling: Sampling) -> Any:
         raise EditkitError(
             f"--steps: expected at most {known}, the steps that the model was trained with, got {sampling.steps}"
         )
-    if name != OWN and is_flow(own):
-        raise EditkitError(
-            f"--scheduler: expected {OWN} for a model of flow matching ({type(own).__name__}), got {name!r}"
-        )
+    _check_flow(name, type(own).__name__, own.config)
     if name == OWN and is_stochastic(own):
         raise EditkitError(
             f"--scheduler {OWN}: {type(own).__name__} draws fresh noise at every step, and no two pictures "
             f"compare; use {', '.join(known for known in SCHEDULERS if known != OWN)}"
         )
     return (type(own) if name == OWN else getattr(diffusers, SCHEDULERS[name])).from_config(own.config)
+
+
+def _check_flow(name: str, own: str, config: Mapping[str, Any]) -> None:
+    """Refuse a scheduler for a model of flow matching whose own is another."""
+    if name != OWN and is_flow_class(own, config):
+        raise EditkitError(f"--scheduler: expected {OWN} for a model of flow matching ({own}), got {name!r}")
 
 
 def is_stochastic(scheduler: Any) -> bool:
