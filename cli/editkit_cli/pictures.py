@@ -26,7 +26,7 @@ TrueCfg = Annotated[
 ]
 Compile = Annotated[
     bool,
-    typer.Option("--compile", help="Compile the network first: a minute that a long run gains back."),
+    typer.Option("--compile", help="Compile the network first. Whether that pays depends on the machine: measure it."),
 ]
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
 Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]

@@ -20,7 +20,7 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied, changed_weights, network_of
-from editkit.model.quiet import no_talk_of_dtypes
+from editkit.model.quiet import no_talk_of_torch
 
 BATCHES_PER_SWAP = 16
 """Batches drawn before other weights are swapped in: their pictures wait in memory."""
@@ -161,7 +161,7 @@ def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> 
     # A compiled network reads a prompt anew each step: what is kept between two calls would have it compiled again.
     names = [name for stream in denoiser.streams.values() for name in stream.names if not sampling.compile]
     half = fast(denoiser.device, denoiser.half)
-    with no_talk_of_dtypes(), half, kept_projections(network_of(denoiser.pipe), names):
+    with no_talk_of_torch(), half, kept_projections(network_of(denoiser.pipe), names):
         way = trajectory(denoiser.predict, scheduler, noises, condition, guidance, guided=denoiser.guided)
         return pictures_of(denoiser, deque(way, maxlen=1).pop().z)
 

@@ -63,7 +63,8 @@ class Sampling:
         batch: pictures at a time; it does not change them.
         true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
             others; up to 1 draws without, and then there is no negative prompt.
-        compile: draw by a compiled network. It takes about a minute to make, and pays where many pictures follow.
+        compile: draw by a compiled network. It takes up to a minute to make; whether it is faster depends on the
+            machine.
         dtype, storage, offload, tile_vae: how the model lies in memory, as `Placement` has them; noise, guidance and
             scheduler stay in float32.
     """

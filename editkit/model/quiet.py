@@ -42,8 +42,10 @@ def errors_only() -> Iterator[None]:
 
 
 @contextmanager
-def no_talk_of_dtypes() -> Iterator[None]:
-    """No word of torch about norms whose weights are float32 under autocast: that is what autocast is for."""
+def no_talk_of_torch() -> Iterator[None]:
+    """No word of torch about norms whose weights are float32 under autocast, which is what autocast is for, nor about
+    diffusers' code while it is compiled."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        warnings.filterwarnings("ignore", message="Dynamo detected a call to")
         yield

@@ -8,7 +8,8 @@ bfloat16`, "compiled": with `--compile` besides, its compilation told apart. "fo
 three edits in one batch, "four alone": as four runs. Cases: `emoji`, the bundled model, 16 pictures; `sd14` and `sdxl`,
 their shapes with random weights, one picture of 512 and 1024 pixels at two steps.
 
-Seconds are those of the processor, summed over cores, the fewest of several repeats: other load adds to the clock.
+Seconds are those of the clock, the fewest of several repeats, on a machine that does nothing else (`load_before`).
+Those of the processor, summed over cores, stand beside: threads that wait for each other add to them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -120,34 +121,33 @@ def stock(pipe: Any, wanted: list[Job], sampling: Sampling) -> None:
 
 
 def measured(ways: Ways, pictures: int, repeat: int) -> dict[str, Any]:
-    """Seconds of the processor of every way, the first run apart: it compiles, and reads libraries."""
-    first = {name: _seconds(way) for name, way in ways.items()}
-    best = {name: min(runs) for name, runs in _repeated(ways, repeat).items()}
-    result: dict[str, Any] = {
-        "pictures": pictures,
-        "cpu_s": {name: round(seconds, 2) for name, seconds in best.items()},
-        "first_cpu_s": {name: round(seconds, 2) for name, seconds in first.items()},
-        "times_stock": {
-            name: round(best["stock"] / seconds, 2) for name, seconds in best.items() if not name.startswith("four")
-        },
-    }
-    if "four alone" in best:
-        result["four_at_once_of_alone"] = round(best["four at once"] / best["four alone"], 2)
-    return result
-
-
-def _repeated(ways: Ways, repeat: int) -> dict[str, list[float]]:
-    runs: dict[str, list[float]] = {name: [] for name in ways}
+    """Seconds of every way, the first run apart: it compiles, and reads libraries."""
+    load = round(os.getloadavg()[0], 1)
+    first = {name: _seconds(way)[0] for name, way in ways.items()}
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(repeat):
         for name, way in ways.items():
             runs[name].append(_seconds(way))
-    return runs
+    best = {name: min(each) for name, each in runs.items()}
+    stock = best["stock"][0]
+    result: dict[str, Any] = {
+        "pictures": pictures,
+        "load_before": load,
+        "seconds": {name: round(clock, 2) for name, (clock, _) in best.items()},
+        "cpu_seconds": {name: round(cpu, 2) for name, (_, cpu) in best.items()},
+        "first_seconds": {name: round(clock, 2) for name, clock in first.items()},
+        "times_stock": {name: round(stock / best[name][0], 2) for name in best if not name.startswith("four")},
+    }
+    if "four alone" in best:
+        result["four_at_once_of_alone"] = round(best["four at once"][0] / best["four alone"][0], 2)
+    return result
 
 
-def _seconds(way: Callable[[], object]) -> float:
-    start = process_time()
+def _seconds(way: Callable[[], object]) -> tuple[float, float]:
+    """Of the clock, and of the processor."""
+    start = perf_counter(), process_time()
     way()
-    return process_time() - start
+    return perf_counter() - start[0], process_time() - start[1]
 
 
 CASES = {"emoji": emoji, "sd14": sd14, "sdxl": sdxl}
