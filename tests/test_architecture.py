@@ -83,3 +83,13 @@ def test_nothing_reaches_into_the_command_line() -> None:
     assert not [
         name for name, path in MODULES.items() if any(each.startswith("editkit_cli") for each in imported(path))
     ]
+
+
+def test_what_comes_with_an_extra_is_imported_where_it_is_used() -> None:
+    """So that everything else works without it."""
+    extras = {"accelerate", "peft", "nudenet", "onnxruntime", "selenium", "resvg_py"}
+    for name, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            modules += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            assert not {str(module).split(".")[0] for module in modules} & extras, name

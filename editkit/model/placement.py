@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from editkit.errors import EditkitError
@@ -60,7 +61,7 @@ class Placement:
         """Refuse what cannot be on a device.
 
         Raises:
-            EditkitError: weights are to be kept off a processor.
+            EditkitError: weights are to be kept off a processor, or what moves them is not installed.
 
         >>> Placement(offload="model").check("cuda:0")
         """
@@ -69,6 +70,8 @@ class Placement:
                 f"--offload {self.offload}: expected a GPU to keep weights off, but --device is {device}, whose memory "
                 "is where they would go; leave it out, or give --device cuda"
             )
+        if self.offload != "none" and find_spec("accelerate") is None:
+            raise EditkitError(f"--offload {self.offload}: needs the extra refine; pip install 'editkit[refine]'")
 
     def weight_dtype(self, component: str, config: dict[str, Any]) -> Any:
         """What torch keeps the weights of a component in. A decoder whose values are too large for float16 stays in

@@ -11,7 +11,6 @@ from inspect import signature
 from typing import Any, ClassVar
 
 import torch
-from accelerate.hooks import CpuOffload
 from torch import Tensor, nn
 
 from editkit.drawing.kept import run_as
@@ -116,8 +115,11 @@ class TransformerDenoiser(PipelineDenoiser):
 
     def _behind(self, condition: Condition) -> Condition:
         text, hook = condition.text, getattr(self.network, "_hf_hook", None)
-        if self._before and isinstance(hook, CpuOffload):  # it is called in part, which brings nothing of it here
-            hook.pre_forward(self.network)
+        if self._before and hook is not None:
+            from accelerate.hooks import CpuOffload  # an extra, which made the hook
+
+            if isinstance(hook, CpuOffload):  # it is called in part, which brings nothing of it here
+                hook.pre_forward(self.network)
         for name in self._before:
             text = self.network.get_submodule(name)(text)
         return Condition(text, condition.pooled, condition.mask)
