@@ -15,15 +15,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
-from editkit.drawing.kept import kept_projections
 from editkit.drawing.outline import outline
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.sampler import fast
+from editkit.drawing.sampler import fast, prompts_kept
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.errors import EditkitError
-from editkit.model.apply import network_of
 from editkit.model.checkpoints.source import Source, find
-from editkit.model.memory import CUDA_ITSELF, is_gpu, peak_of
+from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
 from editkit.model.placement import FP8, float8_layers
 
@@ -185,20 +183,17 @@ def two_steps(denoiser: Denoiser, shape: tuple[int, ...], sampling: Sampling) ->
     """The first steps of a batch of latents: with guidance, both predictions in one pass; at the second, keys and
     values of the prompts are there from the first."""
     rows = shape[0] * (1 if denoiser.away(sampling) is None else 2)
-    names = [name for stream in denoiser.streams.values() for name in stream.names if not sampling.compile]
     z, condition = torch.randn(rows, *shape[1:]), denoiser.blank(rows).to(denoiser.network.dtype)
-    with kept_projections(network_of(denoiser.pipe), names):
+    with prompts_kept(denoiser, sampling):
         for t in (900.0, 500.0):
             denoiser.predict(z, torch.full((rows,), t), condition)
 
 
 def _cast(denoiser: Denoiser, device: str) -> AbstractContextManager[Any]:
-    """What is cast while it draws. The tensors are a processor's, also where a GPU is planned for. Only there autocast
-    leaves norms in float32."""
+    """What is cast while it draws. The tensors are a processor's, also where a GPU is planned for."""
     if not is_gpu(device):
         return fast(torch.device("cpu"), denoiser.half)
     halved = denoiser.half != torch.float32
-    for module in denoiser.network.modules():
-        if halved and isinstance(module, nn.GroupNorm | nn.LayerNorm):
-            module.register_forward_pre_hook(lambda module, given: tuple(tensor.float() for tensor in given))
+    if halved:
+        keep_norms_exact(denoiser.network)
     return torch.autocast("cpu", denoiser.half if halved else torch.bfloat16, enabled=halved)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -158,12 +158,17 @@ def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> 
     condition = replace(condition, scale=scale)
     shape, scheduler = denoiser.latent_shape(sampling.size), denoiser.schedule(sampling)
     noises = torch.stack([noise(shape, job.seed) for job in part]).to(denoiser.device)
-    # A compiled network reads a prompt anew each step: what is kept between two calls would have it compiled again.
-    names = [name for stream in denoiser.streams.values() for name in stream.names if not sampling.compile]
     half = fast(denoiser.device, denoiser.half)
-    with no_talk_of_torch(), half, kept_projections(network_of(denoiser.pipe), names):
+    with no_talk_of_torch(), half, prompts_kept(denoiser, sampling):
         way = trajectory(denoiser.predict, scheduler, noises, condition, guidance, guided=denoiser.guided)
         return pictures_of(denoiser, deque(way, maxlen=1).pop().z)
+
+
+def prompts_kept(denoiser: Denoiser, sampling: Sampling) -> AbstractContextManager[None]:
+    """What the network reads of prompts is computed once while the context lasts. A compiled one reads it anew each
+    step: what is kept between two calls would have it compiled again."""
+    names = [name for stream in denoiser.streams.values() for name in stream.names if not sampling.compile]
+    return kept_projections(network_of(denoiser.pipe), names)
 
 
 def pictures_of(denoiser: Denoiser, latents: Tensor) -> list[Image.Image]:

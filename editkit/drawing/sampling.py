@@ -117,8 +117,8 @@ class Sampling:
         except EditkitError as error:
             raise EditkitError(f"profile {source.profile.name}, sampling: {error}") from error
         said = usual | {name: value for name, value in settings.items() if value is not None}
-        if not source.is_single_file:  # those are of no flow
-            _check_flow(said.get("scheduler", OWN), source.components.get("scheduler", ("", ""))[1], source.scheduler)
+        if is_flow_model(source):
+            _check_own(said.get("scheduler", OWN), source.components["scheduler"][1])
         if said.keys() >= {*STOCK, "scheduler"} and "true_cfg" not in said:  # diffusers is not imported for nothing
             return cls(**said)
         import diffusers
@@ -213,7 +213,8 @@ def new_scheduler(own: Any, sampling: Sampling) -> Any:
         raise EditkitError(
             f"--steps: expected at most {known}, the steps that the model was trained with, got {sampling.steps}"
         )
-    _check_flow(name, type(own).__name__, own.config)
+    if is_flow(own):
+        _check_own(name, type(own).__name__)
     if name == OWN and is_stochastic(own):
         raise EditkitError(
             f"--scheduler {OWN}: {type(own).__name__} draws fresh noise at every step, and no two pictures "
@@ -222,9 +223,9 @@ def new_scheduler(own: Any, sampling: Sampling) -> Any:
     return (type(own) if name == OWN else getattr(diffusers, SCHEDULERS[name])).from_config(own.config)
 
 
-def _check_flow(name: str, own: str, config: Mapping[str, Any]) -> None:
-    """Refuse a scheduler for a model of flow matching whose own is another."""
-    if name != OWN and is_flow_class(own, config):
+def _check_own(name: str, own: str) -> None:
+    """Refuse a scheduler for a model of flow matching that is not its own."""
+    if name != OWN:
         raise EditkitError(f"--scheduler: expected {OWN} for a model of flow matching ({own}), got {name!r}")
 
 
@@ -237,12 +238,22 @@ def is_stochastic(scheduler: Any) -> bool:
 
 def is_flow(scheduler: Any) -> bool:
     """Whether a scheduler of diffusers is one of flow matching: its latents are on a line from picture to noise."""
-    return is_flow_class(type(scheduler).__name__, scheduler.config)
+    return _is_flow_class(type(scheduler).__name__, scheduler.config)
 
 
-def is_flow_class(name: str, config: Mapping[str, Any]) -> bool:
-    """The same of the name of its class and its configuration, before anything is loaded."""
+def is_flow_model(source: Source) -> bool:
+    """The same of a model's scheduler, before anything is loaded. No single file is of a flow."""
+    kind = source.components.get("scheduler", ("", ""))[1]
+    return not source.is_single_file and _is_flow_class(kind, source.scheduler)
+
+
+def _is_flow_class(name: str, config: Mapping[str, Any]) -> bool:
     return "FlowMatch" in name or config.get("prediction_type") == "flow_prediction"
+
+
+def plain_scheduler(own: Any) -> str:
+    """What trajectories are drawn with where nobody asks for a sampler: DDIM, of a flow the model's `own`."""
+    return OWN if is_flow(own) else "ddim"
 
 
 def parse_size(text: str) -> tuple[int, int]:

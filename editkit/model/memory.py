@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -49,6 +49,13 @@ def peak_of(run: Callable[[], None]) -> int:
     with LiveBytes() as live:
         run()
     return live.peak
+
+
+def keep_norms_exact(network: nn.Module) -> None:
+    """Let norms read float32, as they do under autocast on a GPU alone: a dry pass runs on a processor's tensors."""
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.register_forward_pre_hook(lambda module, given: tuple(tensor.float() for tensor in given))
 
 
 def is_gpu(device: str) -> bool:

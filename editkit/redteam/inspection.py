@@ -15,7 +15,7 @@ from editkit.concepts.templates import fill
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampler import noise
-from editkit.drawing.sampling import OWN, Sampling, is_flow
+from editkit.drawing.sampling import Sampling, plain_scheduler
 from editkit.drawing.trajectory import trajectory
 from editkit.errors import EditkitError
 from editkit.files.atomic import check_free, write_atomic
@@ -160,8 +160,7 @@ def _latents(predictor: Predictor, seeds: Sequence[int], points: int) -> Latents
     if not seeds or not 1 <= points <= STEPS:
         raise EditkitError(f"--points: expected at least one seed, and 1 to {STEPS} points, got {points}")
     denoiser = predictor.denoiser
-    kind = OWN if is_flow(denoiser.scheduler) else "ddim"
-    scheduler = denoiser.schedule(Sampling(STEPS, guidance=1, scheduler=kind))
+    scheduler = denoiser.schedule(Sampling(STEPS, guidance=1, scheduler=plain_scheduler(denoiser.scheduler)))
     noises = torch.stack([noise(denoiser.latent_shape(), seed) for seed in seeds]).to(denoiser.device)
     nothing = predictor.states([""])[torch.zeros(len(seeds), dtype=torch.long, device=denoiser.device)]
     way = trajectory(denoiser.predict, scheduler, noises, nothing)

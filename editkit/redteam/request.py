@@ -12,7 +12,7 @@ from editkit.concepts.profile import Profile, ProfileOrFile
 from editkit.concepts.templates import check_concepts
 from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.prompt_file import PromptFile
-from editkit.drawing.sampling import Sampling, is_flow_class
+from editkit.drawing.sampling import Sampling, is_flow_model
 from editkit.edits.variant import Variant
 from editkit.erasure.words import check_known
 from editkit.errors import EditkitError
@@ -140,9 +140,7 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
 def _check_noise(source: Source, attacks: Mapping[str, Attack]) -> None:
     """Refuse attacks whose steps a flow does not have, from the configuration alone."""
     needing = [name for name, attack in attacks.items() if getattr(attack, "needs_noise", False)]
-    if not needing or source.is_single_file:
-        return
-    if is_flow_class(source.components.get("scheduler", ("", ""))[1], source.scheduler):
+    if needing and is_flow_model(source):
         others = [name for name, kind in loadable("attacks").items() if not getattr(kind, "needs_noise", False)]
         raise EditkitError(
             f"attack {needing[0]}: its steps are those of a model that predicts noise, and {source.name} is of flow "

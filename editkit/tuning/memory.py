@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.model.checkpoints.source import Source
-from editkit.model.memory import CUDA_ITSELF, is_gpu, peak_of
+from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.key_rows import KeyRows
@@ -113,16 +113,15 @@ def _networks(
 def _make_fake(networks: Denoisers, gpu: bool) -> None:
     """Give the networks fake weights: on "meta" autocast would do nothing, and attention keep its matrices.
 
-    They are a processor's, also where a GPU is planned for, which need not be there. Only there autocast leaves norms
-    in float32.
+    They are a processor's, also where a GPU is planned for, which need not be there.
     """
+    for network in networks.both if gpu else ():
+        keep_norms_exact(network)
     for module in (part for network in networks.both for part in network.modules()):
         for name, weight in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
-        if gpu and isinstance(module, nn.GroupNorm | nn.LayerNorm):
-            module.register_forward_pre_hook(lambda module, given: tuple(tensor.float() for tensor in given))
 
 
 def step_passes(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.sampling import OWN, Sampling, is_flow
+from editkit.drawing.sampling import Sampling, plain_scheduler
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
@@ -186,7 +186,7 @@ def _networks(
 
 def _sampling(denoiser: Denoiser, options: RefineOptions) -> Sampling:
     """How trajectories are drawn: by DDIM, of a flow by the model's own scheduler."""
-    scheduler = OWN if is_flow(denoiser.scheduler) else "ddim"
+    scheduler = plain_scheduler(denoiser.scheduler)
     return Sampling(options.sampling_steps, options.guidance, scheduler=scheduler, size=options.pixels)
 
 

@@ -20,9 +20,6 @@ class AuraFlow(TransformerDenoiser):
     def _prompt(self, text: str) -> Condition:
         return Condition(self.pipe.encode_prompt(text, None, False, device=self.device)[0])
 
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer, self._default("max_sequence_length")
-
     def _most_patches(self) -> int:
         return math.isqrt(self.network.config.pos_embed_max_size)
 

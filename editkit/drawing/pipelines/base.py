@@ -30,12 +30,14 @@ class PipelineDenoiser:
         half: what float32 weights are multiplied in on a GPU; float32 where weights are multiplied as they are.
         reads_masks: whether the network is told which rows are padding. Else rows of other lengths go in apart.
         decodes_singly: at the sizes that people draw, the decoder takes more memory than the network.
+        shifted: whether the pipeline moves latents by the decoder's shift. Some leave it out, whatever it is.
     """
 
     component: ClassVar[str] = "unet"
     half: torch.dtype = torch.float16
     reads_masks: ClassVar[bool] = True
     decodes_singly: ClassVar[bool] = True
+    shifted: ClassVar[bool] = False
 
     def __init__(self, pipe: Any, /) -> None:
         self.pipe = pipe
@@ -158,7 +160,8 @@ class PipelineDenoiser:
 
     def _shift_and_scale(self, z: Tensor) -> tuple[Any, Any]:
         """`latents = (coded - shift) * scale`: numbers, or one of each channel, `(1, channels, 1, 1)`."""
-        return 0.0, self.pipe.vae.config.scaling_factor
+        config = self.pipe.vae.config
+        return config.shift_factor if self.shifted else 0.0, config.scaling_factor
 
     def copied(self) -> Any:
         pipe = copy.copy(self.pipe)

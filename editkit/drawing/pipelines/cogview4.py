@@ -22,9 +22,6 @@ class CogView4(TransformerDenoiser):
     def _prompt(self, text: str) -> Condition:
         return Condition(self.pipe.encode_prompt(text, None, False, device=self.device)[0])
 
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer, self._default("max_sequence_length")
-
     def _timesteps(self, scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
         import numpy
         from diffusers.pipelines.cogview4.pipeline_cogview4 import calculate_shift

@@ -9,34 +9,19 @@ import torch
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
-from editkit.drawing.pipelines.transformer import TransformerDenoiser, falling, in_a_row, in_a_square, shift_of
+from editkit.drawing.pipelines.transformer import TransformerDenoiser, in_a_row, in_a_square, shift_of, shifted_times
 from editkit.drawing.sampling import Sampling
 
 
-class Flux(TransformerDenoiser):
-    """FLUX.1: T5's rows and CLIP's pooled vector. Its guidance is distilled into the network of `dev`, which reads the
-    scale; classifier-free guidance beside it is `Sampling.true_cfg`."""
+class _Rowed(TransformerDenoiser):
+    """Latents go in as squares of four in a row; what else the network reads is a kind's own."""
 
-    families: ClassVar[tuple[str, ...]] = ("flux1",)
-    pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     patched: ClassVar[int] = 4
-
-    def _prompt(self, text: str) -> Condition:
-        rows, pooled, _ = self.pipe.encode_prompt(text, None, device=self.device)
-        return Condition(rows, pooled)
-
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer_2, self._default("max_sequence_length")
-
-    def away(self, sampling: Sampling) -> float | None:
-        return sampling.true_cfg if sampling.true_cfg > 1 else None
+    shifted: ClassVar[bool] = True
 
     def _timesteps(self, scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
         _, height, width = self.latent_shape(sampling.size)
-        mu = shift_of(scheduler, (height // 2) * (width // 2))
-        if scheduler.config.get("use_flow_sigmas"):
-            return {"num_inference_steps": sampling.steps, "mu": mu}
-        return {"sigmas": falling(sampling.steps), "mu": mu}
+        return shifted_times(scheduler, sampling.steps, shift_of(scheduler, (height // 2) * (width // 2)))
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         height, width = z.shape[-2:]
@@ -52,19 +37,36 @@ class Flux(TransformerDenoiser):
 
     def _more(self, z: Tensor, condition: Condition) -> dict[str, Any]:
         """What the network reads beside the rows of the prompt."""
+        raise NotImplementedError
+
+
+class Flux(_Rowed):
+    """FLUX.1: T5's rows and CLIP's pooled vector. Its guidance is distilled into the network of `dev`, which reads the
+    scale; classifier-free guidance beside it is `Sampling.true_cfg`."""
+
+    families: ClassVar[tuple[str, ...]] = ("flux1",)
+    pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
+
+    def _prompt(self, text: str) -> Condition:
+        rows, pooled, _ = self.pipe.encode_prompt(text, None, device=self.device)
+        return Condition(rows, pooled)
+
+    def _window(self) -> tuple[Any, int]:
+        return self.pipe.tokenizer_2, self._default("max_sequence_length")
+
+    def away(self, sampling: Sampling) -> float | None:
+        return sampling.true_cfg if sampling.true_cfg > 1 else None
+
+    def _more(self, z: Tensor, condition: Condition) -> dict[str, Any]:
         scale = None
         if self.network.config.guidance_embeds:
             usual = torch.full((len(z),), float(self._default("guidance_scale")))
             scale = (usual if condition.scale is None else condition.scale).to(z.device)
         return {"guidance": scale, "pooled_projections": condition.pooled}
 
-    def _shift_and_scale(self, z: Tensor) -> tuple[Any, Any]:
-        config = self.pipe.vae.config
-        return config.shift_factor, config.scaling_factor
 
-
-class Chroma(Flux):
-    """Chroma: FLUX.1 without a pooled vector, its guidance classifier-free."""
+class Chroma(_Rowed):
+    """Chroma: FLUX.1's network without a pooled vector, its guidance classifier-free."""
 
     families: ClassVar[tuple[str, ...]] = ("chroma",)
     pipelines: ClassVar[tuple[str, ...]] = ("ChromaPipeline",)
@@ -73,12 +75,6 @@ class Chroma(Flux):
     def _prompt(self, text: str) -> Condition:
         rows, _, mask, *_ = self.pipe.encode_prompt(text, device=self.device, do_classifier_free_guidance=False)
         return Condition(rows, mask=mask)
-
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer, self._default("max_sequence_length")
-
-    def away(self, sampling: Sampling) -> float | None:
-        return sampling.guidance if sampling.guidance > 1 else None
 
     def _more(self, z: Tensor, condition: Condition) -> dict[str, Any]:
         if condition.mask is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
-from editkit.drawing.pipelines.transformer import TransformerDenoiser, falling
+from editkit.drawing.pipelines.transformer import TransformerDenoiser, shifted_times
 from editkit.drawing.sampling import Sampling
 
 
@@ -32,9 +32,6 @@ class Flux2Klein(TransformerDenoiser):
     def _prompt(self, text: str) -> Condition:
         return Condition(self.pipe.encode_prompt(text, device=self.device)[0])
 
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer, self._default("max_sequence_length")
-
     def away(self, sampling: Sampling) -> float | None:
         return None if self.pipe.config.is_distilled else super().away(sampling)
 
@@ -42,10 +39,7 @@ class Flux2Klein(TransformerDenoiser):
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
         _, height, width = self.latent_shape(sampling.size)
-        mu = compute_empirical_mu(height * width, sampling.steps)
-        if scheduler.config.get("use_flow_sigmas"):
-            return {"num_inference_steps": sampling.steps, "mu": mu}
-        return {"sigmas": falling(sampling.steps), "mu": mu}
+        return shifted_times(scheduler, sampling.steps, compute_empirical_mu(height * width, sampling.steps))
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         said = network(

@@ -18,6 +18,7 @@ class Lumina2(TransformerDenoiser):
 
     families: ClassVar[tuple[str, ...]] = ("lumina2",)
     pipelines: ClassVar[tuple[str, ...]] = ("Lumina2Pipeline",)
+    shifted: ClassVar[bool] = True
     reads_masks: ClassVar[bool] = True
 
     def _prompt(self, text: str) -> Condition:
@@ -27,9 +28,6 @@ class Lumina2(TransformerDenoiser):
     def _unprompt(self, text: str) -> Condition:
         *_, rows, mask = self.pipe.encode_prompt("", True, text, device=self.device)
         return Condition(rows, mask=mask)
-
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer, self._default("max_sequence_length")
 
     def _timesteps(self, scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
         # Its pipeline takes the channels of the latents for the length of their sequence.
@@ -47,10 +45,6 @@ class Lumina2(TransformerDenoiser):
             encoder_attention_mask=mask.bool(),
         ).sample
         return -said
-
-    def _shift_and_scale(self, z: Tensor) -> tuple[Any, Any]:
-        config = self.pipe.vae.config
-        return config.shift_factor, config.scaling_factor
 
 
 def as_long(guided: Tensor, with_text: Tensor) -> Tensor:

@@ -20,13 +20,13 @@ class PixArt(TransformerDenoiser):
     reads_masks: ClassVar[bool] = True
 
     def _prompt(self, text: str) -> Condition:
-        rows, mask, *_ = self.pipe.encode_prompt(
-            text, False, device=self.device, clean_caption=self._default("clean_caption")
-        )
+        rows, mask, *_ = self.pipe.encode_prompt(text, False, device=self.device, **self._how)
         return Condition(rows, mask=mask)
 
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer, self._default("max_sequence_length")
+    @property
+    def _how(self) -> dict[str, Any]:
+        """What the pipeline's call encodes with, and its `encode_prompt` alone does not."""
+        return {"clean_caption": self._default("clean_caption")}
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         sizes: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
@@ -50,17 +50,13 @@ class Sana(PixArt):
     families: ClassVar[tuple[str, ...]] = ("sana",)
     pipelines: ClassVar[tuple[str, ...]] = ("SanaPipeline",)
 
-    def _prompt(self, text: str) -> Condition:
-        rows, mask, *_ = self.pipe.encode_prompt(text, False, device=self.device, **self._how)
-        return Condition(rows, mask=mask)
-
     def _unprompt(self, text: str) -> Condition:
         *_, rows, mask = self.pipe.encode_prompt("", True, text, device=self.device, **self._how)
         return Condition(rows, mask=mask)
 
     @property
     def _how(self) -> dict[str, Any]:
-        return {name: self._default(name) for name in ("clean_caption", "complex_human_instruction")}
+        return super()._how | {"complex_human_instruction": self._default("complex_human_instruction")}
 
     @property
     def _usual_side(self) -> int:
@@ -75,9 +71,6 @@ class Sana(PixArt):
             timestep=t * self.network.config.timestep_scale,
         ).sample
         return said[:, : z.shape[1]]
-
-    def _decoded(self, z: Tensor) -> Tensor:
-        return self.pipe.vae.decode(z).sample
 
     def _coded(self, pixels: Tensor) -> Tensor:
         return self.pipe.vae.encode(pixels).latent

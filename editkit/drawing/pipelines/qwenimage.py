@@ -28,9 +28,6 @@ class QwenImage(TransformerDenoiser):
         rows, mask = self.pipe.encode_prompt(text, device=self.device, max_sequence_length=most)
         return Condition(rows, mask=mask)
 
-    def _window(self) -> tuple[Any, int]:
-        return self.pipe.tokenizer, self._default("max_sequence_length")
-
     def _timesteps(self, scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
         _, height, width = self.latent_shape(sampling.size)
         return {"sigmas": falling(sampling.steps), "mu": shift_of(scheduler, (height // 2) * (width // 2))}

@@ -18,6 +18,7 @@ class StableDiffusion3(TransformerDenoiser):
 
     families: ClassVar[tuple[str, ...]] = ("sd3",)
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusion3Pipeline",)
+    shifted: ClassVar[bool] = True
 
     def _prompt(self, text: str) -> Condition:
         rows, _, pooled, _ = self.pipe.encode_prompt(
@@ -27,7 +28,7 @@ class StableDiffusion3(TransformerDenoiser):
 
     def _window(self) -> tuple[Any, int]:
         if self.pipe.text_encoder_3 is None:
-            return super()._window()
+            return self.pipe.tokenizer, self.pipe.tokenizer.model_max_length
         return self.pipe.tokenizer_3, self._default("max_sequence_length")
 
     def _longest(self) -> int:
@@ -47,7 +48,3 @@ class StableDiffusion3(TransformerDenoiser):
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         read = {"encoder_hidden_states": condition.text, "pooled_projections": condition.pooled}
         return network(hidden_states=z, timestep=t, **read).sample
-
-    def _shift_and_scale(self, z: Tensor) -> tuple[Any, Any]:
-        config = self.pipe.vae.config
-        return config.shift_factor, config.scaling_factor

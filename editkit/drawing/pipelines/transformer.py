@@ -98,6 +98,9 @@ class TransformerDenoiser(PipelineDenoiser):
         """What the pipeline's call takes where it is not told."""
         return signature(type(self.pipe).__call__).parameters[argument].default
 
+    def _window(self) -> tuple[Any, int]:
+        return self.pipe.tokenizer, self._default("max_sequence_length")
+
     def _encoded(self, texts: list[str]) -> list[Condition]:
         """One by one: a pipeline may pad to the longest of a batch, and rows may depend on that."""
         return [self._behind(self._prompt(text)) for text in texts]
@@ -187,6 +190,12 @@ def in_a_square(row: Tensor, height: int, width: int) -> Tensor:
     """The inverse, for latents of `height` and `width`."""
     square = row.transpose(1, 2).unflatten(2, (height // 2, width // 2))
     return nn.functional.pixel_shuffle(square, 2)
+
+
+def shifted_times(scheduler: Any, steps: int, mu: float) -> Mapping[str, Any]:
+    """What FLUX's pipelines set their timesteps with: of schedulers that make flow levels themselves the number."""
+    own = scheduler.config.get("use_flow_sigmas")
+    return {"mu": mu, **({"num_inference_steps": steps} if own else {"sigmas": falling(steps)})}
 
 
 def falling(steps: int) -> list[float]:

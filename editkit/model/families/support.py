@@ -47,30 +47,27 @@ def support() -> list[Support]:
     >>> {row.family: row.draw for row in support()}["wan"]
     False
     """
-    draws = drawn()
+    kinds, formats = loadable_foreign("pipelines"), loadable_foreign("formats")
+    drawn = {*DRAWN, *(family for kind in kinds.values() for family in kind.families)}
+
+    def suits(name: str, family: Family) -> bool:
+        return formats[name].suits(family) if name in formats else _suits(name, family)
+
     return [
         Support(
             family.name,
             family.title,
             is_encoded(family),
-            family.name in draws,
+            family.name in drawn,
             family.name in TRAINED,
-            tuple(name for name in names("formats") if is_encoded(family) and _suits(name, family)),
+            tuple(name for name in names("formats") if is_encoded(family) and suits(name, family)),
         )
         for family in families()
     ]
 
 
-def drawn() -> tuple[str, ...]:
-    """`DRAWN`, and what kinds of other packages draw."""
-    others = loadable_foreign("pipelines").values()
-    return (*DRAWN, *(family for kind in others for family in kind.families))
-
-
 def _suits(name: str, family: Family) -> bool:
-    others = loadable_foreign("formats")
-    if name in others:
-        return others[name].suits(family)
+    """Whether one of editkit's own formats is loaded of that family."""
     if name in ("kohya", "single-file"):
         return family.component == "unet"
     return name != "lora" or family.name != "pixart"
