@@ -228,6 +228,8 @@ def test_what_a_models_guidance_has_no_use_for_is_refused(folder_of: Callable[[s
     flux, sd3 = find(folder_of("flux1")), find(folder_of("sd3"))
     with pytest.raises(EditkitError, match=r"--negative: .* reads its guidance .* give --true-cfg above 1"):
         Sampling.for_model(flux, negative="a dog")
+    with pytest.raises(EditkitError, match=r"--negative: .* reads its guidance"):
+        Sampling.for_model(flux, negative="a dog", steps=2, guidance=3.0, scheduler="own", batch=1)
     assert Sampling.for_model(flux, negative="a dog", true_cfg=2.0).true_cfg == 2
     with pytest.raises(EditkitError, match=r"--true-cfg: expected a model that reads its guidance"):
         Sampling.for_model(sd3, true_cfg=2.0)

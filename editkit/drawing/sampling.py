@@ -24,8 +24,6 @@ SCHEDULERS = {
 
 STOCHASTIC = ("Ancestral", "LCM", "TCD", "SCM", "SDE", "DDPM", "KDPM2A", "Consistency")
 """Parts of names of schedulers of diffusers that draw noise at their steps."""
-FEW = 4
-"""Pictures at a time of models that draw 1024 pixels a side: the memory of one GPU, and four variants side by side."""
 STOCK = {"steps": ("num_inference_steps",), "guidance": ("guidance_scale", "true_cfg_scale")}
 """Field of `Sampling` → the argument of a pipeline of diffusers, the first that has a number as its default. Their size
 is the model's, as it is here."""
@@ -119,8 +117,9 @@ class Sampling:
         said = usual | {name: value for name, value in settings.items() if value is not None}
         if is_flow_model(source):
             _check_own(said.get("scheduler", OWN), source.components["scheduler"][1])
-        if said.keys() >= {*STOCK, "scheduler"} and "true_cfg" not in said:  # diffusers is not imported for nothing
-            return cls(**said)
+        whole = said.keys() >= {*STOCK, "scheduler"} and "true_cfg" not in said
+        if source.family.component == "unet" and whole:
+            return cls(**said)  # diffusers is not imported for nothing
         import diffusers
 
         pipeline = getattr(diffusers, source.pipeline_class, None)
@@ -140,16 +139,16 @@ class Sampling:
 
 
 def stock_settings(pipeline: Any) -> dict[str, Any]:
-    """The defaults of `STOCK` that a class of pipelines has for its call, the scheduler that suits its network, and how
-    many pictures of its size go at a time; none for what is no class of diffusers.
+    """The defaults of `STOCK` that a class of pipelines has for its call, and the scheduler that suits its network;
+    none for what is no class of diffusers.
 
     >>> from diffusers import FluxPipeline, QwenImagePipeline, StableDiffusionXLPipeline
     >>> stock_settings(StableDiffusionXLPipeline)
-    {'steps': 50, 'guidance': 5.0, 'batch': 4}
+    {'steps': 50, 'guidance': 5.0}
     >>> stock_settings(FluxPipeline)
-    {'steps': 28, 'guidance': 3.5, 'scheduler': 'own', 'batch': 4}
+    {'steps': 28, 'guidance': 3.5, 'scheduler': 'own'}
     >>> stock_settings(QwenImagePipeline)
-    {'steps': 50, 'guidance': 4.0, 'scheduler': 'own', 'batch': 4}
+    {'steps': 50, 'guidance': 4.0, 'scheduler': 'own'}
     """
     if pipeline is None:
         return {}
@@ -158,10 +157,7 @@ def stock_settings(pipeline: Any) -> dict[str, Any]:
         defaults = [parameters[name].default for name in names if name in parameters]
         numbers = [default for default in defaults if isinstance(default, int | float)]
         found |= {field: numbers[0]} if numbers else {}
-    parts = signature(pipeline.__init__).parameters
-    if "unet" not in parts:
-        found |= {"scheduler": OWN}
-    return found | ({"batch": FEW} if {"transformer", "text_encoder_2"} & parts.keys() else {})
+    return found if "unet" in signature(pipeline.__init__).parameters else found | {"scheduler": OWN}
 
 
 def _check_guidance(source: Source, pipeline: Any, said: Mapping[str, Any]) -> None:
