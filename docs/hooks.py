@@ -20,6 +20,7 @@ ROOMS = {
     "redteam": "Attack and inspect",
     "evaluation": "Measure",
     "report": "Compare",
+    "chaining": "Chain",
     "concepts": "Words and profiles",
     "listings": "Components",
     "emoji": "Bundled models",

@@ -17,6 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from editkit.chaining.recipe import recipes
+    from editkit.chaining.run import run
     from editkit.drawing.generate import generate
     from editkit.drawing.plan import plan_drawing
     from editkit.drawing.recover import recover
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         objectives,
         pipelines,
         searches,
+        stages,
     )
     from editkit.model.apply import applied
     from editkit.model.editable import open_model
@@ -112,9 +115,12 @@ _HOMES = {
     "models": "editkit.emoji.catalogue",
     "open_model": "editkit.model.editable",
     "recover": "editkit.drawing.recover",
+    "recipes": "editkit.chaining.recipe",
     "refine": "editkit.tuning.refine",
+    "run": "editkit.chaining.run",
     "save_edit": "editkit.variants.edit_file",
     "sensitivity": "editkit.report.sensitivity",
+    "stages": "editkit.listings",
     "suites": "editkit.evaluation.suites.suite",
 }
 __all__ = [
@@ -160,11 +166,14 @@ __all__ = [
     "open_model",
     "pipelines",
     "plan_drawing",
+    "recipes",
     "recover",
     "refine",
+    "run",
     "save_edit",
     "searches",
     "sensitivity",
+    "stages",
     "suites",
 ]
 

@@ -52,3 +52,8 @@ def families() -> list[Component]:
 def pipelines() -> list[Component]:
     """The kinds of pipelines that are drawn."""
     return describe("pipelines")
+
+
+def stages() -> list[Component]:
+    """The kinds of stages that a recipe can have, with what each may say."""
+    return describe("stages")

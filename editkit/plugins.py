@@ -1,7 +1,7 @@
 """What can be plugged in: components by group and name, editkit's own and those of other packages.
 
 A group is one kind of thing: methods, objectives, searches, attacks, detectors, metrics, formats, families,
-pipelines. A component is named by one line here, or by an entry point of the group `editkit.<group>` in another
+pipelines, stages. A component is named by one line here, or by an entry point of the group `editkit.<group>` in another
 package; both say `module:attribute`. Nothing is imported before it is asked for.
 
 >>> "rece" in names("methods")
@@ -161,6 +161,12 @@ GROUPS: Mapping[str, Group] = {
             "single-file": "editkit.model.formats.single_file:SingleFile",
         },
         default="kv",
+    ),
+    "stages": Group(
+        "kind of stage",
+        "what a stage of a recipe can do, for `run`",
+        "editkit.chaining.kinds:KINDS",
+        flags=False,
     ),
     "families": Group(
         "family",

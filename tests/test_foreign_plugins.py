@@ -180,3 +180,22 @@ def test_a_name_that_is_taken_and_one_that_nobody_has(site: Path, tmp_path: Path
         said = run("formats", cwd=tmp_path)
     assert "cannot be loaded: format 'kv': again:Format takes the name of one that editkit has; rename it" in said
     assert "cannot be loaded: format 'lost': again:Format cannot be imported: No module named 'again'" in said
+
+
+def test_its_kind_of_stage_runs_in_a_recipe(tmp_path: Path) -> None:
+    text = """
+[stage.gone]
+do = "erase"
+concepts = ["church"]
+method = "uce"
+protect = "none"
+[stage.told]
+do = "note"
+edits = ["base", "gone"]
+words = "two"
+"""
+    (tmp_path / "chain.toml").write_text(text)
+    run("run", "chain.toml", "--model", "emoji", "--out", "made", cwd=tmp_path)
+    assert (tmp_path / "made" / "told" / "note.txt").read_text().split() == [
+        "two", "base", str(Path("made", "gone", "gone.safetensors"))
+    ]  # fmt: skip

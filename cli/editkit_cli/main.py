@@ -23,6 +23,7 @@ from editkit_cli import (
     ledger,
     models,
     pictures,
+    recipes,
     refine,
     report,
 )  # fmt: skip
@@ -47,6 +48,8 @@ COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "suites": evaluate.suites,
     "sensitivity": report.sensitivity,
     "graph": report.graph,
+    "run": recipes.run,
+    "recipes": recipes.recipes,
     "models": models.models,
     "info": models.info,
     **{group: components.listing(group) for group in GROUPS if group != "families"},

@@ -30,7 +30,7 @@ def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), no
     edits = [variant for variant in comparison.variants if variant.edit is not None]
     pictures = comparison.pictures
     cells = len(comparison.prompts) * len(comparison.variants), len(comparison.seeds)
-    page = _template("report.html.j2").render(
+    page = template("report.html.j2").render(
         title=title(comparison),
         model=comparison.model.source.name,
         variants=[
@@ -50,7 +50,7 @@ def render(comparison: Comparison, command: str, lead: Sequence[Figure] = (), no
         file_lines=file_lines(edits),
         drawing_lines=drawing_lines(comparison),
         command=command,
-        styles=_styles(bool(pictures.files)),
+        styles=styles(bool(pictures.files)),
         script=_read("report.js"),
         data=_data(comparison),
         page_size=PAGE_SIZE,
@@ -126,7 +126,8 @@ def _data(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _styles(large: bool) -> str:
+def styles(large: bool) -> str:
+    """The style sheet of a page, light and dark; `large`: for pictures that lie beside it."""
     light, dark = properties(False), properties(True)
     themes = (
         f":root{{{light}}}"
@@ -140,7 +141,8 @@ def _read(name: str) -> str:
     return (files("editkit.report") / "template" / name).read_text(encoding="utf-8")
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """A page to be filled in."""
     jinja2 = need("jinja2", "eval", "a report")
     loader = jinja2.PackageLoader("editkit.report", "template")
     page = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}

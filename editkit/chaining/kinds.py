@@ -1,0 +1,230 @@
+"""The kinds of stages: each is a function that a command of the same name calls, with a check of what it is given.
+
+A stage says the parameters of the function and the options of its components by their names in Python. What the recipe
+gives by itself is left out: the model, places, and which device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
+
+from editkit.chaining.fields import Field
+from editkit.chaining.kind import Kind
+from editkit.chaining.task import Task
+from editkit.errors import EditkitError
+from editkit.options import Option, options_of
+from editkit.plugins import GROUPS, attribute, loadable
+
+
+def _of(*groups: str) -> Callable[[], Collection[Option]]:
+    """The options of all components of some groups; of a name that two have, the first."""
+
+    def options() -> Collection[Option]:
+        every = [option for group in groups for kind in loadable(group).values() for option in options_of(kind)]
+        return {option.name: option for option in reversed(every) if option.shown}.values()
+
+    return options
+
+
+def _of_a_run() -> Collection[Option]:
+    from editkit.tuning.options import known_options
+
+    chosen = [name for name, known in loadable("objectives").items() if not known.has_key]
+    run = {option.name: option for option in known_options(chosen)}
+    return ({option.name: option for option in _of("searches")()} | run).values()
+
+
+def _check_erase(task: Task) -> None:
+    from editkit.concepts.templates import check_concepts
+    from editkit.erasure.words import check_known
+
+    _method(task)
+    check_concepts(task.words["concepts"])
+    check_known(task.model, task.words["concepts"])
+
+
+def _erase(task: Task) -> None:
+    from editkit.erasure.erase import erase
+    from editkit.variants.edit_file import save_edit
+
+    said = {name: value for name, value in task.read.items() if name != "method"}
+    save_edit(erase(task.model, options=_method(task), **said), task.edit, force=True)
+
+
+def _edit(task: Task) -> None:
+    from editkit.edits.method import Options
+    from editkit.erasure.edit import edit
+    from editkit.variants.edit_file import save_edit
+
+    save_edit(edit(task.model, options=Options("time", **task.options), **task.read), task.edit, force=True)
+
+
+def _method(task: Task) -> Any:
+    from editkit.edits.method import Options
+
+    return Options(task.words.get("method", GROUPS["methods"].default), **task.options)
+
+
+def _compose(task: Task) -> None:
+    from editkit.variants.compose import compose
+
+    compose(task.inputs["edits"], task.edit, force=True, **task.words)
+
+
+def _harden(task: Task) -> None:
+    from editkit.redteam.harden import harden
+    from editkit.variants.edit_file import save_edit
+
+    made = harden(task.input("edit"), task.model, device=task.device, **task.read)
+    save_edit(made, task.edit, force=True)
+
+
+def _check_refine(task: Task) -> None:
+    from editkit.tuning.options import RefineOptions
+    from editkit.tuning.trainable import check_trainable
+
+    check_trainable(task.model.source)
+    RefineOptions.of(profile=task.model.profile, **task.options)
+
+
+def _refine(task: Task) -> None:
+    from editkit.tuning import checkpoint
+    from editkit.tuning.options import RefineOptions
+    from editkit.tuning.refine import refine
+    from editkit.variants.edit_file import load_edit
+
+    options = RefineOptions.of(profile=task.model.profile, **task.options)
+    start = load_edit(task.input("start")) if "start" in task.inputs else None
+    begun = (task.folder / checkpoint.NAME).is_file()
+    refine(
+        task.model, task.folder, start=start, options=options, device=task.device, resume=begun, force=not begun,
+        **task.read,
+    )  # fmt: skip
+
+
+def _check_attack(task: Task) -> None:
+    from editkit.options import assign_options
+    from editkit.plugins import load
+    from editkit.redteam.budget import parse_budget
+
+    names = task.words.get("attacks", [GROUPS["attacks"].default])
+    assign_options({f"attack {name}": load("attacks", name) for name in names}, task.options)
+    parse_budget(task.words.get("budget", "quick"))
+    _check_drawing(task)
+
+
+def _attack(task: Task) -> None:
+    from editkit.concepts.profile_file import SAMPLING
+    from editkit.drawing.sampling import Settings
+    from editkit.redteam.attack import attack
+
+    settings = cast(Settings, {name: value for name, value in task.words.items() if name in SAMPLING})
+    said = {name: value for name, value in task.words.items() if name not in SAMPLING}
+    attack(
+        list(task.inputs["variants"]), model=task.model, out=task.folder, device=task.device, settings=settings,
+        **said, **task.options,
+    )  # fmt: skip
+
+
+def _check_evaluate(task: Task) -> None:
+    from editkit.evaluation.suites.suite import load_suite
+
+    suite = load_suite(task.words.get("suite", ""))
+    split = task.words.get("split")
+    if split is not None and suite.splits and split not in suite.splits:
+        raise EditkitError(f"split {split!r}: suite {suite.name} has {', '.join(suite.splits)}")
+    _check_drawing(task)
+
+
+def _evaluate(task: Task) -> None:
+    from editkit.evaluation.evaluate import evaluate
+
+    evaluate(list(task.inputs["edits"]), out=task.folder, device=task.device, force=True, **task.named, **task.words)
+
+
+def _check_drawing(task: Task) -> None:
+    """What is said of drawing suits the model."""
+    from editkit.concepts.profile_file import SAMPLING
+    from editkit.drawing.pipelines import check_drawable
+    from editkit.drawing.prompt_file import parse_seeds
+    from editkit.drawing.sampling import Sampling
+
+    check_drawable(task.model.source)
+    Sampling.for_model(task.model.source, **{name: task.words[name] for name in SAMPLING if name in task.words})
+    if isinstance(task.words.get("seeds"), str):
+        parse_seeds(task.words["seeds"])
+
+
+def _compare(task: Task) -> None:
+    from editkit.report.command import compare
+
+    compare(list(task.inputs["edits"]), out=task.folder, device=task.device, force=True, **task.named, **task.words)
+
+
+def _generate(task: Task) -> None:
+    from editkit.drawing.generate import generate
+
+    edit = task.inputs.get("edit", (None,))[0]
+    grid = isinstance(task.words["prompts"], list)
+    out = task.place / f"{task.name}.png" if grid else task.folder
+    generate(out=out, edit=edit, device=task.device, force=True, **task.named, **task.words)
+
+
+def _check_export(task: Task) -> None:
+    from editkit.plugins import make
+
+    make("formats", task.words.get("format", GROUPS["formats"].default), **task.options)
+
+
+def _export(task: Task) -> None:
+    from editkit.variants.edit_file import load_edit
+    from editkit.variants.export import export
+
+    out = task.folder if task.words.get("format") == "diffusers" else task.edit
+    export(load_edit(task.input("edit")), task.model, out, force=True, **task.words, **task.options)
+
+
+KINDS: Mapping[str, Kind] = {
+    "erase": Kind(
+        "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
+        components=_of("methods"), less=("found", "found_weight"), more=(Field("method", (str,)),),
+    ),
+    "edit": Kind(
+        "Change what a prompt means.", "editkit.erasure.edit:edit", _edit, makes="edit",
+        components=lambda: options_of(attribute("editkit.edits.time:TIME")),
+    ),
+    "compose": Kind(
+        "Make one edit of several.", "editkit.variants.compose:compose", _compose, several="edits", makes="edit",
+    ),
+    "harden": Kind(
+        "Attack an edit and erase what brings the concepts back.", "editkit.redteam.harden:harden", _harden,
+        _check_drawing, one="edit", makes="edit", draws=True,
+    ),
+    "refine": Kind(
+        "Train the model away from concepts.", "editkit.tuning.refine:refine", _refine, _check_refine, one="start",
+        makes="folder", components=_of_a_run,
+    ),
+    "attack": Kind(
+        "Try to bring the concepts back.", "editkit.redteam.attack:attack", _attack, _check_attack,
+        several="variants", components=_of("attacks"), draws=True,
+    ),
+    "evaluate": Kind(
+        "Measure with a suite.", "editkit.evaluation.evaluate:evaluate", _evaluate, _check_evaluate,
+        several="edits", draws=True,
+    ),
+    "compare": Kind(
+        "Draw the same prompts and noise with several edits.", "editkit.report.command:compare", _compare,
+        _check_drawing, several="edits", draws=True,
+        less=("sweep", "concepts", "method", "protect", "guides", "preserve"),
+    ),
+    "generate": Kind(
+        "Draw prompts with an edit.", "editkit.drawing.generate:generate", _generate, _check_drawing, one="edit",
+        draws=True,
+    ),
+    "export": Kind(
+        "Write an edit as weights that other programs load.", "editkit.variants.export:export", _export,
+        _check_export, one="edit", components=_of("formats"),
+    ),
+}  # fmt: skip
+"""By the name that `do` takes."""
