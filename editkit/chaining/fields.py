@@ -1,6 +1,6 @@
 """What a stage of a recipe may say: the parameters of its function, and the options of the components that it takes.
 
->>> def draw(prompts: "Sequence[str]", out: "Path", steps: "int | None" = None) -> None: ...
+>>> def draw(prompts: list[str], out: str, steps: int | None = None) -> None: ...
 >>> known = fields_of(draw, less={"out"})
 >>> [(name, known[name].shape) for name in known]
 [('prompts', 'a list'), ('steps', 'a whole number or none')]

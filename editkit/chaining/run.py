@@ -52,6 +52,7 @@ def run(
         KeyboardInterrupt: Ctrl-C; what was done is kept.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> text = '[stage.gone]\\ndo = "erase"\\nconcepts = ["church"]\\nmethod = "uce"\\n'
     >>> path = Path(tempfile.mkdtemp(), "gone.toml")
     >>> _ = path.write_text(text)
