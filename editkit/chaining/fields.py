@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from editkit.options import Option
 
@@ -96,4 +96,7 @@ def _kinds(annotation: Any) -> tuple[type, ...]:
 
 
 def _parts(annotation: Any) -> list[str]:
+    """A class is told by its name: a module of another package may say types as they are, not as texts."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation.__name__]
     return [part.strip() for part in str(annotation).split("|")]
