@@ -30,6 +30,8 @@ def test_runs_from_top_to_bottom(path: Path) -> None:
     from nbclient import NotebookClient
 
     notebook = jupytext.read(path)
+    for cell in notebook.cells:  # one picture in place of four; `make notebooks` draws them all
+        cell.source = cell.source.replace('"0-3"', '"0"')
     NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
     printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", ()) if o.output_type == "stream")
     assert "erasure_residual" in printed
