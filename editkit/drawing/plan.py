@@ -136,7 +136,7 @@ def _plan(source: Source, device: str, sampling: Sampling) -> DrawingPlan:
 
 def _counted(source: Source, device: str, sampling: Sampling) -> DrawingPlan:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    denoiser = outline(source, sampling.placement, fake)
+    denoiser = outline(source, fake, sampling.placement)
     pipe, network = denoiser.pipe, denoiser.network
     if sampling.tile_vae:
         pipe.vae.enable_tiling()
