@@ -111,10 +111,10 @@ def harden(
     if pictures:
         check_drawable(opened.source)
         check_drawing(opened.source, sampling)
-        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device(), sampling.placement)
         judge = judge_of(opened.profile, detector or "")
         for target in targets:
             target.check_judge(judge)
+        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device(), sampling.placement)
     arena = Arena(
         opened, read, denoiser, judge, sampling, tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
     )  # fmt: skip
