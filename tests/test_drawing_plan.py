@@ -41,7 +41,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> Callab
             return tiny_sd
         saving = tiny_llm_pipelines.save if name in ("sana", "lumina2") else tiny_pipelines.save
         folder = saving(name, base / name)
-        if name in ("sdxl", "sd3", "flux1", "lumina2"):
+        if name in ("sdxl", "sd3", "flux1"):
             plain = {"block_out_channels": (16,), "norm_num_groups": 8, "shift_factor": 0.0}
             AutoencoderKL(**plain, latent_channels=4, mid_block_add_attention=False).save_pretrained(folder / "vae")
         return folder
@@ -57,14 +57,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [
-        ("sdxl", None),
-        ("sdxl", "bfloat16"),
-        ("sd3", "bfloat16"),
-        ("flux1", "bfloat16"),
-        ("sana", None),
-        ("lumina2", None),
-    ],
+    [("sdxl", None), ("sdxl", "bfloat16"), ("sd3", "bfloat16"), ("flux1", "bfloat16"), ("sana", None)],
 )
 def test_a_plan_is_what_a_small_model_takes(name: str, dtype: str | None, folder_of: Callable[[str], Path]) -> None:
     """Component by component: the weights to the byte, the peak of each pass within a tenth."""
@@ -137,6 +130,18 @@ def test_a_model_is_planned_for_before_its_weights_are_there(folder_of: Callable
         "generate", *how, "--device", "cpu", "--offload", "model", cwd=tmp_path, code=1
     )
     assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_network_that_reads_how_long_prompts_are_is_planned_for(folder_of: Callable[[str], Path]) -> None:
+    settings: dict[str, Any] = {"size": (128, 128), "batch": 2}
+    planned = plan_drawing(folder_of("lumina2"), "cpu", **settings)
+    sampling = Sampling.for_model(find(folder_of("lumina2")), **settings)
+    denoiser = open_denoiser(folder_of("lumina2"))
+    with torch.no_grad():
+        measured = allocated(lambda: two_steps(denoiser, (2, *denoiser.latent_shape(sampling.size)), sampling))
+    assert planned.parts[-2].name == "transformer"
+    assert planned.parts[-2].activations == pytest.approx(measured, rel=0.1)
 
 
 def test_a_network_that_reads_values_is_told_of(
