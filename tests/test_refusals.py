@@ -92,7 +92,8 @@ def test_what_goes_not_with_quantised_weights_is_refused(
     source = find(configured("flux1"))
     with pytest.raises(EditkitError, match="--quantize: expected one of int8, got 'int3'"):
         Placement(quantize="int3")
-    for other in ({"storage": "fp8"}, {"offload": "sequential"}):
+    others: list[dict[str, Any]] = [{"storage": "fp8"}, {"offload": "sequential"}]
+    for other in others:
         with pytest.raises(EditkitError, match="--quantize int8: goes with no --"):
             Placement(quantize="int8", **other)
     with pytest.raises(EditkitError, match="--compile: expected weights that stay as they are"):

@@ -68,7 +68,7 @@ def read_quantized(source: Source, dtype: Any, kind: str) -> Any:
         dtype: of torch, of the weights that stay as they are.
     """
     import diffusers
-    import torchao.quantization
+    import torchao.quantization  # pyright: ignore[reportMissingImports]: an extra that is not among those of `dev`
 
     component = source.family.component
     network = getattr(diffusers, source.components[component][1])

@@ -242,7 +242,7 @@ class Stated:
         """With what `read_text_encoders` takes for given; empty where the encoder was pruned."""
         held, encoder = self.held(component), self._encoders[component]
         ends = (r"token_embedding\.weight", r"(position_embedding\.weight|positional_embedding)", _FIRST_LAYER)
-        found = [
+        found: list[Any] = [
             next((shape for name, shape in held.items() if re.fullmatch(rf"(.*\.)?{end}", name)), ()) for end in ends
         ]
         if not all(found):
