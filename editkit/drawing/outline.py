@@ -28,6 +28,13 @@ class Window:
     model_max_length: int
 
 
+def is_outlined(source: Source) -> bool:
+    """Whether diffusers has the pipeline of a model: a plug-in's may be its own."""
+    import diffusers
+
+    return hasattr(diffusers, source.pipeline_class)
+
+
 def outline(
     source: Source,
     without_values: AbstractContextManager[Any],
@@ -44,11 +51,16 @@ def outline(
         parts: components that are wanted; the others are None.
 
     Raises:
-        EditkitError: it cannot be drawn, or a component has no configuration.
+        EditkitError: it cannot be drawn, diffusers does not have its pipeline, or a component has no configuration.
     """
     import diffusers
 
     kind, placement = check_drawable(source), placement or Placement()
+    if not is_outlined(source):
+        raise EditkitError(
+            f"model {source.name}: expected a pipeline of diffusers, which has no {source.pipeline_class}: it "
+            "cannot be planned for"
+        )
     pipeline = getattr(diffusers, source.pipeline_class)
     taken = signature(pipeline.__init__).parameters
     made: dict[str, Any] = {name: None for name, known in taken.items() if known.default is known.empty}
