@@ -87,7 +87,7 @@ def test_nothing_reaches_into_the_command_line() -> None:
 
 def test_what_comes_with_an_extra_is_imported_where_it_is_used() -> None:
     """So that everything else works without it."""
-    extras = {"accelerate", "peft", "nudenet", "onnxruntime", "selenium", "resvg_py"}
+    extras = {"accelerate", "peft", "torchao", "nudenet", "onnxruntime", "selenium", "resvg_py"}
     for name, path in MODULES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             modules = [node.module] if isinstance(node, ast.ImportFrom) else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from editkit.drawing import sampler
+from editkit.drawing import plan, sampler
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.plan import plan_drawing, two_steps, weight_bytes
 from editkit.drawing.sampling import Sampling
@@ -109,8 +110,9 @@ def test_savings_save(folder_of: Callable[[str], Path]) -> None:
 
 def test_the_weights_of_a_layer_are_not_those_of_its_parts() -> None:
     layers = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 2, bias=False)))
-    assert weight_bytes(layers, []) == (4 * (32 + 8 + 16), 4 * 40)
-    assert weight_bytes(layers, [layers[0]]) == (40 + 4 * 16, 4 * 40)
+    assert weight_bytes(layers, {}) == (4 * (32 + 8 + 16), 4 * 40, 0)
+    stored = {id(layers[0].weight): 32, id(layers[0].bias): 8}
+    assert weight_bytes(layers, stored) == (40 + 4 * 16, 4 * 40, 4 * 40)
 
 
 def test_a_model_is_planned_for_before_its_weights_are_there(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -130,7 +132,23 @@ def test_a_model_is_planned_for_before_its_weights_are_there(folder_of: Callable
     assert not (tmp_path / "x.png").exists()
 
 
-def test_a_network_that_reads_values_is_told_of(folder_of: Callable[[str], Path]) -> None:
+@pytest.mark.usefixtures("exact")
+def test_a_network_that_reads_how_long_prompts_are_is_planned_for(folder_of: Callable[[str], Path]) -> None:
+    settings: dict[str, Any] = {"size": (128, 128), "batch": 2}
+    planned = plan_drawing(folder_of("lumina2"), "cpu", **settings)
+    sampling = Sampling.for_model(find(folder_of("lumina2")), **settings)
+    denoiser = open_denoiser(folder_of("lumina2"))
+    with torch.no_grad():
+        measured = allocated(lambda: two_steps(denoiser, (2, *denoiser.latent_shape(sampling.size)), sampling))
+    assert planned.parts[-2].name == "transformer"
+    assert planned.parts[-2].activations == pytest.approx(measured, rel=0.1)
+
+
+def test_a_network_that_reads_values_is_told_of(
+    folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Lumina-Image 2 does where nobody answers it."""
+    monkeypatch.setattr(plan, "Lengths", lambda tokens: nullcontext())
     with pytest.raises(EditkitError, match="--plan: Lumina-Image 2 reads values of its tensors"):
         plan_drawing(folder_of("lumina2"), "cpu", size=(128, 128))
 

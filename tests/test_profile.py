@@ -165,7 +165,7 @@ def test_models_of_which_nothing_is_known_have_the_default(tiny_sd: Path) -> Non
     model = open_model(tiny_sd)
     assert model.profile is DEFAULT and model.profile.templates == TEMPLATES
     assert model.own_words() == list(common_words()) and DEFAULT.own_words(slow=True) == list(common_words())[::10]
-    assert Sampling.for_model(model.source) == Sampling(batch=8)
+    assert Sampling.for_model(model.source) == Sampling()
     assert refining("ap", model.source) == RefineOptions()
     check_known(model, ["zeppelin"])
 

@@ -147,7 +147,7 @@ def test_a_plan_is_what_a_small_model_takes(name: str, param: str, tiny_streams:
     if parameters.rank is None:
         networks.keep_teacher()
     choose(network, parameters, source.family)
-    measured = max(allocated(step) for step in step_passes(source, denoiser, networks, options))
+    measured = max(allocated(step) for step in step_passes(denoiser, networks, options))
     trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
     assert planned.parts["gradients"] == 4 * trained and planned.parts["optimizer"] == 8 * trained
     assert planned.parts["teacher"] == (4 * size if parameters.rank is None else 0)

@@ -21,6 +21,7 @@ import editkit
 from editkit.concepts.profile import DEFAULT
 from editkit.drawing import sampler
 from editkit.drawing.pipelines import check_drawable, open_denoiser
+from editkit.drawing.plan import plan_drawing
 from editkit.drawing.sampler import draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.method import Options
@@ -30,7 +31,7 @@ from editkit.model.checkpoints.source import Source, find, is_model
 from editkit.model.editable import open_model
 from editkit.model.pipeline import load
 from editkit.tuning.hide import hide
-from editkit.tuning.memory import numbers_of
+from editkit.tuning.memory import plan_memory
 from editkit.tuning.options import RefineOptions
 from tests import ldm
 from tests.cli import run
@@ -392,11 +393,16 @@ def test_what_old_files_hold_beside_is_in_nobodys_way(files: dict[str, Path], tm
     assert same(pictures(opened(file)), pictures(opened(files["sd1"])))
 
 
-@pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])
-def test_a_plan_of_memory_counts_the_weights_of_the_folder(
-    component: str, folders: dict[str, Path], files: dict[str, Path]
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plan_of_a_file_is_that_of_its_folder_and_reads_no_weight(
+    family: str, folders: dict[str, Path], files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert numbers_of(opened(files["sd1"]), component) == numbers_of(find(folders["sd1"]), component)
+    monkeypatch.setattr(Weights, "read", lambda *_: pytest.fail("a weight was read"))
+    source = opened(files[family])
+    file, folder = (plan_drawing(each, "cpu", dtype="float16", batch=2) for each in (source, find(folders[family])))
+    assert file == replace(folder, sampling=file.sampling) and len(file.parts) == len(source.stated.parts)
+    options = RefineOptions.of("esd", batch=2, sampling_steps=2, mixed_precision="no")
+    assert plan_memory(source, options, "cpu") == plan_memory(find(folders[family]), options, "cpu")
 
 
 SUITE = """

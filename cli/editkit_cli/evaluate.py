@@ -19,6 +19,7 @@ from editkit_cli.pictures import (
     Negative,
     Offload,
     Plan,
+    Quantize,
     Scheduler,
     Separator,
     Size,
@@ -80,6 +81,7 @@ def evaluate(
     batch: Batch = None,
     dtype: Dtype = None,
     storage: Storage = None,
+    quantize: Quantize = None,
     offload: Offload = None,
     tile_vae: TileVae = None,
     device: Device = None,
@@ -103,8 +105,9 @@ def evaluate(
     from editkit_cli.show_results import show_results
 
     settings = sampling_settings(
-        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
-    )
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae,
+        quantize,
+    )  # fmt: skip
     if plan:
         print_plan(model, device, None, len(edits), "0", profile, settings)
         return

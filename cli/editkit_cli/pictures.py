@@ -29,7 +29,13 @@ Compile = Annotated[
     typer.Option("--compile", help="Compile the network first. Whether that pays depends on the machine: measure it."),
 ]
 Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: what the model was trained for.")]
-Batch = Annotated[int | None, typer.Option(help="Pictures at a time: fewer need less memory.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        help="Pictures at a time: fewer need less memory. Default: the profile's, else 8, of large pictures fewer: as "
+        "many as have 8 x 512 x 512 pixels (2 of 1024x1024)."
+    ),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +46,13 @@ Dtype = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(help="fp8: the network's weights are kept in float8, and a layer at a time is cast to --dtype."),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="int8: the network's matrices are kept in eight bits (extra quantize, which brings torchao). Encoders, "
+        "decoder and what closed-form edits change are not."
+    ),
 ]
 Offload = Annotated[
     str | None,
@@ -98,6 +111,7 @@ def generate(
     batch: Batch = None,
     dtype: Dtype = None,
     storage: Storage = None,
+    quantize: Quantize = None,
     offload: Offload = None,
     tile_vae: TileVae = None,
     device: Device = None,
@@ -109,8 +123,9 @@ def generate(
     from editkit.variants.named import behind_gate
 
     settings = sampling_settings(
-        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
-    )
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae,
+        quantize,
+    )  # fmt: skip
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give --prompt, or --prompts FILE")
     if plan:
@@ -158,6 +173,7 @@ def sampling_settings(
     storage: str | None = None,
     offload: str | None = None,
     tile_vae: bool | None = None,
+    quantize: str | None = None,
 ) -> Settings:
     """The options of drawing, as the library takes them."""
     from editkit.drawing.sampling import parse_size
@@ -175,4 +191,5 @@ def sampling_settings(
         "storage": storage,
         "offload": offload,
         "tile_vae": tile_vae,
+        "quantize": quantize,
     }

@@ -19,6 +19,7 @@ from editkit_cli.pictures import (
     Negative,
     Offload,
     Plan,
+    Quantize,
     Scheduler,
     Seeds,
     Size,
@@ -71,6 +72,7 @@ def compare(
     batch: Batch = None,
     dtype: Dtype = None,
     storage: Storage = None,
+    quantize: Quantize = None,
     offload: Offload = None,
     tile_vae: TileVae = None,
     device: Device = None,
@@ -85,8 +87,9 @@ def compare(
     from editkit.variants.named import behind_gate
 
     settings = sampling_settings(
-        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae
-    )
+        steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae,
+        quantize,
+    )  # fmt: skip
     if plan:
         print_plan(model, device, prompt if edits else None, len(edits or ()), seeds, profile, settings)
         return

@@ -103,7 +103,7 @@ class Profile:
     captions: str = ""
     judge: Judge | None = None
     prediction: str | None = None
-    sampling: Mapping[str, Any] = field(default_factory=lambda: {"batch": 8})
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     refine: RefineDefaults = field(default_factory=RefineDefaults)
 
     @cached_property

@@ -18,7 +18,7 @@ models the default.
     [judge.options]       of the detector; `weights` and `folder` are paths
     [judge.labels]        word = [what the judge calls it]
     [sampling]            steps, guidance, negative, scheduler, size ("512x768"), batch, true_cfg,
-                          compile, dtype, storage, offload, tile_vae
+                          compile, dtype, storage, offload, tile_vae, quantize
     [refine]              templates, and options of `editkit refine` by their names in Python: batch, rate, ...
     [refine.rates]        objective = learning rate
 
@@ -62,7 +62,7 @@ Paths are relative to the file. `name` is what records call the profile, by defa
 >>> profile.name, profile.taught_as_same(["heron"]), profile.labels_of("an egret")
 ('birds', ['heron', 'egret'], ('little blue heron', 'American egret'))
 >>> dict(profile.sampling)
-{'batch': 8, 'steps': 30, 'guidance': 5.0, 'size': '512x512'}
+{'steps': 30, 'guidance': 5.0, 'size': '512x512'}
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ from editkit.files.text.decoding import decode_text
 
 SAMPLING = {
     "steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int, "true_cfg": float,
-    "compile": bool, "dtype": str, "storage": str, "offload": str, "tile_vae": bool,
+    "compile": bool, "dtype": str, "storage": str, "offload": str, "tile_vae": bool, "quantize": str,
 }  # fmt: skip
 """What a profile may say of `editkit.drawing.sampling.Settings`."""
 TOP = (

@@ -16,6 +16,7 @@ from editkit.drawing.files import Shard, draw_files, keep_settings
 from editkit.drawing.grid import Sheet
 from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.drawing.prompt_file import PromptCase, PromptFile, parse_seeds
+from editkit.drawing.refusals import check_drawing
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.drawing.truncation import count_truncated
@@ -113,6 +114,7 @@ def draw_grid(
     """`variants_grid` of pictures that are drawn for it; `names` are the variants'."""
     wanted = jobs(prompts, seeds, len(variants))
     sampling = Sampling.for_model(source, **settings)
+    check_drawing(source, sampling, variants)
     denoiser = open_denoiser(source, device or Shard.from_environment().device(), sampling.placement)
     drawing = draw(denoiser, wanted, variants, sampling)
     sheet = variants_grid(progress(drawing, len(wanted), "drawing"), prompts, names, seeds)
@@ -179,6 +181,7 @@ def generate_folder(
     guidances = row_guidances((case.guidance for case in cases), settings)
     name = BASE if edit is None else os.fspath(edit)
     variants = read_variants(source, [name])  # first: what is no edit has no hash either
+    check_drawing(source, sampling, variants)
     made = {"model": source.name, "edit": variant_sha256(name), **sampling.record}
     if guidances != [None]:
         made["guidance of the rows"] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from inspect import signature
@@ -27,37 +28,54 @@ class Window:
     model_max_length: int
 
 
-def outline(source: Source, placement: Placement, fake: AbstractContextManager[Any]) -> Denoiser:
-    """The denoiser of a model, in the dtypes that it would be loaded in. No file but configurations is read.
+def is_outlined(source: Source) -> bool:
+    """Whether diffusers has the pipeline of a model: a plug-in's may be its own."""
+    import diffusers
+
+    return hasattr(diffusers, source.pipeline_class)
+
+
+def outline(
+    source: Source,
+    without_values: AbstractContextManager[Any],
+    placement: Placement | None = None,
+    parts: Collection[str] = PARTS,
+) -> Denoiser:
+    """The denoiser of a model, in the dtypes that it would be loaded in. No file but configurations is read, and of a
+    single file its header. `Denoiser.blank` stands for its prompts.
 
     Args:
-        fake: a `FakeTensorMode`, which it is to be used under, too. It must allow other tensors.
+        without_values: where its tensors are made: `torch.device("meta")`, which is enough to ask for shapes; or a
+            `FakeTensorMode` that allows other tensors, under which it can be run.
+        placement: without, float32.
+        parts: components that are wanted; the others are None.
 
     Raises:
-        EditkitError: it cannot be drawn, is a single file, or a component has no configuration.
+        EditkitError: it cannot be drawn, diffusers does not have its pipeline, or a component has no configuration.
     """
     import diffusers
 
-    kind = check_drawable(source)
-    if source.is_single_file:
+    kind, placement = check_drawable(source), placement or Placement()
+    if not is_outlined(source):
         raise EditkitError(
-            f"model {source.name}: expected a folder with the configuration of each component, this is a single file; "
-            "give a diffusers folder of it"
+            f"model {source.name}: expected a pipeline of diffusers, which has no {source.pipeline_class}: it "
+            "cannot be planned for"
         )
     pipeline = getattr(diffusers, source.pipeline_class)
     taken = signature(pipeline.__init__).parameters
-    parts: dict[str, Any] = {name: None for name, known in taken.items() if known.default is known.empty}
-    del parts["self"]
+    made: dict[str, Any] = {name: None for name, known in taken.items() if known.default is known.empty}
+    del made["self"]
     positions = source.config("text_encoder").get("max_position_embeddings", 77)
-    parts |= {name: Window(positions) for name in taken if name.startswith("tokenizer")}
-    parts["scheduler"] = getattr(diffusers, source.components["scheduler"][1])()
+    made |= {name: Window(positions) for name in taken if name.startswith("tokenizer")}
+    made["scheduler"] = getattr(diffusers, source.components["scheduler"][1])()
+    wanted = [name for name in PARTS if name in source.components and name in parts]
     with errors_only():
-        with fake:
-            parts |= {name: _component(source, name, placement) for name in PARTS if name in source.components}
-        made: Any = kind(pipeline(**parts))
+        with without_values:
+            made |= {name: _component(source, name, placement) for name in wanted}
+        denoiser: Any = kind(pipeline(**made))
     if placement.dtype is not None:
-        made.half = torch.float32
-    return made
+        denoiser.half = torch.float32
+    return denoiser
 
 
 def _component(source: Source, name: str, placement: Placement) -> Any:
@@ -65,7 +83,8 @@ def _component(source: Source, name: str, placement: Placement) -> Any:
 
     config = source.config(name)
     if not config:
-        raise EditkitError(f"model {source.name}: expected {name}/config.json, found none; fetch the whole model")
+        what = f"a whole {name} in it, some was pruned" if source.is_single_file else f"{name}/config.json, found none"
+        raise EditkitError(f"model {source.name}: expected {what}; fetch the whole model")
     dtype = placement.weight_dtype(name, config)
     library, kind = source.components[name]
     before = torch.get_default_dtype()

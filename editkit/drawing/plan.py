@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
@@ -12,18 +12,20 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.outline import outline
 from editkit.drawing.pipelines.denoiser import Denoiser
-from editkit.drawing.sampler import fast, prompts_kept
+from editkit.drawing.sampler import at_once, fast, prompts_kept
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
 from editkit.model.placement import FP8, float8_layers
+from editkit.model.quantize import check_quantizable, quantized_bytes, quantized_layers
 
 GIB = 2**30
 
@@ -73,6 +75,7 @@ class DrawingPlan:
     def __str__(self) -> str:
         how = [self.sampling.placement.dtype or "float32"]
         how += [] if self.sampling.storage is None else [f"storage {self.sampling.storage}"]
+        how += [] if self.sampling.quantize is None else [f"quantize {self.sampling.quantize}"]
         how += [] if self.sampling.offload == "none" else [f"offload {self.sampling.offload}"]
         pictures = "1 picture" if self.sampling.batch == 1 else f"{self.sampling.batch} pictures"
         lines = [
@@ -116,17 +119,16 @@ def plan_drawing(
     """
     source = find(model, profile=profile)
     sampling = Sampling.for_model(source, **settings)
-    rows = sampling.batch if pictures is None else max(1, min(sampling.batch, pictures))
     where = device or Shard.from_environment().device()
     sampling.placement.check(where)
-    return _plan(source, where, replace(sampling, batch=rows))
+    return _plan(source, where, sampling, pictures)
 
 
-def _plan(source: Source, device: str, sampling: Sampling) -> DrawingPlan:
+def _plan(source: Source, device: str, sampling: Sampling, pictures: int | None) -> DrawingPlan:
     try:
         with catch_warnings():
             simplefilter("ignore")  # kernels of a processor warn of mixed dtypes that a GPU's take
-            return _counted(source, device, sampling)
+            return _counted(source, device, sampling, pictures)
     except DataDependentOutputException as error:
         raise EditkitError(
             f"--plan: {source.family.title} reads values of its tensors while it draws, and so cannot be planned for "
@@ -134,42 +136,67 @@ def _plan(source: Source, device: str, sampling: Sampling) -> DrawingPlan:
         ) from error
 
 
-def _counted(source: Source, device: str, sampling: Sampling) -> DrawingPlan:
+def _counted(source: Source, device: str, sampling: Sampling, pictures: int | None) -> DrawingPlan:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    denoiser = outline(source, sampling.placement, fake)
+    denoiser = outline(source, fake, sampling.placement)
     pipe, network = denoiser.pipe, denoiser.network
+    batch = at_once(denoiser, sampling)
+    batch = batch if pictures is None else max(1, min(batch, pictures))
+    sampling = replace(sampling, batch=batch)
     if sampling.tile_vae:
         pipe.vae.enable_tiling()
     channels, height, width = denoiser.latent_shape(sampling.size)
-    shape, asked = (sampling.batch, channels, height, width), 1
+    shape, asked = (batch, channels, height, width), 1
     if source.family.component == "unet":  # its prompts are encoded together, what guidance leads away from among them
-        asked += sampling.batch
+        asked += batch
     encoders = (name for name in PARTS if name.startswith("text") and getattr(pipe, name, None) is not None)
     passes = {name: _encoding(getattr(pipe, name), denoiser, asked) for name in encoders}
     passes[source.family.component] = lambda: two_steps(denoiser, shape, sampling)
     passes["vae"] = lambda: denoiser.decode(torch.randn(shape))
-    float8 = float8_layers(pipe) if sampling.storage == FP8 else []
+    stored: dict[int, int] = {}
+    if sampling.storage == FP8:
+        stored = {id(each): each.numel() for layer in float8_layers(pipe) for each in layer.parameters(recurse=False)}
+    elif sampling.quantize is not None:
+        check_quantizable(source, sampling.quantize)
+        stored = {id(layer.weight): quantized_bytes(layer) for layer in quantized_layers(network, source.family)}
     parts = []
-    with fake, torch.no_grad(), _cast(denoiser, device):
+    with fake, Lengths(denoiser.blank(1).text.shape[1]), torch.no_grad(), _cast(denoiser, device):
         for name, run in passes.items():
             part = getattr(pipe, name)
-            cast = float8 if part is network else []
-            held, layers = weight_bytes(part, cast)
-            more = weight_bytes(nn.ModuleList(cast), [])[1] if cast else 0  # one layer at a time
-            parts.append(Part(name, held, layers, peak_of(run) + more))
+            held, largest, cast = weight_bytes(part, stored)
+            parts.append(Part(name, held, largest, peak_of(run) + cast))  # one layer at a time
         pixels = denoiser.decode(torch.randn(1, *shape[1:]))
     itself = CUDA_ITSELF if is_gpu(device) else 0
     return DrawingPlan(device, sampling, (pixels.shape[-2], pixels.shape[-1]), tuple(parts), itself)
 
 
-def weight_bytes(module: nn.Module, float8: list[nn.Module]) -> tuple[int, int]:
-    """Bytes of the weights of a module, those of the layers `float8` in one byte each; and of its largest layer."""
-    small = {id(weight) for layer in float8 for weight in layer.parameters(recurse=False)}
-    held = sum(each.numel() * (1 if id(each) in small else each.element_size()) for each in module.parameters())
-    layers = (
-        sum(each.numel() * each.element_size() for each in part.parameters(recurse=False)) for part in module.modules()
-    )
-    return held, max(layers)
+class Lengths(TorchDispatchMode):
+    """What a network reads of the values of its masks while it is entered: that every prompt has `tokens` rows."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and not args[0].is_floating_point():
+            return self.tokens
+        return func(*args, **(kwargs or {}))
+
+
+def weight_bytes(module: nn.Module, stored: Mapping[int, int]) -> tuple[int, int, int]:
+    """Bytes of the weights of a module; of its largest layer as it is multiplied; and of the largest that is cast for
+    that.
+
+    Args:
+        stored: of weights that lie in fewer bytes than they are multiplied in, by `id`.
+    """
+    held = sum(stored.get(id(each), each.numel() * each.element_size()) for each in module.parameters())
+    whole, cast = [0], [0]
+    for part in module.modules():
+        own = list(part.parameters(recurse=False))
+        whole.append(sum(each.numel() * each.element_size() for each in own))
+        cast.append(sum(each.numel() * each.element_size() for each in own if id(each) in stored))
+    return held, max(whole), max(cast)
 
 
 def _encoding(encoder: Any, denoiser: Denoiser, rows: int) -> Callable[[], Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from editkit.drawing.kept import kept_projections
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
-from editkit.drawing.sampling import Sampling, stock_settings
+from editkit.drawing.sampling import Sampling, pictures_at_once, stock_settings
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
 from editkit.edits.variant import Variant
@@ -66,7 +66,7 @@ def draw(
         changed_weights(denoiser.pipe, edit)  # refused before others are drawn
     mapped = [n for n, maps in enumerate(prompts.maps) if maps is not None]
     # Swapping weights takes as long as some steps: several batches of each variant are drawn before the next swap.
-    window = sampling.batch * (1 if not swapped else BATCHES_PER_SWAP)
+    window = at_once(denoiser, sampling) * (1 if not swapped else BATCHES_PER_SWAP)
     drawn: dict[Job, Image.Image] = {}
     while some := list(islice(waiting, window)):
         stands_for = dict(zip(some, prompts.unedited(some), strict=True))
@@ -144,9 +144,15 @@ class VariantPrompts:
         return replace(moved, text=variant.with_key(prompt, moved.text[0])[None])
 
 
+def at_once(denoiser: Denoiser, sampling: Sampling) -> int:
+    """Pictures of a batch: as many as `sampling` says, else as suits their size."""
+    return sampling.batch or pictures_at_once(denoiser.picture_size(sampling.size))
+
+
 def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) -> Iterator[Image.Image]:
-    for start in range(0, len(wanted), sampling.batch):
-        yield from _batch(prompts, wanted[start : start + sampling.batch], sampling)
+    batch = at_once(prompts.denoiser, sampling)
+    for start in range(0, len(wanted), batch):
+        yield from _batch(prompts, wanted[start : start + batch], sampling)
 
 
 @torch.no_grad()  # inference_mode would keep weights that are moved meanwhile from being edited

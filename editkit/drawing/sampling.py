@@ -24,6 +24,8 @@ SCHEDULERS = {
 
 STOCHASTIC = ("Ancestral", "LCM", "TCD", "SCM", "SDE", "DDPM", "KDPM2A", "Consistency")
 """Parts of names of schedulers of diffusers that draw noise at their steps."""
+MOST_AT_ONCE, PIXELS_AT_ONCE = 8, 8 * 512 * 512
+"""Pictures of a batch where nobody says how many: as many as suit a card of 24 GB."""
 STOCK = {"steps": ("num_inference_steps",), "guidance": ("guidance_scale", "true_cfg_scale")}
 """Field of `Sampling` → the argument of a pipeline of diffusers, the first that has a number as its default. Their size
 is the model's, as it is here."""
@@ -44,6 +46,7 @@ class Settings(TypedDict, total=False):
     storage: str | None
     offload: str | None
     tile_vae: bool | None
+    quantize: str | None
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,13 @@ class Sampling:
         negative: the prompt that guidance leads away from.
         scheduler: one of `SCHEDULERS`.
         size: height and width in pixels; None is the size that the model was trained for.
-        batch: pictures at a time; it does not change them.
+        batch: pictures at a time; it does not change them. None is what `pictures_at_once` says of their size.
         true_cfg: classifier-free guidance scale of a model that reads its guidance (FLUX.1), which is `guidance` in
             others; up to 1 draws without, and then there is no negative prompt.
         compile: draw by a compiled network. It takes up to a minute to make; whether it is faster depends on the
             machine.
-        dtype, storage, offload, tile_vae: how the model lies in memory, as `Placement` has them; noise, guidance and
-            scheduler stay in float32.
+        dtype, storage, offload, tile_vae, quantize: how the model lies in memory, as `Placement` has them; noise,
+            guidance and scheduler stay in float32.
     """
 
     steps: int = 50
@@ -72,13 +75,14 @@ class Sampling:
     negative: str = ""
     scheduler: str = "ddim"
     size: tuple[int, int] | None = None
-    batch: int = 32
+    batch: int | None = None
     true_cfg: float = 1.0
     compile: bool = False
     dtype: str | None = None
     storage: str | None = None
     offload: str = "none"
     tile_vae: bool = False
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -86,14 +90,15 @@ class Sampling:
         for flag, scale in (("--guidance", self.guidance), ("--true-cfg", self.true_cfg)):
             if not (math.isfinite(scale) and scale >= 0):
                 raise EditkitError(f"{flag}: expected a scale of at least 0, got {scale}")
-        if self.batch < 1:
+        if self.batch is not None and self.batch < 1:
             raise EditkitError(f"--batch: expected at least 1, got {self.batch}")
         if self.scheduler not in SCHEDULERS:
             raise EditkitError(f"--scheduler: expected one of {', '.join(SCHEDULERS)}, got {self.scheduler!r}")
-        if self.compile and (self.placement.offload != "none" or self.placement.storage is not None):
+        placed = self.placement
+        if self.compile and (placed.offload != "none" or placed.storage is not None or placed.quantize is not None):
             raise EditkitError(
-                "--compile: expected weights that stay as they are; give it without --offload and --storage, which "
-                "move and cast them"
+                "--compile: expected weights that stay as they are; give it without --offload, --storage and "
+                "--quantize, which move and cast them"
             )
 
     @classmethod
@@ -135,7 +140,16 @@ class Sampling:
     @property
     def placement(self) -> Placement:
         """How the model lies in memory while it draws."""
-        return Placement(self.dtype, self.storage, self.offload, self.tile_vae)
+        return Placement(self.dtype, self.storage, self.offload, self.tile_vae, self.quantize)
+
+
+def pictures_at_once(size: tuple[int, int]) -> int:
+    """How many pictures of `size` (height, width) are drawn at a time where nobody says.
+
+    >>> [pictures_at_once((side, side)) for side in (64, 512, 768, 1024, 2048)]
+    [8, 8, 3, 2, 1]
+    """
+    return max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (size[0] * size[1])))
 
 
 def stock_settings(pipeline: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from editkit.concepts.profile import Profile
 from editkit.drawing.generate import row_guidances
 from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.prompt_file import PromptFile
+from editkit.drawing.refusals import check_drawing
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
@@ -135,6 +136,8 @@ def prepare(
     erased_by = {entry.name: entry.record.get("concepts", []) for entry in entries if entry.variant is not None}
     rows = None if prompts is None else _prompts(suite, prompts, skip_bad_rows, entries, layout)
     plan, notes = make_plan(suite, rows, erased_by, split, seeds)
+    sampling = Sampling.for_model(source, **settings)
+    check_drawing(source, sampling, [entry.variant for entry in entries])
     detector = _detector(suite, plan, metrics, kit, source.profile)
     check_detector(plan, metrics, detector)
     opened = open_model(source)
@@ -151,7 +154,7 @@ def prepare(
         total=sum(1 for _ in plan),
         detector=detector,
         metrics=metrics,
-        sampling=Sampling.for_model(source, **settings),
+        sampling=sampling,
         guidances=row_guidances((case.guidance for case in plan), settings),
         notes=notes,
     )

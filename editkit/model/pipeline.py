@@ -16,6 +16,7 @@ from editkit.model.checkpoints.loadable import OPTIONAL, check_loadable
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.placement import Placement, lay
 from editkit.model.prompts import fit_windows
+from editkit.model.quantize import check_backend, check_quantizable, read_quantized
 from editkit.model.quiet import errors_only, quiet
 from editkit.model.single_file_pipeline import check_whole, load_single_file
 
@@ -30,6 +31,7 @@ def load(
     storage: str | None = None,
     offload: str = "none",
     tile_vae: bool = False,
+    quantize: str | None = None,
 ) -> Any:
     """A pipeline of diffusers that draws from a prompt: `load("emoji")`, a folder, or a file of SD 1.x, 2.x or SDXL.
 
@@ -43,6 +45,7 @@ def load(
         storage: `fp8` keeps the network in float8, cast a layer at a time to `dtype` (bfloat16).
         offload: `model` or `sequential`: components or layers lie in the processor's memory while they do not compute.
         tile_vae: decode pictures that are larger than the decoder's own tile in tiles.
+        quantize: `int8` keeps the network's matrices in eight bits. It needs torchao and a folder.
 
     Raises:
         EditkitError: another model, a weight that cannot be read, or no such device; or as `Placement`.
@@ -53,8 +56,11 @@ def load(
     if source.family.component == "unet":
         check_text_to_image(source)
     kept = None if dtype is None else str(dtype).removeprefix("torch.")
-    placement = Placement(kept, storage, offload, tile_vae)
+    placement = Placement(kept, storage, offload, tile_vae, quantize)
     placement.check(device)
+    if quantize is not None:
+        check_backend(quantize)
+        check_quantizable(source, quantize)
     check_device(device)
     parts = [name for name in PARTS if name in source.components]
     dtypes = {name: placement.weight_dtype(name, source.config(name)) for name in parts}
@@ -65,13 +71,16 @@ def load(
     for component in source.components:
         if component not in OPTIONAL:
             check_loadable(source, component)
-    kind = getattr(diffusers, source.pipeline_class)
+    kind, network = getattr(diffusers, source.pipeline_class), source.family.component
     unchecked = {"safety_checker": None, "requires_safety_checker": False}
     try:
         with quiet():
+            given = {} if quantize is None else {network: read_quantized(source, dtypes[network], quantize)}
+            others = {name: dtype for name, dtype in dtypes.items() if name not in given}
             pipe = kind.from_pretrained(
                 source.path,
-                **variants(source, dtypes),
+                **given,
+                **variants(source, others),
                 dtype={"default": torch.float32, **dtypes},
                 use_safetensors=True,
                 local_files_only=True,

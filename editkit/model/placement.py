@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from editkit.errors import EditkitError
+from editkit.model.quantize import QUANTIZED
 
 DTYPES = ("float32", "bfloat16", "float16")
 FP8 = "fp8"
@@ -21,9 +22,11 @@ class Placement:
 
     Attributes:
         dtype: what weights are kept and multiplied in, one of `DTYPES`. None keeps float32, and multiplies in half
-            precision where the hardware does that; with a `storage` it is bfloat16.
+            precision where the hardware does that; with `storage` or `quantize` it is bfloat16.
         storage: `fp8` keeps the network's weights in float8, and casts a layer at a time to `dtype`. What edits change
             stays in `dtype`. None keeps all in `dtype`.
+        quantize: `int8` keeps the network's matrices in eight bits, and multiplies in `dtype`. What closed-form edits
+            change stays in `dtype`; encoders and decoder do, too.
         offload: `model` lays the components that do not compute into the processor's memory, `sequential` every layer.
         tile_vae: decode pictures that are larger than the decoder's own tile in tiles that overlap.
 
@@ -42,19 +45,28 @@ class Placement:
     storage: str | None = None
     offload: str = "none"
     tile_vae: bool = False
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("dtype", (None, *DTYPES)), ("storage", (None, *STORAGES)), ("offload", OFFLOADS)):
+        words = {"dtype": (None, *DTYPES), "storage": (None, *STORAGES), "offload": OFFLOADS}
+        words["quantize"] = (None, *QUANTIZED)
+        for name, known in words.items():
             said = getattr(self, name)
             if said not in known:
                 raise EditkitError(f"--{name}: expected one of {', '.join(filter(None, known))}, got {said!r}")
-        if self.storage is not None and self.dtype is None:
+        if self.quantize is not None and (self.storage is not None or self.offload == "sequential"):
+            other = "--storage" if self.storage is not None else "--offload sequential"
+            raise EditkitError(
+                f"--quantize {self.quantize}: goes with no {other}, which casts or moves single weights; leave one out"
+            )
+        if self.dtype is None and (self.storage is not None or self.quantize is not None):
             object.__setattr__(self, "dtype", "bfloat16")
 
     @property
     def record(self) -> dict[str, Any]:
         """What a picture depends on, where it is not the usual: not on where weights lie."""
         said = {"dtype": self.dtype, "storage": self.storage, "tile_vae": self.tile_vae}
+        said["quantize"] = self.quantize
         return {name: value for name, value in said.items() if value}
 
     def check(self, device: str) -> None:

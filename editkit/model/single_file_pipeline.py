@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editkit.embeddings.clip_text import PROJECTION, ClipText
+from editkit.embeddings.clip_text import ClipText
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.ldm_vae import ldm_vae_name
@@ -80,7 +80,8 @@ def load_single_file(source: Source, dtype: torch.dtype) -> Any:
     parts: dict[str, Any] = {"scheduler": diffusers.DDIMScheduler.from_config(source.config("scheduler"))}
     encoders = read_text_encoders(source.path, stated.family, source.tokenizer)
     for end, (tokenizer, model) in zip(("", "_2"), encoders, strict=False):
-        parts |= {f"tokenizer{end}": tokenizer, f"text_encoder{end}": _text_encoder(model, dtype)}
+        component = f"text_encoder{end}"
+        parts |= {f"tokenizer{end}": tokenizer, component: _text_encoder(source, component, model, dtype)}
     for component, network in empty.items():
         parts[component] = _filled(network, source, component, names[component], dtype)
     kind = getattr(diffusers, stated.pipeline)
@@ -149,26 +150,12 @@ def _read(opened: Weights, name: str, like: Tensor, dtype: torch.dtype) -> Tenso
     return opened.read(name).reshape(like.shape).to(dtype, copy=True)
 
 
-def _text_encoder(model: ClipText, dtype: torch.dtype) -> Any:
-    """transformers' class with the weights and the configuration of `model`."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+def _text_encoder(source: Source, component: str, model: ClipText, dtype: torch.dtype) -> Any:
+    """transformers' class with the weights of `model`."""
+    import transformers
 
-    projected = PROJECTION in model.tensors
-    config = CLIPTextConfig(
-        vocab_size=model.vocabulary,
-        hidden_size=model.width,
-        intermediate_size=model.tensors["encoder.layers.0.mlp.fc1.weight"].shape[0],
-        num_hidden_layers=model.layers,
-        num_attention_heads=model.heads,
-        max_position_embeddings=model.positions,
-        hidden_act=model.activation,
-        layer_norm_eps=model.eps,
-        projection_dim=model.projected if projected else model.width,
-        bos_token_id=0,
-        eos_token_id=model.end,
-        pad_token_id=1,
-    )
-    kind: Any = CLIPTextModelWithProjection if projected else CLIPTextModel
+    kind = getattr(transformers, source.components[component][1])
+    config = kind.config_class.from_dict(source.config(component))
     with torch.device("meta"):
         names = kind(config).state_dict()
     tensors = {name: model.tensors[name.removeprefix("text_model.")].to(dtype, copy=True) for name in names}

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
-from editkit.drawing.sampler import fast, noise, pictures_of
+from editkit.drawing.sampler import at_once, fast, noise, pictures_of
 from editkit.drawing.sampling import Sampling
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.variant import Variant
@@ -117,8 +117,9 @@ class Arena:
         ways = [(shot.handover, shot.eta > 0) for _, _, shot in asked]
         for way in sorted(set(ways)):
             rows = [n for n, each in enumerate(ways) if each == way]
-            for start in range(0, len(rows), self.sampling.batch):
-                some = rows[start : start + self.sampling.batch]
+            batch = at_once(self._victim.denoiser, self.sampling)
+            for start in range(0, len(rows), batch):
+                some = rows[start : start + batch]
                 drawn.update(zip(some, self._batch([asked[n] for n in some], *way), strict=True))
         return [drawn[n] for n in range(len(asked))]
 

@@ -9,6 +9,7 @@ from typing import Unpack
 from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import check_drawable, open_denoiser
+from editkit.drawing.refusals import check_drawing
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.edit import Edit, check_ungated
 from editkit.erasure.captions import CaptionsLike
@@ -109,10 +110,11 @@ def harden(
     sampling = Sampling.for_model(opened.source, **settings)
     if pictures:
         check_drawable(opened.source)
-        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device(), sampling.placement)
+        check_drawing(opened.source, sampling)
         judge = judge_of(opened.profile, detector or "")
         for target in targets:
             target.check_judge(judge)
+        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device(), sampling.placement)
     arena = Arena(
         opened, read, denoiser, judge, sampling, tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from editkit.concepts.profile import Profile, ProfileOrFile
 from editkit.concepts.templates import check_concepts
 from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.prompt_file import PromptFile
+from editkit.drawing.refusals import check_drawing
 from editkit.drawing.sampling import Sampling, is_flow_model
 from editkit.edits.variant import Variant
 from editkit.erasure.words import check_known
@@ -134,6 +135,8 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
             target.check_judge(judge)
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + request.pictures))
     sampling = Sampling.for_model(opened.source, **request.settings)
+    if request.pictures:
+        check_drawing(opened.source, sampling)
     return AttackPlan(request, opened, entries, targets, attacks, judge, sampling, seeds, limit, replay)
 
 

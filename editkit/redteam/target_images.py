@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
-from editkit.drawing.sampler import fast, noise
+from editkit.drawing.sampler import at_once, fast, noise
 from editkit.drawing.sampling import Sampling, scheduler_for
 from editkit.drawing.trajectory import trajectory
 from editkit.redteam.cost import Cost
@@ -48,9 +48,10 @@ class TargetImages:
         with cost.timed(), fast(original.denoiser.device):
             known = original.encoded([*prompts, sampling.negative], cost)
             asked = [known[prompts[n % len(prompts)]] for n in range(count)]
+            batch = at_once(original.denoiser, sampling)
             parts = [
-                _way(original, sampling, asked[start : start + sampling.batch], known[sampling.negative], start, cost)
-                for start in range(0, count, sampling.batch)
+                _way(original, sampling, asked[start : start + batch], known[sampling.negative], start, cost)
+                for start in range(0, count, batch)
             ]
         steps = torch.cat([way for way, _ in parts], 1)
         return cls(steps[-1], steps[:-1], parts[0][1], Condition.joined(asked), cost)

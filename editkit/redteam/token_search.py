@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
-from editkit.drawing.sampler import fast
+from editkit.drawing.sampler import at_once, fast
 from editkit.errors import EditkitError
 from editkit.options import option
 from editkit.redteam.arena import Arena
@@ -118,7 +118,7 @@ class TokenSearch:
     def compare(self, chosen: Tensor) -> None:
         """Take prompts `(prompts, slots)` of letters into the race."""
         new = [prompt for prompt in map(tuple, chosen.tolist()) if prompt not in self._known]
-        at_a_time = max(1, self.arena.sampling.batch // len(self.held))
+        at_a_time = max(1, at_once(self.arena.original.denoiser, self.arena.sampling) // len(self.held))
         for some in (new[start : start + at_a_time] for start in range(0, len(new), at_a_time)):
             letters = torch.tensor(some, device=self.prompt.table.device)
             with fast(self.prompt.table.device):

@@ -9,6 +9,7 @@ from typing import Any
 
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.refusals import check_drawing
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.variant import Variant
@@ -101,6 +102,7 @@ def make_comparison(
     if not prompts:
         raise EditkitError("no prompt given; name at least one with --prompt")
     prompts = list(dict.fromkeys(prompts))
+    check_drawing(model.source, sampling, [variant.edit for variant in variants])
     judge = load_judge(model.profile)
     damage, named = _damage(model, variants, prompts, vocabulary)
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device(), sampling.placement)

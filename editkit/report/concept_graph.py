@@ -13,6 +13,7 @@ from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.prompt_file import parse_seeds
+from editkit.drawing.refusals import check_drawing
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
@@ -202,6 +203,7 @@ def _measured(
     if unknown:
         raise EditkitError(f"{score.name} does not know {unknown[0]!r}; leave it out, or leave out --pictures")
     sampling = Sampling.for_model(model.source, **settings)
+    check_drawing(model.source, sampling)
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device(), sampling.placement)
     deltas = measured_deltas(denoiser, score, edits, graph.concepts, seeds, sampling)
     matrix = tuple(tuple(delta.estimate.value for delta in row) for row in deltas)

@@ -13,6 +13,7 @@ from editkit.concepts.profile import ProfileOrFile
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.prompt_file import parse_seeds
+from editkit.drawing.refusals import check_drawing
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.variant import Variant
 from editkit.erasure.words import words_to_protect
@@ -153,6 +154,7 @@ def _with_pictures(
     if not known:
         raise EditkitError(f"{score.name} knows none of the words; give a --vocabulary of what it can tell apart")
     sampling = Sampling.for_model(model.source, **settings)
+    check_drawing(model.source, sampling)
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device(), sampling.placement)
     (deltas,) = measured_deltas(denoiser, score, [variant], known, seeds, sampling)
     closed = dict(zip(told.damage.words, told.damage.values, strict=True))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from editkit.drawing.outline import outline
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.model.checkpoints.source import Source
 from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
@@ -20,7 +19,6 @@ from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
-from editkit.tuning.outline import blank_prompts, outline
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, evenly, rows_at_once
 from editkit.tuning.prompts import Prompts
@@ -67,19 +65,21 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     check_trainable(source)
     parameters = Parameters.parse(options.param)
     precision = options.mixed_precision or fast_precision(not is_gpu(device))
-    denoiser = outline(source)
+    denoiser = outline(source, torch.device("meta"))
     network, networks = denoiser.network, _networks(source, denoiser, options, parameters, device, precision)
+    modules = [part for name in PARTS if (part := getattr(denoiser.pipe, name, None)) is not None]
+    whole = sum(weight.numel() for part in modules for weight in part.parameters())  # while tied weights are tied
     with FakeTensorMode():
-        _make_fake(networks, is_gpu(device))
+        _make_fake([*modules, *networks.both])
         size = sum(weight.numel() for weight in network.parameters())
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-        prompt = blank_prompts(source, denoiser, 1)
+        prompt = denoiser.blank(1)
         trained += concepts * options.key_tokens * prompt.text.shape[-1] if options.loss.has_key else 0
         numbers = prompt.text.numel() + (0 if prompt.pooled is None else prompt.pooled.numel())
-        passes = step_passes(source, denoiser, networks, options, concepts, processes)
+        passes = step_passes(denoiser, networks, options, concepts, processes)
         peak = max(peak_of(planned) for planned in passes)
     parts = {
-        "weights": FLOAT * (size + sum(numbers_of(source, component) for component in _beside(source))),
+        "weights": FLOAT * whole,
         "teacher": 0 if parameters.rank is not None else FLOAT * size,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
@@ -99,6 +99,8 @@ def _networks(
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     autocast = partial(torch.autocast, "cpu", dtype, enabled=dtype is not None)
     networks = Denoisers(network, denoiser.predict, autocast, reads_masks=denoiser.reads_masks)
+    if is_gpu(device):
+        keep_norms_exact(network)
     with torch.device("meta"):
         if parameters.rank is None:
             networks.keep_teacher()
@@ -110,22 +112,19 @@ def _networks(
     return networks
 
 
-def _make_fake(networks: Denoisers, gpu: bool) -> None:
-    """Give the networks fake weights: on "meta" autocast would do nothing, and attention keep its matrices.
+def _make_fake(modules: Iterable[nn.Module]) -> None:
+    """Give modules fake weights: on "meta" autocast would do nothing, and attention keep its matrices.
 
     They are a processor's, also where a GPU is planned for, which need not be there.
     """
-    for network in networks.both if gpu else ():
-        keep_norms_exact(network)
-    for module in (part for network in networks.both for part in network.modules()):
-        for name, weight in module.named_parameters(recurse=False):
-            setattr(module, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+    for part in (part for module in modules for part in module.modules()):
+        for name, weight in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def step_passes(
-    source: Source,
     denoiser: Denoiser,
     networks: Denoisers,
     options: RefineOptions,
@@ -133,8 +132,7 @@ def step_passes(
     processes: int = 1,
 ) -> list[Callable[[], None]]:
     """The passes of a step that may be its largest: with gradients, without, and those of the search."""
-    micro, blank = options.micro(processes), partial(blank_prompts, source, denoiser)
-    passes = _passes(source, denoiser, networks, options, concepts)
+    micro, passes = options.micro(processes), _passes(denoiser, networks, options, concepts)
     searched = bool(options.loss.search_reads)
 
     def points(rows: int) -> Points:
@@ -143,11 +141,11 @@ def step_passes(
         return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape))
 
     def train() -> None:
-        candidate = blank(micro) if searched else None
+        candidate = denoiser.blank(micro) if searched else None
         passes.terms(points(micro), candidate).loss(options.lamb).sum().backward()
 
     def search() -> None:
-        candidate = blank(micro)
+        candidate = denoiser.blank(micro)
         candidate = replace(candidate, text=candidate.text.requires_grad_())
         torch.autograd.grad(passes.score(points(micro), candidate).sum(), candidate.text)
 
@@ -156,14 +154,14 @@ def step_passes(
         most = rows_at_once(*denoiser.latent_shape(options.pixels)[1:])
         rows = min(most, options.trajectories * concepts * options.sampling_steps)
         seen = points(rows)
-        networks.teacher(seen.z, seen.t, blank(rows))
+        networks.teacher(seen.z, seen.t, denoiser.blank(rows))
 
     return [train, look, search] if searched and options.finds.ascends else [train, look]
 
 
-def _passes(source: Source, denoiser: Denoiser, networks: Denoisers, options: RefineOptions, concepts: int) -> Passes:
+def _passes(denoiser: Denoiser, networks: Denoisers, options: RefineOptions, concepts: int) -> Passes:
     """The passes of a step on prompts without meaning. No candidate is among them."""
-    known = blank_prompts(source, denoiser, 2 * concepts)
+    known = denoiser.blank(2 * concepts)
     erased, width = torch.arange(concepts)[:, None], known.text.shape[-1]
     prompts = Prompts(known, erased, erased + concepts, erased[:, None, :0], (), known[:1])
     rows = nn.Parameter(torch.randn(concepts, options.key_tokens, width))
@@ -175,20 +173,3 @@ def _prompts_of_one(source: Source, options: RefineOptions) -> int:
     """Prompts that a concept adds: itself, its guide and its candidates, in every template."""
     candidates = options.k if options.loss.search_reads else 0
     return (2 + candidates) * len(source.profile.refine.templates)
-
-
-def _beside(source: Source) -> list[str]:
-    """Components with weights beside the network."""
-    there = [name for name in PARTS if name in source.components and name != source.family.component]
-    return there if source.is_single_file else [name for name in there if (source.path / name).is_dir()]
-
-
-def numbers_of(source: Source, component: str) -> int:
-    """How many numbers the weights of a component are, from their headers."""
-    if source.is_single_file:
-        return sum(map(math.prod, source.stated.held(component).values()))
-    count = 0
-    for path in source.weights(component):
-        with safe_open(path, framework="np") as opened:
-            count += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.offset_keys())
-    return count

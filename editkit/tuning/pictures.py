@@ -40,7 +40,7 @@ def read_pictures(folder: Path) -> list[Image.Image]:
 def encode_pictures(denoiser: Denoiser, pictures: Sequence[Image.Image], size: tuple[int, int] | None = None) -> Tensor:
     """Clean latents, `(pictures, channels, h, w)`: each cut to the shape of `size` (height, width), and brought to it;
     None is the model's own."""
-    height, width = (side * denoiser.pipe.vae_scale_factor for side in denoiser.latent_shape(size)[1:])
+    height, width = denoiser.picture_size(size)
     parts = []
     for picture in pictures:
         fitted = ImageOps.fit(picture.convert("RGB"), (width, height), Image.Resampling.LANCZOS)

@@ -119,6 +119,13 @@ class PipelineDenoiser:
     def schedule(self, sampling: Sampling) -> Any:
         return scheduler_for(self.scheduler, sampling)
 
+    def picture_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
+        height, width = (side * self.pipe.vae_scale_factor for side in self.latent_shape(size)[1:])
+        return size or (height, width)
+
+    def latent_shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
+        raise NotImplementedError
+
     def _window(self) -> tuple[Any, int]:
         """The tokenizer that makes most of the prompt, and how many tokens of it are read."""
         return self.pipe.tokenizer, self.pipe.tokenizer.model_max_length

@@ -161,9 +161,15 @@ class Denoiser(Protocol):
         """`(channels, h, w)` of the latents of a picture of `size` (height, width) in pixels; None is the size that the
         model was trained for.
 
+        It reads configurations alone.
+
         Raises:
             EditkitError: the model cannot draw this size.
         """
+        ...
+
+    def picture_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """`size` (height, width), or in place of None the size that the model was trained for, in pixels."""
         ...
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:

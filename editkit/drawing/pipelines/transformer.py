@@ -73,6 +73,9 @@ class TransformerDenoiser(PipelineDenoiser):
             )
         return shape
 
+    def picture_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
+        return size or (self._usual_side, self._usual_side)
+
     @property
     def _channels(self) -> int:
         """Of the latents as they are drawn."""

@@ -17,7 +17,8 @@ from typing import Any
 from editkit.errors import EditkitError
 from editkit.files.header import Header, read_header
 from editkit.model.checkpoints.ldm_names import POOLED_LDM, UNET_PREFIX, text_levels
-from editkit.model.checkpoints.single_file import ENCODERS, LdmEncoder
+from editkit.model.checkpoints.single_file import ENCODERS, LdmEncoder, used_layers
+from editkit.model.checkpoints.single_file import HEAD_WIDTH as ENCODER_HEAD_WIDTH
 
 VAE_PREFIX = "first_stage_model."
 UNET_PARTS = ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out.")
@@ -47,7 +48,7 @@ V_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
 PREDICTION_KEY, RESOLUTION_KEY = "modelspec.prediction_type", "modelspec.resolution"
 """Metadata: https://github.com/Stability-AI/ModelSpec."""
 _SAID = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "velocity": "v_prediction"}
-_POSITIONS = re.compile(r".*(position_embedding\.weight|positional_embedding)")
+_FIRST_LAYER = r"0\.mlp\.(fc1|c_fc)\.weight"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Stated:
 
     @cached_property
     def configs(self) -> Mapping[str, dict[str, Any]]:
-        """Component → its configuration; of text encoders only how many positions they have.
+        """Component → its configuration.
 
         Raises:
             EditkitError: the UNet or the VAE is not of the layout of its family.
@@ -102,9 +103,7 @@ class Stated:
         if self.held("vae"):
             configs["vae"] = self._vae
         for component in self._encoders:
-            found = (shape[0] for name, shape in self.held(component).items() if _POSITIONS.fullmatch(name))
-            if (positions := next(found, None)) is not None:
-                configs[component] = {"max_position_embeddings": positions}
+            configs[component] = self._text_encoder(component)
         return configs
 
     def held(self, component: str) -> dict[str, tuple[int, ...]]:
@@ -237,6 +236,32 @@ class Stated:
             "layers_per_block": _count(vae, r"encoder\.down\.0\.block\."),
             "norm_num_groups": math.gcd(GROUPS, *channels),
             "scaling_factor": SCALING[self.family],
+        }
+
+    def _text_encoder(self, component: str) -> dict[str, Any]:
+        """With what `read_text_encoders` takes for given; empty where the encoder was pruned."""
+        held, encoder = self.held(component), self._encoders[component]
+        ends = (r"token_embedding\.weight", r"(position_embedding\.weight|positional_embedding)", _FIRST_LAYER)
+        found: list[Any] = [
+            next((shape for name, shape in held.items() if re.fullmatch(rf"(.*\.)?{end}", name)), ()) for end in ends
+        ]
+        if not all(found):
+            return {}
+        (vocabulary, width), (positions, _), (inner, _) = found
+        projected = held.get("text_projection", (width, width))[1]
+        return {
+            "vocab_size": vocabulary,
+            "hidden_size": width,
+            "intermediate_size": inner,
+            "num_hidden_layers": used_layers(_count(held, r".*(?:layers|resblocks)\."), encoder.penultimate),
+            "num_attention_heads": max(1, width // ENCODER_HEAD_WIDTH),
+            "max_position_embeddings": positions,
+            "hidden_act": "gelu" if encoder.open_clip else "quick_gelu",
+            "layer_norm_eps": 1e-5,
+            "projection_dim": projected if encoder.projection else width,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "pad_token_id": 1,
         }
 
     def _shape(self, component: str, held: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
