@@ -56,7 +56,7 @@ class Embedding(Checked):
 def _map(arena: Arena) -> EditMap:
     stream, variant = arena.model.streams[0], arena.variant
     if variant is None:
-        return EditMap.identity(stream.width)
+        return EditMap.identity(stream.width, stream.gram.device)
     M = arena.model.map_of(variant, stream)
     if M is None:
         raise EditkitError(
