@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -58,12 +58,11 @@ def gram_matrix(projections: Iterable[Tensor], d: int, way: Way | None = None) -
         way: how it is summed. Default: half precision in `blocks` where there are `MANY` rows for each column; where
             float64 is slow all but float64 is `split`, from `SOME` rows for each column; else in `float64`.
     """
-    projections = list(projections)
-    ways: list[Way] = [way or _way_of(W, sum(map(len, projections)), d) for W in projections]
-    total = _summed(projections, d, ways)
-    if {*ways} - {"float64"} and not bool(total.isfinite().all()):
-        ways = ["float64"] * len(ways)
-        total = _summed(projections, d, ways)
+    given = list(projections) if isinstance(projections, Iterator) else projections
+    rows = sum(len(W) for W in given)
+    total = _summed(given, d, rows, way)
+    if way != "float64" and not bool(total.isfinite().all()):
+        total = _summed(given, d, rows, "float64")
     return _mirrored(total)
 
 
@@ -73,21 +72,26 @@ def _way_of(W: Tensor, rows: int, d: int) -> Way:
     return "blocks" if W.dtype in (torch.float16, torch.bfloat16) and rows >= MANY * d else "float64"
 
 
-def _summed(projections: Sequence[Tensor], d: int, ways: Sequence[Way]) -> Tensor:
-    """What is on and above the diagonal of the sum."""
-    where = solving_device(projections[0].device) if projections else None
-    total = torch.zeros(d, d, dtype=torch.float64, device=where)
-    for W, way in zip(projections, ways, strict=True):
+def _summed(projections: Iterable[Tensor], d: int, rows: int, way: Way | None) -> Tensor:
+    """What is on and above the diagonal of the sum; one projection is looked at after another."""
+    total: Tensor | None = None
+    for W in projections:
+        if total is None:
+            total = torch.zeros(d, d, dtype=torch.float64, device=solving_device(W.device))
         with whole_float32(W.device.type):
-            if way == "float64":
-                _add_upper(total, W.to(total.device).to(total.dtype))
-            elif way == "blocks":
-                for rows in W.split(AT_ONCE):
-                    _add_upper(total, rows.float())
-            else:
-                for rows in W.split(SPLIT_AT_ONCE):
-                    _add_parts(total, *parts(rows.float()))
-    return total
+            _add_projection(total, W, way or _way_of(W, rows, d))
+    return torch.zeros(d, d, dtype=torch.float64) if total is None else total
+
+
+def _add_projection(total: Tensor, W: Tensor, way: Way) -> None:
+    if way == "float64":
+        _add_upper(total, W.to(total.device).to(total.dtype))
+    elif way == "blocks":
+        for some in W.split(AT_ONCE):
+            _add_upper(total, some.float())
+    else:
+        for some in W.split(SPLIT_AT_ONCE):
+            _add_parts(total, *parts(some.float()))
 
 
 def _add_upper(total: Tensor, rows: Tensor) -> None:

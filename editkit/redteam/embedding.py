@@ -62,4 +62,4 @@ def _map(arena: Arena) -> EditMap:
         raise EditkitError(
             "attack embedding: is for edits by one map, this variant changes weights of its own; use cce-rows"
         )
-    return M
+    return M.to(stream.gram.device)
