@@ -55,8 +55,9 @@ def gram_matrix(projections: Iterable[Tensor], d: int, way: Way | None = None) -
     Args:
         projections: float64, float32 or half precision.
         d: their columns.
-        way: how it is summed. Default: half precision in `blocks` where there are `MANY` rows for each column; where
-            float64 is slow all but float64 is `split`, from `SOME` rows for each column; else in `float64`.
+        way: how all but float64 is summed, which keeps its digits. Default: half precision in `blocks` where there are
+            `MANY` rows for each column; where float64 is slow all is `split`, from `SOME` rows for each column; else in
+            `float64`.
     """
     given = list(projections) if isinstance(projections, Iterator) else projections
     rows = sum(len(W) for W in given)
@@ -66,8 +67,12 @@ def gram_matrix(projections: Iterable[Tensor], d: int, way: Way | None = None) -
     return _mirrored(total)
 
 
-def _way_of(W: Tensor, rows: int, d: int) -> Way:
-    if W.dtype != torch.float64 and rows >= SOME * d and float64_on(W.device) != "fast":
+def _way_of(W: Tensor, rows: int, d: int, asked: Way | None) -> Way:
+    if W.dtype == torch.float64:
+        return "float64"
+    if asked is not None:
+        return asked
+    if rows >= SOME * d and float64_on(W.device) != "fast":
         return "split"
     return "blocks" if W.dtype in (torch.float16, torch.bfloat16) and rows >= MANY * d else "float64"
 
@@ -79,7 +84,7 @@ def _summed(projections: Iterable[Tensor], d: int, rows: int, way: Way | None) -
         if total is None:
             total = torch.zeros(d, d, dtype=torch.float64, device=solving_device(W.device))
         with whole_float32(W.device.type):
-            _add_projection(total, W, way or _way_of(W, rows, d))
+            _add_projection(total, W, _way_of(W, rows, d, way))
     return torch.zeros(d, d, dtype=torch.float64) if total is None else total
 
 
