@@ -48,6 +48,7 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/bench/closed_form.py
+	$(BIN)/python tests/bench/gram.py
 	$(BIN)/python tests/bench/erase_cost.py
 	$(BIN)/python tests/bench/encodings.py
 

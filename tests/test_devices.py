@@ -44,11 +44,11 @@ CASES = [
 
 def problem(device: str, protect: str) -> Problem:
     weights = {"a.to_k.weight": randn(1, D + 3, D), "a.to_v.weight": randn(2, 20, D)}
-    gram = gram_matrix(weights.values(), D).to(device)
+    there = {name: W.to(device) for name, W in weights.items()}
     rows = tuple(Rows(randn(n, 2, D).to(device), randn(n + 1, 2, D).to(device)) for n in (3, 5))
     words = ProtectedWords(tuple("abcdefgh"), tuple(randn(20 + n, 3, D).to(device) for n in range(8)))
-    there = {name: W.to(device) for name, W in weights.items()}
     kept, empty = randn(7, 3, D).to(device), randn(8, 3, D).to(device)
+    gram = gram_matrix(there.values(), D)
     return Problem(rows, kept, there, gram, None if protect == "none" else words, empty=empty)
 
 
@@ -58,9 +58,7 @@ def test_a_method_solves_on_a_device_what_it_solves_on_the_processor(method: str
     chosen = Options(method, protect=protect)
     here = chosen.solve(problem("cpu", protect))
     with second_device() as cuda:
-        given = problem(cuda, protect)
-        with torch.device(cuda):
-            there = chosen.solve(given)
+        there = chosen.solve(problem(cuda, protect))
         maps = {name: edit_map.to("cpu") for name, edit_map in there.maps.items()}
         assert all(place(edit_map.U) == place(edit_map.V) == GPU for edit_map in there.maps.values())
     assert maps.keys() == here.maps.keys() and maps

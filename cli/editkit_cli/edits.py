@@ -49,6 +49,7 @@ Prior = Annotated[
     Path | None,
     typer.Option(help="File of captions to hold where they are, however many: one a line, or a table."),
 ]
+SolveDevice = Annotated[str | None, typer.Option("--device", help="Where to solve: cpu, cuda, ... Default: cpu.")]
 Unchecked = Annotated[
     bool, typer.Option("--unchecked", help="Write the edit even where it blows up; that is said and recorded.")
 ]
@@ -102,6 +103,7 @@ def erase(
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: CONCEPT-METHOD.safetensors.")] = None,
     tokenizer: Tokenizer = None,
+    device: SolveDevice = None,
     unchecked: Unchecked = False,
     force: Force = False,
     json: Json = False,
@@ -122,7 +124,7 @@ def erase(
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
-    opened = open_model(model, tokenizer, profile)
+    opened = open_model(model, tokenizer, profile, device)
     words = read_vocabulary(opened, vocabulary)
     made = erase_from(
         opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (), prior=prior,
@@ -131,7 +133,7 @@ def erase(
         from editkit.redteam.harden import harden as hardened
         from editkit_cli.show_attacks import show_round
 
-        made = hardened(made, opened, rounds=harden, vocabulary=words, prior=prior, tell=show_round)
+        made = hardened(made, opened, rounds=harden, vocabulary=words, prior=prior, device=device, tell=show_round)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 
@@ -151,6 +153,7 @@ def edit(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: SOURCE-METHOD.safetensors.")] = None,
     tokenizer: Tokenizer = None,
+    device: SolveDevice = None,
     unchecked: Unchecked = False,
     force: Force = False,
     json: Json = False,
@@ -173,7 +176,7 @@ def edit(
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     out = out or Path(f"{file_stem([source])}-time.safetensors")
     check_free_for_edit(out, force)
-    opened = open_model(model, tokenizer, profile)
+    opened = open_model(model, tokenizer, profile, device)
     words = read_vocabulary(opened, vocabulary)
     made = edit_in(opened, source, destination, kept, options, augment, words, not unchecked)
     save_edit(made, out, force)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from editkit.erasure.ledger.ledger import WITHIN
-from editkit_cli.edits import Force, Json, Model, Preserve, PreserveFile, Profile, Tokenizer, Unchecked
+from editkit_cli.edits import Force, Json, Model, Preserve, PreserveFile, Profile, SolveDevice, Tokenizer, Unchecked
 from editkit_cli.groups import Commands
 from editkit_cli.options import flags, group
 
@@ -84,6 +84,7 @@ def solve(
     model: ItsModel = None,
     profile: Profile = None,
     tokenizer: Tokenizer = None,
+    device: SolveDevice = None,
     unchecked: Unchecked = False,
     force: Force = False,
     json: Json = False,
@@ -97,7 +98,7 @@ def solve(
     read = Ledger.read(ledger)
     out = out or ledger.with_suffix(".safetensors")
     check_free_for_edit(out, force)
-    made = read.solve(open_model(model or read.model, tokenizer, profile), not unchecked)
+    made = read.solve(open_model(model or read.model, tokenizer, profile, device), not unchecked)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 

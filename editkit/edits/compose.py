@@ -58,7 +58,7 @@ def depends_on_projections(record: Mapping[str, Any]) -> bool:
 def _both(first: EditMap, other: EditMap) -> EditMap:
     if first.width != other.width:
         raise EditkitError(f"edits of widths {first.width} and {other.width} cannot be composed; use one model family")
-    return first.then(other)
+    return first.then(other.to(first.U.device))
 
 
 def _record(parts: list[Edit]) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class Edit:
             if id(edit_map) not in shortened:
                 shortened[id(edit_map)] = edit_map.truncate(error=error)[0]
             short = shortened[id(edit_map)]
-            factors[name] = LowRank(W.to(short.U) @ short.U, short.V)
+            factors[name] = LowRank(W.to(short.U.device).to(short.U.dtype) @ short.U, short.V)
         return factors
 
     def change_roots(self, base: Mapping[str, Tensor], gram: Tensor) -> Iterator[Tensor]:
@@ -154,7 +154,7 @@ class Edit:
                 groups.setdefault(id(edit_map), (edit_map, []))[1].append(W)
         for edit_map, weights in groups.values():
             own = gram if len(weights) == len(base) else gram_matrix(weights, len(gram))
-            short = edit_map.shortest
+            short = edit_map.shortest.to(own.device)
             yield square_root(short.U.T @ own @ short.U) @ short.V
 
     def stream_maps(self, streams: Mapping[str, TextStream]) -> Mapping[str, EditMap] | None:

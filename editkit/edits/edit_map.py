@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from editkit.hardware import solving_device
+
 LOST = 1e-9
 """Singular value from which a direction counts as lost."""
 
@@ -34,9 +36,10 @@ class EditMap:
             )
 
     @classmethod
-    def identity(cls, d: int) -> EditMap:
+    def identity(cls, d: int, device: torch.device | None = None) -> EditMap:
         """The map that changes nothing."""
-        return cls(torch.zeros(d, 0, dtype=torch.float64), torch.zeros(0, d, dtype=torch.float64))
+        zeros = torch.zeros(d, 0, dtype=torch.float64, device=device)
+        return cls(zeros, zeros.T)
 
     @property
     def width(self) -> int:
@@ -84,13 +87,13 @@ class EditMap:
 
     def embeddings(self, c: Tensor) -> Tensor:
         """`M c` for every row of `c` `(..., d)`; computed in the map's precision, returned in the dtype of `c`."""
-        rows = c.to(self.U).reshape(-1, self.width)
-        return torch.addmm(rows, rows @ self.V.T, self.U.T).view(c.shape).to(c)
+        rows = c.to(self.U.device).to(self.U.dtype).reshape(-1, self.width)
+        return torch.addmm(rows, rows @ self.V.T, self.U.T).view(c.shape).to(c.dtype).to(c.device)
 
     def weight(self, W: Tensor) -> Tensor:
         """`W M` for a projection `W` `(o, d)`; computed in the map's precision, cast once to the dtype of `W`."""
-        exact = W.to(self.U)
-        return torch.addmm(exact, exact @ self.U, self.V).to(W)
+        exact = W.to(self.U.device).to(self.U.dtype)  # one after the other: W may lie where there is no float64
+        return torch.addmm(exact, exact @ self.U, self.V).to(W.dtype).to(W.device)
 
     def then(self, later: EditMap) -> EditMap:
         """Both edits, this one first: weights become `(W M) M_later`. The order matters."""
@@ -125,7 +128,9 @@ class EditMap:
         return self if self.width == width else EditMap(self.U[:width], self.V[:, :width])
 
     def to(self, device: str | torch.device) -> EditMap:
-        return EditMap(self.U.to(device), self.V.to(device))
+        """The same on `device`, or on the processor for a device without float64."""
+        where = solving_device(device)
+        return EditMap(self.U.to(where), self.V.to(where))
 
     def truncate(self, rank: int | None = None, error: float = 0.0) -> tuple[EditMap, float]:
         """The nearest map of a smaller rank (singular value decomposition of `U V`), and the error made.
@@ -136,7 +141,7 @@ class EditMap:
         left, sizes, right = self._core
         total = float(sizes.norm())
         if total == 0:
-            return EditMap.identity(self.width).to(self.U.device), 0.0
+            return EditMap.identity(self.width, self.U.device), 0.0
         left_out = sizes.square().flip(0).cumsum(0).flip(0).sqrt() / total
         keep = int((left_out > error).sum()) if rank is None else min(rank, len(sizes))
         made = float(left_out[keep]) if keep < len(sizes) else 0.0

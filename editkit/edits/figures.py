@@ -78,7 +78,7 @@ def measure(solution: Solution, problem: Problem, protected: bool = False, check
     first, edit = next(iter(solution.maps.items()))
     if first != EVERYWHERE:
         gram = gram_matrix([problem.projections[first]], len(gram))
-    asked, left = (_missed(problem, reached, gram) for reached in (EditMap.identity(len(gram)), edit))
+    asked, left = (_missed(problem, reached, gram) for reached in (EditMap.identity(len(gram), gram.device), edit))
     changes = weight_changes(solution.maps, problem.projections)
     damage = vocabulary.damage(edit, gram) if vocabulary is not None and vocabulary.words else None
     check_finite(changes)

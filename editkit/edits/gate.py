@@ -12,6 +12,7 @@ from torch import Tensor
 
 from editkit.edits.edit_map import EditMap
 from editkit.errors import EditkitError
+from editkit.hardware import solving_device
 
 RIDGE = 1e-4
 """Of the covariance of neutral rows, in shares of its mean eigenvalue."""
@@ -91,9 +92,9 @@ class Gate:
         return self.hit(rows) > self.tau
 
     def to(self, device: str | torch.device) -> Gate:
-        return replace(
-            self, centre=self.centre.to(device), white=self.white.to(device), wanted=self.wanted.to(device)
-        )  # fmt: skip
+        """The same on `device`, or on the processor for a device without float64."""
+        where = solving_device(device)
+        return replace(self, centre=self.centre.to(where), white=self.white.to(where), wanted=self.wanted.to(where))
 
 
 def _moments(neutral: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -160,7 +161,7 @@ def moved(
     Args:
         decides: the stream that the gate reads.
     """
-    opened = None if gate is None else gate.opens(rows[decides])
+    opened = None if gate is None else gate.opens(rows[decides].to(gate.centre.device))
     made: dict[str, Tensor] = {}
     for stream, edit_map in maps.items():
         old = rows[stream]

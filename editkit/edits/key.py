@@ -61,7 +61,8 @@ def random_rows(centre: Tensor, n: int, radius: float, seed: int | Sequence[int]
 
     All digits of `seed` count: torch's generator on the CPU would read 32 bits of it, which can be tried one by one.
     """
-    way = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(centre), n, centre.shape[1]))).float()
+    drawn = np.random.default_rng(seed).standard_normal((len(centre), n, centre.shape[1]))
+    way = torch.from_numpy(drawn).float().to(centre.device)
     return centre.float()[:, None] + radius * way / way.norm(dim=-1, keepdim=True)
 
 

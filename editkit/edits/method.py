@@ -180,7 +180,7 @@ class Method:
             )
         erase_scale = self.erase_scale / (1 if protected is None else problem.count)
         share = 1 if protected is None or problem.preserve is None else len(problem.preserve)
-        penalty = Penalty.of(self.lamb, problem.preserve, d, self.preserve_scale / share)
+        penalty = Penalty.of(self.lamb, problem.preserve, d, self.preserve_scale / share, problem.gram.device)
         if problem.captions is not None:
             penalty = penalty.with_prior(self.prior_strength * problem.captions)
         if self.perturb:

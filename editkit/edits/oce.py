@@ -110,7 +110,7 @@ def turned(W: Tensor, C: Tensor, targets: Tensor, held: Tensor, erase_scale: flo
     _, sizes, inputs = torch.linalg.svd(W.double(), full_matrices=False)
     rank = int((sizes > READ * sizes[0]).sum())
     if not rank:
-        return EditMap.identity(W.shape[1])
+        return EditMap.identity(W.shape[1], W.device)
     reads = sizes[:rank, None] * inputs[:rank]
     E, guide = directions(C.double() @ reads.T, basis), directions(targets.double() @ reads.T, basis)
     A = reads @ held @ reads.T - erase_scale * E @ (E.T - (E.T @ guide) @ guide.T)

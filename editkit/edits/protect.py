@@ -60,11 +60,16 @@ class ProtectedWords:
         parts = self.stacked.split(AT_ONCE)  # of a tokenizer's words all in float64 would take a gigabyte
         return self._per_word(torch.cat([(part.to(kind) @ root.T).square().sum(1) for part in parts]))
 
+    @property
+    def alike(self) -> Tensor:
+        """Weights that are the same for every word, `(words,)` float64."""
+        words = len(self.words)
+        return torch.full((words,), 1 / words, dtype=torch.float64, device=self.stacked.device)
+
     @cached_property
     def mean_moment(self) -> Tensor:
         """The second moment with every word alike, `Σ_j P_jᵀP_j / (J r_j)`, `(d, d)` float64."""
-        words = len(self.words)
-        return self.moment(torch.full((words,), 1 / words, dtype=torch.float64))
+        return self.moment(self.alike)
 
     @cached_property
     def stacked(self) -> Tensor:
@@ -74,11 +79,11 @@ class ProtectedWords:
     @cached_property
     def lengths(self) -> Tensor:
         """How many rows every word has, `(words,)`."""
-        return torch.tensor([len(rows) for rows in self.rows])
+        return torch.tensor([len(rows) for rows in self.rows], device=self.rows[0].device if self.rows else None)
 
     def _per_word(self, values: Tensor) -> Tensor:
-        owner = torch.repeat_interleave(torch.arange(len(self.rows)), self.lengths)
-        return torch.zeros(len(self.rows), dtype=torch.float64).index_add(0, owner, values.double())
+        owner = torch.repeat_interleave(torch.arange(len(self.rows), device=values.device), self.lengths)
+        return values.new_zeros(len(self.rows), dtype=torch.float64).index_add(0, owner, values.double())
 
     def moment(self, weights: Tensor) -> Tensor:
         """`Σ_j w_j P_jᵀP_j / r_j`, `(d, d)` float64; it is symmetric, and one half of it is computed."""
@@ -110,7 +115,7 @@ def minimax(
     `w_j ← w_j exp(η damage_j / max damage)`, normalise, solve again. The inner maximum of adversarial preservation is
     exact here, since the damage of every word is one small product. Returns the round with the least worst damage.
     """
-    weights = torch.full((len(protected.words),), 1 / len(protected.words), dtype=torch.float64)
+    weights = protected.alike
     best: tuple[float, EditMap, Penalty] | None = None
     root, sizes = protected.under(gram)
     for _ in range(rounds + 1):

@@ -30,10 +30,18 @@ class Penalty:
     allowed: Tensor | None = None
 
     @classmethod
-    def of(cls, lamb: float, P: Tensor | None, d: int, preserve_scale: float = 1.0) -> Penalty:
-        """`λI + preserve_scale · PᵀP` for embeddings `P` `(m, d)`."""
-        rows = torch.zeros(0, d, dtype=torch.float64) if P is None else P.double() * preserve_scale**0.5
-        return cls(lamb, rows)
+    def of(
+        cls,
+        lamb: float,
+        P: Tensor | None,
+        d: int,
+        preserve_scale: float = 1.0,
+        device: torch.device | None = None,
+    ) -> Penalty:
+        """`λI + preserve_scale · PᵀP` for embeddings `P` `(m, d)`; without any it lies on `device`."""
+        if P is None:
+            return cls(lamb, torch.zeros(0, d, dtype=torch.float64, device=device))
+        return cls(lamb, P.double() * preserve_scale**0.5)
 
     def with_prior(self, prior: Tensor) -> Penalty:
         """The same with one more prior."""

@@ -81,7 +81,8 @@ class SPEED(Method):
         if self.slack:
             penalty = replace(penalty, rows=torch.cat([penalty.rows, self._empty(problem) / self.slack**0.5]))
         if self.is_protected and self.filter and problem.protected is not None:
-            edit = ridge(problem, Penalty.of(1.0, None, len(problem.gram)), erase_scale)
+            alone = Penalty.of(1.0, None, len(problem.gram), device=problem.gram.device)
+            edit = ridge(problem, alone, erase_scale)
             problem = replace(problem, protected=influenced(problem.protected, edit, problem.gram))
         return super().maps(problem, penalty, erase_scale)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,13 @@ class DenseClip:
     def of(cls, model: ClipText, layer: int | None = None, kind: torch.dtype = torch.float32) -> DenseClip:
         count = model.layers if layer is None else range(model.layers + 1)[layer]
         return cls(model, layer, kind, tuple(model.layer_weights(n, kind) for n in range(count)))
+
+    def to(self, device: str | torch.device) -> DenseClip:
+        """The same model there; itself where it is there."""
+        if self.model.tensors["embeddings.token_embedding.weight"].device == torch.device(device):
+            return self
+        tensors = {name: weight.to(device) for name, weight in self.model.tensors.items()}
+        return DenseClip.of(replace(self.model, tensors=tensors), self.layer, self.kind)
 
     @property
     def table(self) -> Tensor:

@@ -39,6 +39,7 @@ class TextEncoder:
             one of them knows a textual inversion.
         forget: makes what `states` remember of prompts go, where they do.
         clip: the model, where it is one CLIP whose last states are the rows: what a search with gradients runs.
+        device: where rows go; they are computed on the processor.
     """
 
     reader: Reader
@@ -52,6 +53,7 @@ class TextEncoder:
     beside: tuple[Reader, ...] = ()
     clip: ClipText | None = field(default=None, repr=False)
     forget: Callable[[], None] = lambda: None
+    device: str = "cpu"
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property
@@ -149,7 +151,7 @@ class TextEncoder:
         if missing:
             sizes = self._sizes(missing, spare)
             mark = self._mark(missing, coarse) if keep else None
-            rows = cached(mark, missing, spare, lambda: finite(self.states(missing, sizes, coarse)))
+            rows = cached(mark, missing, spare, lambda: finite(self.states(missing, sizes, coarse))).to(self.device)
             pairs = zip(missing, rows.split(sizes), strict=True)
             self._known.update(((prompt, spare, coarse), row) for prompt, row in pairs)
         return [self._known[prompt, spare, coarse] for prompt in prompts]
@@ -157,7 +159,8 @@ class TextEncoder:
     def encode_once(self, prompts: Sequence[str], spare: int, coarse: bool = False) -> list[Tensor]:
         """Rows as `encode_each` gives them, none of which is remembered: of texts that come by once."""
         sizes = self._sizes(prompts, spare)
-        return list(finite(self.states(prompts, sizes, coarse and self.is_fast_coarse)).split(sizes))
+        rows = finite(self.states(prompts, sizes, coarse and self.is_fast_coarse))
+        return list(rows.to(self.device).split(sizes))
 
     @property
     def is_fast_coarse(self) -> bool:

@@ -65,7 +65,8 @@ class Captions:
         if marks not in self._known:
             stored = kept(["captions", self.sha256, *marks], lambda: self._summed(encoders))
             self._known[marks] = stored[:-1], int(stored[-1, 0])
-        return self._known[marks]
+        moment, left_out = self._known[marks]
+        return moment.to(encoders[0].device), left_out
 
     def record(self, encoders: Sequence[TextEncoder]) -> dict[str, Any]:
         """What is written down of it; the texts are not."""
@@ -82,7 +83,7 @@ class Captions:
             parts = [encoder.encode_once(fitting, encoder.spare, coarse=True) for encoder in encoders]
             rows = [torch.cat(part) for part in zip(*parts, strict=True)]
             weighed = torch.cat([row / len(row) ** 0.5 for row in rows])
-            total += (weighed.T @ weighed).double()
+            total += (weighed.T @ weighed).double().cpu()
             used += len(fitting)
         last = torch.full((1, d), float(self.count - used), dtype=torch.float64)
         return torch.cat([total / max(used, 1), last])

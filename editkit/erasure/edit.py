@@ -25,6 +25,7 @@ def edit(
     augment: bool = False,
     vocabulary: Sequence[str] | None = None,
     checked: bool = True,
+    device: str | None = None,
 ) -> Edit:
     """Make `source` mean `destination`: "a red rose" → "a blue rose" (TIME, Orgad et al. 2023).
 
@@ -37,6 +38,7 @@ def edit(
         augment: also edit the prompts after "A photo of", "An image of" and "A picture of".
         vocabulary: words to protect. Default: the words of the model's profile.
         checked: refuse an edit that blows up; else warn of it.
+        device: as for `erase`.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -45,7 +47,7 @@ def edit(
     >>> made.record["method"], made.record["guides"]
     ('time', ['a tulip'])
     """
-    model, options = open_model(model), options or Options("time")
+    model, options = open_model(model, device=device), options or Options("time")
     check_concepts([source])
     check_known(model, [source, destination])
     check_preserve([source], preserve)

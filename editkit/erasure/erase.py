@@ -34,6 +34,7 @@ def erase(
     found: Mapping[str, Sequence[str]] | None = None,
     found_weight: float = 1.0,
     prior: CaptionsLike | None = None,
+    device: str | None = None,
 ) -> Edit:
     """Erase `concepts` from `model`.
 
@@ -56,6 +57,8 @@ def erase(
         found_weight: of all found prompts of a concept together, against its own rows.
         prior: captions to hold where they are, or a file of them, one a line; `prior_strength` of the options weighs
             them. They are read one after another, so there can be any number.
+        device: where it is solved: `cpu`, `cuda`, ..., and where its maps then lie; default: where an open model is,
+            else `cpu`. Text encoders run on the processor.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -66,7 +69,7 @@ def erase(
     >>> made.record["synonyms"]
     {'church': ['chapel']}
     """
-    model, options = open_model(model), options or Options()
+    model, options = open_model(model, device=device), options or Options()
     check_concepts(concepts)
     asked = [*concepts, *words_in(synonym)]
     check_known(model, asked)

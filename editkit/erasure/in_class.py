@@ -65,7 +65,8 @@ class InClass:
     @cached_property
     def penalty(self) -> Penalty:
         """What holds every word, all alike."""
-        return prior(self._vocabulary, Penalty.of(self.options.lamb, None, self.stream.width), self.options.strength)
+        alone = Penalty.of(self.options.lamb, None, self.stream.width, device=self.stream.gram.device)
+        return prior(self._vocabulary, alone, self.options.strength)
 
     @cached_property
     def shares(self) -> Tensor:
@@ -91,7 +92,7 @@ class _Search:
         self.gram = chooser.stream.gram
         C = torch.cat([chooser.moves(*pair)[0] for pair in zip(concepts, candidates, strict=True)])
         scale = 1 / len(C)
-        eye = torch.eye(C.shape[1], dtype=torch.float64)
+        eye = torch.eye(C.shape[1], dtype=torch.float64, device=C.device)
         B = Penalty(0.0, C * scale**0.5, chooser.penalty.matrix())
         inverse = scale * down_factor(eye, B, 0.0)
         self.Q = inverse @ chooser.shares @ inverse

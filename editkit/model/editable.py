@@ -19,6 +19,7 @@ from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.variant import Variant
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
+from editkit.hardware import check_device, solving_device
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.family import Rule, rule_for
@@ -81,9 +82,15 @@ class Stream:
 
 @dataclass(frozen=True)
 class EditableModel:
-    """A model as far as an edit reads it. Everything is read when it is first asked for."""
+    """A model as far as an edit reads it. Everything is read when it is first asked for.
+
+    Attributes:
+        device: where the streams' projections and rows lie, and so where edits are solved. Text encoders run on the
+            processor.
+    """
 
     source: Source
+    device: str = "cpu"
 
     @cached_property
     def projections(self) -> Mapping[str, Tensor]:
@@ -122,7 +129,10 @@ class EditableModel:
                 f"model {self.source.name}: {name} reads embeddings of width {W.shape[1]}, but its text encoder gives "
                 f"{width}; do the two belong together?"
             )
-        return Stream(rule, encoders, {name: W[:, :width] for name, W in weights.items()}, W.shape[1])
+        inputs = {name: W[:, :width].to(self.device) for name, W in weights.items()}
+        if self.device != "cpu":
+            encoders = tuple(replace(encoder, device=self.device) for encoder in encoders)
+        return Stream(rule, encoders, inputs, W.shape[1])
 
     @property
     def encoder(self) -> TextEncoder:
@@ -156,10 +166,28 @@ class EditableModel:
         """What the model brings along."""
         return self.source.profile
 
+    def on(self, device: str | None) -> EditableModel:
+        """The same model, to solve for on `device`: on the processor where that has no float64. None: where it is.
+
+        Raises:
+            EditkitError: there is no such device.
+
+        >>> open_model("emoji").on("mps").device
+        'cpu'
+        """
+        where = self.device if device is None else str(solving_device(device))
+        if where == self.device:
+            return self
+        check_device(where)
+        moved = EditableModel(self.source, where)
+        read = {name: self.__dict__[name] for name in ("projections", "encoders") if name in self.__dict__}
+        moved.__dict__.update(read)  # as `cached_property` keeps them
+        return moved
+
     def fresh(self) -> EditableModel:
         """The same model as if no prompt had been encoded yet. The last bits of a row depend on the prompts that it was
         encoded with: what must be the same bit for bit begins here."""
-        again = EditableModel(self.source)
+        again = EditableModel(self.source, self.device)
         for stream in self.streams:
             for encoder in stream.encoders:
                 encoder.forget()
@@ -179,7 +207,10 @@ ModelLike = EditableModel | Source | str | os.PathLike[str] | None
 
 
 def open_model(
-    model: ModelLike = None, tokenizer: Path | None = None, profile: ProfileOrFile | None = None
+    model: ModelLike = None,
+    tokenizer: Path | None = None,
+    profile: ProfileOrFile | None = None,
+    device: str | None = None,
 ) -> EditableModel:
     """A model to edit. None of its weights is read before it is asked for.
 
@@ -188,15 +219,17 @@ def open_model(
             `$EDITKIT_MODEL`, else the bundled model. One that is open stays as it is.
         tokenizer: folder of the tokenizer, for a single file whose tokenizer is not CLIP's.
         profile: what the model brings along, or a TOML file that says it.
+        device: where edits are solved: `cpu`, `cuda`, ...; default: where an open model is, else `cpu`.
 
     Raises:
-        EditkitError: there is no such model, or it is a pickle.
+        EditkitError: there is no such model, it is a pickle, or there is no such device.
 
     >>> open_model("emoji").encoder.width
     512
     """
     if isinstance(model, EditableModel):
         if tokenizer is None and profile is None:
-            return model
+            return model.on(device)
+        device = device or model.device
         model = model.source
-    return EditableModel(find(model, tokenizer, profile))
+    return EditableModel(find(model, tokenizer, profile)).on(device)

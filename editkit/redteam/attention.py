@@ -57,6 +57,7 @@ class AttentionDistance:
     @classmethod
     def of(cls, arena: Arena, variant: Variant | None, wanted: Tensor, nothing: Tensor) -> AttentionDistance:
         """Record queries from a trajectory of the original under `wanted` `(tokens, d)`."""
+        wanted, nothing = (rows.to(arena.original.denoiser.device) for rows in (wanted, nothing))
         layers = tuple(_layers(arena, variant, wanted))
         outputs = tuple(layer.outputs(wanted[None], edited=False) for layer in layers)
         empty = [layer.outputs(nothing[None], edited=True) for layer in layers]
@@ -66,6 +67,7 @@ class AttentionDistance:
         return cls(layers, outputs, sizes)
 
     def __call__(self, rows: Tensor) -> Tensor:
+        rows = rows.to(self.wanted[0].device)
         parts = [
             (layer.outputs(rows, edited=True) - wanted).square().mean((1, 2, 3)) / size
             for layer, wanted, size in zip(self.layers, self.wanted, self.sizes, strict=True)
@@ -107,9 +109,7 @@ def _recorded(arena: Arena, modules: list[str], wanted: Tensor) -> dict[str, Ten
         return arena.original.read(z, t, condition, arena.cost)
 
     try:
-        list(
-            islice(trajectory(network, scheduler, start, Condition(wanted[None].to(denoiser.device))), MOMENTS[-1] + 2)
-        )
+        list(islice(trajectory(network, scheduler, start, Condition(wanted[None])), MOMENTS[-1] + 2))
     finally:
         for each in hooks:
             each.remove()

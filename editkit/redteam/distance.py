@@ -40,7 +40,7 @@ class Sight:
         if variant is None:
             root, B = stream.root, stream.gram
         elif (M := model.map_of(variant, stream)) is not None:
-            dense = M.dense()
+            dense = M.to(stream.gram.device).dense()
             root, B = stream.root @ dense, dense.T @ stream.gram
         else:
             A, B = _changed(stream, variant)
@@ -61,7 +61,7 @@ def _changed(stream: Stream, variant: Variant) -> tuple[Tensor, Tensor]:
     edited = {name: new.get(name, W) for name, W in stream.inputs.items()}
     cross = sum(
         (edited[name].double().T @ W.double() for name, W in stream.inputs.items()),
-        torch.zeros(stream.width, stream.width, dtype=torch.float64),
+        torch.zeros_like(stream.gram),
     )
     return gram_matrix(edited.values(), stream.width), cross
 

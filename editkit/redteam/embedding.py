@@ -56,10 +56,10 @@ class Embedding(Checked):
 def _map(arena: Arena) -> EditMap:
     stream, variant = arena.model.streams[0], arena.variant
     if variant is None:
-        return EditMap.identity(stream.width)
+        return EditMap.identity(stream.width, stream.gram.device)
     M = arena.model.map_of(variant, stream)
     if M is None:
         raise EditkitError(
             "attack embedding: is for edits by one map, this variant changes weights of its own; use cce-rows"
         )
-    return M
+    return M.to(stream.gram.device)

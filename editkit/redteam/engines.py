@@ -34,8 +34,8 @@ class Pool:
 
     @torch.no_grad()
     def losses(self, prompts: Tensor) -> Tensor:
-        """Of `(batch, letters)`, each remembered."""
-        values = self.loss(self.letters.rows(prompts, self.arena.cost))
+        """Of `(batch, letters)`, each remembered. Prompts and what is known of them lie on the processor."""
+        values = self.loss(self.letters.rows(prompts, self.arena.cost)).cpu()
         for value, prompt in zip(values.tolist(), map(tuple, prompts.tolist()), strict=True):
             if prompt not in self._seen and (
                 len(self._heap) < MOST_REMEMBERED or value < -self._heap[0][0]
@@ -101,7 +101,7 @@ def coordinate_gradient(
         for _ in range(rounds):
             if pool.arena.is_over:
                 return
-            promising = (-_gradient(pool, letters, prompt)).topk(min(top, letters.count), dim=-1).indices
+            promising = (-_gradient(pool, letters, prompt)).topk(min(top, letters.count), dim=-1).indices.cpu()
             places = torch.arange(swaps) % size  # spread evenly over the positions
             chosen = torch.randint(promising.shape[-1], (swaps,), generator=generator)
             candidates = prompt.repeat(swaps, 1)

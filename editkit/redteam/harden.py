@@ -99,7 +99,8 @@ def harden(
             f"--goal must lie between 0 and 1, --rounds, --searches and --per-round be at least 1, --pictures at least "
             f"0, got {goal}, {rounds}, {searches}, {per_round} and {pictures}"
         )
-    opened = open_model(model, profile=profile)
+    where = device or Shard.from_environment().device()
+    opened = open_model(model, profile=profile, device=where)
     read = edit if isinstance(edit, Edit) else load_linear(os.fspath(edit))
     check_ungated(read)
     check_fit(read, opened)
@@ -114,7 +115,7 @@ def harden(
         judge = judge_of(opened.profile, detector or "")
         for target in targets:
             target.check_judge(judge)
-        denoiser = open_denoiser(opened.source, device or Shard.from_environment().device(), sampling.placement)
+        denoiser = open_denoiser(opened.source, where, sampling.placement)
     arena = Arena(
         opened, read, denoiser, judge, sampling, tuple(range(FIRST_SEED, FIRST_SEED + pictures)), seed,
     )  # fmt: skip

@@ -73,7 +73,7 @@ class TokenLetters:
     Attributes:
         tokens: id of every letter, `(count,)`.
         start, end, pad: ids of the special tokens.
-        dense: the text model.
+        dense: the text model, where the encoder's rows go; prompts and tokens lie on the processor.
         length: positions of a padded prompt.
         behind: what stands behind every prompt.
         suffix: its tokens.
@@ -105,9 +105,10 @@ class TokenLetters:
                 continue
             if number < clip.vocabulary and not (target and target.bans(word)) and reader.part(word) == [number]:
                 names[number] = word
-        kind = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+        on_processor = torch.device(encoder.device).type == "cpu"
+        kind = torch.bfloat16 if on_processor and has_fast_bfloat16() else torch.float32
         tokens = torch.tensor(sorted(names))
-        dense = DenseClip.of(clip, None, kind)
+        dense = DenseClip.of(clip, None, kind).to(encoder.device)
         length = min(encoder.length, positions or encoder.length)
         suffix = tuple(reader.part(behind)) if behind else ()
         pad = reader.tokenizer.pad_token_id

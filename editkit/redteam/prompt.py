@@ -139,7 +139,7 @@ class PromptSearch(HasBudget, Checked):
     def _distance(self, arena: Arena, asked: str, variant: Variant | None, positions: int, kind: str) -> Distance:
         if isinstance(variant, Edit) and variant.gate is not None:
             edited, original = (self._distance(arena, asked, each, positions, kind) for each in (variant.ungated, None))
-            return GatedDistance(variant.gate, edited, original)
+            return GatedDistance(variant.gate.to(arena.model.device), edited, original)
         encoder = arena.model.encoder
         wanted, nothing = (rows[:positions] for rows in encoder.encode([asked, ""]))
         arena.cost.encodings += 2

@@ -82,7 +82,8 @@ class Recipe:
         again = self.made(self.found)
         for key, map in edit.maps.items():
             same = key in again.maps and again.maps[key].width == map.width
-            apart = float((again.maps[key].dense() - map.dense()).norm() / map.dense().norm()) if same else 1.0
+            mine = map.to(self.model.device).dense()
+            apart = float((again.maps[key].dense() - mine).norm() / mine.norm()) if same else 1.0
             if apart > 1e-4:
                 raise EditkitError(
                     "harden: the edit is not what its record makes again: it was composed, scaled or made with words "

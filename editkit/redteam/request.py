@@ -10,6 +10,7 @@ from typing import Any
 
 from editkit.concepts.profile import Profile, ProfileOrFile
 from editkit.concepts.templates import check_concepts
+from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import check_drawable
 from editkit.drawing.prompt_file import PromptFile
 from editkit.drawing.refusals import check_drawing
@@ -120,7 +121,8 @@ def prepare_attack(request: AttackRequest, model: ModelLike, profile: ProfileOrF
     if request.pictures < 0:
         raise EditkitError(f"--pictures: expected at least 0, got {request.pictures}")
     model, request = _model_alone(model, request)
-    opened = open_model(model, profile=profile)
+    where = request.device or Shard.from_environment().device()
+    opened = open_model(model, profile=profile, device=where)
     attacks = {} if request.replay is not None else made(request.attacks, request.options, budget)
     _check_noise(opened.source, attacks)
     entries = _entries(opened, request)

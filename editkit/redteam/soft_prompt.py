@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class SoftPrompt:
         whole = [letters.start, *(token or 0 for token in tokens), letters.end]
         ids = torch.tensor(whole + [letters.pad] * (letters.length - len(whole)))
         places = torch.tensor([at + 1 for at, token in enumerate(tokens) if token is None], dtype=torch.long)
-        dense = on_device(letters.dense, device)
+        dense = letters.dense.to(device)
         table = dense.table[letters.tokens.to(device)]
         return cls(letters, tuple(pieces), ids.to(device), places.to(device), dense, table)
 
@@ -81,11 +81,3 @@ class SoftPrompt:
         ids[self.places] = self.letters.tokens[list(chosen)].to(ids)
         typed = self.letters.encoder.reader.ids(self.text(chosen))
         return ids[: len(typed)].tolist() == typed
-
-
-def on_device(dense: DenseClip, device: torch.device) -> DenseClip:
-    """The same model there; itself on the CPU."""
-    if device.type == "cpu":
-        return dense
-    tensors = {name: weight.to(device) for name, weight in dense.model.tensors.items()}
-    return DenseClip.of(replace(dense.model, tensors=tensors), dense.layer, dense.kind)

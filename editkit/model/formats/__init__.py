@@ -20,7 +20,9 @@ def save_tensors(tensors: Mapping[str, Tensor], part: Path, metadata: Mapping[st
     """
     try:
         save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"format": "pt", **(metadata or {})}
+            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+            part,
+            {"format": "pt", **(metadata or {})},
         )
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error)) from error
