@@ -122,8 +122,10 @@ def open_run(
     """A recipe for one model and one folder, of which nothing was checked or done: see `run`."""
     read = load_recipe(Path(recipe), on)
     folder = Path(out) if out is not None else Path("runs", read.path.stem)
-    opened = open_model(model if model is not None else read.model, profile=_beside(read, read.profile))
-    return RecipeRun(read, tuple(jobs_of(read)), folder, opened, device or read.device)
+    device = device or read.device
+    named = model if model is not None else read.model
+    opened = open_model(named, profile=_beside(read, read.profile), device=device)
+    return RecipeRun(read, tuple(jobs_of(read)), folder, opened, device)
 
 
 def _beside(recipe: Recipe, path: str | None) -> Path | None:
