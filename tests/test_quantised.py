@@ -181,7 +181,7 @@ def test_a_plain_model_keeps_its_dtype_and_its_fingerprint(dtype: torch.dtype, w
     expected = {name: stored[UNET + single_file.ldm_name(name, "sd1")] for name in read_projections_ldm(file)}
     read = read_projections_ldm(file)
     assert all(tensor.dtype == dtype and tensor.equal(expected[name]) for name, tensor in read.items())
-    assert fingerprint(read.items()) == fingerprint(expected.items())
+    assert fingerprint(read) == fingerprint(expected)
 
 
 def as_int8(name: str, W: Tensor) -> Tensors:

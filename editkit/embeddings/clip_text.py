@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
 from editkit.errors import EditkitError
+from editkit.files.lazy import Lazy
 
 PACK = 160
 """Positions of a pack: attention costs their square, and every pack repeats what its sequences begin with. Two whole
@@ -43,7 +45,8 @@ class ClipText:
     """A text model of CLIP (Radford et al. 2021, section 2.4) or OpenCLIP.
 
     Attributes:
-        tensors: weights by transformers' names for `CLIPTextModel`; `text_projection.weight` where there is one.
+        tensors: weights by transformers' names for `CLIPTextModel`; `text_projection.weight` where there is one. Those
+            of files stay there: a layer is read when rows go through it.
         layers, heads, activation, eps: as in its configuration.
         end: id of the end token, at which a prompt's pooled vector is read. 2 means the highest id: old configurations
             say 2 and do not mean it.
@@ -75,7 +78,7 @@ class ClipText:
             )
         layers = int(config.get("num_hidden_layers", 12))
         return cls(
-            _named({name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}, layers, projected),
+            _named(tensors, layers, projected),
             layers,
             int(config.get("num_attention_heads", 8)),
             activation,
@@ -83,16 +86,16 @@ class ClipText:
             int(config.get("eos_token_id", 49407)),
         )
 
-    @property
+    @cached_property
     def width(self) -> int:
         return self.tensors["embeddings.token_embedding.weight"].shape[1]
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
         """How many tokens it knows."""
         return self.tensors["embeddings.token_embedding.weight"].shape[0]
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """The longest sequence that it reads."""
         return self.tensors["embeddings.position_embedding.weight"].shape[0]
@@ -213,11 +216,12 @@ def _linear(rows: Tensor, name: str, weights: Mapping[str, Tensor]) -> Tensor:
     return linear(rows.to(weight.dtype), weight, weights[f"{name}.bias"])
 
 
-def _named(tensors: Mapping[str, Tensor], layers: int, projected: bool) -> dict[str, Tensor]:
+def _named(tensors: Mapping[str, Tensor], layers: int, projected: bool) -> Lazy[Tensor]:
+    own = {name.removeprefix("text_model."): name for name in tensors}
     parts = ["final_layer_norm", *(f"encoder.layers.{n}.{part}" for n in range(layers) for part in LAYER)]
     names = ["embeddings.token_embedding.weight", "embeddings.position_embedding.weight"]
     names += [f"{part}.{kind}" for part in parts for kind in ("weight", "bias")]
-    return {name: tensors[name] for name in [*names, *([PROJECTION] if projected else [])]}
+    return Lazy.of(tensors, {name: own.get(name, name) for name in [*names, *([PROJECTION] if projected else [])]})
 
 
 @dataclass(frozen=True)

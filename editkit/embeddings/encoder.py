@@ -38,6 +38,7 @@ class TextEncoder:
         beside: the tokenizers of encoders whose widths follow in the same rows. They differ from the first where only
             one of them knows a textual inversion.
         forget: makes what `states` remember of prompts go, where they do.
+        free: lets the weights go that lie in memory; they are read again when more prompts are asked for.
         clip: the model, where it is one CLIP whose last states are the rows: what a search with gradients runs.
     """
 
@@ -52,6 +53,7 @@ class TextEncoder:
     beside: tuple[Reader, ...] = ()
     clip: ClipText | None = field(default=None, repr=False)
     forget: Callable[[], None] = lambda: None
+    free: Callable[[], None] = lambda: None
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
 
     @property

@@ -19,6 +19,7 @@ from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.variant import Variant
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
+from editkit.files.lazy import Lazy
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.family import Rule, rule_for
@@ -61,7 +62,7 @@ class Stream:
     @property
     def values(self) -> Stream:
         """The same, of its value projections alone; it has no inputs where it has none."""
-        kept = {name: W for name, W in self.inputs.items() if re.fullmatch(VALUES, name)}
+        kept = Lazy.of(self.inputs, {name: name for name in self.inputs if re.fullmatch(VALUES, name)})
         return replace(self, inputs=kept, only=f"(?={VALUES})")
 
     @cached_property
@@ -87,7 +88,7 @@ class EditableModel:
 
     @cached_property
     def projections(self) -> Mapping[str, Tensor]:
-        """Tensor name → `W` `(o, d)`, of all streams, in the checkpoint's dtype."""
+        """Tensor name → `W` `(o, d)`, of all streams, in the checkpoint's dtype; each read when it is looked at."""
         return read_projections(self.source)
 
     def tensors(self, edit: Variant) -> Mapping[str, Tensor]:
@@ -113,7 +114,8 @@ class EditableModel:
     def _stream(self, rule: Rule) -> Stream:
         encoders = self.encoders[rule.stream]
         width = encoders[0].width
-        weights = {name: W for name, W in self.projections.items() if rule_for(self.source.family, name) == rule}
+        mine = {name: name for name in self.projections if rule_for(self.source.family, name) == rule}
+        weights = Lazy.of(self.projections, mine)
         if not weights:
             raise EditkitError(f"model {self.source.name}: expected projections {rule.label}, found none")
         name, W = next(iter(weights.items()))
@@ -122,7 +124,7 @@ class EditableModel:
                 f"model {self.source.name}: {name} reads embeddings of width {W.shape[1]}, but its text encoder gives "
                 f"{width}; do the two belong together?"
             )
-        return Stream(rule, encoders, {name: W[:, :width] for name, W in weights.items()}, W.shape[1])
+        return Stream(rule, encoders, weights.through(lambda W: W[:, :width]), W.shape[1])
 
     @property
     def encoder(self) -> TextEncoder:
@@ -132,6 +134,12 @@ class EditableModel:
     @property
     def gram(self) -> Tensor:
         return self.streams[0].gram
+
+    def free_encoders(self) -> None:
+        """Let go the weights of text encoders that lie in memory: for more prompts they are read again."""
+        for stream in self.streams:
+            for encoder in stream.encoders:
+                encoder.free()
 
     def key(self, stream: Stream) -> str:
         """What an edit calls the projections of `stream`."""
@@ -144,7 +152,7 @@ class EditableModel:
 
     @cached_property
     def projections_sha256(self) -> str:
-        return fingerprint(self.projections.items())
+        return fingerprint(self.projections)
 
     @cached_property
     def text_encoder_sha256(self) -> str:

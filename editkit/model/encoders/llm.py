@@ -8,7 +8,7 @@ from typing import Any
 
 from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.reader import Reader, lower
-from editkit.embeddings.states import masked_states
+from editkit.embeddings.states import Loaded, masked_states
 from editkit.errors import EditkitError
 from editkit.model.captions import normed, projected
 from editkit.model.checkpoints.components import read, stated_class
@@ -76,9 +76,10 @@ def flux2_klein(source: Source) -> TextEncoder:
 def _encoder(source: Source, length: int, layers: tuple[int, ...], **written: Any) -> TextEncoder:
     """The denoiser reads the prompt's own tokens and what is written around them, no padding behind."""
     reader = Reader(read(source, stated_class(source, "tokenizer"), "tokenizer"), **written)
-    model = read(source, stated_class(source, "text_encoder"), "text_encoder", dtype="auto")
-    mark = fingerprint((f"0.{name}", value) for name, value in model.state_dict().items())
+    loaded = Loaded(lambda: read(source, stated_class(source, "text_encoder"), "text_encoder", dtype="auto"))
+    model = loaded.model
+    mark = fingerprint({f"0.{name}": value for name, value in model.state_dict().items()})
     config = getattr(model.config, "text_config", model.config)
     width = int(config.hidden_size) * max(1, len(layers))
-    states = masked_states(reader, model, layers)
-    return TextEncoder(reader, states, width, length, f"{mark}-layers{layers}", padding=0)
+    states = masked_states(reader, loaded, layers)
+    return TextEncoder(reader, states, width, length, f"{mark}-layers{layers}", padding=0, free=loaded.free)
