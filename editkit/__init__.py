@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from editkit.erasure.ledger.entries import LedgerEntry
     from editkit.erasure.ledger.ledger import Ledger
     from editkit.erasure.ledger.open import ledger
+    from editkit.erasure.plan import plan_erasing
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
@@ -106,6 +107,7 @@ _HOMES = {
     "objectives": "editkit.listings",
     "pipelines": "editkit.listings",
     "plan_drawing": "editkit.drawing.plan",
+    "plan_erasing": "editkit.erasure.plan",
     "formats": "editkit.listings",
     "families": "editkit.listings",
     "metrics": "editkit.listings",
@@ -160,6 +162,7 @@ __all__ = [
     "open_model",
     "pipelines",
     "plan_drawing",
+    "plan_erasing",
     "recover",
     "refine",
     "save_edit",

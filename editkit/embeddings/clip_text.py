@@ -114,9 +114,9 @@ class ClipText:
                 last layer is given.
             coarse: multiply in bfloat16.
         """
-        packs = _pack(sequences)
+        packs = pack(sequences)
         rows = self._embed(packs)
-        self._run(rows, packs, range(self.layers if layer is None else range(self.layers + 1)[layer]), coarse)
+        self.run(rows, packs, range(self.layers if layer is None else range(self.layers + 1)[layer]), coarse)
         if layer is None:
             rows = self.final_norm(rows)
         return rows.reshape(-1, self.width)[packs.rows]
@@ -127,16 +127,16 @@ class ClipText:
     ) -> tuple[Tensor, Tensor]:
         """`rows` with the layer -2 of sequences that reach their end token, and `pooled`: that costs one more layer,
         and by itself all of them."""
-        packs = _pack(sequences)
+        packs = pack(sequences)
         rows = self._embed(packs)
-        self._run(rows, packs, range(self.layers - 1), coarse)
+        self.run(rows, packs, range(self.layers - 1), coarse)
         before = rows.reshape(-1, self.width)[packs.rows]
-        self._run(rows, packs, range(self.layers - 1, self.layers), coarse)
+        self.run(rows, packs, range(self.layers - 1, self.layers), coarse)
         starts = torch.tensor([0, *map(len, sequences)]).cumsum(0)[:-1]
         ends = starts + torch.tensor([self._end_of(ids) for ids in sequences])
         return before, self._projected(self.final_norm(rows.reshape(-1, self.width)[packs.rows[ends]]), projected)
 
-    def _run(self, rows: Tensor, packs: _Packs, layers: range, coarse: bool) -> None:
+    def run(self, rows: Tensor, packs: Packs, layers: range, coarse: bool) -> None:
         """Send `rows` `(packs, size, width)` through layers, in place."""
         kind = torch.bfloat16 if coarse else torch.float32
         step = max(1, AT_A_TIME // packs.ids.shape[1])
@@ -162,7 +162,7 @@ class ClipText:
             return max(range(len(ids)), key=lambda at: ids[at])
         return list(ids).index(self.end) if self.end in ids else 0
 
-    def _embed(self, packs: _Packs) -> Tensor:
+    def _embed(self, packs: Packs) -> Tensor:
         last = int(packs.ids.max())
         if last >= self.vocabulary:
             raise EditkitError(
@@ -225,7 +225,7 @@ def _named(tensors: Mapping[str, Tensor], layers: int, projected: bool) -> Lazy[
 
 
 @dataclass(frozen=True)
-class _Packs:
+class Packs:
     """Sequences laid out so that what several begin with stands once in a pack.
 
     Attributes:
@@ -240,7 +240,7 @@ class _Packs:
     rows: Tensor
 
 
-def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
+def pack(sequences: Sequence[Sequence[int]]) -> Packs:
     """Lay out sequences as prefix trees.
 
     A row depends on the tokens up to its own and on nothing else, so that sequences share the rows of what they begin
@@ -267,4 +267,4 @@ def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
         mine = torch.tensor(nodes)
         sees[p, mine[:, None], mine] = before[: len(nodes), : len(nodes)]
     rows = torch.tensor([at[n][0] * size + node for n in range(len(sequences)) for node in at[n][1]])
-    return _Packs(ids, places, sees, rows)
+    return Packs(ids, places, sees, rows)

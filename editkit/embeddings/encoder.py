@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -30,7 +31,7 @@ class TextEncoder:
     Attributes:
         states: prompts and how many rows of each → `(Σ rows, width)`; see `editkit.embeddings.states`.
         length: positions of a padded prompt, or the most tokens that are read.
-        fingerprint: names the weights that the rows come from; the disk cache goes by it.
+        mark: names the weights that the rows come from, or reads them to say so: see `fingerprint`.
         whole: every prompt is run at its full length, because its rows depend on its padding: a short one costs as much
             as a long one.
         padding: how many rows after the end of a prompt the denoiser reads at most. Behind a mask that is none.
@@ -39,6 +40,7 @@ class TextEncoder:
             one of them knows a textual inversion.
         forget: makes what `states` remember of prompts go, where they do.
         free: lets the weights go that lie in memory; they are read again when more prompts are asked for.
+        move: says on which device they are to lie.
         clip: the model, where it is one CLIP whose last states are the rows: what a search with gradients runs.
     """
 
@@ -46,7 +48,7 @@ class TextEncoder:
     states: States
     width: int
     length: int
-    fingerprint: str
+    mark: str | Callable[[], str]
     whole: bool = False
     padding: int | None = None
     pooled: bool = False
@@ -54,7 +56,13 @@ class TextEncoder:
     clip: ClipText | None = field(default=None, repr=False)
     forget: Callable[[], None] = lambda: None
     free: Callable[[], None] = lambda: None
+    move: Callable[[str], None] = lambda device: None
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The name of the weights, which the disk cache goes by; all of them are read for it."""
+        return self.mark if isinstance(self.mark, str) else self.mark()
 
     @property
     def spare(self) -> int:

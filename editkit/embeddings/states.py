@@ -94,16 +94,23 @@ class Loaded:
 
     Attributes:
         read: reads it.
+        device: where it lies.
     """
 
     read: Callable[[], Any]
+    device: str = "cpu"
     _model: Any = field(default=None, repr=False, init=False)
 
     @property
     def model(self) -> Any:
         if self._model is None:
-            self._model = self.read()
+            self._model = self.read().to(self.device)
         return self._model
+
+    def move(self, device: str) -> None:
+        """Let it lie on `device` when it is read next."""
+        self.device = device
+        self.free()
 
     def free(self) -> None:
         """Let it go."""
@@ -120,7 +127,7 @@ def padded_states(reader: Reader, loaded: Loaded, length: int) -> States:
             ids, _ = _batch(reader, prompts[start : start + step], length)
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
                 rows = model(ids.to(model.device)).last_hidden_state.float().cpu()
-            states += [row[:size] for row, size in zip(rows, sizes[start : start + step], strict=True)]
+            states += _cut(rows, sizes[start : start + step])
         return torch.cat(states)
 
     return states
@@ -154,7 +161,7 @@ def masked_states(reader: Reader, loaded: Loaded, layers: Sequence[int] = (), bl
         for start in range(0, len(prompts), step):
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
                 rows = run(prompts[start : start + step], longest)
-            states += [row[:size] for row, size in zip(rows, sizes[start : start + step], strict=True)]
+            states += _cut(rows, sizes[start : start + step])
         return torch.cat(states)
 
     return states
@@ -190,6 +197,11 @@ def finite(rows: Tensor) -> Tensor:
     if not torch.isfinite(rows).all():
         raise EditkitError("the text encoder gives values that are not finite; its weights are damaged, load others")
     return rows
+
+
+def _cut(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The first rows of each prompt, apart: a part of them would keep all of the padding in memory."""
+    return [row[:size].clone() for row, size in zip(rows, sizes, strict=True)]
 
 
 def _batch(reader: Reader, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:

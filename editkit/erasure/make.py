@@ -175,8 +175,7 @@ def _held(request: Request, stream: Stream) -> _Held:
     """All that is read of a stream's encoders beside the rows to erase."""
     model, options, clock = request.model, request.options, request.clock
     with clock("vocabulary"):
-        all_words = options.is_protected or model.profile.measures_damage
-        words = request.words if all_words else spread(request.words, _looked_at(model))
+        words = looked_at_by(model, options, request.words)
         vocabulary = protected_rows(model.profile, stream.encoders, words, request.concepts)
         kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
     empty = empty_rows(stream.encoders) if options.reads_empty else None
@@ -202,6 +201,13 @@ def _solve_stream(
         solution = options.solve(problem)
     with clock("figures"):
         return solution, measure(solution, problem, options.holds_each_word, request.checked)
+
+
+def looked_at_by(model: EditableModel, options: Method, words: Sequence[str]) -> Sequence[str]:
+    """Those of the vocabulary that an edit is held or judged by."""
+    if options.is_protected or model.profile.measures_damage:
+        return words
+    return spread(words, _looked_at(model))
 
 
 def _looked_at(model: EditableModel) -> int:

@@ -20,6 +20,7 @@ from editkit.edits.variant import Variant
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
 from editkit.files.lazy import Lazy
+from editkit.hardware import check_device
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.family import Rule, rule_for
@@ -82,9 +83,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class EditableModel:
-    """A model as far as an edit reads it. Everything is read when it is first asked for."""
+    """A model as far as an edit reads it. Everything is read when it is first asked for.
+
+    Attributes:
+        device: where text encoders of transformers, T5 and language models, make rows. CLIP does on the processor.
+    """
 
     source: Source
+    device: str = "cpu"
 
     @cached_property
     def projections(self) -> Mapping[str, Tensor]:
@@ -100,7 +106,10 @@ class EditableModel:
         """Stream → encoders."""
         from editkit.model.encoders.streams import read_streams
 
-        return read_streams(self.source)
+        streams = read_streams(self.source)
+        for encoder in (each for some in streams.values() for each in some):
+            encoder.move(self.device)
+        return streams
 
     @cached_property
     def streams(self) -> tuple[Stream, ...]:
@@ -137,6 +146,7 @@ class EditableModel:
 
     def free_encoders(self) -> None:
         """Let go the weights of text encoders that lie in memory: for more prompts they are read again."""
+        _ = self.text_encoder_sha256  # which is made of them
         for stream in self.streams:
             for encoder in stream.encoders:
                 encoder.free()
@@ -167,7 +177,7 @@ class EditableModel:
     def fresh(self) -> EditableModel:
         """The same model as if no prompt had been encoded yet. The last bits of a row depend on the prompts that it was
         encoded with: what must be the same bit for bit begins here."""
-        again = EditableModel(self.source)
+        again = replace(self)
         for stream in self.streams:
             for encoder in stream.encoders:
                 encoder.forget()
@@ -187,7 +197,10 @@ ModelLike = EditableModel | Source | str | os.PathLike[str] | None
 
 
 def open_model(
-    model: ModelLike = None, tokenizer: Path | None = None, profile: ProfileOrFile | None = None
+    model: ModelLike = None,
+    tokenizer: Path | None = None,
+    profile: ProfileOrFile | None = None,
+    device: str | None = None,
 ) -> EditableModel:
     """A model to edit. None of its weights is read before it is asked for.
 
@@ -196,15 +209,17 @@ def open_model(
             `$EDITKIT_MODEL`, else the bundled model. One that is open stays as it is.
         tokenizer: folder of the tokenizer, for a single file whose tokenizer is not CLIP's.
         profile: what the model brings along, or a TOML file that says it.
+        device: where T5 and language models make rows: `cpu`, `cuda`, ...; default: the processor.
 
     Raises:
-        EditkitError: there is no such model, or it is a pickle.
+        EditkitError: there is no such model or device, or it is a pickle.
 
     >>> open_model("emoji").encoder.width
     512
     """
     if isinstance(model, EditableModel):
-        if tokenizer is None and profile is None:
+        if tokenizer is None and profile is None and device in (None, model.device):
             return model
         model = model.source
-    return EditableModel(find(model, tokenizer, profile))
+    check_device(device or "cpu")
+    return EditableModel(find(model, tokenizer, profile), device or "cpu")

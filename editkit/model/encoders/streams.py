@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +29,7 @@ from editkit.plugins import attribute
 
 PENULTIMATE = -2
 Streams = dict[str, tuple[TextEncoder, ...]]
+Mark = Callable[[], str]
 
 
 def read_streams(source: Source) -> Streams:
@@ -178,24 +179,24 @@ def _clip(source: Source, component: str, pooled: bool) -> ClipText:
         ) from error
 
 
-def _encoder(reader: Reader, states: States, width: int, mark: str, *beside: Reader) -> TextEncoder:
+def _encoder(reader: Reader, states: States, width: int, mark: Mark, *beside: Reader) -> TextEncoder:
     length = min(each.limit for each in (reader, *beside))
-    return TextEncoder(reader, states, width, length, f"{mark}-states", beside=beside)
+    return TextEncoder(reader, states, width, length, lambda: f"{mark()}-states", beside=beside)
 
 
-def _pooled(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
-    return TextEncoder(reader, states, width, 1, f"{mark}-pooled", pooled=True)
+def _pooled(reader: Reader, states: States, width: int, mark: Mark) -> TextEncoder:
+    return TextEncoder(reader, states, width, 1, lambda: f"{mark()}-pooled", pooled=True)
 
 
-def _hash(*models: ClipText) -> str:
-    """Of the values in memory: a folder and a single file of one model agree. Names are those of transformers, whose
-    model with a projection wraps the one without."""
+def _hash(*models: ClipText) -> Mark:
+    """Of the values, read once when it is asked for: a folder and a single file of one model agree. Names are those of
+    transformers, whose model with a projection wraps the one without."""
     reads: dict[str, Callable[[], Tensor]] = {}
     for n, model in enumerate(models):
         for name in model.tensors:
             wrapped = PROJECTION in model.tensors and name != PROJECTION
             reads[f"{n}.text_model.{name}" if wrapped else f"{n}.{name}"] = partial(model.tensors.__getitem__, name)
-    return fingerprint(Lazy(reads))
+    return cache(lambda: fingerprint(Lazy(reads)))
 
 
 ENCODERS: dict[str, Callable[[Source], Streams]] = {
