@@ -114,9 +114,13 @@ class ClipText:
                 last layer is given.
             coarse: multiply in bfloat16.
         """
-        packs = pack(sequences)
+        return self.packed_rows(pack(sequences), layer, coarse)
+
+    @torch.no_grad()
+    def packed_rows(self, packs: Packs, layer: int | None = None, coarse: bool = False) -> Tensor:
+        """`rows` of sequences that are laid out already."""
         rows = self._embed(packs)
-        self.run(rows, packs, range(self.layers if layer is None else range(self.layers + 1)[layer]), coarse)
+        self._run(rows, packs, range(self.layers if layer is None else range(self.layers + 1)[layer]), coarse)
         if layer is None:
             rows = self.final_norm(rows)
         return rows.reshape(-1, self.width)[packs.rows]
@@ -129,14 +133,14 @@ class ClipText:
         and by itself all of them."""
         packs = pack(sequences)
         rows = self._embed(packs)
-        self.run(rows, packs, range(self.layers - 1), coarse)
+        self._run(rows, packs, range(self.layers - 1), coarse)
         before = rows.reshape(-1, self.width)[packs.rows]
-        self.run(rows, packs, range(self.layers - 1, self.layers), coarse)
+        self._run(rows, packs, range(self.layers - 1, self.layers), coarse)
         starts = torch.tensor([0, *map(len, sequences)]).cumsum(0)[:-1]
         ends = starts + torch.tensor([self._end_of(ids) for ids in sequences])
         return before, self._projected(self.final_norm(rows.reshape(-1, self.width)[packs.rows[ends]]), projected)
 
-    def run(self, rows: Tensor, packs: Packs, layers: range, coarse: bool) -> None:
+    def _run(self, rows: Tensor, packs: Packs, layers: range, coarse: bool) -> None:
         """Send `rows` `(packs, size, width)` through layers, in place."""
         kind = torch.bfloat16 if coarse else torch.float32
         step = max(1, AT_A_TIME // packs.ids.shape[1])
@@ -163,11 +167,10 @@ class ClipText:
         return list(ids).index(self.end) if self.end in ids else 0
 
     def _embed(self, packs: Packs) -> Tensor:
-        last = int(packs.ids.max())
-        if last >= self.vocabulary:
+        if packs.last >= self.vocabulary:
             raise EditkitError(
-                f"text encoder: knows {self.vocabulary:,} tokens, but its tokenizer gives number {last:,}; the two do "
-                "not belong together, save both from one pipeline"
+                f"text encoder: knows {self.vocabulary:,} tokens, but its tokenizer gives number {packs.last:,}; the "
+                "two do not belong together, save both from one pipeline"
             )
         tokens, places = (self.tensors[f"embeddings.{name}_embedding.weight"] for name in ("token", "position"))
         return tokens[packs.ids].float() + places[packs.places].float()
@@ -232,12 +235,14 @@ class Packs:
         ids, places: token and position in its sequence, `(packs, size)`.
         sees: which positions a position attends to, `(packs, size, size)`: itself and what stands before it.
         rows: where the rows of the sequences are, one sequence after another, in the flattened packs.
+        last: the highest token.
     """
 
     ids: Tensor
     places: Tensor
     sees: Tensor
     rows: Tensor
+    last: int
 
 
 def pack(sequences: Sequence[Sequence[int]]) -> Packs:
@@ -267,4 +272,4 @@ def pack(sequences: Sequence[Sequence[int]]) -> Packs:
         mine = torch.tensor(nodes)
         sees[p, mine[:, None], mine] = before[: len(nodes), : len(nodes)]
     rows = torch.tensor([at[n][0] * size + node for n in range(len(sequences)) for node in at[n][1]])
-    return Packs(ids, places, sees, rows)
+    return Packs(ids, places, sees, rows, int(ids.max()))

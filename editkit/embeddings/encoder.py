@@ -31,7 +31,8 @@ class TextEncoder:
     Attributes:
         states: prompts and how many rows of each → `(Σ rows, width)`; see `editkit.embeddings.states`.
         length: positions of a padded prompt, or the most tokens that are read.
-        mark: names the weights that the rows come from, or reads them to say so: see `fingerprint`.
+        mark: names the weights that the rows come from, or reads them to say so: see `fingerprint`. Rows of an encoder
+            without a name are not kept on disk.
         whole: every prompt is run at its full length, because its rows depend on its padding: a short one costs as much
             as a long one.
         padding: how many rows after the end of a prompt the denoiser reads at most. Behind a mask that is none.
@@ -158,7 +159,7 @@ class TextEncoder:
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare, coarse) not in self._known]
         if missing:
             sizes = self._sizes(missing, spare)
-            mark = self._mark(missing, coarse) if keep else None
+            mark = self._mark(missing, coarse) if keep and self.mark else None
             rows = cached(mark, missing, spare, lambda: finite(self.states(missing, sizes, coarse)))
             pairs = zip(missing, rows.split(sizes), strict=True)
             self._known.update(((prompt, spare, coarse), row) for prompt, row in pairs)

@@ -27,6 +27,8 @@ from editkit.model.memory import peak_of
 
 SMALL = 128
 """Width of a miniature."""
+USED = 0.75
+"""Share of the directions that words have: a null space needs some that they have not."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Miniature:
 
         many = self._less(len(words))
         lengths = [words[n * len(words) // many] for n in range(many)]
-        held = ProtectedWords(tuple(map(str, range(many))), tuple(map(randn, lengths)))
+        used = (torch.arange(self.width) < USED * self.width).float()
+        held = ProtectedWords(tuple(map(str, range(many))), tuple(randn(count) * used for count in lengths))
         gram = gram_matrix(self._projections.values(), self.width)
         gram.diagonal().add_(1e-3 * float(gram.trace()) / self.width)  # of few rows it would be singular
         problem = Problem(

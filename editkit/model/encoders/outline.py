@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -86,12 +86,10 @@ def _memory_of(
 
 def _clip_pass(model: ClipText, reader: Reader, prompts: Sequence[str], coarse: bool) -> Callable[[], int]:
     """Two layers: the weights of one are made while those of the last are there."""
-    packs = pack([reader.ids(prompt) for prompt in prompts])
+    packs, short = pack([reader.ids(prompt) for prompt in prompts]), replace(model, layers=min(2, model.layers))
 
     def rows() -> None:
-        states = torch.empty(*packs.ids.shape, model.width)
-        model.run(states, packs, range(min(2, model.layers)), coarse)
-        model.final_norm(states).reshape(-1, model.width)[packs.rows]
+        short.packed_rows(packs, coarse=coarse)
 
     return lambda: peak_of(rows)
 
