@@ -118,7 +118,7 @@ def test_a_small_copy_takes_its_share(how: dict[str, Any], monkeypatch: pytest.M
 
 def test_more_is_planned_for_more(folder_of: Callable[[str], Path]) -> None:
     def planned(**given: Any) -> ErasingPlan:
-        return plan_erasing(folder_of("sdxl"), **{"vocabulary": WORDS} | given)
+        return plan_erasing(folder_of("sdxl"), **({"vocabulary": WORDS} | given))  # pyright: ignore[reportArgumentType]
 
     usual = part_of(planned(), "rows").host
     assert (
@@ -127,8 +127,8 @@ def test_more_is_planned_for_more(folder_of: Callable[[str], Path]) -> None:
         < part_of(planned(preserve=["a dog"]), "rows").host
     )
     assert part_of(planned(vocabulary=WORDS[:40]), "rows").host < usual
-    assert planned(options=Options(protect="none")).total < planned().total < planned(options=Options("oce")).total
-    assert all(part_of(planned(options=Options(name, protect="null")), "solve").host for name in ("uce", "speed"))
+    assert planned(options=Options(protect="none")).total < planned().total
+    assert part_of(planned(options=Options("uce", protect="null")), "solve").host
 
 
 def test_encoders_go_before_anything_is_solved(
