@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from editkit.erasure.ledger.entries import LedgerEntry
     from editkit.erasure.ledger.ledger import Ledger
     from editkit.erasure.ledger.open import ledger
+    from editkit.erasure.plan import plan_erasing
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
@@ -109,6 +110,7 @@ _HOMES = {
     "objectives": "editkit.listings",
     "pipelines": "editkit.listings",
     "plan_drawing": "editkit.drawing.plan",
+    "plan_erasing": "editkit.erasure.plan",
     "formats": "editkit.listings",
     "families": "editkit.listings",
     "metrics": "editkit.listings",
@@ -166,6 +168,7 @@ __all__ = [
     "open_model",
     "pipelines",
     "plan_drawing",
+    "plan_erasing",
     "recipes",
     "recover",
     "refine",

@@ -67,8 +67,8 @@ def test_bfloat16_keeps_two_digits() -> None:
 
 def test_what_sequences_begin_with_is_computed_once() -> None:
     alike = [[48, 1, 2, 3, n, END] for n in range(4, 34)]
-    assert clip_text._pack(alike).ids.numel() == 4 + 2 * len(alike)
-    assert clip_text._pack([alike[0]] * 100).ids.numel() == len(alike[0])
+    assert clip_text.pack(alike).ids.numel() == 4 + 2 * len(alike)
+    assert clip_text.pack([alike[0]] * 100).ids.numel() == len(alike[0])
 
 
 def test_older_names_and_what_is_missing() -> None:

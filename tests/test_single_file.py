@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,32 +114,25 @@ def test_a_unet_alone_is_known_by_its_own_tensors(family: str, checkpoints: dict
         read_text_encoders(tmp_path / "unet.safetensors", family, ldm.TOKENIZER)
 
 
-def test_nothing_but_the_projections_is_read(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_projection_is_read_when_it_is_looked_at(
+    checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing else of the checkpoint; what was looked at is not kept."""
     read: list[str] = []
+    really_read = numbers.Weights.read
 
-    class Counting:
-        """`safe_open` that writes down what is asked of it."""
+    def counting(weights: numbers.Weights, name: str) -> Tensor:
+        read.append(name)
+        return really_read(weights, name)
 
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self.opened = really_open(*args, **options).__enter__()
-
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.opened.__exit__(None, None, None)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.opened, name)
-
-        def get_tensor(self, name: str) -> Tensor:
-            read.append(name)
-            return self.opened.get_tensor(name)
-
-    really_open = numbers.safe_open
-    monkeypatch.setattr(numbers, "safe_open", Counting)
-    read_projections_ldm(checkpoints["sd1"])
+    monkeypatch.setattr(numbers.Weights, "read", counting)
+    projections = read_projections_ldm(checkpoints["sd1"])
+    assert len(projections) == 32 and not read
+    for _ in projections.items():
+        pass
     assert len(read) == 32 and all("attn2.to_" in name for name in read)
+    last = weakref.ref(projections[next(iter(projections))])
+    assert last() is None and len(read) == 33
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -55,7 +55,7 @@ def random_tuned(source: Any, lora: bool = False) -> Tuned:
         "method": "ap", "concepts": ["church"], "guides": [""], "options": {}, "model": model.source.name,
         "family": model.source.family.name, "text_encoder_sha256": model.text_encoder_sha256,
     }  # fmt: skip
-    return Tuned(tensors, factors, {name: fingerprint([(name, W)]) for name, W in base.items()}, record)
+    return Tuned(tensors, factors, {name: fingerprint({name: W}) for name, W in base.items()}, record)
 
 
 def weights(pipe: Any) -> dict[str, Tensor]:
@@ -174,7 +174,7 @@ def test_a_single_file_gets_tensors_of_every_kind(family: str, tmp_path: Path) -
         assert ldm_name(name, family) == ldm.unet_name(name, unet), name
     whole = {name: value + 1 for name, value in unet.items()}
     record = {"family": family, "text_encoder_sha256": open_model(checkpoint, ldm.TOKENIZER).text_encoder_sha256}
-    tuned = Tuned(whole, {}, {name: fingerprint([(name, value)]) for name, value in unet.items()}, record)
+    tuned = Tuned(whole, {}, {name: fingerprint({name: value}) for name, value in unet.items()}, record)
     editkit.export(tuned, open_model(checkpoint, ldm.TOKENIZER), tmp_path / "tuned.safetensors", "single-file")
     before, after = load_file(checkpoint), load_file(tmp_path / "tuned.safetensors")
     for name, value in unet.items():

@@ -49,9 +49,15 @@ Prior = Annotated[
     Path | None,
     typer.Option(help="File of captions to hold where they are, however many: one a line, or a table."),
 ]
-SolveDevice = Annotated[str | None, typer.Option("--device", help="Where to solve: cpu, cuda, ... Default: cpu.")]
+SolveDevice = Annotated[
+    str | None, typer.Option("--device", help="Where to encode and to solve: cpu, cuda, ... Default: cpu.")
+]
 Unchecked = Annotated[
     bool, typer.Option("--unchecked", help="Write the edit even where it blows up; that is said and recorded.")
+]
+ErasePlan = Annotated[
+    bool,
+    typer.Option("--plan", help="Print the planned memory and stop; with --device cuda, no GPU is needed."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
@@ -104,6 +110,7 @@ def erase(
     out: Annotated[Path | None, typer.Option(help="Edit file. Default: CONCEPT-METHOD.safetensors.")] = None,
     tokenizer: Tokenizer = None,
     device: SolveDevice = None,
+    plan: ErasePlan = False,
     unchecked: Unchecked = False,
     force: Force = False,
     json: Json = False,
@@ -113,6 +120,7 @@ def erase(
     from editkit.concepts.vocabulary import read_word_file
     from editkit.edits.method import Options
     from editkit.erasure.erase import erase as erase_from
+    from editkit.erasure.plan import plan_erasing
     from editkit.erasure.words import read_vocabulary
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
@@ -122,6 +130,10 @@ def erase(
     options = Options(method, **given)
     concepts = concepts_of(concept, concepts_file, concepts_column)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
+    if plan:
+        words = read_vocabulary(open_model(model, tokenizer, profile), vocabulary)
+        print(plan_erasing(model, device, concepts, guide or (), kept, options, words, profile))
+        return
     out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile, device)

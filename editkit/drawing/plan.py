@@ -22,12 +22,10 @@ from editkit.drawing.sampler import at_once, fast, prompts_kept
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source, find
-from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
+from editkit.model.memory import CUDA_ITSELF, GIB, is_gpu, keep_norms_exact, peak_of, told
 from editkit.model.pipeline import PARTS
 from editkit.model.placement import FP8, float8_layers
 from editkit.model.quantize import check_quantizable, quantized_bytes, quantized_layers
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -78,18 +76,16 @@ class DrawingPlan:
         how += [] if self.sampling.quantize is None else [f"quantize {self.sampling.quantize}"]
         how += [] if self.sampling.offload == "none" else [f"offload {self.sampling.offload}"]
         pictures = "1 picture" if self.sampling.batch == 1 else f"{self.sampling.batch} pictures"
-        lines = [
+        head = (
             f"planned peak on {self.device}, {', '.join(how)}, {pictures} of {self.size[1]}x{self.size[0]}: "
             f"{self.total / GIB:.2f} GiB"
-        ]
-        width = max(len(part.name) for part in self.parts)
+        )
+        parts = {}
         for part in self.parts:
             layer = f", largest layer {part.largest / GIB:.2f}" if self.sampling.offload == "sequential" else ""
-            lines.append(
-                f"  {part.name:{width}}  weights {part.weights / GIB:6.2f}{layer}, activations "
-                f"{part.activations / GIB:6.2f}"
-            )
-        return "\n".join([*lines, f"  CUDA itself {self.itself / GIB:.2f}"] if self.itself else lines)
+            held = f"weights {part.weights / GIB:6.2f}{layer}"
+            parts[part.name] = f"{held}, activations {part.activations / GIB:6.2f}"
+        return told(head, parts, self.itself)
 
 
 def plan_drawing(

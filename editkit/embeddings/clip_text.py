@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
 from editkit.errors import EditkitError
+from editkit.files.lazy import Lazy
 
 PACK = 160
 """Positions of a pack: attention costs their square, and every pack repeats what its sequences begin with. Two whole
@@ -43,7 +45,8 @@ class ClipText:
     """A text model of CLIP (Radford et al. 2021, section 2.4) or OpenCLIP.
 
     Attributes:
-        tensors: weights by transformers' names for `CLIPTextModel`; `text_projection.weight` where there is one.
+        tensors: weights by transformers' names for `CLIPTextModel`; `text_projection.weight` where there is one. Those
+            of files stay there: a layer is read when rows go through it.
         layers, heads, activation, eps: as in its configuration.
         end: id of the end token, at which a prompt's pooled vector is read. 2 means the highest id: old configurations
             say 2 and do not mean it.
@@ -75,7 +78,7 @@ class ClipText:
             )
         layers = int(config.get("num_hidden_layers", 12))
         return cls(
-            _named({name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}, layers, projected),
+            _named(tensors, layers, projected),
             layers,
             int(config.get("num_attention_heads", 8)),
             activation,
@@ -83,16 +86,16 @@ class ClipText:
             int(config.get("eos_token_id", 49407)),
         )
 
-    @property
+    @cached_property
     def width(self) -> int:
         return self.tensors["embeddings.token_embedding.weight"].shape[1]
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
         """How many tokens it knows."""
         return self.tensors["embeddings.token_embedding.weight"].shape[0]
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """The longest sequence that it reads."""
         return self.tensors["embeddings.position_embedding.weight"].shape[0]
@@ -111,7 +114,11 @@ class ClipText:
                 last layer is given.
             coarse: multiply in bfloat16.
         """
-        packs = _pack(sequences)
+        return self.packed_rows(pack(sequences), layer, coarse)
+
+    @torch.no_grad()
+    def packed_rows(self, packs: Packs, layer: int | None = None, coarse: bool = False) -> Tensor:
+        """`rows` of sequences that are laid out already."""
         rows = self._embed(packs)
         self._run(rows, packs, range(self.layers if layer is None else range(self.layers + 1)[layer]), coarse)
         if layer is None:
@@ -124,7 +131,7 @@ class ClipText:
     ) -> tuple[Tensor, Tensor]:
         """`rows` with the layer -2 of sequences that reach their end token, and `pooled`: that costs one more layer,
         and by itself all of them."""
-        packs = _pack(sequences)
+        packs = pack(sequences)
         rows = self._embed(packs)
         self._run(rows, packs, range(self.layers - 1), coarse)
         before = rows.reshape(-1, self.width)[packs.rows]
@@ -133,7 +140,7 @@ class ClipText:
         ends = starts + torch.tensor([self._end_of(ids) for ids in sequences])
         return before, self._projected(self.final_norm(rows.reshape(-1, self.width)[packs.rows[ends]]), projected)
 
-    def _run(self, rows: Tensor, packs: _Packs, layers: range, coarse: bool) -> None:
+    def _run(self, rows: Tensor, packs: Packs, layers: range, coarse: bool) -> None:
         """Send `rows` `(packs, size, width)` through layers, in place."""
         kind = torch.bfloat16 if coarse else torch.float32
         step = max(1, AT_A_TIME // packs.ids.shape[1])
@@ -159,12 +166,11 @@ class ClipText:
             return max(range(len(ids)), key=lambda at: ids[at])
         return list(ids).index(self.end) if self.end in ids else 0
 
-    def _embed(self, packs: _Packs) -> Tensor:
-        last = int(packs.ids.max())
-        if last >= self.vocabulary:
+    def _embed(self, packs: Packs) -> Tensor:
+        if packs.last >= self.vocabulary:
             raise EditkitError(
-                f"text encoder: knows {self.vocabulary:,} tokens, but its tokenizer gives number {last:,}; the two do "
-                "not belong together, save both from one pipeline"
+                f"text encoder: knows {self.vocabulary:,} tokens, but its tokenizer gives number {packs.last:,}; the "
+                "two do not belong together, save both from one pipeline"
             )
         tokens, places = (self.tensors[f"embeddings.{name}_embedding.weight"] for name in ("token", "position"))
         return tokens[packs.ids].float() + places[packs.places].float()
@@ -213,30 +219,33 @@ def _linear(rows: Tensor, name: str, weights: Mapping[str, Tensor]) -> Tensor:
     return linear(rows.to(weight.dtype), weight, weights[f"{name}.bias"])
 
 
-def _named(tensors: Mapping[str, Tensor], layers: int, projected: bool) -> dict[str, Tensor]:
+def _named(tensors: Mapping[str, Tensor], layers: int, projected: bool) -> Lazy[Tensor]:
+    own = {name.removeprefix("text_model."): name for name in tensors}
     parts = ["final_layer_norm", *(f"encoder.layers.{n}.{part}" for n in range(layers) for part in LAYER)]
     names = ["embeddings.token_embedding.weight", "embeddings.position_embedding.weight"]
     names += [f"{part}.{kind}" for part in parts for kind in ("weight", "bias")]
-    return {name: tensors[name] for name in [*names, *([PROJECTION] if projected else [])]}
+    return Lazy.of(tensors, {name: own.get(name, name) for name in [*names, *([PROJECTION] if projected else [])]})
 
 
 @dataclass(frozen=True)
-class _Packs:
+class Packs:
     """Sequences laid out so that what several begin with stands once in a pack.
 
     Attributes:
         ids, places: token and position in its sequence, `(packs, size)`.
         sees: which positions a position attends to, `(packs, size, size)`: itself and what stands before it.
         rows: where the rows of the sequences are, one sequence after another, in the flattened packs.
+        last: the highest token.
     """
 
     ids: Tensor
     places: Tensor
     sees: Tensor
     rows: Tensor
+    last: int
 
 
-def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
+def pack(sequences: Sequence[Sequence[int]]) -> Packs:
     """Lay out sequences as prefix trees.
 
     A row depends on the tokens up to its own and on nothing else, so that sequences share the rows of what they begin
@@ -263,4 +272,4 @@ def _pack(sequences: Sequence[Sequence[int]]) -> _Packs:
         mine = torch.tensor(nodes)
         sees[p, mine[:, None], mine] = before[: len(nodes), : len(nodes)]
     rows = torch.tensor([at[n][0] * size + node for n in range(len(sequences)) for node in at[n][1]])
-    return _Packs(ids, places, sees, rows)
+    return Packs(ids, places, sees, rows, int(ids.max()))

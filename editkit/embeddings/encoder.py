@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -30,7 +31,8 @@ class TextEncoder:
     Attributes:
         states: prompts and how many rows of each → `(Σ rows, width)`; see `editkit.embeddings.states`.
         length: positions of a padded prompt, or the most tokens that are read.
-        fingerprint: names the weights that the rows come from; the disk cache goes by it.
+        mark: names the weights that the rows come from, or reads them to say so: see `fingerprint`. Rows of an encoder
+            without a name are not kept on disk.
         whole: every prompt is run at its full length, because its rows depend on its padding: a short one costs as much
             as a long one.
         padding: how many rows after the end of a prompt the denoiser reads at most. Behind a mask that is none.
@@ -38,23 +40,32 @@ class TextEncoder:
         beside: the tokenizers of encoders whose widths follow in the same rows. They differ from the first where only
             one of them knows a textual inversion.
         forget: makes what `states` remember of prompts go, where they do.
+        free: lets the weights go that lie in memory; they are read again when more prompts are asked for.
+        move: says on which device they are to lie.
         clip: the model, where it is one CLIP whose last states are the rows: what a search with gradients runs.
-        device: where rows go; they are computed on the processor.
+        device: where rows go.
     """
 
     reader: Reader
     states: States
     width: int
     length: int
-    fingerprint: str
+    mark: str | Callable[[], str]
     whole: bool = False
     padding: int | None = None
     pooled: bool = False
     beside: tuple[Reader, ...] = ()
     clip: ClipText | None = field(default=None, repr=False)
     forget: Callable[[], None] = lambda: None
+    free: Callable[[], None] = lambda: None
+    move: Callable[[str], None] = lambda device: None
     device: str = "cpu"
     _known: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False, init=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The name of the weights, which the disk cache goes by; all of them are read for it."""
+        return self.mark if isinstance(self.mark, str) else self.mark()
 
     @property
     def spare(self) -> int:
@@ -150,7 +161,7 @@ class TextEncoder:
         missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, spare, coarse) not in self._known]
         if missing:
             sizes = self._sizes(missing, spare)
-            mark = self._mark(missing, coarse) if keep else None
+            mark = self._mark(missing, coarse) if keep and self.mark else None
             rows = cached(mark, missing, spare, lambda: finite(self.states(missing, sizes, coarse))).to(self.device)
             pairs = zip(missing, rows.split(sizes), strict=True)
             self._known.update(((prompt, spare, coarse), row) for prompt, row in pairs)

@@ -87,23 +87,53 @@ class ClipBoth:
         self._known.clear()
 
 
-def padded_states(reader: Reader, model: Any, length: int) -> States:
+@dataclass
+class Loaded:
+    """A model of transformers that is there while rows are made of it, and that can be let go: for more rows it is read
+    again.
+
+    Attributes:
+        read: reads it.
+        device: where it lies.
+    """
+
+    read: Callable[[], Any]
+    device: str = "cpu"
+    _model: Any = field(default=None, repr=False, init=False)
+
+    @property
+    def model(self) -> Any:
+        if self._model is None:
+            self._model = self.read().to(self.device)
+        return self._model
+
+    def move(self, device: str) -> None:
+        """Let it lie on `device` when it is read next."""
+        self.device = device
+        self.free()
+
+    def free(self) -> None:
+        """Let it go."""
+        self._model = None
+
+
+def padded_states(reader: Reader, loaded: Loaded, length: int) -> States:
     """Hidden states of a T5 encoder that attends to its padding, as SD3 and FLUX run it, at `length` positions."""
 
     @torch.no_grad()
     def states(prompts: Sequence[str], sizes: Sequence[int], coarse: bool) -> Tensor:
-        states, step = [], max(1, AT_A_TIME // length)
+        states, step, model = [], max(1, AT_A_TIME // length), loaded.model
         for start in range(0, len(prompts), step):
             ids, _ = _batch(reader, prompts[start : start + step], length)
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
                 rows = model(ids.to(model.device)).last_hidden_state.float().cpu()
-            states += [row[:size] for row, size in zip(rows, sizes[start : start + step], strict=True)]
+            states += _cut(rows, sizes[start : start + step])
         return torch.cat(states)
 
     return states
 
 
-def masked_states(reader: Reader, model: Any, layers: Sequence[int] = (), blank: bool = False) -> States:
+def masked_states(reader: Reader, loaded: Loaded, layers: Sequence[int] = (), blank: bool = False) -> States:
     """Hidden states of a model that does not attend to padding: no more than the prompts' own tokens are run.
 
     Args:
@@ -113,6 +143,7 @@ def masked_states(reader: Reader, model: Any, layers: Sequence[int] = (), blank:
     how = {"output_hidden_states": True, "use_cache": False} if layers else {}
 
     def run(prompts: Sequence[str], length: int) -> Tensor:
+        model = loaded.model
         ids, mask = (tensor.to(model.device) for tensor in _batch(reader, prompts, length))
         out = model(ids, attention_mask=mask, **how)
         rows = torch.cat([out.hidden_states[n] for n in layers], -1) if layers else out.last_hidden_state
@@ -130,7 +161,7 @@ def masked_states(reader: Reader, model: Any, layers: Sequence[int] = (), blank:
         for start in range(0, len(prompts), step):
             with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
                 rows = run(prompts[start : start + step], longest)
-            states += [row[:size] for row, size in zip(rows, sizes[start : start + step], strict=True)]
+            states += _cut(rows, sizes[start : start + step])
         return torch.cat(states)
 
     return states
@@ -166,6 +197,11 @@ def finite(rows: Tensor) -> Tensor:
     if not torch.isfinite(rows).all():
         raise EditkitError("the text encoder gives values that are not finite; its weights are damaged, load others")
     return rows
+
+
+def _cut(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The first rows of each prompt, apart: a part of them would keep all of the padding in memory."""
+    return [row[:size].clone() for row, size in zip(rows, sizes, strict=True)]
 
 
 def _batch(reader: Reader, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import Figures, measure
 from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows, Solution
+from editkit.edits.protect import ProtectedWords
 from editkit.erasure.captions import Captions
 from editkit.erasure.rows import empty_rows, preserved_rows, spread
 from editkit.erasure.styles import protected_rows
@@ -101,11 +102,13 @@ def make_edit(
     model, options = request.model, request.options
     maps: dict[str, EditMap] = {}
     figures: dict[str, dict[str, Any]] = {}
-    for whole, mine, more in zip(model.streams, rows, found or [()] * len(model.streams), strict=True):
-        stream = whole if options.layers == "all" else whole.values
-        if not stream.inputs:  # of two streams one may have no values, such as the pooled one of SDXL
+    edited = [stream if options.layers == "all" else stream.values for stream in model.streams]
+    kept = [_held(request, stream) if stream.inputs else None for stream in edited]
+    model.free_encoders()  # what is solved needs their rows alone, and the memory
+    for stream, held, mine, more in zip(edited, kept, rows, found or [()] * len(edited), strict=True):
+        if held is None:  # of two streams one may have no values, such as the pooled one of SDXL
             continue
-        solution, measured = _solve_stream(request, stream, mine, more)
+        solution, measured = _solve_stream(request, stream, held, mine, more)
         keys = {name: model.key(stream) if name == EVERYWHERE else name for name in solution.maps}
         maps |= {keys[name]: stream.whole(edit) for name, edit in solution.maps.items()}
         figures[stream.rule.stream] = measured.as_dict()
@@ -158,29 +161,53 @@ def _listed(words: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {concept: list(some) for concept, some in words.items() if some}
 
 
-def _solve_stream(
-    request: Request, stream: Stream, rows: Sequence[Rows], found: Sequence[Rows | None]
-) -> tuple[Solution, Figures]:
+@dataclass(frozen=True)
+class _Held:
+    """The rows of what stays, as `Problem` has them."""
+
+    vocabulary: ProtectedWords
+    preserve: Tensor | None
+    empty: Tensor | None
+    captions: Tensor | None
+
+
+def _held(request: Request, stream: Stream) -> _Held:
+    """All that is read of a stream's encoders beside the rows to erase."""
     model, options, clock = request.model, request.options, request.clock
     with clock("vocabulary"):
-        all_words = options.is_protected or model.profile.measures_damage
-        words = request.words if all_words else spread(request.words, _looked_at(model))
+        words = looked_at_by(model, options, request.words)
         vocabulary = protected_rows(model.profile, stream.encoders, words, request.concepts)
         kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
-    with clock("gram matrix"):
-        gram = stream.gram
     empty = empty_rows(stream.encoders) if options.reads_empty else None
     moment = None
     if request.captions is not None:
         with clock("captions"):
             moment, _ = request.captions.moment(stream.encoders)
-    problem = Problem(tuple(rows), kept, stream.inputs, gram, vocabulary, empty=empty, captions=moment)
+    return _Held(vocabulary, kept, empty, moment)
+
+
+def _solve_stream(
+    request: Request, stream: Stream, held: _Held, rows: Sequence[Rows], found: Sequence[Rows | None]
+) -> tuple[Solution, Figures]:
+    options, clock = request.options, request.clock
+    with clock("gram matrix"):
+        gram = stream.gram
+    problem = Problem(
+        tuple(rows), held.preserve, stream.inputs, gram, held.vocabulary, empty=held.empty, captions=held.captions
+    )
     if found:
         problem = problem.with_found(found, request.found_weight)
     with clock("solve"):
         solution = options.solve(problem)
     with clock("figures"):
         return solution, measure(solution, problem, options.holds_each_word, request.checked)
+
+
+def looked_at_by(model: EditableModel, options: Method, words: Sequence[str]) -> Sequence[str]:
+    """Those of the vocabulary that an edit is held or judged by."""
+    if options.is_protected or model.profile.measures_damage:
+        return words
+    return spread(words, _looked_at(model))
 
 
 def _looked_at(model: EditableModel) -> int:

@@ -54,5 +54,8 @@ def through(encoder: TextEncoder, module: Any, tensors: dict[str, Tensor], width
     """`encoder` with `module`, filled with `tensors`, behind it. In float32; what it is made of names it too."""
     module.load_state_dict(tensors)
     module.float().eval()
-    mark = f"{encoder.fingerprint}-{fingerprint(tensors.items())}"
-    return replace(encoder, states=behind(encoder.states, module), width=width, fingerprint=mark)
+
+    def mark() -> str:
+        return f"{encoder.fingerprint}-{fingerprint(tensors)}"
+
+    return replace(encoder, states=behind(encoder.states, module), width=width, mark=mark)

@@ -19,6 +19,7 @@ from editkit.edits.gram import gram_matrix, square_root
 from editkit.edits.variant import Variant
 from editkit.embeddings.encoder import TextEncoder
 from editkit.errors import EditkitError
+from editkit.files.lazy import Lazy
 from editkit.hardware import check_device, solving_device
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source, find
@@ -62,7 +63,7 @@ class Stream:
     @property
     def values(self) -> Stream:
         """The same, of its value projections alone; it has no inputs where it has none."""
-        kept = {name: W for name, W in self.inputs.items() if re.fullmatch(VALUES, name)}
+        kept = Lazy.of(self.inputs, {name: name for name in self.inputs if re.fullmatch(VALUES, name)})
         return replace(self, inputs=kept, only=f"(?={VALUES})")
 
     @cached_property
@@ -85,8 +86,8 @@ class EditableModel:
     """A model as far as an edit reads it. Everything is read when it is first asked for.
 
     Attributes:
-        device: where the streams' projections and rows lie, and so where edits are solved. Text encoders run on the
-            processor.
+        device: where the streams' projections and rows lie, where edits are solved, and where text encoders of
+            transformers, T5 and language models, run. CLIP does on the processor.
     """
 
     source: Source
@@ -94,7 +95,7 @@ class EditableModel:
 
     @cached_property
     def projections(self) -> Mapping[str, Tensor]:
-        """Tensor name → `W` `(o, d)`, of all streams, in the checkpoint's dtype."""
+        """Tensor name → `W` `(o, d)`, of all streams, in the checkpoint's dtype; each read when it is looked at."""
         return read_projections(self.source)
 
     def tensors(self, edit: Variant) -> Mapping[str, Tensor]:
@@ -106,7 +107,10 @@ class EditableModel:
         """Stream → encoders."""
         from editkit.model.encoders.streams import read_streams
 
-        return read_streams(self.source)
+        streams = read_streams(self.source)
+        for encoder in (each for some in streams.values() for each in some):
+            encoder.move(self.device)
+        return streams
 
     @cached_property
     def streams(self) -> tuple[Stream, ...]:
@@ -120,7 +124,8 @@ class EditableModel:
     def _stream(self, rule: Rule) -> Stream:
         encoders = self.encoders[rule.stream]
         width = encoders[0].width
-        weights = {name: W for name, W in self.projections.items() if rule_for(self.source.family, name) == rule}
+        mine = {name: name for name in self.projections if rule_for(self.source.family, name) == rule}
+        weights = Lazy.of(self.projections, mine)
         if not weights:
             raise EditkitError(f"model {self.source.name}: expected projections {rule.label}, found none")
         name, W = next(iter(weights.items()))
@@ -129,10 +134,9 @@ class EditableModel:
                 f"model {self.source.name}: {name} reads embeddings of width {W.shape[1]}, but its text encoder gives "
                 f"{width}; do the two belong together?"
             )
-        inputs = {name: W[:, :width].to(self.device) for name, W in weights.items()}
         if self.device != "cpu":
             encoders = tuple(replace(encoder, device=self.device) for encoder in encoders)
-        return Stream(rule, encoders, inputs, W.shape[1])
+        return Stream(rule, encoders, weights.through(lambda W: W[:, :width].to(self.device)), W.shape[1])
 
     @property
     def encoder(self) -> TextEncoder:
@@ -142,6 +146,13 @@ class EditableModel:
     @property
     def gram(self) -> Tensor:
         return self.streams[0].gram
+
+    def free_encoders(self) -> None:
+        """Let go the weights of text encoders that lie in memory: for more prompts they are read again."""
+        _ = self.text_encoder_sha256  # which is made of them
+        for stream in self.streams:
+            for encoder in stream.encoders:
+                encoder.free()
 
     def key(self, stream: Stream) -> str:
         """What an edit calls the projections of `stream`."""
@@ -154,7 +165,7 @@ class EditableModel:
 
     @cached_property
     def projections_sha256(self) -> str:
-        return fingerprint(self.projections.items())
+        return fingerprint(self.projections)
 
     @cached_property
     def text_encoder_sha256(self) -> str:
@@ -182,6 +193,8 @@ class EditableModel:
         moved = EditableModel(self.source, where)
         read = {name: self.__dict__[name] for name in ("projections", "encoders") if name in self.__dict__}
         moved.__dict__.update(read)  # as `cached_property` keeps them
+        for encoder in (each for some in read.get("encoders", {}).values() for each in some):
+            encoder.move(where)
         return moved
 
     def fresh(self) -> EditableModel:
@@ -219,7 +232,8 @@ def open_model(
             `$EDITKIT_MODEL`, else the bundled model. One that is open stays as it is.
         tokenizer: folder of the tokenizer, for a single file whose tokenizer is not CLIP's.
         profile: what the model brings along, or a TOML file that says it.
-        device: where edits are solved: `cpu`, `cuda`, ...; default: where an open model is, else `cpu`.
+        device: where edits are solved, and T5 and language models encode: `cpu`, `cuda`, ...; default: where an open
+            model is, else `cpu`.
 
     Raises:
         EditkitError: there is no such model, it is a pickle, or there is no such device.

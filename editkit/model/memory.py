@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+GIB = 2**30
 CUDA_ITSELF = 600 * 2**20
 """What a process has on a GPU before its first tensor: the context, and the libraries' workspaces."""
 
@@ -56,6 +57,13 @@ def keep_norms_exact(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.GroupNorm | nn.LayerNorm):
             module.register_forward_pre_hook(lambda module, given: tuple(tensor.float() for tensor in given))
+
+
+def told(head: str, parts: Mapping[str, str], itself: int = 0) -> str:
+    """A plan as it is printed: a line for each part, and what CUDA takes `itself`."""
+    width = max(map(len, parts))
+    lines = [head, *(f"  {name:{width}}  {said}" for name, said in parts.items())]
+    return "\n".join([*lines, f"  CUDA itself {itself / GIB:.2f}"] if itself else lines)
 
 
 def is_gpu(device: str) -> bool:

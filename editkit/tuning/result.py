@@ -76,4 +76,4 @@ def _stacked(first: LowRank | None, second: LowRank | None) -> LowRank:
 
 
 def _hashes(base: Mapping[str, Tensor]) -> dict[str, str]:
-    return {name: fingerprint([(name, W)]) for name, W in base.items()}
+    return {name: fingerprint({name: W}) for name, W in base.items()}

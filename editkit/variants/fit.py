@@ -39,7 +39,7 @@ def check_fit(edit: Variant, model: EditableModel, force: bool = False) -> None:
 def _check_base(edit: Variant, model: EditableModel, force: bool) -> None:
     tensors = model.tensors(edit)
     edit.check_shapes(tensors)
-    other = next((name for name, W in tensors.items() if fingerprint([(name, W)]) != edit.base[name]), None)
+    other = next((name for name, W in tensors.items() if fingerprint({name: W}) != edit.base[name]), None)
     if other is None:
         return
     if not force:

@@ -30,7 +30,7 @@ def release_of(released: Tuned) -> str:
     stored = {**released.tensors}
     stored |= {f"up.{name}": change.up for name, change in released.factors.items()}
     stored |= {f"down.{name}": change.down for name, change in released.factors.items()}
-    return fingerprint(stored.items())
+    return fingerprint(stored)
 
 
 def check_free_for_key(path: Path, force: bool = False) -> None:

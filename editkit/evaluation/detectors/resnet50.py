@@ -53,7 +53,7 @@ class ResNet50(ImagenetClassifier):
         net = ResNetForImageClassification(ResNetConfig(**shape))
         self.net: Any = fill(net, {_renamed(name, path): weight for name, weight in tensors.items()}, WHAT, path)
         side = self.shorter or SHORTER.get(path.name, 256)
-        self.name, self.names = f"resnet50-{fingerprint(tensors.items())[:8]}", imagenet_names(WHAT)
+        self.name, self.names = f"resnet50-{fingerprint(tensors)[:8]}", imagenet_names(WHAT)
         self.prepare = Preparation(side, MEAN, DEVIATION, Image.Resampling.BILINEAR)
 
     def logits(self, pictures: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Clip:
 
     def __init__(self, folder: Path, model: Any, tokenizer: Any, prepare: Any, batch: int = 32) -> None:
         self.model, self.tokenizer, self.prepare, self.batch = model, tokenizer, prepare, batch
-        self.name = f"{folder.name}-{fingerprint(model.state_dict().items())[:8]}"
+        self.name = f"{folder.name}-{fingerprint(model.state_dict())[:8]}"
         self.scale = float(model.logit_scale.detach().exp())
         self.length = int(model.config.text_config.max_position_embeddings)
 

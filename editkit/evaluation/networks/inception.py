@@ -46,5 +46,5 @@ def load_inception(weights: Path | str | None = None) -> Inception:
     tensors = read_weights(path, WHAT, SOURCE)
     package: Any = need("torch_fidelity.feature_extractor_inceptionv3", "fid", WHAT)
     net = package.FeatureExtractorInceptionV3("inception-v3-compat", [str(WIDTH)], str(path))
-    name = f"inception-v3-{WIDTH}-{fingerprint(tensors.items())[:8]}, torch-fidelity-{version('torch-fidelity')}"
+    name = f"inception-v3-{WIDTH}-{fingerprint(tensors)[:8]}, torch-fidelity-{version('torch-fidelity')}"
     return Inception(net, name)

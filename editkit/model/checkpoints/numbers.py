@@ -8,8 +8,9 @@ is refused: arithmetic on such numbers would give an edit that is wrong without 
 from __future__ import annotations
 
 import json
+import mmap
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from editkit.errors import EditkitError
-from editkit.files.header import Header, read_header
+from editkit.files.header import Header, Slot, read_header
 from editkit.model.checkpoints.ldm_names import UNET_PREFIX
 
 PLAIN = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -58,20 +59,20 @@ _BUFFERS = re.compile(r"(.+\.)?position_ids")
 
 
 class Weights:
-    """An open safetensors file whose tensors are read as plain numbers.
+    """A safetensors file whose tensors are read as plain numbers. It is open only while one is read.
 
     Attributes:
-        path: the file, for messages.
+        path: the file.
         header: its layout.
     """
 
-    def __init__(self, path: Path, header: Header, opened: Any) -> None:
-        self.path, self.header, self._opened = path, header, opened
+    def __init__(self, path: Path, header: Header, ordered: Sequence[str]) -> None:
+        self.path, self.header, self._ordered, self._as_opened = path, header, ordered, _state(path)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The weights, in the order of the file: also those of which only quantised parts are there."""
-        own = [name for name in self._opened.offset_keys() if not self._is_beside(name)]
+        own = [name for name in self._ordered if not self._is_beside(name)]
         return tuple(dict.fromkeys([*own, *self._quantised]))
 
     @property
@@ -81,11 +82,14 @@ class Weights:
     def read(self, name: str) -> Tensor:
         """The numbers of a weight: in its own dtype if that is plain, else in float32.
 
+        Plain ones are pages of the file itself. No copy is made, and memory that runs short can drop them; they go when
+        the tensor does.
+
         Raises:
             EditkitError: it is quantised; the message names the layout, the tensor and the remedy.
         """
         scale = self._scale(name)
-        stored = self._opened.get_tensor(name)
+        stored = self._stored(name)
         if self.is_plain(name):
             return stored
         return stored.float() if scale is None else stored.float() * self._factor(scale)
@@ -120,7 +124,7 @@ class Weights:
         if largest <= float(factor.abs()) * most:
             stored = (values / factor).to(dtype)
             return {name: stored}, stored.float() * factor
-        own = self._opened.get_tensor(scale)
+        own = self._stored(scale)
         grown = torch.full_like(own, largest / most * (1 + 1e-3))  # the margin: a scale may be rounded to bfloat16
         stored = (values / grown.float()).to(dtype)
         return {name: stored, scale: grown}, stored.float() * grown.float()
@@ -164,7 +168,7 @@ class Weights:
         """The format that a later ComfyUI file gives for a layer."""
         try:
             if layer + NOTE in self.header.tensors:
-                note = json.loads(bytes(self._opened.get_tensor(layer + NOTE).tolist()))
+                note = json.loads(bytes(self._stored(layer + NOTE).tolist()))
             else:
                 layers = json.loads(self.header.metadata[NOTES])["layers"]
                 note = next(entry for name, entry in layers.items() if layer in (name, UNET_PREFIX + name))
@@ -173,7 +177,21 @@ class Weights:
             return None
 
     def _factor(self, scale: str) -> Tensor:
-        return self._opened.get_tensor(scale).float().reshape(())
+        return self._stored(scale).float().reshape(())
+
+    def _stored(self, name: str) -> Tensor:
+        """A tensor as it lies there.
+
+        Raises:
+            EditkitError: the file is not the one that was opened any more.
+        """
+        if _state(self.path) != self._as_opened:
+            raise EditkitError(f"{self.path}: changed while it was read; start again")
+        slot = self.header.tensors[name]
+        if slot.dtype in PLAIN and slot.end > slot.start:
+            return _mapped(self.path, slot)
+        with safe_open(self.path, framework="pt") as opened:
+            return opened.get_tensor(name)
 
     def _refused(self, name: str, what: str) -> EditkitError:
         return EditkitError(f"{self.path}: {name} is quantised ({what}), expected plain numbers; {REMEDY}")
@@ -189,12 +207,29 @@ def open_weights(path: Path | str) -> Iterator[Weights]:
     path = Path(path)
     header = read_header(path)
     try:
-        with safe_open(path, framework="pt") as opened:
-            yield Weights(path, header, opened)
+        with safe_open(path, framework="pt") as opened:  # it looks the whole header over
+            ordered = opened.offset_keys()
+        yield Weights(path, header, ordered)
     except (SafetensorError, OSError) as error:
         raise EditkitError(
             f"{path}: expected a safetensors file, but it cannot be read ({error}); take another copy of it"
         ) from error
+
+
+def _mapped(path: Path, slot: Slot) -> Tensor:
+    """The bytes of one tensor, not a whole file of gigabytes; copy-on-write, so what is written to it stays here."""
+    start = slot.start - slot.start % mmap.ALLOCATIONGRANULARITY
+    with path.open("rb") as file:
+        area = mmap.mmap(file.fileno(), slot.end - start, access=mmap.ACCESS_COPY, offset=start)
+    dtype = PLAIN[slot.dtype]
+    count = (slot.end - slot.start) // dtype.itemsize
+    return torch.frombuffer(area, dtype=dtype, count=count, offset=slot.start - start).view(slot.shape)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """By which a file that was replaced meanwhile is known."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def check_config(config: Mapping[str, Any], path: Path) -> None:

@@ -7,8 +7,9 @@ dtype of safetensors. The names are in `editkit.model.checkpoints.ldm_names`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.errors import EditkitError
+from editkit.files.lazy import Lazy
 from editkit.model.checkpoints.ldm_names import UNET_PREFIX, LdmFamily, diffusers_name, ldm_family, to_diffusers, to_ldm
 from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.numbers import Weights, open_weights
@@ -67,8 +69,8 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
-def read_projections_ldm(path: Path | str) -> dict[str, Tensor]:
-    """diffusers' tensor name → `W` `(o, d)`, read one by one; for SDXL with the pooled projection.
+def read_projections_ldm(path: Path | str) -> Lazy[Tensor]:
+    """diffusers' tensor name → `W` `(o, d)`, each read when it is looked at; for SDXL with the pooled projection.
 
     In its own dtype where that is plain, else in float32: see `editkit.model.checkpoints.numbers`.
 
@@ -78,7 +80,7 @@ def read_projections_ldm(path: Path | str) -> dict[str, Tensor]:
     with open_weights(path) as opened:
         family = _family(opened)
         names = {diffusers_name(name, family): name for name in opened.names}
-        tensors = {name: opened.read(names[name]) for name in sorted(filter(None, names))}
+        tensors = _stored(opened, {name: names[name] for name in sorted(filter(None, names))})
     if not tensors:
         raise EditkitError(f"{path}: no text projections (attn2.to_k, attn2.to_v) in it; is it a whole checkpoint?")
     return tensors
@@ -123,11 +125,18 @@ def _family(opened: Weights) -> LdmFamily:
     return ldm_family(opened.shapes, opened.path)
 
 
-def _read_encoder(path: Path, encoder: LdmEncoder) -> dict[str, Tensor]:
+def _stored(opened: Weights, names: Mapping[str, str]) -> Lazy[Tensor]:
+    """New name → the tensor that the file has under the other; what is quantised is refused at once."""
+    for name in names.values():
+        opened.is_plain(name)
+    return Lazy({new: partial(opened.read, name) for new, name in names.items()})
+
+
+def _read_encoder(path: Path, encoder: LdmEncoder) -> Lazy[Tensor]:
     """The encoder's tensors with the names of `CLIPTextModel`, and `text_projection.weight`."""
     with open_weights(path) as opened:
         names = [name for name in opened.names if name.startswith(encoder.prefix)]
-        tensors = {name.removeprefix(encoder.prefix): opened.read(name) for name in names}
+        tensors = _stored(opened, {name.removeprefix(encoder.prefix): name for name in names})
     if not tensors:
         raise EditkitError(
             f"{path}: no text encoder in it, expected tensors named {encoder.prefix}…; give a whole checkpoint"
@@ -150,23 +159,30 @@ _OPEN_CLIP_BLOCK = {
 }
 
 
-def _from_open_clip(tensors: Mapping[str, Tensor], penultimate: bool) -> dict[str, Tensor]:
+def _from_open_clip(tensors: Mapping[str, Tensor], penultimate: bool) -> Lazy[Tensor]:
     """OpenCLIP's names: query, key and value lie in one tensor, and the projection is stored transposed."""
-    renamed = {new: tensors[old] for old, new in _OPEN_CLIP.items() if old in tensors}
+    read = tensors.__getitem__
+    renamed: dict[str, Callable[[], Tensor]] = {
+        new: partial(read, old) for old, new in _OPEN_CLIP.items() if old in tensors
+    }
     if "text_projection" in tensors:
-        renamed[PROJECTION] = tensors["text_projection"].T.contiguous()
-    blocks = [(re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name), tensor) for name, tensor in tensors.items()]
-    kept = used_layers(1 + max((int(at[1]) for at, _ in blocks if at), default=0), penultimate)
-    for at, tensor in blocks:
-        if at is None or int(at[1]) >= kept:
+        renamed[PROJECTION] = lambda: tensors["text_projection"].T.contiguous()
+    blocks = [at for name in tensors if (at := re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name))]
+    kept = used_layers(1 + max((int(at[1]) for at in blocks), default=0), penultimate)
+    for at in blocks:
+        if int(at[1]) >= kept:
             continue
         layer, (part, kind) = f"encoder.layers.{at[1]}.", re.split(r"[._](?=weight$|bias$)", at[2])
         if part == "attn.in_proj":
-            for letter, third in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[f"{layer}self_attn.{letter}_proj.{kind}"] = third
+            for third, letter in enumerate("qkv"):
+                renamed[f"{layer}self_attn.{letter}_proj.{kind}"] = partial(_third, tensors, at[0], third)
         elif part in _OPEN_CLIP_BLOCK:
-            renamed[f"{layer}{_OPEN_CLIP_BLOCK[part]}.{kind}"] = tensor
-    return renamed
+            renamed[f"{layer}{_OPEN_CLIP_BLOCK[part]}.{kind}"] = partial(read, at[0])
+    return Lazy(renamed)
+
+
+def _third(tensors: Mapping[str, Tensor], name: str, n: int) -> Tensor:
+    return tensors[name].chunk(3)[n]
 
 
 def used_layers(stored: int, penultimate: bool) -> int:
@@ -174,7 +190,7 @@ def used_layers(stored: int, penultimate: bool) -> int:
     return stored - 1 if penultimate and stored != VIT_H_LAYERS - 1 else stored
 
 
-def _model(tensors: dict[str, Tensor], encoder: LdmEncoder, path: Path) -> ClipText:
+def _model(tensors: Mapping[str, Tensor], encoder: LdmEncoder, path: Path) -> ClipText:
     """With the released configuration, and sizes from the tensors. End token 2 means "the highest id": that is what the
     released configurations say."""
     layers = [re.search(r"encoder\.layers\.(\d+)\.", name) for name in tensors]

@@ -8,12 +8,13 @@ from typing import Any
 
 from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.reader import Reader, lower
-from editkit.embeddings.states import masked_states
+from editkit.embeddings.states import Loaded, masked_states
 from editkit.errors import EditkitError
 from editkit.model.captions import normed, projected
 from editkit.model.checkpoints.components import read, stated_class
-from editkit.model.checkpoints.projections import fingerprint
+from editkit.model.checkpoints.projections import stored_component
 from editkit.model.checkpoints.source import Source
+from editkit.model.encoders.t5 import mark_of
 
 PROMPT = "(the prompt)"
 """Stands for one where a tokenizer is asked what it writes around."""
@@ -76,9 +77,15 @@ def flux2_klein(source: Source) -> TextEncoder:
 def _encoder(source: Source, length: int, layers: tuple[int, ...], **written: Any) -> TextEncoder:
     """The denoiser reads the prompt's own tokens and what is written around them, no padding behind."""
     reader = Reader(read(source, stated_class(source, "tokenizer"), "tokenizer"), **written)
-    model = read(source, stated_class(source, "text_encoder"), "text_encoder", dtype="auto")
-    mark = fingerprint((f"0.{name}", value) for name, value in model.state_dict().items())
-    config = getattr(model.config, "text_config", model.config)
+    kind = stated_class(source, "text_encoder")
+    loaded = Loaded(lambda: read(source, kind, "text_encoder", dtype="auto"))
+    stored_component(source, "text_encoder")  # what is missing or quantised is refused now
+    stated = kind.config_class.from_dict(source.config("text_encoder"))
+    config = getattr(stated, "text_config", stated)
     width = int(config.hidden_size) * max(1, len(layers))
-    states = masked_states(reader, model, layers)
-    return TextEncoder(reader, states, width, length, f"{mark}-layers{layers}", padding=0)
+    states = masked_states(reader, loaded, layers)
+
+    def mark() -> str:
+        return f"{mark_of(loaded)}-layers{layers}"
+
+    return TextEncoder(reader, states, width, length, mark, padding=0, free=loaded.free, move=loaded.move)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
+
+from torch import Tensor
 
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.clip_tokens import read_clip_tokens
@@ -12,9 +15,10 @@ from editkit.embeddings.encoder import TextEncoder
 from editkit.embeddings.reader import Reader, lower
 from editkit.embeddings.states import ClipBoth, States, clip_pooled, clip_states, side_by_side, widened
 from editkit.errors import EditkitError
+from editkit.files.lazy import Lazy
 from editkit.model.captions import projected
 from editkit.model.checkpoints.components import read
-from editkit.model.checkpoints.projections import fingerprint, read_component
+from editkit.model.checkpoints.projections import fingerprint, stored_component
 from editkit.model.checkpoints.source import Source
 from editkit.model.encoders.llm import cogview4, flux2_klein, lumina2, qwenimage, sana
 from editkit.model.encoders.t5 import masked_t5_encoder, t5_encoder
@@ -25,6 +29,7 @@ from editkit.plugins import attribute
 
 PENULTIMATE = -2
 Streams = dict[str, tuple[TextEncoder, ...]]
+Mark = Callable[[], str]
 
 
 def read_streams(source: Source) -> Streams:
@@ -166,7 +171,7 @@ def _clip(source: Source, component: str, pooled: bool) -> ClipText:
     stated = source.index.get(component), source.config(component).get("architectures")
     projects = pooled and "WithProjection" in str(stated)
     try:
-        return ClipText.of(source.config(component), read_component(source, component), projects)
+        return ClipText.of(source.config(component), stored_component(source, component), projects)
     except KeyError as error:
         raise EditkitError(
             f"model {source.name}: its {component} lacks {error.args[0]}, which its config.json asks for; "
@@ -174,23 +179,24 @@ def _clip(source: Source, component: str, pooled: bool) -> ClipText:
         ) from error
 
 
-def _encoder(reader: Reader, states: States, width: int, mark: str, *beside: Reader) -> TextEncoder:
+def _encoder(reader: Reader, states: States, width: int, mark: Mark, *beside: Reader) -> TextEncoder:
     length = min(each.limit for each in (reader, *beside))
-    return TextEncoder(reader, states, width, length, f"{mark}-states", beside=beside)
+    return TextEncoder(reader, states, width, length, lambda: f"{mark()}-states", beside=beside)
 
 
-def _pooled(reader: Reader, states: States, width: int, mark: str) -> TextEncoder:
-    return TextEncoder(reader, states, width, 1, f"{mark}-pooled", pooled=True)
+def _pooled(reader: Reader, states: States, width: int, mark: Mark) -> TextEncoder:
+    return TextEncoder(reader, states, width, 1, lambda: f"{mark()}-pooled", pooled=True)
 
 
-def _hash(*models: ClipText) -> str:
-    """Of the values in memory: a folder and a single file of one model agree. Names are those of transformers, whose
-    model with a projection wraps the one without."""
-    return fingerprint(
-        (f"{n}.text_model.{name}" if PROJECTION in model.tensors and name != PROJECTION else f"{n}.{name}", value)
-        for n, model in enumerate(models)
-        for name, value in model.tensors.items()
-    )
+def _hash(*models: ClipText) -> Mark:
+    """Of the values, read once when it is asked for: a folder and a single file of one model agree. Names are those of
+    transformers, whose model with a projection wraps the one without."""
+    reads: dict[str, Callable[[], Tensor]] = {}
+    for n, model in enumerate(models):
+        for name in model.tensors:
+            wrapped = PROJECTION in model.tensors and name != PROJECTION
+            reads[f"{n}.text_model.{name}" if wrapped else f"{n}.{name}"] = partial(model.tensors.__getitem__, name)
+    return cache(lambda: fingerprint(Lazy(reads)))
 
 
 ENCODERS: dict[str, Callable[[Source], Streams]] = {
