@@ -9,14 +9,16 @@ from functools import partial
 
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.model.checkpoints.source import Source
 from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
+from editkit.model.placement import float8_layers
 from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.frozen import DTYPES, STORED
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
@@ -24,7 +26,7 @@ from editkit.tuning.outline import blank_prompts, outline
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, evenly, rows_at_once
 from editkit.tuning.prompts import Prompts
-from editkit.tuning.setup import choose_attention, fast_precision
+from editkit.tuning.setup import choose_attention, fast_precision, keep_frozen
 from editkit.tuning.trainable import check_trainable
 
 FLOAT = 4
@@ -36,6 +38,7 @@ class Plan:
 
     Attributes:
         device, precision: what it is planned for; a GPU need not be there.
+        frozen: what most of the network that is not trained is kept in.
         parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `prompts` (candidates among
             them), `activations`: all else that a step holds at its peak, weights cast for it among them, and on a GPU
             `CUDA itself`.
@@ -43,6 +46,7 @@ class Plan:
 
     device: str
     precision: str
+    frozen: str
     parts: Mapping[str, int]
 
     @property
@@ -51,7 +55,8 @@ class Plan:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in self.parts.items() if size)
-        return f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
+        total = f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
+        return f"{total}; frozen weights of the network in {self.frozen}"
 
 
 def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
@@ -71,7 +76,8 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     network, networks = denoiser.network, _networks(source, denoiser, options, parameters, device, precision)
     with FakeTensorMode():
         _make_fake(networks, is_gpu(device))
-        size = sum(weight.numel() for weight in network.parameters())
+        held = sum(map(bytes_of, network.parameters()))
+        teacher = sum(map(bytes_of, networks.both[1].parameters())) if parameters.rank is None else 0
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         prompt = blank_prompts(source, denoiser, 1)
         trained += concepts * options.key_tokens * prompt.text.shape[-1] if options.loss.has_key else 0
@@ -79,15 +85,20 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         passes = step_passes(source, denoiser, networks, options, concepts, processes)
         peak = max(peak_of(planned) for planned in passes)
     parts = {
-        "weights": FLOAT * (size + sum(numbers_of(source, component) for component in _beside(source))),
-        "teacher": 0 if parameters.rank is not None else FLOAT * size,
+        "weights": held + FLOAT * sum(numbers_of(source, component) for component in _beside(source)),
+        "teacher": teacher,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
         "prompts": FLOAT * numbers * (2 + concepts * _prompts_of_one(source, options)),
         "activations": max(0, peak - FLOAT * trained),
         "CUDA itself": CUDA_ITSELF if is_gpu(device) else 0,
     }
-    return Plan(device, precision, parts)
+    frozen = STORED if options.storage is not None else DTYPES.get(precision, torch.float32)
+    return Plan(device, precision, str(frozen).removeprefix("torch."), parts)
+
+
+def bytes_of(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _networks(
@@ -96,15 +107,18 @@ def _networks(
     network = denoiser.network
     if not is_gpu(device):
         choose_attention(network)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    dtype = DTYPES.get(precision)
     autocast = partial(torch.autocast, "cpu", dtype, enabled=dtype is not None)
     networks = Denoisers(network, denoiser.predict, autocast, reads_masks=denoiser.reads_masks)
     with torch.device("meta"):
         if parameters.rank is None:
             networks.keep_teacher()
         network.requires_grad_(False)
+        stored = float8_layers(denoiser.pipe) if options.storage is not None else []
         if options.loss.weights:
             choose(network, parameters, source.family)
+        keep_frozen(networks, dtype, stored)
+    denoiser.reads = torch.float32
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     return networks
@@ -119,7 +133,7 @@ def _make_fake(networks: Denoisers, gpu: bool) -> None:
         keep_norms_exact(network)
     for module in (part for network in networks.both for part in network.modules()):
         for name, weight in module.named_parameters(recurse=False):
-            setattr(module, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
+            setattr(module, name, nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype), weight.requires_grad))
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 

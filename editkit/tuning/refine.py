@@ -162,7 +162,8 @@ def _preview(setup: Setup, concepts: Sequence[str], path: Path) -> None:
     """The erased concepts, one row each."""
     prompts = [fill("a {}", concept) for concept in concepts]
     sampling = replace(setup.trainer.batches.sampler.sampling, steps=20, batch=8)
-    drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
+    with setup.trainer.passes.networks.autocast():  # frozen weights may be in half precision
+        drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
     write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
 

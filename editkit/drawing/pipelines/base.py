@@ -28,6 +28,7 @@ class PipelineDenoiser:
     Attributes:
         component: which of the pipeline's modules predicts.
         half: what float32 weights are multiplied in on a GPU; float32 where weights are multiplied as they are.
+        reads: the dtype that the network is given its inputs in; None is that of its weights.
         reads_masks: whether the network is told which rows are padding. Else rows of other lengths go in apart.
         decodes_singly: at the sizes that people draw, the decoder takes more memory than the network.
         shifted: whether the pipeline moves latents by the decoder's shift. Some leave it out, whatever it is.
@@ -35,6 +36,7 @@ class PipelineDenoiser:
 
     component: ClassVar[str] = "unet"
     half: torch.dtype = torch.float16
+    reads: torch.dtype | None = None
     reads_masks: ClassVar[bool] = True
     decodes_singly: ClassVar[bool] = True
     shifted: ClassVar[bool] = False
@@ -130,7 +132,7 @@ class PipelineDenoiser:
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
         # In a network's own dtype, as stock pipelines call it; latents themselves and guidance stay in theirs.
-        network, dtype = self.running if network is None else network, self.network.dtype
+        network, dtype = self.running if network is None else network, self.reads or self.network.dtype
         return self._said(network, z.to(dtype), t, condition.to(dtype)).to(z.dtype)
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -167,5 +169,5 @@ class PipelineDenoiser:
         pipe = copy.copy(self.pipe)
         setattr(pipe, self.component, copy.deepcopy(self.network))
         made = type(self)(pipe)
-        made.half = self.half
+        made.half, made.reads = self.half, self.reads
         return made

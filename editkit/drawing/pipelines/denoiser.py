@@ -71,10 +71,13 @@ class Denoiser(Protocol):
     Attributes:
         families: the names, in `editkit.model.families`, of what it draws.
         reads_masks: whether its network is told which rows are padding, so that rows of several lengths go in together.
+        reads: the dtype that the network is given its inputs in; None is that of its weights. Where only some of these
+            are in half precision, and autocast multiplies, the others must not be fed less than they take.
     """
 
     families: ClassVar[tuple[str, ...]]
     reads_masks: ClassVar[bool]
+    reads: torch.dtype | None
 
     def __init__(self, pipe: Any, /) -> None: ...
 
