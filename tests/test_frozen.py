@@ -24,8 +24,9 @@ from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.frozen import keep_as_multiplied, keep_in_float8
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
-from editkit.tuning.setup import keep_frozen
+from editkit.tuning.setup import beside, keep_frozen
 from tests.refined_families import run_of
+from tests.second_device import place, second_device
 
 BF16 = partial(torch.autocast, "cpu", torch.bfloat16)
 
@@ -148,6 +149,31 @@ def test_a_run_with_all_savings_keeps_its_start_exact(tiny_streams: Callable[[st
         whole, rank = tuned.factors[key], change.up.shape[1]
         assert whole.up.dtype == whole.down.dtype == torch.float32 and whole.up[:, rank:].any()
         assert whole.up[:, :rank].equal(change.float().up) and whole.down[:rank].equal(change.float().down)
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl", "sd3", "flux1"])
+def test_prompts_are_encoded_where_the_network_is_not(
+    name: str, tiny_sd: Path, tiny_streams: Callable[[str], Path]
+) -> None:
+    """Encoders alone on another device, to the same rows; then they wait, but while `beside` needs them."""
+    folder = tiny_sd if name == "sd1" else tiny_streams(name)
+    denoiser = open_denoiser(folder)
+    wanted, network = denoiser.encode(["a church"], "")[0][0], denoiser.network
+    with second_device() as cuda:
+        reader = denoiser.reader()
+        reader.pipe.to(cuda)
+        made = reader.encode(["a church"], "")[0][0]
+        assert place(made.text).type == cuda and made.text.cpu().equal(wanted.text)
+        assert {place(weight).type for weight in network.parameters()} == {"cpu"}
+        reader.pipe.to("cpu")
+        network.to(cuda)
+        denoiser.placed = torch.device(cuda)
+        with beside(denoiser):
+            assert {place(weight).type for weight in denoiser.pipe.vae.parameters()} == {cuda}
+            assert denoiser.encode(["a church"])[0][0].text.cpu().equal(wanted.text)
+        assert {place(weight).type for weight in denoiser.pipe.text_encoder.parameters()} == {"cpu"}
+        assert {place(weight).type for weight in network.parameters()} == {cuda}
+    assert denoiser.network is network and denoiser.pipe.vae is not None
 
 
 def test_float8_is_for_a_lora() -> None:

@@ -39,24 +39,28 @@ class Plan:
     Attributes:
         device, precision: what it is planned for; a GPU need not be there.
         frozen: what most of the network that is not trained is kept in.
-        parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `prompts` (candidates among
-            them), `activations`: all else that a step holds at its peak, weights cast for it among them, and on a GPU
-            `CUDA itself`.
+        parts: `weights` (of the network, and on a processor of all that waits there beside it), `teacher`,
+            `gradients`, `optimizer`, `prompts` (candidates among them), `activations`: all else that a step holds at
+            its peak, weights cast for it among them, and on a GPU `CUDA itself`.
+        before: what is there while prompts are encoded, before the network is: encoders, and on a GPU `CUDA itself`.
     """
 
     device: str
     precision: str
     frozen: str
     parts: Mapping[str, int]
+    before: int = 0
 
     @property
     def total(self) -> int:
-        return sum(self.parts.values())
+        """Bytes at the peak: of a step, or of encoding the prompts."""
+        return max(self.before, sum(self.parts.values()))
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in self.parts.items() if size)
         total = f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
-        return f"{total}; frozen weights of the network in {self.frozen}"
+        first = f"; {self.before / 2**30:.2f} GiB before, to encode prompts" if self.before else ""
+        return f"{total}; frozen weights of the network in {self.frozen}{first}"
 
 
 def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
@@ -84,8 +88,9 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         numbers = prompt.text.numel() + (0 if prompt.pooled is None else prompt.pooled.numel())
         passes = step_passes(source, denoiser, networks, options, concepts, processes)
         peak = max(peak_of(planned) for planned in passes)
+    waiting = {component: FLOAT * numbers_of(source, component) for component in _beside(source)}
     parts = {
-        "weights": held + FLOAT * sum(numbers_of(source, component) for component in _beside(source)),
+        "weights": held + (0 if is_gpu(device) else sum(waiting.values())),
         "teacher": teacher,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
@@ -94,7 +99,9 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         "CUDA itself": CUDA_ITSELF if is_gpu(device) else 0,
     }
     frozen = STORED if options.storage is not None else DTYPES.get(precision, torch.float32)
-    return Plan(device, precision, str(frozen).removeprefix("torch."), parts)
+    encoders = sum(size for component, size in waiting.items() if component.startswith("text_encoder"))
+    before = encoders + CUDA_ITSELF if is_gpu(device) else 0
+    return Plan(device, precision, str(frozen).removeprefix("torch."), parts, before)
 
 
 def bytes_of(tensor: Tensor) -> int:

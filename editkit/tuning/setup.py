@@ -76,19 +76,43 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
     networks, weights = _networks(denoiser, model.source.family, request.start, options, accelerator)
-    for part in (denoiser.pipe, *networks.both):
-        part.to(accelerator.device)
-    prompts = encode_prompts(
-        denoiser, request.concepts, request.guides, _words(request), model.profile.refine.templates
-    )
+    prompts = _encoded(denoiser, request, accelerator.device)
+    for network in networks.both:
+        network.to(accelerator.device)
+    denoiser.placed = accelerator.device
     finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
     descent = _descent(networks, weights, key, options, processes)
     sampler = Sampler(networks, denoiser, _sampling(denoiser, options))
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
-    given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
+    with beside(denoiser):
+        given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
     batches = Batches(options, passes, sampler, processes, given)
     return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
+
+
+def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) -> Prompts:
+    """The prompts of a run. The encoders are on the device meanwhile, and before the network is."""
+    reader = denoiser.reader()
+    reader.pipe.to(device)
+    templates = request.model.profile.refine.templates
+    prompts = encode_prompts(reader, request.concepts, request.guides, _words(request), templates)
+    reader.pipe.to("cpu")
+    return prompts
+
+
+@contextmanager
+def beside(denoiser: Denoiser) -> Iterator[None]:
+    """Encoders and decoder lie in the processor's memory while a network is trained; here they are with it."""
+    parts = [part for part in denoiser.pipe.components.values() if isinstance(part, nn.Module)]
+    waiting = [part for part in parts if part is not denoiser.network]
+    for part in waiting:
+        part.to(denoiser.device)
+    try:
+        yield
+    finally:
+        for part in waiting:
+            part.to("cpu")
 
 
 def _check_batch(options: RefineOptions, processes: Processes) -> None:
