@@ -44,9 +44,9 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("sdxl", {**ADVERSARIAL, **SPARE}),
     *(
         ("flux1", {"objective": objective, "size": f"{side}x{side}", **SPARE, **more})
-        for more in ({}, {"storage": "fp8"})
+        for more, sides in (({}, (512, 1024)), ({"storage": "fp8"}, (1024,)))
         for objective in ("esd", "ap")
-        for side in (512, 1024)
+        for side in sides
     ),
 ]
 
@@ -63,7 +63,8 @@ def save(name: str, folder: Path) -> Path:
             with (folder / component / "model.safetensors").open("wb") as file:
                 file.write(struct.pack("<Q", len(header)) + header)
                 file.truncate(8 + len(header) + count)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    index = {"_class_name": pipeline, **{component: ["", ""] for component in configs}}
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 
