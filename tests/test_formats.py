@@ -237,8 +237,8 @@ def test_what_no_lora_can_say(cases: dict[str, Case], tmp_path: Path) -> None:
     case, part = cases["sd1"], tmp_path / "lora.safetensors"
     with pytest.raises(EditkitError, match="--rank: expected at least 1, got 0; leave it out for an exact file"):
         write_lora(case, part, 0)
-    with pytest.raises(EditkitError, match="family must be one of sd1, sd2, sdxl, but got 'sd3'; use --format lora"):
-        kohya.write(case.edit, case.projections, part, "sd3")
+    with pytest.raises(EditkitError, match="family must be one of sd1, sd2, sdxl, sd3, flux1, but got 'chroma'; use"):
+        kohya.write(case.edit, case.projections, part, "chroma")
     with pytest.raises(EditkitError, match="changes none of this model's projections"):
         lora.write(Edit({"elsewhere": random_map(128, 1)}), case.projections, part)
     with pytest.raises(EditkitError, match="changes none of this model's projections"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from editkit.drawing.outline import outline
@@ -15,14 +15,16 @@ from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.model.checkpoints.source import Source
 from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
+from editkit.model.placement import float8_layers
 from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.frozen import DTYPES, STORED
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, evenly, rows_at_once
 from editkit.tuning.prompts import Prompts
-from editkit.tuning.setup import choose_attention, fast_precision
+from editkit.tuning.setup import choose_attention, fast_precision, keep_frozen
 from editkit.tuning.trainable import check_trainable
 
 FLOAT = 4
@@ -34,22 +36,29 @@ class Plan:
 
     Attributes:
         device, precision: what it is planned for; a GPU need not be there.
-        parts: `weights` (of the whole pipeline), `teacher`, `gradients`, `optimizer`, `prompts` (candidates among
-            them), `activations`: all else that a step holds at its peak, weights cast for it among them, and on a GPU
-            `CUDA itself`.
+        frozen: what most of the network that is not trained is kept in.
+        parts: `weights` (of the network, and on a processor of all that waits there beside it), `teacher`,
+            `gradients`, `optimizer`, `prompts` (candidates among them), `activations`: all else that a step holds at
+            its peak, weights cast for it among them, and on a GPU `CUDA itself`.
+        before: what is there while prompts are encoded, before the network is: encoders, and on a GPU `CUDA itself`.
     """
 
     device: str
     precision: str
+    frozen: str
     parts: Mapping[str, int]
+    before: int = 0
 
     @property
     def total(self) -> int:
-        return sum(self.parts.values())
+        """Bytes at the peak: of a step, or of encoding the prompts."""
+        return max(self.before, sum(self.parts.values()))
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in self.parts.items() if size)
-        return f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
+        total = f"planned memory on {self.device}, {self.precision}: {self.total / 2**30:.2f} GiB ({parts})"
+        first = f"; {self.before / 2**30:.2f} GiB before, to encode prompts" if self.before else ""
+        return f"{total}; frozen weights of the network in {self.frozen}{first}"
 
 
 def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
@@ -67,11 +76,18 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     precision = options.mixed_precision or fast_precision(not is_gpu(device))
     denoiser = outline(source, torch.device("meta"))
     network, networks = denoiser.network, _networks(source, denoiser, options, parameters, device, precision)
-    modules = [part for name in PARTS if (part := getattr(denoiser.pipe, name, None)) is not None]
-    whole = sum(weight.numel() for part in modules for weight in part.parameters())  # while tied weights are tied
+    modules = {name: part for name in PARTS if (part := getattr(denoiser.pipe, name, None)) is not None}
+    waiting = {  # counted while tied weights are tied
+        name: FLOAT * sum(weight.numel() for weight in part.parameters())
+        for name, part in modules.items()
+        if part is not network
+    }
     with FakeTensorMode():
-        _make_fake([*modules, *networks.both])
-        size = sum(weight.numel() for weight in network.parameters())
+        for each in networks.both if is_gpu(device) else ():
+            keep_norms_exact(each)
+        _make_fake([*modules.values(), *networks.both])
+        held = sum(map(bytes_of, network.parameters()))
+        teacher = sum(map(bytes_of, networks.both[1].parameters())) if parameters.rank is None else 0
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         prompt = denoiser.blank(1)
         trained += concepts * options.key_tokens * prompt.text.shape[-1] if options.loss.has_key else 0
@@ -79,15 +95,22 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         passes = step_passes(denoiser, networks, options, concepts, processes)
         peak = max(peak_of(planned) for planned in passes)
     parts = {
-        "weights": FLOAT * whole,
-        "teacher": 0 if parameters.rank is not None else FLOAT * size,
+        "weights": held + (0 if is_gpu(device) else sum(waiting.values())),
+        "teacher": teacher,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
         "prompts": FLOAT * numbers * (2 + concepts * _prompts_of_one(source, options)),
         "activations": max(0, peak - FLOAT * trained),
         "CUDA itself": CUDA_ITSELF if is_gpu(device) else 0,
     }
-    return Plan(device, precision, parts)
+    frozen = STORED if options.storage is not None else DTYPES.get(precision, torch.float32)
+    encoders = sum(size for component, size in waiting.items() if component.startswith("text_encoder"))
+    before = encoders + CUDA_ITSELF if is_gpu(device) else 0
+    return Plan(device, precision, str(frozen).removeprefix("torch."), parts, before)
+
+
+def bytes_of(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _networks(
@@ -96,17 +119,18 @@ def _networks(
     network = denoiser.network
     if not is_gpu(device):
         choose_attention(network)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    dtype = DTYPES.get(precision)
     autocast = partial(torch.autocast, "cpu", dtype, enabled=dtype is not None)
     networks = Denoisers(network, denoiser.predict, autocast, reads_masks=denoiser.reads_masks)
-    if is_gpu(device):
-        keep_norms_exact(network)
     with torch.device("meta"):
         if parameters.rank is None:
             networks.keep_teacher()
         network.requires_grad_(False)
+        stored = float8_layers(denoiser.pipe) if options.storage is not None else []
         if options.loss.weights:
             choose(network, parameters, source.family)
+        keep_frozen(networks, dtype, stored)
+    denoiser.reads = torch.float32
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     return networks
@@ -119,7 +143,7 @@ def _make_fake(modules: Iterable[nn.Module]) -> None:
     """
     for part in (part for module in modules for part in module.modules()):
         for name, weight in part.named_parameters(recurse=False):
-            setattr(part, name, nn.Parameter(torch.empty(weight.shape), weight.requires_grad))
+            setattr(part, name, nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype), weight.requires_grad))
         for name, buffer in part.named_buffers(recurse=False):
             setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 

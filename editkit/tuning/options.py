@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 from editkit.concepts.profile import Profile
 from editkit.drawing.sampling import parse_size
 from editkit.errors import EditkitError
+from editkit.model.placement import STORAGES
 from editkit.options import Option, assign_options, check_options, in_case, option, options_of, settle
 from editkit.plugins import GROUPS, load, names
 from editkit.tuning.objectives import AUTHORS, Objective
@@ -65,6 +66,11 @@ class RefineOptions:
     size: str | None = _usual(None, "Size that is trained at, WIDTHxHEIGHT in pixels. Default: the model's own.")
     seed: int = _usual(0, "Of all randomness but a key's.", at_least=0)
     mixed_precision: str | None = _usual(None, "Precision of the passes. Default: what is fast.", choices=PRECISIONS)
+    storage: str | None = _usual(
+        None,
+        "Keep the network under a LoRA in float8, cast a layer at a time. Default: in the precision of the passes.",
+        choices=STORAGES,
+    )
     accumulate: int = _usual(1, "Parts that a batch is cut into, to save memory.", at_least=1)
     key_tokens: int = _usual(10, "Rows of a key for each concept.", at_least=1, flag="--tokens")
     rho: float = _usual(1.0, "How far each row of a key may be from the concept's own, as a part of its norm.", above=0)
@@ -78,6 +84,11 @@ class RefineOptions:
         settle(self, {**usual, **in_case(type(self), self._recipe)})
         check_options(self)
         Parameters.parse(self.param)
+        if self.storage is not None and Parameters.parse(self.param).rank is None:
+            raise EditkitError(
+                f"--storage {self.storage}: expected a LoRA, whose network is frozen, but --param is {self.param}; "
+                "give --param lora:16, or leave it out"
+            )
         _ = self.pixels
         if isinstance(self.search, str):
             kind = load("searches", self.search)

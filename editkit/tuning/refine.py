@@ -24,7 +24,7 @@ from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.request import StageRequest, ranking_edit
 from editkit.tuning.result import tuned_from
-from editkit.tuning.setup import Setup, prepare
+from editkit.tuning.setup import Setup, beside, prepare
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.tuned_file import save_tuned
 from editkit.versions import versions
@@ -162,7 +162,8 @@ def _preview(setup: Setup, concepts: Sequence[str], path: Path) -> None:
     """The erased concepts, one row each."""
     prompts = [fill("a {}", concept) for concept in concepts]
     sampling = replace(setup.trainer.batches.sampler.sampling, steps=20, batch=8)
-    drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
+    with beside(setup.denoiser), setup.trainer.passes.networks.autocast():  # frozen weights may be in half precision
+        drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
     write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +23,12 @@ from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
 from editkit.model.editable import EditableModel
 from editkit.model.families.family import Family
+from editkit.model.placement import float8_layers
 from editkit.tuning.batches import Batches
 from editkit.tuning.candidates import candidates
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.descent import Descent
+from editkit.tuning.frozen import DTYPES, keep_as_multiplied, keep_in_float8
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Sampler
 from editkit.tuning.options import RefineOptions
@@ -69,22 +71,48 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     accelerator = _accelerator(options, request.device, request.tracker, folder)
     processes = Processes(accelerator)
     _check_batch(options, processes)
-    denoiser = open_denoiser(model.source, str(accelerator.device))
+    denoiser = open_denoiser(model.source)  # where there is room for float32 of all that stays frozen
     for part in denoiser.pipe.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
-    prompts = encode_prompts(
-        denoiser, request.concepts, request.guides, _words(request), model.profile.refine.templates
-    )
     networks, weights = _networks(denoiser, model.source.family, request.start, options, accelerator)
+    prompts = _encoded(denoiser, request, accelerator.device)
+    for network in networks.both:
+        network.to(accelerator.device)
+    denoiser.placed = accelerator.device
     finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
     descent = _descent(networks, weights, key, options, processes)
     sampler = Sampler(networks, denoiser, _sampling(denoiser, options))
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
-    given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
+    with beside(denoiser):
+        given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
     batches = Batches(options, passes, sampler, processes, given)
     return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
+
+
+def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) -> Prompts:
+    """The prompts of a run. The encoders are on the device meanwhile, and before the network is."""
+    reader = denoiser.reader()
+    reader.pipe.to(device)
+    templates = request.model.profile.refine.templates
+    prompts = encode_prompts(reader, request.concepts, request.guides, _words(request), templates)
+    reader.pipe.to("cpu")
+    return prompts
+
+
+@contextmanager
+def beside(denoiser: Denoiser) -> Iterator[None]:
+    """Encoders and decoder lie in the processor's memory while a network is trained; here they are with it."""
+    parts = [part for part in denoiser.pipe.components.values() if isinstance(part, nn.Module)]
+    waiting = [part for part in parts if part is not denoiser.network]
+    for part in waiting:
+        part.to(denoiser.device)
+    try:
+        yield
+    finally:
+        for part in waiting:
+            part.to("cpu")
 
 
 def _check_batch(options: RefineOptions, processes: Processes) -> None:
@@ -175,13 +203,35 @@ def _networks(
         networks.keep_teacher()
     originals = apply_edit(denoiser.pipe, start) if start is not None else []
     network.requires_grad_(False)
+    stored = float8_layers(denoiser.pipe) if options.storage is not None else []
     trained = choose(network, parameters, family) if options.loss.weights else {}
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    changed = {names[id(weight)]: value for weight, value in originals}
     if parameters.rank is not None:
-        names = {id(weight): name for name, weight in network.named_parameters()}
-        networks.originals = {names[id(weight)]: value for weight, value in originals}
+        networks.originals = {name: value.to(accelerator.device) for name, value in changed.items()}
+    denoiser.reads = torch.float32
+    exact = changed if parameters.rank is None else ()
+    keep_frozen(networks, DTYPES.get(accelerator.mixed_precision), stored, exact)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     return networks, trained
+
+
+def keep_frozen(
+    networks: Denoisers, dtype: torch.dtype | None, stored: Iterable[nn.Module] = (), changed: Collection[str] = ()
+) -> None:
+    """Keep what is not trained of both networks in few bytes.
+
+    Args:
+        dtype: what the passes multiply in; None is what weights are in.
+        stored: layers to be kept in float8.
+        changed: what a start has changed: it is part of the result, as exact as it came.
+    """
+    if dtype is not None:
+        keep_as_multiplied(networks.network, dtype, lambda name: name in changed)
+        for teacher in networks.both[1:]:
+            keep_as_multiplied(teacher, dtype)
+    keep_in_float8(stored)  # last, rounded twice, as in drawing
 
 
 def _sampling(denoiser: Denoiser, options: RefineOptions) -> Sampling:
@@ -216,5 +266,9 @@ def _projections(unet: Any, untrained: Mapping[str, Tensor]) -> Projections:
     """Name → (untrained, now), also where a LoRA is on top."""
     named = {name.replace(".base_layer.", "."): weight for name, weight in unet.named_parameters()}
     learnt = lora_factors(unet)
-    now = {name: named[name] + (learnt[name].change(named[name]) if name in learnt else 0) for name in untrained}
-    return {name: (untrained[name].to(W), W) for name, W in now.items()}
+    now = {}
+    for name in untrained:
+        W = named[name]
+        trained = W.float() + learnt[name].change(W) if name in learnt else W.float()
+        now[name] = untrained[name].to(W).float(), trained  # rounded likewise, so that rounding is no change
+    return now

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampling import Sampling, scheduler_for
@@ -28,6 +28,8 @@ class PipelineDenoiser:
     Attributes:
         component: which of the pipeline's modules predicts.
         half: what float32 weights are multiplied in on a GPU; float32 where weights are multiplied as they are.
+        reads: the dtype that the network is given its inputs in; None is that of its weights.
+        placed: where it computes; None is where the pipeline is.
         reads_masks: whether the network is told which rows are padding. Else rows of other lengths go in apart.
         decodes_singly: at the sizes that people draw, the decoder takes more memory than the network.
         shifted: whether the pipeline moves latents by the decoder's shift. Some leave it out, whatever it is.
@@ -35,6 +37,8 @@ class PipelineDenoiser:
 
     component: ClassVar[str] = "unet"
     half: torch.dtype = torch.float16
+    reads: torch.dtype | None = None
+    placed: torch.device | None = None
     reads_masks: ClassVar[bool] = True
     decodes_singly: ClassVar[bool] = True
     shifted: ClassVar[bool] = False
@@ -71,7 +75,7 @@ class PipelineDenoiser:
 
     @property
     def device(self) -> torch.device:
-        return self.pipe._execution_device  # where it computes, wherever its weights wait
+        return self.placed or self.pipe._execution_device  # where it computes, wherever its weights wait
 
     @cached_property
     def streams(self) -> Mapping[str, TextStream]:
@@ -90,6 +94,14 @@ class PipelineDenoiser:
             known = dict(zip(unique, self._encoded(unique), strict=True))
             away = None if negative is None else self._negative(negative)
         return [known[prompt] for prompt in prompts], away
+
+    def reader(self) -> Any:
+        made, made_of = copy.copy(self), copy.copy(self.pipe)
+        for name, part in self.pipe.components.items():
+            if isinstance(part, nn.Module) and not name.startswith("text_encoder"):
+                setattr(made_of, name, None)
+        made.pipe, made.placed = made_of, None
+        return made
 
     def _encoded(self, texts: list[str]) -> list[Condition]:
         """A row each, as the stock pipeline encodes prompts."""
@@ -137,7 +149,7 @@ class PipelineDenoiser:
 
     def predict(self, z: Tensor, t: Tensor, condition: Condition, network: Any = None) -> Tensor:
         # In a network's own dtype, as stock pipelines call it; latents themselves and guidance stay in theirs.
-        network, dtype = self.running if network is None else network, self.network.dtype
+        network, dtype = self.running if network is None else network, self.reads or self.network.dtype
         return self._said(network, z.to(dtype), t, condition.to(dtype)).to(z.dtype)
 
     def _said(self, network: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -174,5 +186,5 @@ class PipelineDenoiser:
         pipe = copy.copy(self.pipe)
         setattr(pipe, self.component, copy.deepcopy(self.network))
         made = type(self)(pipe)
-        made.half = self.half
+        made.half, made.reads = self.half, self.reads
         return made

@@ -71,10 +71,15 @@ class Denoiser(Protocol):
     Attributes:
         families: the names, in `editkit.model.families`, of what it draws.
         reads_masks: whether its network is told which rows are padding, so that rows of several lengths go in together.
+        reads: the dtype that the network is given its inputs in; None is that of its weights. Where only some of these
+            are in half precision, and autocast multiplies, the others must not be fed less than they take.
+        placed: where it computes; None is where the pipeline is. Where its encoders wait elsewhere, that is not told.
     """
 
     families: ClassVar[tuple[str, ...]]
     reads_masks: ClassVar[bool]
+    reads: torch.dtype | None
+    placed: torch.device | None
 
     def __init__(self, pipe: Any, /) -> None: ...
 
@@ -131,6 +136,10 @@ class Denoiser(Protocol):
 
     def encode(self, prompts: Sequence[str], negative: str | None = None) -> tuple[list[Condition], Condition | None]:
         """The prompts as the stock pipeline encodes them, a row each, and what guidance leads away from."""
+        ...
+
+    def reader(self) -> Denoiser:
+        """The same without its network and decoder: it encodes prompts, and no more, wherever these two are."""
         ...
 
     def blank(self, rows: int) -> Condition:

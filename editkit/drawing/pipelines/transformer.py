@@ -119,6 +119,11 @@ class TransformerDenoiser(PipelineDenoiser):
         """One negative prompt, likewise."""
         return self._prompt(text)
 
+    def reader(self) -> Any:
+        if self._before:
+            raise TypeError(f"{type(self).__name__} encodes prompts with a part of its network")
+        return super().reader()  # with what it now knows of the network that it lacks
+
     def _behind(self, condition: Condition) -> Condition:
         text, hook = condition.text, getattr(self.network, "_hf_hook", None)
         if self._before and hook is not None:

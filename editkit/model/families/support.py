@@ -68,6 +68,8 @@ def support() -> list[Support]:
 
 def _suits(name: str, family: Family) -> bool:
     """Whether one of editkit's own formats is loaded of that family."""
-    if name in ("kohya", "single-file"):
+    if name == "kohya":
+        return family.component == "unet" or family.name in ("sd3", "flux1")
+    if name == "single-file":
         return family.component == "unet"
     return name != "lora" or family.name != "pixart"
