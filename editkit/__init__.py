@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from editkit.erasure.ledger.entries import LedgerEntry
     from editkit.erasure.ledger.ledger import Ledger
     from editkit.erasure.ledger.open import ledger
+    from editkit.erasure.presets.preset_file import load_preset, presets
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
     from editkit.evaluation.suites.suite import suites
@@ -101,11 +102,13 @@ _HOMES = {
     "ledger": "editkit.erasure.ledger.open",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
+    "load_preset": "editkit.erasure.presets.preset_file",
     "methods": "editkit.listings",
     "searches": "editkit.listings",
     "objectives": "editkit.listings",
     "pipelines": "editkit.listings",
     "plan_drawing": "editkit.drawing.plan",
+    "presets": "editkit.erasure.presets.preset_file",
     "formats": "editkit.listings",
     "families": "editkit.listings",
     "metrics": "editkit.listings",
@@ -153,6 +156,7 @@ __all__ = [
     "ledger",
     "load",
     "load_edit",
+    "load_preset",
     "methods",
     "metrics",
     "models",
@@ -160,6 +164,7 @@ __all__ = [
     "open_model",
     "pipelines",
     "plan_drawing",
+    "presets",
     "recover",
     "refine",
     "save_edit",

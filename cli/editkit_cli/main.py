@@ -23,6 +23,7 @@ from editkit_cli import (
     ledger,
     models,
     pictures,
+    presets,
     refine,
     report,
 )  # fmt: skip
@@ -45,6 +46,7 @@ COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "compare": report.compare,
     "evaluate": evaluate.evaluate,
     "suites": evaluate.suites,
+    "presets": presets.presets,
     "sensitivity": report.sensitivity,
     "graph": report.graph,
     "models": models.models,

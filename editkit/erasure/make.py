@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,8 +17,9 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import Figures, measure
 from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows, Solution
+from editkit.edits.protect import ProtectedWords
 from editkit.erasure.captions import Captions
-from editkit.erasure.rows import empty_rows, preserved_rows, spread
+from editkit.erasure.rows import Encoders, empty_rows, preserved_rows, spread
 from editkit.erasure.styles import protected_rows
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
@@ -56,6 +57,9 @@ class Request:
         found: concept → prompts that brought it back, and are erased with it.
         found_weight: of all of a concept's together, against its own rows.
         captions: texts that are held where they are, like a vocabulary.
+        preset: name and hash of the preset that it was asked for by.
+        of, phrase: what the concepts are erased from alone, and how they are said of it; empty: everywhere.
+        held: what makes the protected rows of a stream from its encoders and `words`; None: what suits `concepts`.
     """
 
     model: EditableModel
@@ -69,7 +73,17 @@ class Request:
     found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     found_weight: float = 1.0
     captions: Captions | None = None
+    preset: Mapping[str, str] | None = None
+    of: Sequence[str] = ()
+    phrase: str = ""
+    held: Callable[[Encoders, Sequence[str]], ProtectedWords] | None = None
     clock: Clock = field(default_factory=Clock)
+
+    def protected(self, encoders: Encoders, words: Sequence[str]) -> ProtectedWords:
+        """Rows of what stays."""
+        if self.held is not None:
+            return self.held(encoders, words)
+        return protected_rows(self.model.profile, encoders, words, self.concepts)
 
 
 def words_of(
@@ -122,7 +136,9 @@ def make_edit(
             "concepts": list(request.concepts),
             "guides": list(request.guides),
             "preserve": list(request.preserve),
+            **({"from": list(request.of), "phrase": request.phrase} if request.of else {}),
             **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
+            **({} if request.preset is None else {"preset": dict(request.preset)}),
             **_found(request),
             **({} if request.captions is None else {"prior": request.captions.record(model.streams[0].encoders)}),
             "options": options.record,
@@ -165,7 +181,7 @@ def _solve_stream(
     with clock("vocabulary"):
         all_words = options.is_protected or model.profile.measures_damage
         words = request.words if all_words else spread(request.words, _looked_at(model))
-        vocabulary = protected_rows(model.profile, stream.encoders, words, request.concepts)
+        vocabulary = request.protected(stream.encoders, words)
         kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
     with clock("gram matrix"):
         gram = stream.gram
