@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from editkit.erasure.presets.preset_file import load_preset, presets
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
+    from editkit.evaluation.moderate import moderate
     from editkit.evaluation.suites.suite import suites
     from editkit.gating.gated import gated
     from editkit.gating.pipeline import gate
@@ -113,6 +114,7 @@ _HOMES = {
     "families": "editkit.listings",
     "metrics": "editkit.listings",
     "models": "editkit.emoji.catalogue",
+    "moderate": "editkit.evaluation.moderate",
     "open_model": "editkit.model.editable",
     "recover": "editkit.drawing.recover",
     "refine": "editkit.tuning.refine",
@@ -160,6 +162,7 @@ __all__ = [
     "methods",
     "metrics",
     "models",
+    "moderate",
     "objectives",
     "open_model",
     "pipelines",

@@ -22,6 +22,7 @@ from editkit_cli import (
     inspection,
     ledger,
     models,
+    moderate,
     pictures,
     presets,
     refine,
@@ -32,6 +33,7 @@ from editkit_cli.groups import Commands
 COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "erase": edits.erase,
     "edit": edits.edit,
+    "moderate": moderate.moderate,
     "ledger": ledger.Ledger,
     "compose": edits.compose,
     "export": edits.export,
