@@ -65,7 +65,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 
 Method = Annotated[
-    str | None, typer.Option(help=f"See `editkit methods`. Default: the preset's, else {GROUPS['methods'].default}.")
+    str | None,
+    typer.Option(
+        help=f"See `editkit methods`. Default: the preset's, else {GROUPS['methods'].default}, with --from uce."
+    ),
 ]
 Guide = Annotated[
     list[str] | None,
@@ -153,6 +156,7 @@ def erase(
 ) -> None:
     """Remove concepts from a model: writes an edit file, and says what the edit does."""
     from editkit.concepts.vocabulary import read_word_file
+    from editkit.erasure.bound import METHOD
     from editkit.erasure.erase import erase as erase_from
     from editkit.erasure.words import read_vocabulary
     from editkit.files.names import file_stem
@@ -160,7 +164,7 @@ def erase(
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
 
-    chosen, options = preset_and_options(preset, method, given)
+    chosen, options = preset_and_options(preset, method or (METHOD if from_ and not preset else None), given)
     concepts = concepts_of(concept, concepts_file, concepts_column)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     named = concepts if concepts or chosen is None else [chosen.name]

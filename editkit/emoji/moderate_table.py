@@ -27,7 +27,7 @@ SEEDS = range(900, 924)
 
 
 def measure(model: EditableModel, concept: str) -> dict[str, Any]:
-    """Part of the way → a digit a seed, whether the judge sees the concept; 0 is the unedited model, 1 the whole edit."""
+    """Part of the way → a digit a seed, whether the judge sees the concept; 0 is the unedited model."""
     whole, sampling, judge = erase(model, [concept]), Sampling.for_model(model.source), EmojiJudge()
     parts = (0.0, *PARTS, 1.0)
     variants = [None, *(scale(whole, part) for part in PARTS), whole]

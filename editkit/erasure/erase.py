@@ -9,9 +9,9 @@ from torch import Tensor
 
 from editkit.concepts.templates import check_concepts
 from editkit.edits.edit import Edit
-from editkit.edits.method import Method, Tokens
+from editkit.edits.method import Method, Options, Tokens
 from editkit.edits.problem import Rows
-from editkit.erasure.bound import erase_bound
+from editkit.erasure.bound import METHOD, erase_bound
 from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.concept_rows import ConceptRows
 from editkit.erasure.guides import Ways, usual_guides
@@ -52,7 +52,7 @@ def erase(
             span of a few words' rows). One serves all concepts. Default: `average` with a protected vocabulary, else
             `" "`; a style becomes the style that is least like it.
         preserve: prompts that must stay as they are.
-        options: how to solve it, and with what protection; default: `Options()`.
+        options: how to solve it, and with what protection; default: `Options()`, with `of` `Options("uce")`.
         vocabulary: words to protect. Default: the words of the model's profile.
         checked: refuse an edit that blows up; else warn of it.
         synonyms: `erase` erases with a concept what is known or measured to mean the same; `leave` neither erases nor
@@ -79,6 +79,8 @@ def erase(
     {'church': ['chapel']}
     """
     model, chosen = open_model(model), Preset("") if preset is None else load_preset(preset)
+    if of and preset is None:
+        options = options or Options(METHOD)
     concepts, own_guides, preserve, options, synonyms, synonym = chosen.filled(
         concepts, guides, preserve, options, synonyms, synonym
     )

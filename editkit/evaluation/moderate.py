@@ -90,8 +90,8 @@ def moderate(
     (0.5, {'strength': 0.5, 'by': 'map', 'planned': 0.5, 'judge': None})
     """
     chosen = None if preset is None else load_preset(preset)
-    said = {} if chosen is None else chosen.moderate
-    strength = said.get("strength", STRENGTH) if strength is None else strength
+    if strength is None:
+        strength = float(STRENGTH if chosen is None else chosen.moderate.get("strength", STRENGTH))
     _check(strength, by, pictures)
     opened = open_model(model, profile=profile)
     judge = _judge(opened.profile, detector) if pictures else None

@@ -140,7 +140,7 @@ class Preset:
             self.synonyms if synonyms is None else synonyms, synonym or (self.synonym if mine else ()),
         )  # fmt: skip
 
-    def words(self, method: str | None = None, command: str = "erase") -> list[str]:
+    def words(self, method: str | None = None) -> list[str]:
         """What is typed to do the same without it: `["editkit", "erase", "--method", ...]`.
 
         >>> from editkit.erasure.presets.preset_file import load_preset
@@ -149,7 +149,7 @@ class Preset:
         """
         method = method or self.method
         said = self.methods.get(method, MethodPreset())
-        words = ["editkit", command, "--method", method]
+        words = ["editkit", "erase", "--method", method]
         for flag, values in (
             ("--concept", self.concept), ("--synonym", self.synonym), ("--guide", said.guide),
             ("--preserve", said.preserve),
@@ -160,8 +160,6 @@ class Preset:
         known = {each.name: each for each in options_of(load("methods", method))}
         for name, value in said.options.items():
             words += typed(known[name], value)
-        if command == "moderate":
-            words += [word for name, value in self.moderate.items() for word in (f"--{name}", str(value))]
         return words
 
     def _suits(self, options: Method) -> bool:
