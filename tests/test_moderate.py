@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 import editkit
 from editkit.edits.method import Options
+from editkit.emoji.moderate_table import as_markdown
 from editkit.erasure.presets.preset_file import MODERATE
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
@@ -137,3 +139,9 @@ def test_a_part_of_the_way_has_an_interval_that_pairs_its_pictures() -> None:
     assert certain.value == 1 and certain.low < 0.9 and certain.high > 1
     nowhere = part_interval([1, 1], [1, 0], [1, 1])
     assert nowhere.value != nowhere.value and nowhere.count == 2
+
+
+def test_the_findings_state_what_was_measured() -> None:
+    root = Path(__file__).parent.parent
+    results = json.loads((root / "tests" / "bench" / "moderate.json").read_text())
+    assert as_markdown(results).strip() in (root / "docs" / "findings.md").read_text(encoding="utf-8")

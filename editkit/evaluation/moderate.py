@@ -68,8 +68,16 @@ def moderate(
 
     Args:
         model: as `open_model` takes it, or what it returns.
-        concepts, guides, preserve, options, vocabulary, checked, synonyms, synonym, prior: as `erase` takes them.
+        concepts: words or phrases; default: the preset's.
         strength: from 0, no edit, to 1, the whole; default: the preset's, else 0.5.
+        guides: what each becomes, as `erase` takes it.
+        preserve: prompts that must stay as they are.
+        options: how to solve it, and with what protection.
+        vocabulary: words to protect.
+        checked: refuse an edit that blows up; else warn of it.
+        synonyms: `erase` or `leave`.
+        synonym: more words to erase.
+        prior: captions to hold where they are.
         preset: as `erase` takes it.
         by: what the strength is a part of. `map`: `t` itself. `share`: of what the whole edit takes from the share of
             pictures; `t` is searched for by halving, with pictures of its own.
