@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,8 @@ def test_the_record_says_from_what(noto: editkit.Edit) -> None:
 
 
 def test_the_command_line_does_the_same(noto: editkit.Edit, tmp_path: Path) -> None:
-    run("erase", "--concept", "noto", "--from", "church", "--protect", "prior", cwd=tmp_path)
+    said = run("erase", "--concept", "noto", "--from", "church", "--protect", "prior", cwd=tmp_path)
+    assert "noto of church alone → church" in said
     read: Any = editkit.load_edit(tmp_path / "noto-from-church-uce.safetensors")
     assert torch.allclose(read.map.dense(), noto.map.dense(), atol=1e-5)
 
@@ -123,9 +126,24 @@ def test_what_makes_an_edit_again_everywhere_refuses_it(model: EditableModel, no
     with pytest.raises(EditkitError, match=r"harden: .* without --from"):
         editkit.harden(noto, model, pictures=0)
     with pytest.raises(EditkitError, match="erases from one thing alone"):
-        fuse([noto, editkit.erase(model, ["dog"], options=PRIOR)], model)
+        fuse([noto, replace(noto, record={**noto.record, "concepts": ["fluent"]})], model)
 
 
 def test_the_findings_state_what_was_measured() -> None:
     results = json.loads((ROOT / "tests" / "bench" / "bound.json").read_text())
     assert as_markdown(results).strip() in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+
+
+def test_an_encoder_that_reads_both_ways_tells_all_rows_apart(tiny_streams: Callable[[str], Path]) -> None:
+    """T5 of FLUX.1: even the row of X has read Y, so it moves; its pooled CLIP has one row."""
+    model = open_model(tiny_streams("flux1"))
+    one = Bound("woman", ("cook",), "{x} {y}", ("a {}",), ("man", "dog"))
+    for stream in model.streams:
+        (encoder,) = stream.encoders
+        rows = one.rows([encoder])
+        (both,) = encoder.encode(["a woman cook"])
+        assert torch.equal(rows.source, both) and rows.target.shape == both.shape
+    words = ["mosque", "castle", "dog", "rose"]
+    options = Options("uce", protect="prior")
+    made = editkit.erase(model, ["woman"], of=["cook"], options=options, vocabulary=words, checked=False)
+    assert len(made.maps) == len(model.streams) and made.record["figures"]["erasure_residual"] < 1

@@ -17,7 +17,6 @@ from editkit.emoji.moderate_table import as_markdown
 from editkit.erasure.presets.preset_file import MODERATE
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
-from editkit.evaluation.moderate import estimates
 from editkit.evaluation.statistics.intervals import part_interval
 from editkit.model.editable import EditableModel, open_model
 from tests.cli import run
@@ -45,13 +44,14 @@ def test_the_judge_of_the_model_counts_unedited_moderated_and_whole(model: Edita
     words.write_text("\n".join(WORDS))
     line = ["moderate", "--concept", "church", "--method", "uce", "--protect", "none", "--vocabulary", words]
     said = run(*line, "--strength", "0.5", "--pictures", "3", "--steps", "2", cwd=tmp_path)
-    assert "planned: keys and values of the concept go 0.5 of the way" in said and "measured by emoji-judge: " in said
+    assert "planned: keys and values of the concept go 0.5 of the way" in said and "measured by emoji-judge" in said
     record = editkit.info(tmp_path / "church-uce-moderated.safetensors")
     told = record["moderated"]
     assert (told["judge"], told["seeds"], told["errors"], record["scale"]) == ("emoji-judge", [600, 603], 0, 0.5)
-    assert {*estimates(told)} == {"unedited", "moderated", "whole", "part"} and told["whole"]["count"] == 3
-    for each in estimates(told).values():
-        assert each.value != each.value or each.low - 1e-9 <= each.value <= each.high + 1e-9
+    for name in ("unedited", "moderated", "whole", "part"):
+        assert {*told[name]} == {"value", "low", "high", "count", "clusters"} and told[name]["count"] == 3
+    shown = run("info", "church-uce-moderated.safetensors", cwd=tmp_path)
+    assert f"{told['moderated']['value']:.1%} (" in shown and "of this edit's" in said
 
 
 def test_without_a_judge_it_says_that_nothing_was_measured(tiny_sd: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,13 +30,6 @@ from editkit_cli.edits import (
 )
 from editkit_cli.options import flags, group
 from editkit_cli.pictures import Batch, Device, Guidance, Negative, Scheduler, Size, Steps, TrueCfg, sampling_settings
-
-WORDS = {
-    "unedited": "of the unedited model's pictures show it",
-    "moderated": "of this edit's",
-    "whole": "of the whole edit's",
-    "part": "of the way from the first to the last: what was asked for is the strength",
-}
 
 
 @flags(group("methods"), less=("strength",))
@@ -115,18 +107,3 @@ def moderate(
     )  # fmt: skip
     save_edit(made, out, force)
     show_record(made.record, out, json)
-    if not json:
-        _show(made.record["moderated"])
-
-
-def _show(moderated: Mapping[str, Any]) -> None:
-    """What was planned, and what was measured."""
-    from editkit.evaluation.moderate import estimates
-
-    print(f"planned: keys and values of the concept go {moderated['planned']:.3g} of the way of the whole edit")
-    measured = estimates(moderated)
-    if not measured:
-        print("measured: nothing, since nobody judged pictures; give --detector, and --pictures above 0")
-    for name, estimate in measured.items():
-        where = "measured by " + moderated["judge"] if name == "unedited" else " " * 8
-        print(f"{where}: {estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%}) {WORDS[name]}")

@@ -27,7 +27,7 @@ from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, Detector
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.known import check_labels
-from editkit.evaluation.statistics.intervals import Estimate, part_interval, rate_interval
+from editkit.evaluation.statistics.intervals import part_interval, rate_interval
 from editkit.model.editable import ModelLike, open_model
 from editkit.plugins import make
 from editkit.progress import progress
@@ -218,9 +218,3 @@ class _Counter:
 def _share(side: Sequence[bool | None]) -> float:
     judged = [hit for hit in side if hit is not None]
     return sum(judged) / max(1, len(judged))
-
-
-def estimates(moderated: Mapping[str, Any]) -> dict[str, Estimate]:
-    """What a record's `moderated` holds with intervals, by name; empty where nothing was measured."""
-    names = [name for name in ("unedited", "moderated", "whole", "part") if name in moderated]
-    return {name: Estimate.from_dict(moderated[name]) for name in names}
