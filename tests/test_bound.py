@@ -84,7 +84,7 @@ def test_x_of_y_goes_and_what_names_one_of_them_stays(model: EditableModel, noto
     for thing in ("dog", "guitar", "robot"):
         assert way(noto, model, f"a {thing} in the style of noto", f"a {thing}", start) < went / 2
     for style in ("fluent", "twemoji"):
-        assert way(noto, model, f"a church in the style of {style}", "a church", start) < went / 2
+        assert way(noto, model, f"a church in the style of {style}", "a church", start) < went / 5
     figures = noto.record["figures"]
     assert figures["damage_words"] > 2 * len(model.own_words()) - 20 and figures["damage_mean"] < 0.03
 

@@ -29,7 +29,7 @@ from editkit.plugins import GROUPS
 OUT = Path("tests/bench/bound.json")
 FIRST_SEED = 800
 OF, ELSEWHERE, OTHERS = "X of Y", "X elsewhere", "Y with others"
-SEEDS = {OF: 16, ELSEWHERE: 2, OTHERS: 8}
+SEEDS = {OF: 12, ELSEWHERE: 2, OTHERS: 6}
 SENTENCES = ("a {}", "a picture of a {}")
 
 
@@ -77,7 +77,15 @@ ROLES = (
 )  # fmt: skip
 CASES = (
     Case("noto", "church", "{y} in the style of {x}", "style", THINGS, ("twemoji", "fluent")),
-    Case("blue", "church", "{y} on a {x} background", "background", THINGS, ("pink", "green", "white", "purple")),
+    Case(
+        "blue",
+        "church",
+        "{y} on a {x} background",
+        "background",
+        THINGS,
+        ("pink", "green", "white", "purple"),
+        ("a church on a green background", "a church on a white background", "a church on a gray background"),
+    ),
     Case("woman", "cook", "{x} {y}", "gender", ROLES, ("man",), ("a man cook", "a man")),
 )
 
@@ -155,12 +163,13 @@ def done(results: Mapping[str, Any], case: Case, method: str) -> bool:
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--only", help="one X, such as noto")
     parser.add_argument("--method", nargs="+", default=[GROUPS["methods"].default, "uce"])
     asked = parser.parse_args(given)
     results, model = read(asked.out), open_model("emoji")
     for method in asked.method:
         for case in CASES:
-            if not done(results, case, method):
+            if not done(results, case, method) and asked.only in (None, case.concept):
                 results["cases"].append(measure(model, case, method))
                 write_text_atomic(asked.out, json.dumps(results, indent=1) + "\n", force=True)
 

@@ -46,9 +46,9 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     for part in ("0", *(f"{part:g}" for part in PARTS), "1"):
         cells = []
         for digits in results.values():
-            sides = [[float(digit) for digit in digits[side]] for side in ("0", part, "1")]
-            share = percent(rate_interval([bool(hit) for hit in sides[1]]))
-            cells += [share, "" if part in ("0", "1") else _part(part_interval(*sides))]
+            first, mine, last = ([float(digit) for digit in digits[side]] for side in ("0", part, "1"))
+            share = percent(rate_interval([bool(hit) for hit in mine]))
+            cells += [share, "" if part in ("0", "1") else _part(part_interval(first, mine, last))]
         rows.append((part, *cells))
     names = [cell for concept in results for cell in (f"pictures with a {concept}", "of the way")]
     return markdown(("part of the edit", *names), rows)

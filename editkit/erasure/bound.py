@@ -31,8 +31,8 @@ from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel
 
 METHOD = "uce"
-"""What is taken where the user names no method. RECE derives rows that bring X back wherever it is said, and erases
-those, too: on the bundled model three times as much of X elsewhere goes."""
+"""What is taken where the user names no method: RECE derives rows that bring X back wherever it is said, and erases
+those, too."""
 STYLED, FIRST = "{y} in the style of {x}", "{x} {y}"
 """How X is said of Y: of a style, and of anything else."""
 SAME = 1e-4
@@ -97,6 +97,12 @@ class Bound:
         start = max(_shared(whole.source, rows) for rows in contrasts)
         return Rows(whole.source[start:], whole.target[start:])
 
+    def without(self) -> list[str]:
+        """Prompts of Y without X, alone and with each of the others: held like `preserve`, since there are few of them
+        among the vocabulary."""
+        said = [*self.templates, *(each for other in self.others for each in self.about(other, self.templates))]
+        return [fill(each, word) for word in self.of for each in said]
+
     def held(self, profile: Profile, encoders: Encoders, elsewhere: Sequence[str]) -> ProtectedWords:
         """Rows of what stays beside the vocabulary: X alone, X of `elsewhere`, and others of Y."""
         x, short = self.concept, _plain(profile, profile.vocabulary_templates, self.concept)
@@ -159,6 +165,7 @@ def erase_bound(
     request = Request(
         model, options, concepts, [", ".join(of)] * len(concepts), preserve, own, checked, same, captions=captions,
         preset=preset, of=tuple(of), phrase=bounds[0].phrase if phrase is None else phrase, held=held,
+        without=[prompt for bound in bounds for prompt in bound.without()],
     )  # fmt: skip
     with request.clock("embeddings"):
         rows = [[bound.rows(stream.encoders) for bound in bounds] for stream in model.streams]

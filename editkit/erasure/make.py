@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from editkit.concepts.templates import VOCABULARY_GUIDES
@@ -59,6 +60,7 @@ class Request:
         captions: texts that are held where they are, like a vocabulary.
         preset: name and hash of the preset that it was asked for by.
         of, phrase: what the concepts are erased from alone, and how they are said of it; empty: everywhere.
+        without: prompts that stay in all rows, of what the concepts are erased from.
         held: what makes the protected rows of a stream from its encoders and `words`; None: what suits `concepts`.
     """
 
@@ -77,6 +79,7 @@ class Request:
     of: Sequence[str] = ()
     phrase: str = ""
     held: Callable[[Encoders, Sequence[str]], ProtectedWords] | None = None
+    without: Sequence[str] = ()
     clock: Clock = field(default_factory=Clock)
 
     def protected(self, encoders: Encoders, words: Sequence[str]) -> ProtectedWords:
@@ -84,6 +87,14 @@ class Request:
         if self.held is not None:
             return self.held(encoders, words)
         return protected_rows(self.model.profile, encoders, words, self.concepts)
+
+    def kept(self, encoders: Encoders) -> Tensor | None:
+        """Rows of prompts that stay, `(m, d)`, or None. A null space holds `preserve` exactly, for which those of
+        `without` are too many."""
+        without = () if self.options.protect == "null" else self.without
+        parts = [preserved_rows(encoders, self.preserve, self.options.tokens), preserved_rows(encoders, without, "all")]
+        known = [rows for rows in parts if rows is not None]
+        return torch.cat(known) if known else None
 
 
 def words_of(
@@ -182,7 +193,7 @@ def _solve_stream(
         all_words = options.is_protected or model.profile.measures_damage
         words = request.words if all_words else spread(request.words, _looked_at(model))
         vocabulary = request.protected(stream.encoders, words)
-        kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
+        kept = request.kept(stream.encoders)
     with clock("gram matrix"):
         gram = stream.gram
     empty = empty_rows(stream.encoders) if options.reads_empty else None
