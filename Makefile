@@ -91,5 +91,7 @@ attacks: $(VENV)/.installed-dev
 	$(BIN)/python -m editkit.emoji.many_table --work attacks/many
 	$(BIN)/python -m editkit.emoji.suite_table --work attacks/suites
 	$(BIN)/python -m editkit.emoji.protect_table
+	$(BIN)/python -m editkit.emoji.bound_table
+	$(BIN)/python -m editkit.emoji.moderate_table
 	$(BIN)/python -m editkit.emoji.damage_table
 	$(BIN)/python -m editkit.emoji.methods_table

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from editkit.erasure.ledger.ledger import Ledger
     from editkit.erasure.ledger.open import ledger
     from editkit.erasure.plan import plan_erasing
+    from editkit.erasure.presets.preset_file import load_preset, presets
     from editkit.errors import EditkitError
     from editkit.evaluation.evaluate import evaluate
+    from editkit.evaluation.moderate import moderate
     from editkit.evaluation.suites.suite import suites
     from editkit.gating.gated import gated
     from editkit.gating.pipeline import gate
@@ -105,16 +107,19 @@ _HOMES = {
     "ledger": "editkit.erasure.ledger.open",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
+    "load_preset": "editkit.erasure.presets.preset_file",
     "methods": "editkit.listings",
     "searches": "editkit.listings",
     "objectives": "editkit.listings",
     "pipelines": "editkit.listings",
     "plan_drawing": "editkit.drawing.plan",
     "plan_erasing": "editkit.erasure.plan",
+    "presets": "editkit.erasure.presets.preset_file",
     "formats": "editkit.listings",
     "families": "editkit.listings",
     "metrics": "editkit.listings",
     "models": "editkit.emoji.catalogue",
+    "moderate": "editkit.evaluation.moderate",
     "open_model": "editkit.model.editable",
     "recover": "editkit.drawing.recover",
     "recipes": "editkit.chaining.recipe",
@@ -161,14 +166,17 @@ __all__ = [
     "ledger",
     "load",
     "load_edit",
+    "load_preset",
     "methods",
     "metrics",
     "models",
+    "moderate",
     "objectives",
     "open_model",
     "pipelines",
     "plan_drawing",
     "plan_erasing",
+    "presets",
     "recipes",
     "recover",
     "refine",

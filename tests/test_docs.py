@@ -19,6 +19,7 @@ from editkit import plugins
 from editkit.concepts.profile_file import TOP, parse_profile
 from editkit.drawing.prompt_rows import PROMPTS
 from editkit.edits.compose import scale
+from editkit.erasure.presets.preset_file import parse_preset
 from editkit.evaluation.suites.suite import load_suite, suite_names
 from editkit.plugins import GROUPS
 from tests.cli import run
@@ -71,6 +72,16 @@ def test_the_profile_of_the_page_is_one_and_its_keys_are_all(tmp_path: Path) -> 
     (text,) = blocks(page, "toml")
     assert parse_profile(text, tmp_path / "birds.toml").name == "birds"
     assert sorted(re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)) == sorted(TOP)
+
+
+def test_the_preset_of_the_page_is_one_and_its_table_is_what_there_is() -> None:
+    page = ROOT / "docs" / "how-to" / "erase.md"
+    (text,) = blocks(page, "toml")
+    assert parse_preset(text, ROOT / "mine.toml").options().name == "uce"
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", page.read_text().split("## Methods")[0], re.MULTILINE)
+    assert {name: re.findall(r"`(\w+)`", methods) for name, methods in rows} == {
+        preset.name: [*preset.methods] for preset in editkit.presets()
+    }
 
 
 def test_the_columns_of_the_page_are_those_that_are_read() -> None:

@@ -21,6 +21,7 @@ from editkit.edits.compose import compose, scale
 from editkit.edits.figures import condition_number
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
+from editkit.erasure.presets.preset import Preset
 from editkit.model.checkpoints.projections import read_named
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.families.table import ENCODED, by_name
@@ -33,7 +34,7 @@ from tests.tiny_pipelines import save
 
 PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
-EDITS = ("rece", "cure", "speed", "dp", "oce", "uce", "tensor", "both", "sdxl", "hard", "ledger")
+EDITS = ("rece", "cure", "speed", "dp", "oce", "uce", "tensor", "both", "sdxl", "hard", "ledger", "moderated", "bound")
 CAPTIONED = sorted({word for word in editkit.models()[0]["concepts"] if word != "church"})
 TUNED = ("whole", "lora", "released")
 
@@ -88,6 +89,12 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
     edits["hard"] = replace(hard, record={**hard.record, "hardened": {"stopped": "1 rounds", "rounds": []}})
     begun = editkit.Ledger.begin(sd, method="uce", protect="none")
     edits["ledger"] = begun.add(editkit.LedgerEntry("boat", "ship")).solve(sd, checked=False)
+    edits["moderated"] = editkit.moderate(
+        sd, ["boat"], options=plain, checked=False, preset=Preset("mine", ("ship",)), pictures=0
+    )
+    edits["bound"] = editkit.erase(
+        sd, ["tall"], of=["house"], options=Options("uce", protect="prior"), vocabulary=words, checked=False
+    )
     edits["both"] = scale(compose(rece, edits["uce"]), 0.5)
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from editkit.plugins import GROUPS
-from editkit_cli.edits import Force, Json, Model, Prior, Profile, Vocabulary
+from editkit_cli.edits import Force, Json, Model, Preset, Prior, Profile, Vocabulary
 from editkit_cli.options import flags, group
 from editkit_cli.pictures import (
     Batch,
@@ -106,8 +107,10 @@ def attack(
 
 
 def harden(
+    context: typer.Context,
     edit: Annotated[Path, typer.Argument(help="An edit file that `editkit erase` made.")],
     out: Annotated[Path, typer.Option(help="Edit file to write.")],
+    preset: Preset = None,
     goal: Annotated[float, typer.Option(help="Stop when the upper limit of a fresh attack's success is below.")] = 0.1,
     rounds: Annotated[int, typer.Option(help="The most rounds. Ctrl-C ends it before, with the best edit so far.")] = 5,
     most_damage: Annotated[float, typer.Option(help="The most damage that the worst protected word may take.")] = 0.2,
@@ -142,11 +145,29 @@ def harden(
     from editkit_cli.show import show_record
     from editkit_cli.show_attacks import show_round
 
+    said = {
+        "goal": goal, "rounds": rounds, "most_damage": most_damage, "per_round": per_round, "pictures": pictures,
+        "below": below, "searches": searches, "weight": weight, "give_up": give_up or (), "seed": seed,
+    } | _of_preset(preset, context)  # fmt: skip
     check_free_for_edit(out, force)
     opened = open_model(model, profile=profile)
     made = hardened(
-        edit, opened, goal, rounds, most_damage, per_round, pictures, below, searches, weight, give_up or (), None,
-        seed, read_vocabulary(opened, vocabulary), prior, detector, device, None, show_round,
+        edit, opened, vocabulary=read_vocabulary(opened, vocabulary), prior=prior, detector=detector, device=device,
+        tell=show_round, **said,
     )  # fmt: skip
     save_edit(made, out, force)
     show_record(made.record, out, json)
+
+
+def _of_preset(preset: str | None, context: typer.Context) -> dict[str, Any]:
+    """What a preset says of hardening and nobody typed."""
+    from editkit.erasure.presets.preset_file import load_preset
+
+    if preset is None:
+        return {}
+    chosen = load_preset(preset)
+    if not chosen.harden:
+        print(f"preset {chosen.name}: says nothing of harden; its defaults are taken", file=sys.stderr)
+    sources = {name: context.get_parameter_source(name) for name in chosen.harden}
+    untyped = {name for name, source in sources.items() if source is None or source.name != "COMMANDLINE"}
+    return {name: value for name, value in chosen.harden.items() if name in untyped}

@@ -13,6 +13,8 @@ from editkit_cli.options import flags, group
 
 if TYPE_CHECKING:
     from editkit.edits.edit import Edit
+    from editkit.edits.method import Method as Options
+    from editkit.erasure.presets.preset import Preset as ReadPreset
     from editkit.model.editable import EditableModel
 
 Model = Annotated[
@@ -52,6 +54,12 @@ Prior = Annotated[
 SolveDevice = Annotated[
     str | None, typer.Option("--device", help="Where to encode and to solve: cpu, cuda, ... Default: cpu.")
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="What a paper erases and how: see `editkit presets`, or a .toml file. Other options win over it."
+    ),
+]
 Unchecked = Annotated[
     bool, typer.Option("--unchecked", help="Write the edit even where it blows up; that is said and recorded.")
 ]
@@ -61,6 +69,28 @@ ErasePlan = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+
+
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help=f"See `editkit methods`. Default: the preset's, else {GROUPS['methods'].default}, with --from uce."
+    ),
+]
+Guide = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What a concept becomes: a text, `average`, `nearest`, `in-class` or `safe`. One for all, or one each."
+    ),
+]
+Synonyms = Annotated[
+    str | None,
+    typer.Option(
+        help="erase: with a concept goes what is known or measured to mean the same. leave: it is neither erased "
+        "nor protected. Default: erase; with --protect none leave."
+    ),
+]
+Synonym = Annotated[list[str] | None, typer.Option(help="One more word to erase. Repeat for more.")]
 
 
 def concepts_of(concept: list[str] | None, file: Path | None, column: str | None) -> list[str]:
@@ -78,32 +108,49 @@ def concepts_of(concept: list[str] | None, file: Path | None, column: str | None
     return [*(concept or []), *(each for each in read.concepts if each.casefold() not in known)]
 
 
+def preset_and_options(
+    preset: str | None, method: str | None, given: dict[str, Any]
+) -> tuple[ReadPreset | None, Options]:
+    """The preset, and the options of the method with what it says; what is not taken of it is told on the error
+    stream."""
+    from editkit.edits.method import Options
+    from editkit.erasure.presets.preset_file import load_preset
+
+    if preset is None:
+        return None, Options(method or GROUPS["methods"].default, **given)
+    chosen = load_preset(preset)
+    options = chosen.options(method, **given)
+    if told := chosen.told(options):
+        print(told, file=sys.stderr)
+    return chosen, options
+
+
 @flags(group("methods"))
 def erase(
     concept: Annotated[list[str] | None, typer.Option(help="What to erase. Repeat for more.")] = None,
     concepts_file: ConceptsFile = None,
     concepts_column: ConceptsColumn = None,
-    method: Annotated[str, typer.Option(help="See `editkit methods`.")] = GROUPS["methods"].default,
-    model: Model = None,
-    profile: Profile = None,
-    guide: Annotated[
+    preset: Preset = None,
+    from_: Annotated[
         list[str] | None,
         typer.Option(
-            help="What a concept becomes: a text, `average`, `nearest`, `in-class` or `safe`. One for all, or one each."
+            "--from", help="Erase the concept where it is said of this alone: noto of churches. Repeat for more."
         ),
     ] = None,
+    phrase: Annotated[
+        str | None,
+        typer.Option(help="With --from: how it is said of it, such as '{x} {y}' or '{y} in the style of {x}'."),
+    ] = None,
+    method: Method = None,
+    model: Model = None,
+    profile: Profile = None,
+    guide: Guide = None,
     preserve: Preserve = None,
     preserve_file: PreserveFile = None,
     vocabulary: Vocabulary = None,
     prior: Prior = None,
-    synonyms: Annotated[
-        str | None,
-        typer.Option(
-            help="erase: with a concept goes what is known or measured to mean the same. leave: it is neither erased "
-            "nor protected. Default: erase; with --protect none leave."
-        ),
-    ] = None,
-    synonym: Annotated[list[str] | None, typer.Option(help="One more word to erase. Repeat for more.")] = None,
+    synonyms: Synonyms = None,
+    synonym: Synonym = None,
     harden: Annotated[
         int, typer.Option(help="Rounds of attacking the edit and erasing what brings the concept back.", min=0)
     ] = 0,
@@ -118,7 +165,7 @@ def erase(
 ) -> None:
     """Remove concepts from a model: writes an edit file, and says what the edit does."""
     from editkit.concepts.vocabulary import read_word_file
-    from editkit.edits.method import Options
+    from editkit.erasure.bound import METHOD
     from editkit.erasure.erase import erase as erase_from
     from editkit.erasure.plan import plan_erasing
     from editkit.erasure.words import read_vocabulary
@@ -127,25 +174,30 @@ def erase(
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
 
-    options = Options(method, **given)
+    chosen, options = preset_and_options(preset, method or (METHOD if from_ and not preset else None), given)
     concepts = concepts_of(concept, concepts_file, concepts_column)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
     if plan:
         words = read_vocabulary(open_model(model, tokenizer, profile), vocabulary)
-        print(plan_erasing(model, device, concepts, guide or (), kept, options, words, profile))
+        asked = (concepts, guide or (), kept, options, synonyms, synonym or ())
+        concepts, guides, kept, *_ = asked if chosen is None else chosen.filled(*asked)
+        print(plan_erasing(model, device, concepts, guides, kept, options, words, profile))
         return
-    out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
+    named = concepts if concepts or chosen is None else [chosen.name]
+    out = out or Path(f"{file_stem([*named, *(f'from {each}' for each in from_ or [])])}-{options.name}.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile, device)
     words = read_vocabulary(opened, vocabulary)
     made = erase_from(
         opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (), prior=prior,
+        preset=chosen, of=from_ or (), phrase=phrase,
     )  # fmt: skip
     if harden:
         from editkit.redteam.harden import harden as hardened
         from editkit_cli.show_attacks import show_round
 
-        made = hardened(made, opened, rounds=harden, vocabulary=words, prior=prior, device=device, tell=show_round)
+        said = {**({} if chosen is None else chosen.harden), "rounds": harden}
+        made = hardened(made, opened, vocabulary=words, prior=prior, device=device, tell=show_round, **said)
     save_edit(made, out, force)
     show_record(made.record, out, json)
 

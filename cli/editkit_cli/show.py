@@ -38,12 +38,15 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         print_json({"file": str(path), **record})
         return
     console = Console()
-    changed = ", ".join(f"{concept} → {_shown(guide)}" for concept, guide in zip(*_pairs(record), strict=True))
+    alone = f" of {' and '.join(record['from'])} alone" if "from" in record else ""
+    changed = ", ".join(f"{concept}{alone} → {_shown(guide)}" for concept, guide in zip(*_pairs(record), strict=True))
     how = [str(record.get("method"))]
     if "protect" in record.get("options", {}):
         how.append(f"protect {record['options'].get('protect')}")
     if "scale" in record:
         how.append(f"scale {record['scale']:g}")
+    if "preset" in record:
+        how.append(f"preset {record['preset']['name']}")
     console.print(f"model [bold]{escape(str(record.get('model')))}[/], {', '.join(how)}: {escape(changed)}")
     for concept, same in record.get("synonyms", {}).items():
         console.print(f"erased with {escape(concept)}: {escape(', '.join(same))}")
@@ -68,7 +71,35 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
     for stream, more in figures.items():
         if isinstance(more, Mapping) and "rank" in more:
             _show_figures(console, more, f"What it does to the {stream} vector")
+    if "moderated" in record:
+        _show_moderated(record["moderated"])
     print(f"edit: {path}")
+
+
+MODERATED = {
+    "unedited": "of the unedited model's pictures show it",
+    "moderated": "of this edit's",
+    "whole": "of the whole edit's",
+    "part": "of what the whole edit takes is gone",
+}
+
+
+def _show_moderated(moderated: Mapping[str, Any]) -> None:
+    """How far of the way an edit was to go, and how far it was seen to go."""
+    asked = f", searched for {moderated['strength']:g} of the share" if moderated["by"] == "share" else ""
+    print(f"planned: keys and values of the concept go {moderated['planned']:.3g} of the way of the whole edit{asked}")
+    if moderated["judge"] is None:
+        print("measured: nothing, since nobody judged pictures; give --detector, and --pictures above 0")
+        return
+    print(f"measured by {moderated['judge']}, with 95 % intervals:")
+    for name, meaning in MODERATED.items():
+        share = moderated[name]
+        if share["value"] is None:
+            print("  no part of what the whole edit takes: it takes nothing that is seen")
+        else:
+            print(f"  {share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}) {meaning}")
+    if moderated["errors"]:
+        print(f"  {moderated['errors']} pictures could not be judged, and are left out")
 
 
 def show_plan(source: Source, options: RefineOptions, device: str | None, concepts: int) -> None:

@@ -40,8 +40,9 @@ def _check_erase(task: Task) -> None:
     from editkit.erasure.words import check_known
 
     _method(task)
-    check_concepts(task.words["concepts"])
-    check_known(task.model, task.words["concepts"])
+    concepts = task.words.get("concepts") or _preset(task).concept
+    check_concepts(concepts)
+    check_known(task.model, concepts)
 
 
 def _erase(task: Task) -> None:
@@ -61,9 +62,15 @@ def _edit(task: Task) -> None:
 
 
 def _method(task: Task) -> Any:
-    from editkit.edits.method import Options
+    return _preset(task).options(task.words.get("method"), **task.options)
 
-    return Options(task.words.get("method", GROUPS["methods"].default), **task.options)
+
+def _preset(task: Task) -> Any:
+    from editkit.erasure.presets.preset import Preset
+    from editkit.erasure.presets.preset_file import load_preset
+
+    named = task.words.get("preset")
+    return Preset("") if named is None else load_preset(named)
 
 
 def _compose(task: Task) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -10,10 +11,13 @@ from editkit.concepts.templates import check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options, Tokens
 from editkit.edits.problem import Rows
+from editkit.erasure.bound import METHOD, erase_bound
 from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.concept_rows import ConceptRows
 from editkit.erasure.guides import Ways, usual_guides
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
+from editkit.erasure.presets.preset import Preset
+from editkit.erasure.presets.preset_file import load_preset
 from editkit.erasure.rows import Encoders, concept_rows
 from editkit.erasure.synonyms import MoreWords, how_of, synonyms_of, words_in
 from editkit.erasure.words import check_known, nearness
@@ -23,7 +27,7 @@ from editkit.model.editable import EditableModel, ModelLike, open_model
 
 def erase(
     model: ModelLike,
-    concepts: Sequence[str],
+    concepts: Sequence[str] = (),
     guides: Sequence[str] = (),
     preserve: Sequence[str] = (),
     options: Method | None = None,
@@ -34,19 +38,22 @@ def erase(
     found: Mapping[str, Sequence[str]] | None = None,
     found_weight: float = 1.0,
     prior: CaptionsLike | None = None,
+    preset: Preset | str | Path | None = None,
+    of: Sequence[str] = (),
+    phrase: str | None = None,
     device: str | None = None,
 ) -> Edit:
     """Erase `concepts` from `model`.
 
     Args:
         model: as `open_model` takes it, or what it returns.
-        concepts: words or phrases.
+        concepts: words or phrases; default: the preset's.
         guides: what each becomes: a text, `average` (the mean of the vocabulary), `nearest` (its closest word),
             `in-class` (of its closest words the one that costs others least) or `safe` (what is left of its rows in the
             span of a few words' rows). One serves all concepts. Default: `average` with a protected vocabulary, else
             `" "`; a style becomes the style that is least like it.
         preserve: prompts that must stay as they are.
-        options: how to solve it, and with what protection; default: `Options()`.
+        options: how to solve it, and with what protection; default: `Options()`, with `of` `Options("uce")`.
         vocabulary: words to protect. Default: the words of the model's profile.
         checked: refuse an edit that blows up; else warn of it.
         synonyms: `erase` erases with a concept what is known or measured to mean the same; `leave` neither erases nor
@@ -57,8 +64,13 @@ def erase(
         found_weight: of all found prompts of a concept together, against its own rows.
         prior: captions to hold where they are, or a file of them, one a line; `prior_strength` of the options weighs
             them. They are read one after another, so there can be any number.
+        preset: a name of `presets()`, or its file: it says what is not given here. `options` are taken as they are; for
+            some of them and the preset's others give `load_preset(name).options(lamb=0.2)`.
+        of: erase the concepts where they are said of one of these alone: "noto" of churches.
+        phrase: how a concept is said of them, with `{x}` and `{y}`; default: `{y} in the style of {x}` for a style of
+            the model's profile, else `{x} {y}`.
         device: where it is solved: `cpu`, `cuda`, ..., and where its maps then lie; default: where an open model is,
-            else `cpu`. Text encoders run on the processor.
+            else `cpu`.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -69,8 +81,21 @@ def erase(
     >>> made.record["synonyms"]
     {'church': ['chapel']}
     """
-    model, options = open_model(model, device=device), options or Options()
+    model, chosen = open_model(model, device=device), Preset("") if preset is None else load_preset(preset)
+    if of and preset is None:
+        options = options or Options(METHOD)
+    concepts, own_guides, preserve, options, synonyms, synonym = chosen.filled(
+        concepts, guides, preserve, options, synonyms, synonym
+    )
+    said = None if preset is None else chosen.record
     check_concepts(concepts)
+    if of or phrase is not None:
+        _check_bound(of, guides, found)
+        captions = None if prior is None else Captions.of(prior)
+        return erase_bound(
+            model, concepts, of, phrase, preserve, options, vocabulary, checked, synonym, captions, said,
+        )  # fmt: skip
+    guides = own_guides
     asked = [*concepts, *words_in(synonym)]
     check_known(model, asked)
     guides = _one_each(concepts, guides or usual_guides(model, concepts, options))
@@ -89,7 +114,7 @@ def erase(
     named = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
     request = Request(
         model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
-        found_weight, captions, clock,
+        found_weight, captions, said, clock=clock,
     )  # fmt: skip
     with clock("embeddings"):
         pairs = list(zip(concepts, texts, strict=True))
@@ -99,6 +124,17 @@ def erase(
             for stream in model.streams
         ]
     return make_edit(request, rows, brought if found else None)
+
+
+def _check_bound(of: Sequence[str], guides: Sequence[str], found: Mapping[str, Sequence[str]] | None) -> None:
+    if not of:
+        raise EditkitError("--phrase: says how a concept is said of what --from names; give that, too")
+    if guides:
+        raise EditkitError(
+            "--guide: with --from a phrase becomes what it is said of, 'a noto church' 'a church'; drop it"
+        )
+    if found:
+        raise EditkitError("found prompts are erased everywhere, and --from erases in one place; leave one of them out")
 
 
 def _synonyms(

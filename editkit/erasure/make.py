@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from editkit.concepts.templates import VOCABULARY_GUIDES
@@ -19,7 +20,7 @@ from editkit.edits.method import Method
 from editkit.edits.problem import Problem, Rows, Solution
 from editkit.edits.protect import ProtectedWords
 from editkit.erasure.captions import Captions
-from editkit.erasure.rows import empty_rows, preserved_rows, spread
+from editkit.erasure.rows import Encoders, empty_rows, preserved_rows, spread
 from editkit.erasure.styles import protected_rows
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
@@ -57,6 +58,10 @@ class Request:
         found: concept → prompts that brought it back, and are erased with it.
         found_weight: of all of a concept's together, against its own rows.
         captions: texts that are held where they are, like a vocabulary.
+        preset: name and hash of the preset that it was asked for by.
+        of, phrase: what the concepts are erased from alone, and how they are said of it; empty: everywhere.
+        without: prompts that stay in all rows, of what the concepts are erased from.
+        held: what makes the protected rows of a stream from its encoders and `words`; None: what suits `concepts`.
     """
 
     model: EditableModel
@@ -70,7 +75,26 @@ class Request:
     found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     found_weight: float = 1.0
     captions: Captions | None = None
+    preset: Mapping[str, str] | None = None
+    of: Sequence[str] = ()
+    phrase: str = ""
+    held: Callable[[Encoders, Sequence[str]], ProtectedWords] | None = None
+    without: Sequence[str] = ()
     clock: Clock = field(default_factory=Clock)
+
+    def protected(self, encoders: Encoders, words: Sequence[str]) -> ProtectedWords:
+        """Rows of what stays."""
+        if self.held is not None:
+            return self.held(encoders, words)
+        return protected_rows(self.model.profile, encoders, words, self.concepts)
+
+    def kept(self, encoders: Encoders) -> Tensor | None:
+        """Rows of prompts that stay, `(m, d)`, or None. A null space holds `preserve` exactly, for which those of
+        `without` are too many."""
+        without = () if self.options.protect == "null" else self.without
+        parts = [preserved_rows(encoders, self.preserve, self.options.tokens), preserved_rows(encoders, without, "all")]
+        known = [rows for rows in parts if rows is not None]
+        return torch.cat(known) if known else None
 
 
 def words_of(
@@ -125,7 +149,9 @@ def make_edit(
             "concepts": list(request.concepts),
             "guides": list(request.guides),
             "preserve": list(request.preserve),
+            **({"from": list(request.of), "phrase": request.phrase} if request.of else {}),
             **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
+            **({} if request.preset is None else {"preset": dict(request.preset)}),
             **_found(request),
             **({} if request.captions is None else {"prior": request.captions.record(model.streams[0].encoders)}),
             "options": options.record,
@@ -176,8 +202,8 @@ def _held(request: Request, stream: Stream) -> _Held:
     model, options, clock = request.model, request.options, request.clock
     with clock("vocabulary"):
         words = looked_at_by(model, options, request.words)
-        vocabulary = protected_rows(model.profile, stream.encoders, words, request.concepts)
-        kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
+        vocabulary = request.protected(stream.encoders, words)
+        kept = request.kept(stream.encoders)
     empty = empty_rows(stream.encoders) if options.reads_empty else None
     moment = None
     if request.captions is not None:

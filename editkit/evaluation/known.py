@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from PIL import Image
@@ -35,6 +36,22 @@ def check_detector(plan: Plan, metrics: Sequence[Metric], detector: Detector) ->
             metric.measure(grey)
     if not said.boxes and sum(said.scores) > WHOLE:
         check_classes(plan, metrics, detector.name, set(said.labels))
+
+
+def check_labels(detector: Detector, concept: str, labels: Sequence[str]) -> None:
+    """Refuse a concept that a detector never says, by the labels that it gives a grey picture.
+
+    Raises:
+        EditkitError: with near labels.
+    """
+    (said,) = detector.detect([Image.new("RGB", (64, 64), "gray")])
+    whole = said.error is None and not said.boxes and sum(said.scores) > WHOLE
+    if whole and not {label.casefold() for label in said.labels} & {label.casefold() for label in labels}:
+        near = get_close_matches(labels[0], said.labels, 3) or sorted(said.labels)[:5]
+        raise EditkitError(
+            f"concept {concept!r}: detector {detector.name} never says {labels[0]!r}; near to it are "
+            f"{', '.join(near)}; give another --detector, or a profile whose judge has labels for it"
+        )
 
 
 def check_classes(plan: Plan, metrics: Sequence[Metric], detector: str, said: set[str]) -> None:

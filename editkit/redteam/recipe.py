@@ -45,6 +45,11 @@ class Recipe:
             EditkitError: it does not make the edit again.
         """
         record = edit.record
+        if record.get("from"):
+            raise EditkitError(
+                "harden: the edit erases its concepts from one thing alone, and a found prompt is erased everywhere; "
+                "harden an edit without --from"
+            )
         captions = None if prior is None else Captions.of(prior)
         _check_prior(record.get("prior"), captions)
         try:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
-
-from PIL import Image
 
 from editkit.concepts.profile import Profile
 from editkit.concepts.templates import fill
-from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
+from editkit.evaluation.known import check_labels
 
 Naming = Literal["", "concept", "synonym"]
 
@@ -66,14 +63,7 @@ class Target:
         Raises:
             EditkitError: with near labels.
         """
-        (said,) = judge.detect([Image.new("RGB", (64, 64), "gray")])
-        whole = said.error is None and not said.boxes and sum(said.scores) > 0.999
-        if whole and not {label.casefold() for label in said.labels} & {label.casefold() for label in self.labels}:
-            near = get_close_matches(self.labels[0], said.labels, 3) or sorted(said.labels)[:5]
-            raise EditkitError(
-                f"concept {self.concept!r}: detector {judge.name} never says {self.labels[0]!r}; near to it are "
-                f"{', '.join(near)}; give another --detector, or a profile whose judge has labels for it"
-            )
+        check_labels(judge, self.concept, self.labels)
 
 
 def _holds(text: str, words: str) -> bool:

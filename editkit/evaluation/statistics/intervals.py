@@ -114,6 +114,39 @@ def paired_difference(
     return Estimate(second - first, *_ends(drawn_second - drawn_first, groups), len(before), groups)
 
 
+def part_interval(
+    before: Sequence[float],
+    middle: Sequence[float],
+    after: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """How far of the way from `before` to `after` the mean of `middle` is, `(before − middle) / (before − after)`, with
+    a paired bootstrap interval.
+
+    It is no number where `before` and `after` have the same mean; such resamples say nothing and are left out. Where
+    all pairs of `before` and `middle`, or of `middle` and `after`, differ alike, the bootstrap would claim to be
+    certain: the interval then reaches as far as Wilson's does for none of `n`, as in `rate_difference`.
+
+    >>> part_interval([1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]).value
+    0.5
+    """
+    if not len(before):
+        return NOTHING
+    sides = [_bootstrap(side, None, clusters, lambda means: means, seed) for side in (before, middle, after)]
+    (first, drawn_first, groups), (second, drawn_second, _), (third, drawn_third, _) = sides
+    count, way = len(before), first - third
+    if way == 0:
+        return Estimate(math.nan, math.nan, math.nan, count, groups)
+    value, ways = (first - second) / way, drawn_first - drawn_third
+    low, high = _ends(((drawn_first - drawn_second)[ways != 0]) / ways[ways != 0], groups)
+    steps = [{a - b for a, b in zip(*pair, strict=True)} for pair in ((before, middle), (middle, after))]
+    if min(map(len, steps)) == 1:
+        reach = wilson(0.0, count)[1] / abs(way)
+        low, high = min(low, value - reach), max(high, value + reach)
+    return Estimate(value, low, high, count, groups)
+
+
 def rate_interval(outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Estimate:
     """A success rate with a 95 % Wilson interval at the effective sample size.
 
