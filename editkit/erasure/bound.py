@@ -144,7 +144,9 @@ def erase_bound(
             "--from: what is said of other things stays by protection, got --protect none; give --protect minimax"
         )
     if options.tokens != "tail":
-        raise EditkitError(f"--from: takes the rows that have read both words, got --tokens {options.tokens}; drop it")
+        raise EditkitError(
+            f"--from: takes the rows that have read both words, got --tokens {options.tokens}; give --tokens tail"
+        )
     own = list(vocabulary) if vocabulary is not None else model.own_words()
     same = synonyms_of(model, of, synonym, vocabulary)
     alike = list(dict.fromkeys(word for y in of for word in (y, *same[y])))
