@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from editkit.variants.export import export
     from editkit.variants.fuse import fuse
     from editkit.variants.record import info
+    from editkit.variants.verify import verify
 
 _HOMES = {
     "Edit": "editkit.edits.edit",
@@ -122,6 +123,7 @@ _HOMES = {
     "sensitivity": "editkit.report.sensitivity",
     "stages": "editkit.listings",
     "suites": "editkit.evaluation.suites.suite",
+    "verify": "editkit.variants.verify",
 }
 __all__ = [
     "RECE",
@@ -175,6 +177,7 @@ __all__ = [
     "sensitivity",
     "stages",
     "suites",
+    "verify",
 ]
 
 

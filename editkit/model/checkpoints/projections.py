@@ -97,8 +97,13 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
     Values are taken in float16: a checkpoint and its half-precision copy are the same model.
     """
+    return fingerprint_in_order(sorted(tensors, key=lambda item: item[0]))
+
+
+def fingerprint_in_order(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """`fingerprint` of what comes in the order of the names, one tensor at a time."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+    for name, tensor in tensors:
         digest.update(name.encode())
         tensor = tensor.half()
         digest.update(tensor.contiguous().view(-1).view(dtype=torch.uint8).numpy().data)
