@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from editkit.model.apply import applied
     from editkit.model.editable import open_model
     from editkit.model.pipeline import load
+    from editkit.publishing.card import card
     from editkit.redteam.attack import attack
     from editkit.redteam.harden import harden
     from editkit.redteam.inspection import inspect
@@ -86,6 +87,7 @@ _HOMES = {
     "applied": "editkit.model.apply",
     "attack": "editkit.redteam.attack",
     "attacks": "editkit.listings",
+    "card": "editkit.publishing.card",
     "compare": "editkit.report.command",
     "compose": "editkit.variants.compose",
     "detectors": "editkit.listings",
@@ -140,6 +142,7 @@ __all__ = [
     "applied",
     "attack",
     "attacks",
+    "card",
     "compare",
     "compose",
     "detectors",

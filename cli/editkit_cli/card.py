@@ -1,4 +1,4 @@
-"""`editkit verify`."""
+"""`editkit verify` and `card`."""
 
 from __future__ import annotations
 
@@ -41,3 +41,39 @@ def verify(
     if found.answer != YES:
         raise EditkitError(f"{model}, {edit}: {found.answer}: {found.why}")
     print(f"yes: {model} is {found.base or 'its base'} with {edit}: {found.why}")
+
+
+def card(
+    edit: Annotated[Path, typer.Argument(help="An edit file, or a folder of `refine`.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The base: the edit is checked against it. Default: what the edit names, unchecked."),
+    ] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Folder of `evaluate` that measured this very file. Repeat for more.")
+    ] = None,
+    attacks: Annotated[
+        list[Path] | None, typer.Option(help="Folder of `attack` on this very file. Repeat for more.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, README.md for instance. Default: print it.")] = None,
+    push: Annotated[
+        str | None, typer.Option(help="ORG/NAME on the Hub: make this repository and put the card and the edit in it.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what --push would put where; send nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite an existing file, and add to a repository that is there already.")
+    ] = False,
+) -> None:
+    """Write the model card of an edit: what, how, for which weights, what was measured, and what brings it back.
+
+    Example: editkit card church-rece.safetensors --results results/ --attacks attacks/ --out README.md
+    """
+    from editkit.publishing.card import card as make
+
+    made = make(edit, model, results or (), attacks or (), out, push, dry_run, force)
+    if out is None and push is None:
+        print(made.text, end="")
+    if out is not None:
+        print(f"card: {out}")
+    if made.push is not None:
+        print("\n".join(made.push.told if made.commit is None else [f"commit: {made.commit}"]))

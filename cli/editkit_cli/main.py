@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "compose": edits.compose,
     "export": edits.export,
     "verify": card.verify,
+    "card": card.card,
     "refine": refine.refine,
     "hide": hide.hide,
     "recover": hide.recover,
