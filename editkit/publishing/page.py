@@ -141,7 +141,7 @@ def _plain(plain: Sequence[Plain]) -> Iterator[str]:
 def _rate_row(rate: Rate) -> tuple[str, str, str]:
     arrow = {True: " ↑", False: " ↓", None: ""}[rate.higher_is_better]
     per_cent = " %" if rate.is_rate else ""
-    base = "not measured" if rate.base is None else _interval(rate.base, rate.is_rate)
+    base = "not measured" if rate.base is None else _interval(rate.base, rate.is_rate, "–")
     return f"{rate.metric}{arrow}{per_cent}", _interval(rate.edited, rate.is_rate), base
 
 
@@ -194,9 +194,10 @@ def _lowest(rate: Rate) -> str:
     if rate.higher_is_better is None or len(rate.classes) < 2:
         return ""
     sign = 1 if rate.higher_is_better else -1
-    worst = sorted(rate.classes, key=lambda label: sign * rate.classes[label].value)[:WORST]
+    worse = [label for label, own in rate.classes.items() if sign * own.value < sign * rate.edited.value]
+    worst = sorted(worse, key=lambda label: sign * rate.classes[label].value)[:WORST]
     told = ", ".join(f"{label} {_interval(rate.classes[label], rate.is_rate)}" for label in worst)
-    return f" Worst: {told}."
+    return f" Worst: {told}." if worst else ""
 
 
 def _leaks(subject: Subject, attacks: Sequence[Attacks]) -> Iterator[str]:
@@ -215,10 +216,11 @@ def _leak(each: Attacked) -> str:
     if not each.is_judged:
         loss = "" if each.loss is None else f"; its mean loss is {number(each.loss)} (0: the concept restored)"
         return f"`{each.attack}`: whether it brings the concept back was not measured, no picture was drawn{loss}."
+    tried = f"{each.all.count} attempt{'' if each.all.count == 1 else 's'}"
     if each.all.value == 0:
-        return f"`{each.attack}` brought nothing back in {each.all.count} attempts: {_interval(each.all, True)} %."
+        return f"`{each.attack}` brought nothing back in {tried}: {_interval(each.all, True)} %."
     rest = f"; {_interval(each.rest, True)} % where the plain prompt does not" if each.rest.count else ""
-    return f"`{each.attack}` **brings it back** in {_interval(each.all, True)} % of {each.all.count} attempts{rest}."
+    return f"`{each.attack}` **brings it back** in {_interval(each.all, True)} % of {tried}{rest}."
 
 
 def _recovery(subject: Subject) -> Iterator[str]:
@@ -238,7 +240,7 @@ def _recovery(subject: Subject) -> Iterator[str]:
         yield "No embedding undoes the edit to within 10 % (recovery norm)."
     else:
         length = number(figures["recovery_norm"])
-        yield f"Recovery norm {length}: the shortest embedding that undoes it to within 10 %, in lengths of the concept's."
+        yield f"Recovery norm {length}: the shortest embedding that undoes it to within 10 %; the concept's own is 1."
 
 
 def _licence(subject: Subject) -> Iterator[str]:
@@ -251,7 +253,7 @@ def _licence(subject: Subject) -> Iterator[str]:
     if licence.files:
         yield f"Beside the base lie: {', '.join(licence.files)}."
     yield (
-        "Whether the base may be changed and handed on is yours to check: read its licence where it came from. What was "
+        "Whether the base may be changed and handed on is yours to check: read its licence where it came from. What is "
         "made from its weights may fall under it."
     )
 
@@ -280,7 +282,7 @@ def _share(stored: Mapping[str, Any]) -> str:
     return f"{_interval(Estimate.from_dict({'clusters': 0, **stored}), True)} %"
 
 
-def _interval(estimate: Estimate, is_rate: bool) -> str:
+def _interval(estimate: Estimate, is_rate: bool, nothing: str = "not measured") -> str:
     if not estimate.count:
-        return "not measured"
+        return nothing
     return interval(estimate.value, estimate.low, estimate.high, is_rate)
