@@ -23,9 +23,9 @@ from editkit.edits.variant import Variant
 
 SLACK = 1e-12
 """What another order of summation leaves of a product in float64, in shares of the tensor's largest number."""
-SLACK32 = 1e-5
+SLACK32 = 5e-6
 """What float32 leaves of the factors of an edit, or of the product of a LoRA: in shares of the root mean square of the
-change of a row. 3e-6 is the most that was seen, of OCE and of UCE's technique `tensor`."""
+tensor's change. The most that was seen of ten edits of the bundled model is 1.6e-6, of OCE."""
 Close = Literal["bits", "cast", "float32"]
 CLOSE: Mapping[Close, str] = {
     "bits": "bit for bit",
@@ -109,8 +109,7 @@ def _exact(edit: Variant, name: str, base: Tensor, close: Close) -> tuple[Tensor
     exact = edit.weights({name: base})[name]
     slack = exact.abs().max() * SLACK
     if close == "float32":
-        change = (exact - base).flatten(1).square().mean(1).sqrt()
-        slack = slack + SLACK32 * change.view(-1, *(1,) * (exact.ndim - 1))
+        slack = slack + SLACK32 * (exact - base).square().mean().sqrt()
     return exact, slack
 
 
