@@ -20,6 +20,7 @@ ROOMS = {
     "redteam": "Attack and inspect",
     "evaluation": "Measure",
     "report": "Compare",
+    "publishing": "Publish",
     "chaining": "Chain",
     "concepts": "Words and profiles",
     "listings": "Components",

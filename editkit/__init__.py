@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from editkit.model.apply import applied
     from editkit.model.editable import open_model
     from editkit.model.pipeline import load
+    from editkit.publishing.card import card
     from editkit.redteam.attack import attack
     from editkit.redteam.harden import harden
     from editkit.redteam.inspection import inspect
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from editkit.variants.export import export
     from editkit.variants.fuse import fuse
     from editkit.variants.record import info
+    from editkit.variants.verify import verify
 
 _HOMES = {
     "Edit": "editkit.edits.edit",
@@ -88,6 +90,7 @@ _HOMES = {
     "applied": "editkit.model.apply",
     "attack": "editkit.redteam.attack",
     "attacks": "editkit.listings",
+    "card": "editkit.publishing.card",
     "compare": "editkit.report.command",
     "compose": "editkit.variants.compose",
     "detectors": "editkit.listings",
@@ -129,6 +132,7 @@ _HOMES = {
     "sensitivity": "editkit.report.sensitivity",
     "stages": "editkit.listings",
     "suites": "editkit.evaluation.suites.suite",
+    "verify": "editkit.variants.verify",
 }
 __all__ = [
     "RECE",
@@ -145,6 +149,7 @@ __all__ = [
     "applied",
     "attack",
     "attacks",
+    "card",
     "compare",
     "compose",
     "detectors",
@@ -186,6 +191,7 @@ __all__ = [
     "sensitivity",
     "stages",
     "suites",
+    "verify",
 ]
 
 

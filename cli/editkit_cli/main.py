@@ -14,6 +14,7 @@ from editkit.errors import EditkitError
 from editkit.plugins import GROUPS
 from editkit_cli import (
     attack,
+    card,
     components,
     edits,
     evaluate,
@@ -38,6 +39,8 @@ COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "ledger": ledger.Ledger,
     "compose": edits.compose,
     "export": edits.export,
+    "verify": card.verify,
+    "card": card.card,
     "refine": refine.refine,
     "hide": hide.hide,
     "recover": hide.recover,

@@ -29,7 +29,7 @@ def run(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Do what of a recipe is not done yet: erase, harden, refine, attack, evaluate, compare, export.
+    """Do what of a recipe is not done yet: erase, harden, refine, attack, evaluate, compare, export, card.
 
     Everything is checked before anything starts. Start it again with the same --out to go on where it stopped; a
     changed value runs again what depends on it.

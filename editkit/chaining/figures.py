@@ -11,7 +11,7 @@ from typing import Any
 from editkit.chaining.opened import RecipeRun
 from editkit.chaining.recipe import Published
 from editkit.evaluation.statistics.intervals import Estimate
-from editkit.report.figure_names import number
+from editkit.report.figure_names import interval
 
 WITHIN, OUTSIDE, NOT_MEASURED = "inside", "outside", "not measured"
 
@@ -37,9 +37,7 @@ class Figure:
     @property
     def shown(self) -> str:
         """Value and interval: `94 (90 to 97)`."""
-        numbers = self.estimate.value, self.estimate.low, self.estimate.high
-        value, low, high = (f"{100 * each:.0f}" if self.is_rate else number(each) for each in numbers)
-        return f"{value} ({low} to {high})"
+        return interval(self.estimate.value, self.estimate.low, self.estimate.high, self.is_rate)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""

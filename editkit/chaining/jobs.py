@@ -56,7 +56,7 @@ class Job:
 
     def product(self, folder: Path) -> Path:
         """What others take of it, in the folder of the run."""
-        name = self.name if self.kind.makes == "folder" else f"{self.name}.safetensors"
+        name = f"{self.name}.safetensors" if self.kind.makes == "edit" else self.name
         return folder / self.name / name
 
     def names(self, folder: Path) -> dict[str, tuple[str, ...]]:
@@ -110,7 +110,7 @@ def _order(recipe: Recipe) -> list[str]:
     """The stages, each after those that it names; in the order of the file where that leaves a choice."""
     before: dict[str, list[str]] = {}
     for stage, said in recipe.stages.items():
-        taken = [each for where in _takes(_kind(recipe, stage)) for each in _texts(said.get(where))]
+        taken = [each for where in _kind(recipe, stage).takes for each in _texts(said.get(where))]
         before[stage] = [name for name in recipe.stages if any(_is_of(each, name) for each in taken)]
     sorter = TopologicalSorter(before)
     try:
@@ -136,9 +136,10 @@ def _jobs(recipe: Recipe, stage: str, made: Mapping[str, Sequence[Job]]) -> Iter
     kind, said = _kind(recipe, stage), dict(recipe.stages[stage])
     do, launch = said.pop(DO), said.pop(LAUNCH, "")
     _check_names(kind, said)
-    taken = {where: _texts(said.pop(where)) for where in _takes(kind) if where in said}
-    several = {where: _variants(recipe, taken[where], made) for where in taken if where == kind.several}
-    one_of = _variants(recipe, taken[kind.one], made) if kind.one in taken else [BASE]
+    taken = {where: _texts(said.pop(where)) for where in kind.takes if where in said}
+    several = {where: _taken(recipe, taken[where], made, kind.reads.get(where, "")) for where in taken
+               if where != kind.one}  # fmt: skip
+    one_of = _taken(recipe, taken[kind.one], made) if kind.one in taken else [BASE]
     axes = {name: value for name, value in said.items() if _is_axis(kind.fields[name], value)}
     fixed = {name: _value(recipe, kind.fields[name], value) for name, value in said.items() if name not in axes}
     for one, *values in product(one_of, *axes.values()):
@@ -148,10 +149,6 @@ def _jobs(recipe: Recipe, stage: str, made: Mapping[str, Sequence[Job]]) -> Iter
             inputs[kind.one] = (one,)
         suffix = (*_told(one, len(one_of)), *(_tag(name, value) for name, value in own.items()))
         yield Job("-".join([stage, *suffix]), stage, do, kind, fixed | own, inputs, launch, suffix)
-
-
-def _takes(kind: Kind) -> list[str]:
-    return [where for where in (kind.one, kind.several) if where]
 
 
 def _told(one: Job | str, count: int) -> tuple[str, ...]:
@@ -207,19 +204,24 @@ def _is_of(name: str, stage: str) -> bool:
     return name == stage or name.startswith(f"{stage}-")
 
 
-def _variants(recipe: Recipe, names: Sequence[str], made: Mapping[str, Sequence[Job]]) -> list[Job | str]:
-    """Every variant that some names mean."""
+def _taken(
+    recipe: Recipe, names: Sequence[str], made: Mapping[str, Sequence[Job]], do: str = ""
+) -> list[Job | str]:  # fmt: skip
+    """Every variant that some names mean; with `do`, the folders of stages of that kind."""
     found: list[Job | str] = []
     every = {job.name: job for jobs in made.values() for job in jobs}
     for name in names:
         beside = recipe.path.parent / name
         if name in made or name in every:
             jobs = made.get(name) or [every[name]]
-            without = [job for job in jobs if not job.kind.makes]
+            without = [job for job in jobs if (job.do != do if do else not job.kind.makes)]
             if without:
-                raise EditkitError(f"{name}: a stage that makes no edit ({without[0].do}), expected one that does")
+                said = f"that is no {do}" if do else "that makes no edit"
+                raise EditkitError(
+                    f"{name}: a stage {said} ({without[0].do}), expected one that {'is' if do else 'does'}"
+                )
             found += jobs
-        elif name == BASE:
+        elif name == BASE and not do:
             found.append(name)
         elif beside.exists() or Path(name).exists():
             found.append(str(beside if beside.exists() else Path(name)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from editkit.chaining.fields import Field, fields_of, option_fields
@@ -36,7 +36,8 @@ class Kind:
         run: does it.
         check: refuses before anything starts what cannot work.
         one, several: the parameter that takes one variant, or any number of them.
-        makes: what of it other stages take: its edit file, or the folder of a gradient stage; empty: nothing.
+        makes: what of it other stages take: its edit file, or the folder of a gradient stage; empty: no edit.
+        reads: further parameters that take stages → the kind of these, whose folders they are.
         components: the options that are fields besides.
         draws: whether it takes the settings of drawing.
         less: parameters that a recipe cannot say.
@@ -50,20 +51,25 @@ class Kind:
     one: str = ""
     several: str = ""
     makes: str = ""
+    reads: Mapping[str, str] = field(default_factory=dict)
     components: Callable[[], Collection[Option]] = no_options
     draws: bool = False
     less: tuple[str, ...] = ()
     more: tuple[Field, ...] = ()
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The parameters that take stages."""
+        return tuple(filter(None, (self.one, self.several, *self.reads)))
+
     @cached_property
     def fields(self) -> Mapping[str, Field]:
-        """Everything that a stage may say, by name; `one` and `several` among it."""
+        """Everything that a stage may say, by name; what it takes among it."""
         said = fields_of(attribute(self.function), {*GIVEN, *self.less})
         if VOCABULARY in said:
             said[VOCABULARY] = replace(said[VOCABULARY], kinds=(str, list), is_path=True)
-        for field, kinds in ((self.one, (str,)), (self.several, (list, str))):
-            if field:
-                said[field] = replace(said[field], kinds=kinds, is_path=False)
+        for name in self.takes:
+            said[name] = replace(said[name], kinds=(str,) if name == self.one else (list, str), is_path=False)
         if self.draws:
             said |= _settings()
         return option_fields(self.components()) | {known.name: known for known in self.more} | said

@@ -192,6 +192,19 @@ def _export(task: Task) -> None:
     export(load_edit(task.input("edit")), task.model, out, force=True, **task.words, **task.options)
 
 
+def _check_card(task: Task) -> None:
+    if "edit" not in task.inputs:
+        raise EditkitError("edit: expected a stage that makes an edit, or an edit file; the unedited model has no card")
+
+
+def _card(task: Task) -> None:
+    from editkit.publishing.card import card
+    from editkit.publishing.push import README
+
+    results, attacks = (task.inputs.get(name, ()) for name in ("results", "attacks"))
+    card(task.input("edit"), task.model, results, attacks, task.folder / README, force=True)
+
+
 KINDS: Mapping[str, Kind] = {
     "erase": Kind(
         "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
@@ -232,6 +245,10 @@ KINDS: Mapping[str, Kind] = {
     "export": Kind(
         "Write an edit as weights that other programs load.", "editkit.variants.export:export", _export,
         _check_export, one="edit", components=_of("formats"),
+    ),
+    "card": Kind(
+        "Write the card of an edit, with what stages measured of it.", "editkit.publishing.card:card", _card,
+        _check_card, one="edit", reads={"results": "evaluate", "attacks": "attack"}, less=("push", "dry_run"),
     ),
 }  # fmt: skip
 """By the name that `do` takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 PLAIN_WORDS = {
@@ -39,3 +40,13 @@ PLAIN_NAMES = {
 def number(value: Any) -> str:
     """Three digits of a fraction, a whole number as it is."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def interval(value: float, low: float, high: float, is_rate: bool) -> str:
+    """A value with its interval, a rate in per cent without the sign; without the interval where there is none.
+
+    >>> interval(0.9444, 0.9, 0.97, True), interval(0.25, float("nan"), float("nan"), False)
+    ('94 (90 to 97)', '0.25')
+    """
+    said, *ends = (f"{100 * each:.0f}" if is_rate else number(each) for each in (value, low, high))
+    return said if math.isnan(low) or math.isnan(high) else f"{said} ({ends[0]} to {ends[1]})"

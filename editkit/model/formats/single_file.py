@@ -53,7 +53,7 @@ def write(edit: Variant, projections: Mapping[str, Tensor], source_file: Path, p
     names = read_header(source_file).tensors
     prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in names) else ""
     own = {name: prefix + ldm_name(name, family) for name in projections}
-    twins = {name: twin for name in projections if (twin := _averaged(ldm_name(name, family))) in names}
+    twins = {name: twin for name in projections if (twin := averaged(ldm_name(name, family))) in names}
     averages = read_tensors(source_file, set(twins.values()).__contains__)
     before = {own[name]: weight for name, weight in projections.items()} | averages
     edited = {own[name]: weight for name, weight in edit.weights(projections).items()}
@@ -61,6 +61,6 @@ def write(edit: Variant, projections: Mapping[str, Tensor], source_file: Path, p
     return rewrite(source_file, part, before, edited | {twins[name]: weight for name, weight in of_averages.items()})
 
 
-def _averaged(name: str) -> str:
+def averaged(name: str) -> str:
     """The name of a weight's moving average, which some released checkpoints hold beside it: without dots."""
     return "model_ema." + f"diffusion_model.{name}".replace(".", "")
