@@ -82,7 +82,7 @@ def test_a_t5_is_planned_as_it_runs(folder_of: Callable[[str], Path]) -> None:
     assert part.host - part.read == pytest.approx(measured, rel=0.1) and part.device == 0
     moved = part_of(there, "text_encoder_2")
     assert moved.device == part.host and moved.host == moved.read == part.read
-    assert there.total - there.itself == moved.device and there.host <= here.host == here.total
+    assert moved.device <= there.total - there.itself <= here.total and there.host <= here.host == here.total
 
 
 def test_clip_is_planned_as_it_runs(tiny_sd: Path) -> None:

@@ -51,7 +51,7 @@ class ErasingPlan:
     """The planned peak of erasing.
 
     Attributes:
-        device: where text encoders of transformers stand; a GPU need not be there.
+        device: where T5 and language models encode and all is solved; a GPU need not be there.
         concepts: how many are erased.
         parts: text encoders, the search for words of the same meaning, projections, rows, Gram, solve.
         itself: what a process takes on a GPU before its first tensor.
@@ -67,13 +67,12 @@ class ErasingPlan:
         """Bytes at the peak on the device."""
         if not is_gpu(self.device):
             return self.host
-        return self.itself + max(part.device for part in self.parts)
+        return self.itself + _peak([(part.device, part.stays) for part in self.parts])
 
     @property
     def host(self) -> int:
         """Bytes at the peak of the processor's memory, beside what Python and torch take themselves."""
-        kept = sum(part.host for part in self.parts if part.stays)
-        return kept + max(part.host for part in self.parts if not part.stays)
+        return _peak([(part.host, part.stays) for part in self.parts])
 
     @property
     def read(self) -> int:
@@ -94,6 +93,11 @@ class ErasingPlan:
         return told(head, parts, self.itself)
 
 
+def _peak(parts: Sequence[tuple[int, bool]]) -> int:
+    """Of bytes, and whether they stay while the others are there."""
+    return sum(size for size, stays in parts if stays) + max(size for size, stays in parts if not stays)
+
+
 def plan_erasing(
     model: Any = None,
     device: str | None = None,
@@ -111,8 +115,10 @@ def plan_erasing(
 
     Args:
         model: as `open_model` takes it.
-        device: where T5 and language models make rows: `cpu` or `cuda`, which need not be there; default: `cpu`.
-        concepts, guides, preserve, options, vocabulary: as `erase` takes them; how many rows there are depends on them.
+        device: where T5 and language models make rows and all is solved: `cpu` or `cuda`, which need not be there;
+            default: `cpu`.
+        concepts: as `erase` takes them. How many rows there are depends on them, on `guides`, `preserve`, `options` and
+            `vocabulary`.
         profile: what the model brings along, or a file that says it.
 
     Raises:
@@ -136,17 +142,19 @@ def plan_erasing(
     counted = [_count(known, stream, pairs, ways, words, preserve, options) for stream in known.streams]
     small = [Miniature(stream) for stream in known.streams]
     first = _narrow(known.streams[0].encoders[0], small[0].width)
-    more = [Part("same words", small[0].searching(first, words, concepts))] if options.is_protected else []
     solved = [each.solving(options, *rows) for each, rows in zip(small, counted, strict=True)]
     projections = [W.nbytes for W in known.projections.values()]
-    parts = (
-        *_encoders(known, device, looked_at_by(known, options, words)),
-        *more,
-        Part("projections", max(each.summing() for each in small), read=sum(projections)),
+    summed, searched = max(each.summing() for each in small), small[0].searching(first, words, concepts)
+    made = (
+        *([Part("same words", searched)] if options.is_protected else []),
+        Part("projections", summed, read=sum(projections)),
         Part("rows", sum(map(_bytes_of, known.streams, counted)), stays=True),
         Part("gram", sum(2 * DOUBLE * stream.width**2 for stream in known.streams), stays=True),
         Part("solve", max(solved)),
     )
+    if is_gpu(device):  # one projection is read at a time
+        made = tuple(replace(part, device=part.host, host=max(projections) if part.read else 0) for part in made)
+    parts = (*_encoders(known, device, looked_at_by(known, options, words)), *made)
     return ErasingPlan(device, len(concepts), parts, CUDA_ITSELF if is_gpu(device) else 0)
 
 
