@@ -1,0 +1,71 @@
+"""How weights follow from shares: log-odds are integrated, and their slope is learnt as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from editkit.balancing.shares import Tally
+
+MOST_STEP = 2.5
+"""Log-odds that one step may be meant to change: beyond it a share says little of how far there is to go."""
+LEAST_TOLD = 0.25
+"""Log-odds that a step must have been meant to change for its outcome to say anything of the slope."""
+FASTER = 3.0
+"""How many times larger or smaller a slope may be found in one step than it was taken for: counts are noisy."""
+
+
+@dataclass
+class Controller:
+    """Weights of one concept, `α`, and what is known of how its shares follow them.
+
+    The error is `e_t = log q̃_t − log w_t`, centred over the attributes: only what one has more than another counts.
+    With the slope `J = ∂e/∂α` a step is `Δα = −J⁺ e`: for `J = I/η` that is `α_t ← α_t + η(log w_t − log q̃_t)`. After
+    a step `J` is changed in its direction alone, to what came of it (Broyden 1965): for two attributes the secant.
+
+    Attributes:
+        wanted: shares, one an attribute.
+        slope: log-odds that a weight of 1 is thought to be worth at first.
+    """
+
+    wanted: Sequence[float]
+    slope: float
+    weights: Tensor = field(init=False)
+    J: Tensor = field(init=False)
+    _last: tuple[Tensor, Tensor] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.wanted)
+        self.weights = torch.zeros(count, dtype=torch.float64)
+        self.J = self.slope * (torch.eye(count, dtype=torch.float64) - 1 / count)
+
+    def step(self, tally: Tally, weights: Tensor) -> Tensor:
+        """The next weights, from what `weights` came to: they need not be those that the last step asked for."""
+        now = apart(tally, self.wanted)
+        if self._last is not None:
+            self._learn(weights - self._last[0], now - self._last[1])
+        self._last = weights, now
+        aimed = now * min(1.0, MOST_STEP / float(now.abs().max().clamp(min=1e-12)))
+        move = -torch.linalg.pinv(self.J, rtol=1e-6) @ aimed
+        self.weights = weights + move - move.mean()
+        return self.weights
+
+    def _learn(self, moved: Tensor, changed: Tensor) -> None:
+        size = float(moved @ moved)
+        foreseen = self.J @ moved
+        if size == 0 or float(foreseen.abs().max()) < LEAST_TOLD:
+            return
+        thought, found = float(moved @ foreseen) / size, float(moved @ changed) / size
+        trusted = min(max(found, thought / FASTER), thought * FASTER)
+        changed = changed + (trusted - found) * moved
+        self.J = self.J + torch.outer(changed - foreseen, moved) / size
+
+
+def apart(tally: Tally, wanted: Sequence[float]) -> Tensor:
+    """`e_t = log q̃_t − log w_t`, centred, `(attributes,)`."""
+    logs = torch.tensor(tally.smoothed, dtype=torch.float64).log()
+    error = logs - torch.tensor(list(wanted), dtype=torch.float64).log()
+    return error - error.mean()
