@@ -17,6 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from editkit.balancing.attributes import Attribute
+    from editkit.balancing.debias import debias
     from editkit.drawing.generate import generate
     from editkit.drawing.plan import plan_drawing
     from editkit.drawing.recover import recover
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from editkit.variants.record import info
 
 _HOMES = {
+    "Attribute": "editkit.balancing.attributes",
     "Edit": "editkit.edits.edit",
     "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",
@@ -84,6 +87,7 @@ _HOMES = {
     "attacks": "editkit.listings",
     "compare": "editkit.report.command",
     "compose": "editkit.variants.compose",
+    "debias": "editkit.balancing.debias",
     "detectors": "editkit.listings",
     "edit": "editkit.erasure.edit",
     "erase": "editkit.erasure.erase",
@@ -121,6 +125,7 @@ __all__ = [
     "RECE",
     "TIME",
     "UCE",
+    "Attribute",
     "Edit",
     "EditMap",
     "EditkitError",
@@ -134,6 +139,7 @@ __all__ = [
     "attacks",
     "compare",
     "compose",
+    "debias",
     "detectors",
     "edit",
     "erase",

@@ -15,6 +15,7 @@ from editkit.plugins import GROUPS
 from editkit_cli import (
     attack,
     components,
+    debias,
     edits,
     evaluate,
     gate,
@@ -31,6 +32,7 @@ from editkit_cli.groups import Commands
 COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "erase": edits.erase,
     "edit": edits.edit,
+    "debias": debias.debias,
     "ledger": ledger.Ledger,
     "compose": edits.compose,
     "export": edits.export,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ def debias(
     preserve: Sequence[str] = (),
     vocabulary: Sequence[str] | None = None,
     detector: str | None = None,
-    weights: Mapping[str, Path] | None = None,
+    weights: Mapping[str, Path | str] | None = None,
     kept: Path | None = None,
     device: str | None = None,
     profile: ProfileOrFile | None = None,
@@ -119,7 +120,8 @@ def debias(
     is_published = loop == "published"
     options = options or (Options("uce", **PUBLISHED) if is_published else Options("uce"))
     _check_options(options)
-    judge = _judge(opened.profile, detector, wanted, weights or {})
+    places = {name: Path(path) for name, path in (weights or {}).items()}
+    judge = _judge(opened.profile, detector, wanted, places)
     check_judge(judge, wanted)
     sampling = Sampling.for_model(opened.source, **settings)
     asked = " ".join(f"{each.name} {each.ratio:.3g}" for each in wanted)
@@ -127,13 +129,18 @@ def debias(
     words = [*words, *_named(wanted, words)]
     request = Request(opened, options, concepts, [asked] * len(concepts), preserve, words)
     steered = SteeredModel(request, wanted, is_published)
-    of_model = (opened.projections_sha256, opened.text_encoder_sha256)
-    protocol = repr((*of_model, sampling.record, judge.name, [each.seen for each in wanted], versions(RESULTS)))
+    protocol = {
+        "model": [opened.projections_sha256, opened.text_encoder_sha256, opened.profile.sha256],
+        "edit": [loop, options.record, list(concepts), list(preserve), words],
+        "judge": [judge.name, [each.phrase for each in wanted], [each.seen for each in wanted]],
+        "sampling": sampling.record,
+        "versions": versions(RESULTS),
+    }
     device = device or Shard.from_environment().device()
     gallery = Gallery(
         open_denoiser(opened.source, device, sampling.placement), judge, sampling, wanted, template,
         {concept: _labels(opened.profile, judge, concept) for concept in concepts}, steered.edit, kept,
-        protocol,
+        json.dumps(protocol, sort_keys=True),
     )  # fmt: skip
     shares = [each.ratio for each in wanted]
     if is_published:

@@ -31,6 +31,7 @@ class Gallery:
     Attributes:
         edit: weights → the edit.
         labels: concept → what the judge calls it; empty where nobody knows.
+        protocol: all else that a picture depends on.
         kept: where counts are remembered; a run that is started again reads them. None: nowhere.
     """
 

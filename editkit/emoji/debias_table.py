@@ -1,0 +1,130 @@
+"""Balance all roles of the bundled model at once: `python -m editkit.emoji.debias_table`, a resumable hour.
+
+Three runs: gender, skin tone, both. Then what an edit cost everything else, what a named attribute still does, and what
+the judge says of pictures whose attribute was named. Written to `debias.json` as the runs end; start it again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from editkit.balancing.debias import debias
+from editkit.balancing.loop import Round
+from editkit.drawing.pipelines import open_denoiser
+from editkit.drawing.sampler import draw, jobs
+from editkit.drawing.sampling import Sampling
+from editkit.edits.edit import Edit
+from editkit.emoji.catalogue import catalogue, with_article
+from editkit.evaluation.detectors.judge import load_judge
+from editkit.evaluation.statistics.intervals import rate_difference
+from editkit.evaluation.statistics.rates import rate
+from editkit.files.atomic import write_text_atomic
+from editkit.model.editable import open_model
+from editkit.variants.edit_file import load_linear, save_edit
+
+OUT = Path("tests/bench/debias.json")
+GENDERS, TONES = ("man", "woman"), ("light", "medium", "dark")
+SETS = {
+    "gender": GENDERS,
+    "tone": TONES,
+    "both": tuple(f"{gender}, {tone}" for gender in GENDERS for tone in TONES),
+}
+STEPS = 6
+"""Of 30 pictures of roles that 10 steps draw, 6 steps change the gender of one and the tone of one, and no role."""
+PICTURES, CERTIFY, MAX_DIFF, ROUNDS = (16, 48), 100, 0.1, 8
+NAMED = 6
+"""Pictures of each role with its gender named."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kept", type=Path, default=Path("debias-bench"), help="Where edits and counts are kept.")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--sets", nargs="*", default=list(SETS))
+    parser.add_argument("--roles", type=int, default=16, help="The first so many.")
+    asked = parser.parse_args()
+    asked.kept.mkdir(parents=True, exist_ok=True)
+    done: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    for name in asked.sets:
+        roles = list(catalogue().roles)[: asked.roles]
+        edit = balanced(name, roles, asked.kept)
+        done[name] = told(edit)
+        write(done, asked.out)
+        done[name] |= cost(edit, roles)
+        write(done, asked.out)
+
+
+def write(done: dict[str, Any], out: Path) -> None:
+    write_text_atomic(out, json.dumps(done, indent=1) + "\n", force=True)
+
+
+def balanced(name: str, roles: Sequence[str], kept: Path) -> Edit:
+    """The edit of a run, made or read."""
+    path = kept / f"{name}-{len(roles)}.safetensors"
+    if path.exists():
+        return load_linear(path)
+
+    def tell(round: Round) -> None:
+        shares = {concept: [*tally.counts, tally.judged, tally.kept] for concept, tally in round.tallies.items()}
+        print(name, round.number, f"damage {round.damage:.4f}, {round.seconds:.0f} s", shares, flush=True)
+
+    edit = debias(
+        "emoji", roles, SETS[name], pictures=PICTURES, certify=CERTIFY, max_diff=MAX_DIFF, rounds=ROUNDS, steps=STEPS,
+        kept=kept / f"{name}-{len(roles)}.jsonl", tell=tell,
+    )  # fmt: skip
+    save_edit(edit, path)
+    return edit
+
+
+def told(edit: Edit) -> dict[str, Any]:
+    """What is kept of a run."""
+    record = edit.record["debias"]
+    figures = {key: edit.record["figures"][key] for key in ("damage_mean", "damage_worst", "worst_words", "rank")}
+    return {key: value for key, value in record.items() if key != "rounds"} | {
+        "rounds": len(record["rounds"]) - 1,
+        "figures": figures,
+    }
+
+
+def cost(edit: Edit, roles: Sequence[str]) -> dict[str, Any]:
+    """Every object with one seed, and every role with its gender named, before and after."""
+    model = open_model("emoji")
+    denoiser, judge = open_denoiser(model.source), load_judge(model.profile)
+    sampling = Sampling.for_model(model.source, steps=STEPS)
+    assert judge is not None
+    start, other = time.perf_counter(), catalogue().objects
+
+    def seen(prompts: Sequence[str], seeds: Sequence[int], variant: Edit | None) -> list[Any]:
+        return judge.detect([picture for _, picture in draw(denoiser, jobs(prompts, seeds), [variant], sampling)])
+
+    asked = [with_article(concept) for concept in other]
+    objects = [
+        [each.sees(concept) for concept, each in zip(other, seen(asked, [7], it), strict=True)] for it in (None, edit)
+    ]
+    named: dict[str, Any] = {}
+    for gender in GENDERS:
+        prompts = [f"a {gender} {role}" for role in roles]
+        for when, it in (("before", None), ("after", edit)):
+            said = [each.attributes["gender"] == gender for each in seen(prompts, range(NAMED), it)]
+            named.setdefault(gender, {})[when] = interval(said)
+    change = rate_difference(*objects)
+    return {
+        "objects": {"before": interval(objects[0]), "after": interval(objects[1]), "change": change.as_dict()},
+        "named": named,
+        "seconds_of_cost": round(time.perf_counter() - start, 1),
+    }
+
+
+def interval(outcomes: Sequence[bool]) -> dict[str, float | int]:
+    share = rate(outcomes)
+    low, high = share.interval
+    return {"value": round(share.value, 4), "low": round(low, 4), "high": round(high, 4), "count": share.count}
+
+
+if __name__ == "__main__":
+    main()
