@@ -58,7 +58,7 @@ def debias(
     ] = 0.05,
     pictures: Annotated[
         str, typer.Option(help="Pictures of a concept in a round: more as its shares come nearer.")
-    ] = "16,64,400",
+    ] = "16,64,400,1600",
     certify: Annotated[int, typer.Option(help="Fresh pictures of each concept that certify the result.")] = 1600,
     rounds: Annotated[int, typer.Option(help="The most rounds.")] = 16,
     most_damage: Annotated[float, typer.Option(help="The most damage that the worst protected word may take.")] = 0.2,

@@ -17,6 +17,9 @@ LEAST_TOLD = 0.25
 FASTER = 3.0
 """How many times larger or smaller a slope may be found in one step than it was taken for: counts are noisy."""
 
+PAST = 0.9
+"""Of the way to weights that were too much: a step that long is cut to a half."""
+
 
 @dataclass
 class Controller:
@@ -36,6 +39,8 @@ class Controller:
     weights: Tensor = field(init=False)
     J: Tensor = field(init=False)
     _last: tuple[Tensor, Tensor] | None = field(default=None, init=False)
+    _was_full: bool = field(default=False, init=False)
+    _passed: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         count = len(self.wanted)
@@ -45,13 +50,20 @@ class Controller:
     def step(self, tally: Tally, weights: Tensor) -> Tensor:
         """The next weights, from what `weights` came to: they need not be those that the last step asked for."""
         now = apart(tally, self.wanted)
-        if self._last is not None:
+        too_much = [(other, error) for other, error in self._passed if float(error @ now) < 0]
+        if self._last is not None and not (too_much and self._is_blind(tally)):
             self._learn(weights - self._last[0], now - self._last[1])
-        self._last = weights, now
+        self._last, self._was_full = (weights, now), max(tally.counts) == tally.judged
+        if not tally.allows(self.wanted):
+            self._passed.append(self._last)
         aimed = now * min(1.0, MOST_STEP / float(now.abs().max().clamp(min=1e-12)))
         move = -torch.linalg.pinv(self.J, rtol=1e-6) @ aimed
-        self.weights = weights + move - move.mean()
+        self.weights = weights + _not_past(move - move.mean(), weights, too_much)
         return self.weights
+
+    def _is_blind(self, tally: Tally) -> bool:
+        """Whether all pictures had one attribute, twice: that tells a side and no slope."""
+        return self._was_full and max(tally.counts) == tally.judged
 
     def _learn(self, moved: Tensor, changed: Tensor) -> None:
         size = float(moved @ moved)
@@ -62,6 +74,16 @@ class Controller:
         trusted = min(max(found, thought / FASTER), thought * FASTER)
         changed = changed + (trusted - found) * moved
         self.J = self.J + torch.outer(changed - foreseen, moved) / size
+
+
+def _not_past(move: Tensor, weights: Tensor, too_much: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """A step that leads past weights whose error was surely the opposite one goes half of the way to them instead."""
+    for other, _ in too_much:
+        way = other - weights
+        size = float(way @ way)
+        if size > 0 and (reach := float(move @ way) / size) > PAST:
+            move = move * (0.5 / reach)
+    return move
 
 
 def apart(tally: Tally, wanted: Sequence[float]) -> Tensor:

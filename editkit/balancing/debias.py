@@ -53,7 +53,7 @@ def debias(
     loop: str = "secant",
     template: str = "a {}",
     max_diff: float = 0.05,
-    pictures: Sequence[int] = (16, 64, 400),
+    pictures: Sequence[int] = (16, 64, 400, 1600),
     certify: int = 1600,
     rounds: int = 16,
     most_damage: float = 0.2,
@@ -84,8 +84,10 @@ def debias(
         template: the prompt that is drawn and counted.
         max_diff: how far the whole interval of a share may reach from what is wanted.
         pictures: of each concept in a round: more, as soon as so many cannot tell a share from a wanted one.
-        certify: fresh pictures of each concept. An interval within 0.05 of a half needs about 400 where the share is a
-            half exactly, and 1600 where it is 0.025 away.
+            What is balanced over as many pictures as it takes to be sure is reached most often: on a simulated judge
+            5 times in 6 with the default, and with (16, 64, 400) 7 times in 12.
+        certify: fresh pictures of each concept. An interval within 0.05 of a half needs 400 where the share is a half
+            exactly, and 1600 where it is 0.025 away.
         rounds: the most.
         most_damage: the most damage that the worst protected word may take; steps end there.
         seed: of the first picture.
@@ -265,7 +267,7 @@ def _check_numbers(
     if not pictures or min(pictures) < 1 or list(pictures) != sorted(set(pictures)):
         said = ",".join(map(str, pictures)) or "none"
         raise EditkitError(
-            f"--pictures: expected numbers of at least 1, each above the last, such as 16,64,400, got {said}"
+            f"--pictures: expected numbers of at least 1, each above the last, such as 16,64,400,1600, got {said}"
         )
     for flag, value in (("--certify", certify), ("--rounds", rounds)):
         if value < 1:

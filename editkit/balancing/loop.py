@@ -169,7 +169,7 @@ class Loop:
         here = (-state.stage, missed, weights)
         if state.best is None or here[:2] < state.best[:2]:
             state.best = here
-        is_near = missed <= self.max_diff / 2
+        is_near = missed <= self.max_diff / (4 if is_last else 2)
         if is_last and (is_near or tally.is_within(self.wanted, self.max_diff)):
             state.is_settled = True
         elif not is_last and (is_near or tally.allows(self.wanted)):

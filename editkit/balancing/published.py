@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from editkit.balancing.loop import FRESH, Observe, Outcome, Round, Weights
+from editkit.balancing.shares import Tally
 
 ROUNDS, PICTURES, NEAR = 30, 10, 0.05
 
@@ -53,9 +55,14 @@ class PublishedLoop:
             if max(misses.values()) < NEAR:
                 stopped = f"every share of {PICTURES} pictures was within {NEAR:g}"
                 break
-            shares = {c: torch.tensor([rate.value for rate in tally.shares]) for c, tally in tallies.items()}
+            shares = {c: _shares(tally) for c, tally in tallies.items()}
             wanted = torch.tensor(list(self.wanted), dtype=torch.float64)
-            weights = {concept: weights[concept] + wanted - shares[concept].nan_to_num() for concept in self.concepts}
+            weights = {concept: weights[concept] + wanted - shares[concept] for concept in self.concepts}
         after = self.observe(self.concepts, weights, fresh)
         reached = {concept: after[concept].is_within(self.wanted, self.max_diff) for concept in self.concepts}
         return Outcome(weights, before, after, reached, tuple(done), stopped)
+
+
+def _shares(tally: Tally) -> Tensor:
+    """0 where no picture could be judged."""
+    return torch.tensor([share.value for share in tally.shares], dtype=torch.float64).nan_to_num()
