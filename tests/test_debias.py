@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import editkit
-from editkit.balancing.attributes import Attribute, attributes_of, check_judge, read_attributes
+from editkit.balancing.attributes import Attribute, attributes_of, read_attributes
 from editkit.balancing.debias import PUBLISHED
+from editkit.balancing.judge import check_judge
 from editkit.balancing.loop import Loop, Outcome, Weights
 from editkit.balancing.published import PublishedLoop
 from editkit.balancing.rows import bare_rows, steered_rows
 from editkit.balancing.shares import Tally
+from editkit.edits.gram import gram_matrix
 from editkit.edits.method import Options
 from editkit.edits.problem import Problem, Rows
 from editkit.edits.protect import ProtectedWords
@@ -257,7 +259,7 @@ def test_the_published_loop_is_what_its_code_does() -> None:
 
     outcome = PublishedLoop(concepts, wanted.tolist(), observe, lambda weights: 0.0, 10, 10, 0.05).run()
     assert len(outcome.rounds) == 4 and "within 0.05" in outcome.stopped
-    problem = Problem(tuple(Rows(c[None], c[None]) for c in C), None, W, sum(w.T @ w for w in W.values()), None)
+    problem = Problem(tuple(Rows(c[None], c[None]) for c in C), None, W, gram_matrix(W.values(), d), None)
     steering = Steering.of(Options("uce", **PUBLISHED), problem, [A[:, None]] * 2, [torch.ones(2)] * 2)
     made = steering.map([outcome.weights[concept] for concept in concepts])
     for name, weight in W.items():

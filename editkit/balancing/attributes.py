@@ -6,13 +6,12 @@ import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from editkit.concepts.templates import fill
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.detection import Detection, Detector
+from editkit.evaluation.detectors.detection import Detection
 
 KEYS = ("name", "ratio", "phrase", "seen")
 SUM = 1e-6
@@ -140,31 +139,3 @@ def _read(path: Path, number: int, entry: dict[str, Any]) -> Attribute:
         usual.name, phrase or usual.phrase, usual.seen if seen is None else tuple(seen),
         math.nan if ratio is None else float(ratio),
     )  # fmt: skip
-
-
-def check_judge(judge: Detector, attributes: Sequence[Attribute]) -> None:
-    """Refuse an attribute that the judge never says: no picture would count as it.
-
-    Raises:
-        EditkitError: naming the nearest that it says.
-    """
-    known = sayings(judge)
-    lower = {value.casefold() for value in known}
-    for each in attributes:
-        for value in each.seen:
-            if known and value.casefold() not in lower:
-                near = get_close_matches(value, known, 3)
-                hint = f"did you mean {' or '.join(near)}? " if near else ""
-                raise EditkitError(
-                    f"attribute {each.name!r}: detector {judge.name} never says {value!r}; {hint}it says "
-                    f"{', '.join(known[:8])}{', ...' if known[8:] else ''}"
-                )
-
-
-def sayings(judge: Detector) -> list[str]:
-    """What a judge may say of a picture, what it says beside the label first; empty where it does not tell."""
-    labels = getattr(judge, "labels", None)
-    if isinstance(labels, dict):  # heads of their own for each attribute
-        values = [value for name, some in labels.items() if name != "concept" for value in some]
-        return list(dict.fromkeys([*values, *labels.get("concept", ())]))
-    return [] if labels is None else list(labels)

@@ -11,7 +11,8 @@ from torch import Tensor
 from editkit.balancing.shares import Tally
 
 MOST_STEP = 2.5
-"""Log-odds that one step may be meant to change: beyond it a share says little of how far there is to go."""
+"""Log-odds that one step may be meant to change, by the slope as it is known and by that of the beginning: beyond it a
+share says little of how far there is to go, and a concept that does not respond is soon no more that concept."""
 LEAST_TOLD = 0.25
 """Log-odds that a step must have been meant to change for its outcome to say anything of the slope."""
 FASTER = 3.0
@@ -58,6 +59,7 @@ class Controller:
             self._passed.append(self._last)
         aimed = now * min(1.0, MOST_STEP / float(now.abs().max().clamp(min=1e-12)))
         move = -torch.linalg.pinv(self.J, rtol=1e-6) @ aimed
+        move = move * min(1.0, MOST_STEP / (self.slope * float(move.abs().max().clamp(min=1e-12))))
         self.weights = weights + _not_past(move - move.mean(), weights, too_much)
         return self.weights
 

@@ -4,42 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
 from torch import Tensor
 
-from editkit.balancing.attributes import Attribute, attributes_of, check_judge
+from editkit.balancing.attributes import Attribute, attributes_of
 from editkit.balancing.gallery import Gallery
-from editkit.balancing.loop import FRESH, Loop, Outcome, Round, Weights, listed
+from editkit.balancing.judge import check_judge, judge_of, labels_of
+from editkit.balancing.loop import FRESH, Loop, Outcome, Round, listed
 from editkit.balancing.published import PublishedLoop
-from editkit.balancing.rows import Steered, bare_rows, steered_rows
-from editkit.concepts.profile import Profile, ProfileOrFile
+from editkit.balancing.steered import SteeredModel
+from editkit.concepts.profile import ProfileOrFile
 from editkit.concepts.templates import check_concepts, fill
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.drawing.sampling import Sampling, Settings
-from editkit.edits.edit import EVERYWHERE, Edit
-from editkit.edits.edit_map import EditMap
-from editkit.edits.figures import measure
+from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options
-from editkit.edits.steering import Steering
-from editkit.erasure.make import Request, no_values, problem_of, record_of, words_of
+from editkit.erasure.make import Request, words_of
 from editkit.erasure.words import check_known
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.detectors.judge import load_judge
-from editkit.evaluation.metrics.metric import Kit
 from editkit.evaluation.statistics.rates import Rate
-from editkit.model.editable import ModelLike, Stream, open_model
-from editkit.plugins import make
+from editkit.model.editable import ModelLike, open_model
 from editkit.versions import RESULTS, versions
 
 LOOPS = ("secant", "published")
-LOG_ODDS = 12.0
-"""What moving a concept's rows by their own size is thought to change at first. On the bundled model a quarter of that
-takes a gender from 20 % to 80 %; what is true of a model is learnt from the second round on."""
 PUBLISHED = {"protect": "none", "tokens": "last", "lamb": 0.5}
 """Options of UCE's published loop."""
 
@@ -84,8 +74,7 @@ def debias(
         template: the prompt that is drawn and counted.
         max_diff: how far the whole interval of a share may reach from what is wanted.
         pictures: of each concept in a round: more, as soon as so many cannot tell a share from a wanted one.
-            What is balanced over as many pictures as it takes to be sure is reached most often: on a simulated judge
-            5 times in 6 with the default, and with (16, 64, 400) 7 times in 12.
+            All rounds have the same noise, so the last number bounds how well the result holds for other noise.
         certify: fresh pictures of each concept. An interval within 0.05 of a half needs 400 where the share is a half
             exactly, and 1600 where it is 0.025 away.
         rounds: the most.
@@ -123,7 +112,7 @@ def debias(
     options = options or (Options("uce", **PUBLISHED) if is_published else Options("uce"))
     _check_options(options)
     places = {name: Path(path) for name, path in (weights or {}).items()}
-    judge = _judge(opened.profile, detector, wanted, places)
+    judge = judge_of(opened.profile, detector, wanted, places)
     check_judge(judge, wanted)
     sampling = Sampling.for_model(opened.source, **settings)
     asked = " ".join(f"{each.name} {each.ratio:.3g}" for each in wanted)
@@ -131,18 +120,18 @@ def debias(
     words = [*words, *_named(wanted, words)]
     request = Request(opened, options, concepts, [asked] * len(concepts), preserve, words)
     steered = SteeredModel(request, wanted, is_published)
-    protocol = {
-        "model": [opened.projections_sha256, opened.text_encoder_sha256, opened.profile.sha256],
-        "edit": [loop, options.record, list(concepts), list(preserve), words],
-        "judge": [judge.name, [each.phrase for each in wanted], [each.seen for each in wanted]],
+    pictures_of = {
+        "model": [opened.projections_sha256, opened.text_encoder_sha256],
+        "judge": [judge.name, [each.seen for each in wanted], opened.profile.sha256],
         "sampling": sampling.record,
         "versions": versions(RESULTS),
     }
+    of_edit = [loop, options.record, list(concepts), [each.phrase for each in wanted], list(preserve), words]
     device = device or Shard.from_environment().device()
     gallery = Gallery(
         open_denoiser(opened.source, device, sampling.placement), judge, sampling, wanted, template,
-        {concept: _labels(opened.profile, judge, concept) for concept in concepts}, steered.edit, kept,
-        json.dumps(protocol, sort_keys=True),
+        {concept: labels_of(opened.profile, judge, concept) for concept in concepts}, steered.edit, kept,
+        json.dumps(pictures_of, sort_keys=True), json.dumps(of_edit),
     )  # fmt: skip
     shares = [each.ratio for each in wanted]
     if is_published:
@@ -164,61 +153,6 @@ def debias(
     return Edit(made.maps, {**made.record, "method": "debias", "debias": {**told, **_record(outcome, wanted)}})
 
 
-@dataclass
-class SteeredModel:
-    """A model's streams, steered together. `begin` comes first."""
-
-    request: Request
-    attributes: Sequence[Attribute]
-    is_published: bool = False
-    parts: list[tuple[Stream, Steering]] = field(default_factory=list)
-
-    def begin(self, first: Weights) -> dict[str, float]:
-        """Solve every stream; concept → log-odds that a weight of 1 is thought to be worth."""
-        model, options = self.request.model, self.request.options
-        for whole in model.streams:
-            stream = whole if options.layers == "all" else whole.values
-            if not stream.inputs:
-                continue
-            with self.request.clock("embeddings"):
-                rows = [self._rows(stream, concept) for concept in self.request.concepts]
-            problem = problem_of(self.request, stream, [each.unmoved for each in rows])
-            with self.request.clock("solve"):
-                steering = Steering.of(options, problem, [each.moves for each in rows], self._ordered(first))
-            self.parts.append((stream, steering))
-        if not self.parts:
-            raise no_values(model)
-        reach = self.parts[0][1].reach()
-        return {concept: LOG_ODDS * far for concept, far in zip(self.request.concepts, reach, strict=True)}
-
-    def _rows(self, stream: Stream, concept: str) -> Steered:
-        if self.is_published:
-            return bare_rows(stream.encoders, concept, self.attributes)
-        profile, tokens = self.request.model.profile, self.request.options.tokens
-        return steered_rows(stream.encoders, concept, self.attributes, profile.templates_for(concept), tokens)
-
-    def damage(self, weights: Weights) -> float:
-        """Of the worst protected word in any stream."""
-        return max((steering.damage(self._ordered(weights)) for _, steering in self.parts), default=0.0)
-
-    def edit(self, weights: Weights, with_record: bool = False) -> Edit:
-        """The edit of given weights, with its figures if asked."""
-        model, options = self.request.model, self.request.options
-        maps: dict[str, EditMap] = {}
-        figures: dict[str, dict[str, Any]] = {}
-        for stream, steering in self.parts:
-            solution, problem = steering.solved(self._ordered(weights))
-            maps[model.key(stream)] = stream.whole(solution.maps[EVERYWHERE])
-            if with_record:
-                with self.request.clock("figures"):
-                    told = measure(solution, problem, options.holds_each_word, self.request.checked)
-                figures[stream.rule.stream] = told.as_dict()
-        return Edit(maps, record_of(self.request, figures) if with_record else {})
-
-    def _ordered(self, weights: Weights) -> list[Tensor]:
-        return [weights[concept] for concept in self.request.concepts]
-
-
 def _ones(shares: Sequence[float]) -> Tensor:
     import torch
 
@@ -231,30 +165,6 @@ def _named(attributes: Sequence[Attribute], words: Sequence[str]) -> list[str]:
     known = {word.casefold() for word in words}
     said = dict.fromkeys(each.phrase.replace("{}", "").strip() for each in attributes)
     return [word for word in said if word and word.casefold() not in known]
-
-
-def _labels(profile: Profile, judge: Detector, concept: str) -> tuple[str, ...]:
-    """What the profile's own judge calls a concept; of another judge nobody knows."""
-    own = profile.judge
-    is_own = own is not None and judge.name.split(":")[0] == own.name
-    return profile.labels_of(concept) if is_own else ()
-
-
-def _judge(
-    profile: Profile, detector: str | None, attributes: Sequence[Attribute], weights: Mapping[str, Path]
-) -> Detector:
-    own = profile.judge
-    name = detector or ("" if own is None else own.name)
-    if not name:
-        raise EditkitError(
-            "nobody judges the pictures of this model; give --detector, such as clip-zero-shot with --weights clip=DIR"
-        )
-    if name == "clip-zero-shot":
-        labels = [value for each in attributes for value in each.seen]
-        return make("detectors", name, labels=list(dict.fromkeys(labels)), folder=Kit(weights=weights).clip)
-    given = {"weights": weights["detector"]} if "detector" in weights else {}
-    judge = load_judge(profile, **given) if own is not None and name == own.name else None
-    return make("detectors", name, **given) if judge is None else judge
 
 
 def _check_numbers(

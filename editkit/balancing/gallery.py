@@ -31,7 +31,8 @@ class Gallery:
     Attributes:
         edit: weights → the edit.
         labels: concept → what the judge calls it; empty where nobody knows.
-        protocol: all else that a picture depends on.
+        pictures_of: what a picture of the unedited model depends on, and what is seen in it.
+        protocol: what an edit depends on beside its weights.
         kept: where counts are remembered; a run that is started again reads them. None: nowhere.
     """
 
@@ -43,6 +44,7 @@ class Gallery:
     labels: Mapping[str, Sequence[str]]
     edit: Callable[[Weights], Edit]
     kept: Path | None = None
+    pictures_of: str = ""
     protocol: str = ""
     drawn: int = 0
     _known: dict[str, dict[int, tuple[tuple[bool, ...], bool, bool]]] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class Gallery:
 
     def _mark(self, concept: str, weights: Weights) -> str:
         """What a picture depends on beside its seed: all weights, since one map serves all concepts."""
-        said = [self.protocol, self.template, concept, {c: [float(w) for w in some] for c, some in weights.items()}]
-        if not any(bool(some.any()) for some in weights.values()):
-            said[-1] = {}
+        is_edited = any(bool(some.any()) for some in weights.values())
+        edit = [self.protocol, {c: [float(w) for w in some] for c, some in weights.items()}] if is_edited else None
+        said = [self.pictures_of, self.template, concept, edit]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]

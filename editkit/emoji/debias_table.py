@@ -36,8 +36,10 @@ SETS = {
 }
 STEPS = 6
 """Of 30 pictures of roles that 10 steps draw, 6 steps change the gender of one and the tone of one, and no role."""
-PICTURES, CERTIFY, MAX_DIFF, ROUNDS = (16, 48), 100, 0.1, 8
-NAMED = 6
+PICTURES, CERTIFY, MAX_DIFF, ROUNDS = (16, 48), 150, 0.1, 8
+OBJECTS = 96
+"""Objects, the first so many, that are drawn once each with and without the edit."""
+NAMED = 12
 """Pictures of each role with its gender named."""
 
 
@@ -97,7 +99,7 @@ def cost(edit: Edit, roles: Sequence[str]) -> dict[str, Any]:
     denoiser, judge = open_denoiser(model.source), load_judge(model.profile)
     sampling = Sampling.for_model(model.source, steps=STEPS)
     assert judge is not None
-    start, other = time.perf_counter(), catalogue().objects
+    start, other = time.perf_counter(), catalogue().objects[:OBJECTS]
 
     def seen(prompts: Sequence[str], seeds: Sequence[int], variant: Edit | None) -> list[Any]:
         return judge.detect([picture for _, picture in draw(denoiser, jobs(prompts, seeds), [variant], sampling)])
@@ -112,7 +114,7 @@ def cost(edit: Edit, roles: Sequence[str]) -> dict[str, Any]:
         for when, it in (("before", None), ("after", edit)):
             said = [each.attributes["gender"] == gender for each in seen(prompts, range(NAMED), it)]
             named.setdefault(gender, {})[when] = interval(said)
-    change = rate_difference(*objects)
+    change = rate_difference(objects[0], objects[1])
     return {
         "objects": {"before": interval(objects[0]), "after": interval(objects[1]), "change": change.as_dict()},
         "named": named,
