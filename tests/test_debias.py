@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -311,6 +312,14 @@ def test_a_run_says_all_that_it_saw(fair: tuple[Path, editkit.Edit]) -> None:
     assert edit.is_global and edit.record["method"] == "debias" and edit.record["figures"]["damage_worst"] < 0.2
     for weights in told["weights"].values():
         assert sum(weights) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_page_on_files_has_every_key(fair: tuple[Path, editkit.Edit]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
+    section = page.split("### Balanced concepts\n")[1].split("\n## ")[0]
+    assert {*re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)} == {*fair[1].record["debias"]}
+    for row in (*fair[1].record["debias"]["shares"], *fair[1].record["debias"]["rounds"]):
+        assert all(f"`{key}`" in section for key in row)
 
 
 def test_the_command_goes_on_where_it_was_stopped_and_info_prints_the_same(

@@ -88,6 +88,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
     edits["hard"] = replace(hard, record={**hard.record, "hardened": {"stopped": "1 rounds", "rounds": []}})
     begun = editkit.Ledger.begin(sd, method="uce", protect="none")
     edits["ledger"] = begun.add(editkit.LedgerEntry("boat", "ship")).solve(sd, checked=False)
+    edits["hard"] = replace(edits["hard"], record={**edits["hard"].record, "debias": {}})
     edits["both"] = scale(compose(rece, edits["uce"]), 0.5)
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")

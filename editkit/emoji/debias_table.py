@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from editkit.drawing.sampler import draw, jobs
 from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.emoji.catalogue import catalogue, with_article
+from editkit.emoji.sheets import markdown
 from editkit.evaluation.detectors.judge import load_judge
 from editkit.evaluation.statistics.intervals import rate_difference
 from editkit.evaluation.statistics.rates import rate
@@ -126,6 +127,55 @@ def interval(outcomes: Sequence[bool]) -> dict[str, float | int]:
     share = rate(outcomes)
     low, high = share.interval
     return {"value": round(share.value, 4), "low": round(low, 4), "high": round(high, 4), "count": share.count}
+
+
+SHARES = ("attributes", "role", "share of", "wanted", "before", "after", "95 % interval", "role seen, before and after")
+COSTS = (
+    "attributes", "roles", "shares within a tenth of the wanted", "roles reached within 10 points", "objects seen before",
+    "after", "change", "named man: seen before", "after", "named woman: seen before", "after",
+)  # fmt: skip
+
+
+def as_rows(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row a share; of two shares the second, since the first is the rest."""
+    for name, done in results.items():
+        shown = [each["name"] for each in done["attributes"]]
+        for row in done["shares"]:
+            if len(shown) > 2 or row["attribute"] == shown[1]:
+                after, kept = row["after"], done["kept"][row["concept"]]
+                stays = f"{_whole(kept['before']['value'])}, {_whole(kept['after']['value'])}"
+                ends = f"{_whole(after['low'])} to {_whole(after['high'])}"
+                shares = (_whole(row["before"]["value"]), _whole(after["value"]), ends)
+                yield name, row["concept"], row["attribute"], _whole(row["wanted"]), *shares, stays
+
+
+def cost_rows(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row a run."""
+    for name, done in results.items():
+        if "objects" not in done:
+            continue
+        near = [abs(row["after"]["value"] - row["wanted"]) <= 0.1 * row["wanted"] for row in done["shares"]]
+        reached, objects, change = list(done["reached"].values()), done["objects"], done["objects"]["change"]
+        ends = f"{100 * change['value']:+.1f} ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})"
+        named = [_whole(done["named"][gender][when]["value"]) for gender in GENDERS for when in ("before", "after")]
+        yield (
+            name, str(len(reached)), f"{sum(near)} of {len(near)}", f"{sum(reached)} of {len(reached)}",
+            _whole(objects["before"]["value"]), _whole(objects["after"]["value"]), ends, *named,
+        )  # fmt: skip
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """Every share."""
+    return markdown(SHARES, as_rows(results))
+
+
+def costs_as_markdown(results: dict[str, Any]) -> str:
+    """What it cost everything else."""
+    return markdown(COSTS, cost_rows(results))
 
 
 if __name__ == "__main__":
