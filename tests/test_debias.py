@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import editkit
+from editkit.balancing import published
 from editkit.balancing.attributes import Attribute, attributes_of, read_attributes
 from editkit.balancing.debias import PUBLISHED
 from editkit.balancing.judge import check_judge
@@ -24,16 +25,19 @@ from editkit.balancing.loop import Loop, Outcome, Weights
 from editkit.balancing.published import PublishedLoop
 from editkit.balancing.rows import bare_rows, steered_rows
 from editkit.balancing.shares import Tally
+from editkit.balancing.steered import SteeredModel
 from editkit.edits.gram import gram_matrix
 from editkit.edits.method import Options
 from editkit.edits.problem import Problem, Rows
 from editkit.edits.protect import ProtectedWords
 from editkit.edits.steering import Steering
+from editkit.erasure.make import Request
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
 from editkit.model.editable import open_model
 from tests.cases import Case, cases, eye, forall, plain, randn
 from tests.cli import run
+from tests.tiny_pipelines import save
 
 TEMPLATES = ("a {}", "a {} on a blue background")
 
@@ -339,6 +343,34 @@ def test_the_command_goes_on_where_it_was_stopped_and_info_prints_the_same(
     assert record["debias"]["drawn"] == 0
     assert record["debias"]["shares"] == edit.record["debias"]["shares"]
     assert "exists and is not overwritten" in run(*words, cwd=tmp_path, code=1)
+
+
+def test_the_published_loop_runs_on_the_bundled_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "ROUNDS", 1)
+    monkeypatch.setattr(published, "PICTURES", 2)
+    short = {**SHORT, "certify": 2, "pictures": (2,)}
+    edit = editkit.debias("emoji", ["cook"], ["man", "woman"], ratios=[0.25, 0.75], loop="published", **short)
+    told, options = edit.record["debias"], edit.record["options"]
+    assert (options["protect"], options["tokens"], options["lamb"]) == ("none", "last", 0.5)
+    (seen,) = (each["concepts"]["cook"] for each in told["rounds"])
+    steps = [wanted - count / 2 for wanted, count in zip((0.25, 0.75), seen["counts"], strict=True)]
+    assert told["weights"]["cook"] == pytest.approx(steps) and edit.map.rank == 1
+
+
+def test_every_stream_of_a_model_is_steered(tmp_path: Path) -> None:
+    """SDXL reads rows and a pooled vector; each has a map of its own, linear in the same weights."""
+    model = open_model(save("sdxl", tmp_path / "model"))
+    asked = attributes_of(["man", "woman"], None, ["cook"])
+    request = Request(model, Options("uce", protect="prior"), ["cook"], ["both"], (), ["dog", "church"])
+    steered = SteeredModel(request, asked)
+    one = {"cook": torch.tensor([1.0, -1.0], dtype=torch.float64)}
+    slopes = steered.begin(one)
+    edit, twice = steered.edit(one, True), steered.edit({"cook": 2 * one["cook"]})
+    assert slopes["cook"] > 0 and len(edit.maps) == 2 and {"pooled"} <= {*edit.record["figures"]}
+    for key, map in edit.maps.items():
+        moved = map.dense() - eye(map.width)
+        assert float(moved.norm()) > 0
+        np.testing.assert_allclose(twice.maps[key].dense() - eye(map.width), 2 * moved, atol=1e-9)
 
 
 def test_attributes_of_a_file(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def interval(outcomes: Sequence[bool]) -> dict[str, float | int]:
 
 SHARES = ("attributes", "role", "share of", "wanted", "before", "after", "95 % interval", "role seen, before and after")
 COSTS = (
-    "attributes", "roles", "shares within a tenth of the wanted", "roles reached within 10 points", "objects seen before",
-    "after", "change", "named man: seen before", "after", "named woman: seen before", "after",
+    "attributes", "roles", "shares within a tenth of the wanted", "roles reached within 10 points",
+    "objects seen before", "after", "change", "named man: seen before", "after", "named woman: seen before", "after",
 )  # fmt: skip
 
 
