@@ -373,6 +373,14 @@ def test_every_stream_of_a_model_is_steered(tmp_path: Path) -> None:
         np.testing.assert_allclose(twice.maps[key].dense() - eye(map.width), 2 * moved, atol=1e-9)
 
 
+def test_attributes_that_move_no_row_are_refused() -> None:
+    behind = [Attribute(tone, f"{{}} with {tone} skin", (tone,), 0.5) for tone in ("dark", "light")]
+    options = Options("uce", protect="prior", tokens="last")
+    steered = SteeredModel(Request(open_model("emoji"), options, ["cook"], ["both"], (), ["dog"]), behind)
+    with pytest.raises(EditkitError, match="concept 'cook': no attribute moves the rows of --tokens last apart"):
+        steered.begin({"cook": torch.tensor([1.0, -1.0], dtype=torch.float64)})
+
+
 def test_attributes_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(

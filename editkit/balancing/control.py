@@ -24,7 +24,7 @@ PAST = 0.9
 
 @dataclass
 class Controller:
-    """Weights of one concept, `α`, and what is known of how its shares follow them.
+    """What is known of how the shares of one concept follow its weights `α`.
 
     The error is `e_t = log q̃_t − log w_t`, centred over the attributes: only what one has more than another counts.
     With the slope `J = ∂e/∂α` a step is `Δα = −J⁺ e`: for `J = I/η` that is `α_t ← α_t + η(log w_t − log q̃_t)`. After
@@ -37,21 +37,20 @@ class Controller:
 
     wanted: Sequence[float]
     slope: float
-    weights: Tensor = field(init=False)
     J: Tensor = field(init=False)
     _last: tuple[Tensor, Tensor] | None = field(default=None, init=False)
     _was_full: bool = field(default=False, init=False)
     _passed: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False)
+    _lost: list[Tensor] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         count = len(self.wanted)
-        self.weights = torch.zeros(count, dtype=torch.float64)
         self.J = self.slope * (torch.eye(count, dtype=torch.float64) - 1 / count)
 
     def step(self, tally: Tally, weights: Tensor) -> Tensor:
         """The next weights, from what `weights` came to: they need not be those that the last step asked for."""
         now = apart(tally, self.wanted)
-        too_much = [(other, error) for other, error in self._passed if float(error @ now) < 0]
+        too_much = [other for other, error in self._passed if float(error @ now) < 0]
         if self._last is not None and not (too_much and self._is_blind(tally)):
             self._learn(weights - self._last[0], now - self._last[1])
         self._last, self._was_full = (weights, now), max(tally.counts) == tally.judged
@@ -60,8 +59,11 @@ class Controller:
         aimed = now * min(1.0, MOST_STEP / float(now.abs().max().clamp(min=1e-12)))
         move = -torch.linalg.pinv(self.J, rtol=1e-6) @ aimed
         move = move * min(1.0, MOST_STEP / (self.slope * float(move.abs().max().clamp(min=1e-12))))
-        self.weights = weights + _not_past(move - move.mean(), weights, too_much)
-        return self.weights
+        return weights + _not_past(move - move.mean(), weights, [*too_much, *self._lost])
+
+    def lost(self, weights: Tensor) -> None:
+        """With these weights the concept is drawn no more; what was counted says nothing but that it was too far."""
+        self._lost.append(weights)
 
     def _is_blind(self, tally: Tally) -> bool:
         """Whether all pictures had one attribute, twice: that tells a side and no slope."""
@@ -78,9 +80,10 @@ class Controller:
         self.J = self.J + torch.outer(changed - foreseen, moved) / size
 
 
-def _not_past(move: Tensor, weights: Tensor, too_much: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """A step that leads past weights whose error was surely the opposite one goes half of the way to them instead."""
-    for other, _ in too_much:
+def _not_past(move: Tensor, weights: Tensor, too_much: Sequence[Tensor]) -> Tensor:
+    """A step that leads past weights that were too much goes half of the way to them instead: those whose error was
+    surely the opposite one, and those that lost the concept."""
+    for other in too_much:
         way = other - weights
         size = float(way @ way)
         if size > 0 and (reach := float(move @ way) / size) > PAST:

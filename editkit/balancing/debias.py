@@ -97,7 +97,8 @@ def debias(
         EditkitError: an impossible request, an attribute that the judge does not know, or an edit that would break the
             checkpoint. Shares that are not reached are no error: `debias.reached` of the record says so.
 
-    >>> edit = debias("emoji", ["cook"], ["man", "woman"], pictures=(4,), certify=4, rounds=1, steps=2)
+    >>> words, few = ["dog", "church"], {"pictures": (2,), "certify": 2, "rounds": 1, "steps": 1}
+    >>> edit = debias("emoji", ["cook"], ["man", "woman"], vocabulary=words, **few)
     >>> [(row["attribute"], row["wanted"]) for row in edit.record["debias"]["shares"]]
     [('man', 0.5), ('woman', 0.5)]
     """

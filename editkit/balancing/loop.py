@@ -163,6 +163,7 @@ class Loop:
         """The weights to draw next: the same where those are as good as these pictures can tell, half of the way back
         where they have left the concept itself."""
         if not tally.stays(state.before):
+            state.controller.lost(weights)
             return (weights + state.good) / 2
         state.good = weights
         missed, is_last = tally.misses(self.wanted), state.stage == len(self.pictures) - 1

@@ -16,11 +16,14 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import measure
 from editkit.edits.steering import Steering
 from editkit.erasure.make import Request, no_values, problem_of, record_of
+from editkit.errors import EditkitError
 from editkit.model.editable import Stream
 
 LOG_ODDS = 12.0
 """What moving a concept's rows by their own size is thought to change at first. On the bundled model a quarter of that
 takes a gender from 20 % to 80 %; what is true of a model is learnt from the second round on."""
+NOTHING = 1e-6
+"""Shares of their size that rows move by rounding alone."""
 
 
 @dataclass
@@ -33,7 +36,11 @@ class SteeredModel:
     parts: list[tuple[Stream, Steering]] = field(default_factory=list)
 
     def begin(self, first: Weights) -> dict[str, float]:
-        """Solve every stream; concept → log-odds that a weight of 1 is thought to be worth."""
+        """Solve every stream; concept → log-odds that a weight of 1 is thought to be worth.
+
+        Raises:
+            EditkitError: the attributes leave a concept's rows where they are.
+        """
         model, options = self.request.model, self.request.options
         for whole in model.streams:
             stream = whole if options.layers == "all" else whole.values
@@ -47,8 +54,14 @@ class SteeredModel:
             self.parts.append((stream, steering))
         if not self.parts:
             raise no_values(model)
-        reach = self.parts[0][1].reach()
-        return {concept: LOG_ODDS * far for concept, far in zip(self.request.concepts, reach, strict=True)}
+        reach = dict(zip(self.request.concepts, self.parts[0][1].reach(), strict=True))
+        for concept, far in reach.items():
+            if far < NOTHING:
+                raise EditkitError(
+                    f"concept {concept!r}: no attribute moves the rows of --tokens {options.tokens} apart; one that "
+                    "stands behind the concept moves those of --tokens tail alone"
+                )
+        return {concept: LOG_ODDS * far for concept, far in reach.items()}
 
     def _rows(self, stream: Stream, concept: str) -> Steered:
         if self.is_published:
