@@ -1,4 +1,4 @@
-"""Balance all roles of the bundled model at once: `python -m editkit.emoji.debias_table`, a resumable hour.
+"""Balance all roles of the bundled model at once: `python -m editkit.emoji.debias_table`, resumable hours.
 
 Three runs: gender, skin tone, both. Then what an edit cost everything else, what a named attribute still does, and what
 the judge says of pictures whose attribute was named. Written to `debias.json` as the runs end; start it again to go on.
@@ -37,11 +37,7 @@ SETS = {
 }
 STEPS = 6
 """Of 30 pictures of roles that 10 steps draw, 6 steps change the gender of one and the tone of one, and no role."""
-PICTURES, CERTIFY, MAX_DIFF, ROUNDS = (16, 48), 150, 0.1, 8
-OBJECTS = 96
-"""Objects, the first so many, that are drawn once each with and without the edit."""
-NAMED = 12
-"""Pictures of each role with its gender named."""
+MAX_DIFF, ROUNDS = 0.1, 8
 
 
 def main() -> None:
@@ -50,15 +46,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--roles", type=int, default=16, help="The first so many.")
+    parser.add_argument("--pictures", type=int, nargs="+", default=[16, 64, 400], help="Of a role in a round.")
+    parser.add_argument("--certify", type=int, default=400, help="Fresh pictures of a role.")
+    parser.add_argument(
+        "--objects", type=int, default=214, help="The first so many are drawn with and without an edit."
+    )
+    parser.add_argument("--named", type=int, default=20, help="Pictures of each role with each gender named.")
     asked = parser.parse_args()
     asked.kept.mkdir(parents=True, exist_ok=True)
     done: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
     for name in asked.sets:
         roles = list(catalogue().roles)[: asked.roles]
-        edit = balanced(name, roles, asked.kept)
+        edit = balanced(name, roles, asked.kept, asked.pictures, asked.certify)
         done[name] = told(edit)
         write(done, asked.out)
-        done[name] |= cost(edit, roles)
+        done[name] |= cost(edit, roles, catalogue().objects[: asked.objects], asked.named)
         write(done, asked.out)
 
 
@@ -66,7 +68,7 @@ def write(done: dict[str, Any], out: Path) -> None:
     write_text_atomic(out, json.dumps(done, indent=1) + "\n", force=True)
 
 
-def balanced(name: str, roles: Sequence[str], kept: Path) -> Edit:
+def balanced(name: str, roles: Sequence[str], kept: Path, pictures: Sequence[int], certify: int) -> Edit:
     """The edit of a run, made or read."""
     path = kept / f"{name}-{len(roles)}.safetensors"
     if path.exists():
@@ -77,7 +79,7 @@ def balanced(name: str, roles: Sequence[str], kept: Path) -> Edit:
         print(name, round.number, f"damage {round.damage:.4f}, {round.seconds:.0f} s", shares, flush=True)
 
     edit = debias(
-        "emoji", roles, SETS[name], pictures=PICTURES, certify=CERTIFY, max_diff=MAX_DIFF, rounds=ROUNDS, steps=STEPS,
+        "emoji", roles, SETS[name], pictures=pictures, certify=certify, max_diff=MAX_DIFF, rounds=ROUNDS, steps=STEPS,
         kept=kept / f"{name}-{len(roles)}.jsonl", tell=tell,
     )  # fmt: skip
     save_edit(edit, path)
@@ -94,31 +96,32 @@ def told(edit: Edit) -> dict[str, Any]:
     }
 
 
-def cost(edit: Edit, roles: Sequence[str]) -> dict[str, Any]:
-    """Every object with one seed, and every role with its gender named, before and after."""
+def cost(edit: Edit, roles: Sequence[str], objects: Sequence[str], named: int) -> dict[str, Any]:
+    """Every object with one seed, and every role with its gender named, before and after: that is also how often the
+    judge says what a prompt named."""
     model = open_model("emoji")
     denoiser, judge = open_denoiser(model.source), load_judge(model.profile)
     sampling = Sampling.for_model(model.source, steps=STEPS)
     assert judge is not None
-    start, other = time.perf_counter(), catalogue().objects[:OBJECTS]
+    start = time.perf_counter()
 
     def seen(prompts: Sequence[str], seeds: Sequence[int], variant: Edit | None) -> list[Any]:
         return judge.detect([picture for _, picture in draw(denoiser, jobs(prompts, seeds), [variant], sampling)])
 
-    asked = [with_article(concept) for concept in other]
-    objects = [
-        [each.sees(concept) for concept, each in zip(other, seen(asked, [7], it), strict=True)] for it in (None, edit)
+    asked = [with_article(concept) for concept in objects]
+    shown = [
+        [each.sees(concept) for concept, each in zip(objects, seen(asked, [7], it), strict=True)] for it in (None, edit)
     ]
-    named: dict[str, Any] = {}
+    genders: dict[str, Any] = {}
     for gender in GENDERS:
         prompts = [f"a {gender} {role}" for role in roles]
         for when, it in (("before", None), ("after", edit)):
-            said = [each.attributes["gender"] == gender for each in seen(prompts, range(NAMED), it)]
-            named.setdefault(gender, {})[when] = interval(said)
-    change = rate_difference(objects[0], objects[1])
+            said = [each.attributes["gender"] == gender for each in seen(prompts, range(named), it)]
+            genders.setdefault(gender, {})[when] = interval(said)
+    change = rate_difference(shown[0], shown[1])
     return {
-        "objects": {"before": interval(objects[0]), "after": interval(objects[1]), "change": change.as_dict()},
-        "named": named,
+        "objects": {"before": interval(shown[0]), "after": interval(shown[1]), "change": change.as_dict()},
+        "named": genders,
         "seconds_of_cost": round(time.perf_counter() - start, 1),
     }
 
