@@ -412,6 +412,7 @@ def test_all_of_an_attribute_must_be_seen() -> None:
         (["cook"], ["man", "woman"], {"ratios": [0.5]}, "expected one for each of 2 attributes"),
         (["cook"], ["man", "woman"], {"ratios": [0.5, 0.4]}, "shares that sum to 1, got 0.9"),
         (["cook"], ["man", "woman"], {"ratios": [1.0, 0.0]}, "above 0 and below 1, got 1 for man"),
+        (["cook"], ["man", Attribute("woman", "woman {}", ("woman",), 0.5)], {}, "'man': has no ratio"),
         (["cook"], ["man", "women"], {}, "never learned the word 'women'"),
         (["cook"], ["man", "picture"], {}, "detector emoji-judge never says 'picture'"),
         (["cook"], ["man", "person"], {}, "it says noto, twemoji"),
@@ -428,7 +429,7 @@ def test_all_of_an_attribute_must_be_seen() -> None:
     ],
 )
 def test_bad_input_is_named_before_anything_is_drawn(
-    concepts: list[str], attributes: list[str], more: dict[str, Any], message: str, tmp_path: Path
+    concepts: list[str], attributes: list[str | Attribute], more: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(EditkitError) as error:
         editkit.debias("emoji", concepts, attributes, kept=tmp_path / "k", **more)

@@ -92,6 +92,8 @@ def attributes_of(
             f"{len(given)}"
         )
     for each, ratio in zip(made, given, strict=True):
+        if math.isnan(ratio):
+            raise EditkitError(f"attribute {each.name!r}: has no ratio, and others have; give each its own, or none")
         if not 0 < ratio < 1:
             raise EditkitError(f"--ratios: expected shares above 0 and below 1, got {ratio:g} for {each.name}")
     if abs(sum(given) - 1) > SUM:
