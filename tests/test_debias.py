@@ -193,11 +193,21 @@ def test_few_pictures_are_drawn_while_few_tell_enough() -> None:
     assert rounds.count(1600) <= 5 and len(outcome.rounds) <= 9
 
 
-def test_a_concept_that_is_settled_is_not_drawn_again() -> None:
+def test_a_concept_that_is_settled_is_not_drawn_before_all_are_and_then_once_more() -> None:
     even = {"cook": [0.0, 0.0], "judge": [2.0, -2.0]}
     outcome = looped(linear(even, 0.2), (0.5, 0.5))
-    last = [name for name, tally in outcome.rounds[-1].tallies.items() if tally.judged]
-    assert len(outcome.rounds) > 3 and last == ["judge"]
+    drawn = ["cook" in each.tallies for each in outcome.rounds]
+    assert drawn[-1] and not any(drawn[-3:-1]) and {*outcome.rounds[-1].tallies} == {"cook"}
+    assert torch.equal(outcome.rounds[-1].weights["judge"], outcome.rounds[-2].weights["judge"])
+
+
+def test_a_settled_concept_that_others_moved_steps_again() -> None:
+    even = {"cook": [0.0, 0.0], "judge": [2.0, -2.0]}
+
+    def response(concept: str, weights: Weights) -> Tensor:
+        return linear(even, 0.2)(concept, weights) + (0.1 * weights["judge"] if concept == "cook" else 0)
+
+    assert all(looped(response, (0.5, 0.5), max_diff=0.06).reached.values())
 
 
 def test_what_does_not_respond_is_not_reached_and_says_so() -> None:

@@ -74,6 +74,7 @@ class State:
         before: what the unedited model draws.
         best: `(−stage, how far it missed, weights)`.
         good: the last weights with which the concept was still drawn.
+        drawn_at: the last round that drew it.
     """
 
     controller: Controller
@@ -81,6 +82,7 @@ class State:
     good: Tensor
     stage: int = 0
     is_settled: bool = False
+    drawn_at: int = 0
     best: tuple[int, float, Tensor] | None = None
 
 
@@ -88,8 +90,8 @@ class State:
 class Loop:
     """The rounds. Every round draws the same seeds, so that two differ by the weights and not by the noise.
 
-    A concept that is settled is not drawn again before the certificate, though what the others still step moves it,
-    too, a little.
+    A concept that is settled is not drawn again before all are. What the others stepped meanwhile moved it, too: it is
+    then looked at once more, and steps again if it has to.
 
     Attributes:
         wanted: shares, one an attribute.
@@ -129,19 +131,26 @@ class Loop:
         asked = {c: states[c].controller.step(before[c], nothing[c]) for c in self.concepts}
         weights, share = self._within_damage(nothing, asked)
         done = [self._round(0, nothing, before, start)]
-        stopped = ""
+        stopped, moved = "", 1
         while not stopped:
             start = time.perf_counter()
             tallies = self._drawn(states, weights)
             done.append(self._round(len(done), weights, tallies, start))
+            for concept in tallies:
+                states[concept].drawn_at = len(done) - 1
             asked = {**weights, **{c: self._next(states[c], tally, weights[c]) for c, tally in tallies.items()}}
             moving = [concept for concept in self.concepts if not states[concept].is_settled]
-            if not moving:
+            stale = [] if moving else [concept for concept in self.concepts if states[concept].drawn_at < moved]
+            if stale and len(done) <= self.rounds:
+                for concept in stale:
+                    states[concept].is_settled, states[concept].best = False, None
+            elif not moving:
                 stopped = "the pictures of every concept are as wanted"
             elif len(done) > self.rounds:
                 stopped = f"{self.rounds} rounds"
             else:
                 weights, share = self._within_damage(weights, asked)
+                moved = len(done)
                 if share < LEAST_SHARE:
                     stopped = f"the worst word would be damaged by more than {self.most_damage:g}"
         chosen = {c: nothing[c] if (best := states[c].best) is None else best[2] for c in self.concepts}
