@@ -31,6 +31,7 @@ from editkit.edits.method import Options
 from editkit.edits.problem import Problem, Rows
 from editkit.edits.protect import ProtectedWords
 from editkit.edits.steering import Steering
+from editkit.emoji.debias_table import as_markdown, costs_as_markdown
 from editkit.erasure.make import Request
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
@@ -326,6 +327,14 @@ def test_a_run_says_all_that_it_saw(fair: tuple[Path, editkit.Edit]) -> None:
     assert edit.is_global and edit.record["method"] == "debias" and edit.record["figures"]["damage_worst"] < 0.2
     for weights in told["weights"].values():
         assert sum(weights) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_page_states_the_committed_tables() -> None:
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "tests" / "bench" / "debias.json").read_text())
+    page = (root / "docs" / "how-to" / "debias.md").read_text(encoding="utf-8")
+    for table in (as_markdown(results), costs_as_markdown(results)):
+        assert table in page, table
 
 
 def test_the_page_on_files_has_every_key(fair: tuple[Path, editkit.Edit]) -> None:
