@@ -17,6 +17,7 @@ ROOMS = {
     "drawing": "Draw",
     "tuning": "Train",
     "gating": "Gate",
+    "balancing": "Balance",
     "redteam": "Attack and inspect",
     "evaluation": "Measure",
     "report": "Compare",

@@ -17,6 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from editkit.balancing.attributes import Attribute
+    from editkit.balancing.debias import debias
     from editkit.chaining.recipe import recipes
     from editkit.chaining.run import run
     from editkit.drawing.generate import generate
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from editkit.variants.verify import verify
 
 _HOMES = {
+    "Attribute": "editkit.balancing.attributes",
     "Edit": "editkit.edits.edit",
     "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",
@@ -93,6 +96,7 @@ _HOMES = {
     "card": "editkit.publishing.card",
     "compare": "editkit.report.command",
     "compose": "editkit.variants.compose",
+    "debias": "editkit.balancing.debias",
     "detectors": "editkit.listings",
     "edit": "editkit.erasure.edit",
     "erase": "editkit.erasure.erase",
@@ -138,6 +142,7 @@ __all__ = [
     "RECE",
     "TIME",
     "UCE",
+    "Attribute",
     "Edit",
     "EditMap",
     "EditkitError",
@@ -152,6 +157,7 @@ __all__ = [
     "card",
     "compare",
     "compose",
+    "debias",
     "detectors",
     "edit",
     "erase",

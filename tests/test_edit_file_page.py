@@ -95,6 +95,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
     edits["bound"] = editkit.erase(
         sd, ["tall"], of=["house"], options=Options("uce", protect="prior"), vocabulary=words, checked=False
     )
+    edits["hard"] = replace(edits["hard"], record={**edits["hard"].record, "debias": {}})
     edits["both"] = scale(compose(rece, edits["uce"]), 0.5)
     for name, edit in edits.items():
         editkit.save_edit(edit, folder / f"{name}.safetensors")

@@ -32,6 +32,11 @@ from editkit_cli.pictures import (
     sampling_settings,
 )
 
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=PATH, NAME being clip, detector, inception, lpips or lpips-linear. Repeat for more."),
+]
+
 
 def evaluate(
     edits: Annotated[
@@ -58,10 +63,7 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="What to count, in place of the suite's. Repeat for more.")
     ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=PATH, NAME being clip, detector, inception, lpips or lpips-linear. Repeat for more."),
-    ] = None,
+    weights: Weights = None,
     reference: Annotated[
         Path | None, typer.Option(help="Folder of pictures to take FID from. Default: the unedited model's.")
     ] = None,
@@ -124,7 +126,7 @@ def evaluate(
         seeds=seeds,
         detector=detector,
         metrics=metric or (),
-        weights=_places(weights or []),
+        weights=places(weights or []),
         reference=reference,
         against=against,
         device=device,
@@ -140,7 +142,7 @@ def evaluate(
         show_results(results, per_class)
 
 
-def _places(weights: list[str]) -> dict[str, str]:
+def places(weights: list[str]) -> dict[str, str]:
     """ "clip=FOLDER" → name and path."""
     from editkit.errors import EditkitError
 

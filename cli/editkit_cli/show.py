@@ -14,6 +14,7 @@ from rich.table import Table
 
 from editkit.model.families.family import Family
 from editkit.report.figure_names import PLAIN_NAMES, PLAIN_WORDS, number
+from editkit_cli.show_shares import show_shares
 
 if TYPE_CHECKING:
     from editkit.model.checkpoints.source import Source
@@ -56,6 +57,8 @@ def show_record(record: Mapping[str, Any], path: Path, as_json: bool) -> None:
         console.print(f"prompts that brought {escape(concept)} back, erased with it: {len(prompts)}")
     for concept, guide in record.get("ledger", {}).get("resolved", {}).items():
         console.print(f"{escape(concept)} becomes {escape(_shown(guide))}, since its guide is erased, too")
+    if "debias" in record:
+        show_shares(console, record["debias"])
     figures = record.get("figures", {})
     _show_figures(console, figures, "What the edit does")
     for key, name in PLAIN_NAMES.items():

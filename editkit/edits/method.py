@@ -165,6 +165,11 @@ class Method:
             return null_space(words.mean_moment, self.null_threshold, held, C)
         return None if held is None else orthogonal_to(held)
 
+    def scale_for(self, problem: Problem) -> float:
+        """`s_e`: the weight of one row that is erased."""
+        held = problem.protected if self.is_protected else None
+        return self.erase_scale / (1 if held is None else problem.count)
+
     def solve(self, problem: Problem) -> Solution:
         """The maps of `problem`.
 
@@ -178,7 +183,7 @@ class Method:
                 f"--protect {self.protect}: no word is left in the vocabulary; "
                 "give a larger --vocabulary, or use --protect none"
             )
-        erase_scale = self.erase_scale / (1 if protected is None else problem.count)
+        erase_scale = self.scale_for(problem)
         share = 1 if protected is None or problem.preserve is None else len(problem.preserve)
         penalty = Penalty.of(self.lamb, problem.preserve, d, self.preserve_scale / share, problem.gram.device)
         if problem.captions is not None:

@@ -137,36 +137,44 @@ def make_edit(
         maps |= {keys[name]: stream.whole(edit) for name, edit in solution.maps.items()}
         figures[stream.rule.stream] = measured.as_dict()
     if not figures:
-        raise EditkitError(
-            f"--layers v: {model.source.family.title} has no projections to values that read the prompt alone; "
-            "use --layers all"
-        )
-    first, *others = figures
-    return Edit(
-        maps,
-        {
-            "method": options.name,
-            "concepts": list(request.concepts),
-            "guides": list(request.guides),
-            "preserve": list(request.preserve),
-            **({"from": list(request.of), "phrase": request.phrase} if request.of else {}),
-            **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
-            **({} if request.preset is None else {"preset": dict(request.preset)}),
-            **_found(request),
-            **({} if request.captions is None else {"prior": request.captions.record(model.streams[0].encoders)}),
-            "options": options.record,
-            "checked": request.checked,
-            "reads_projections": options.reads_projections,
-            "model": model.source.name,
-            "family": model.source.family.name,
-            "profile": model.profile.record,
-            "text_encoder_sha256": model.text_encoder_sha256,
-            "projections_sha256": model.projections_sha256,
-            "figures": figures[first] | {name: figures[name] for name in others} | {"seconds": request.clock.seconds},
-            "versions": versions(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
+        raise no_values(model)
+    return Edit(maps, record_of(request, figures))
+
+
+def no_values(model: EditableModel) -> EditkitError:
+    """Of a model none of whose streams is left to edit."""
+    return EditkitError(
+        f"--layers v: {model.source.family.title} has no projections to values that read the prompt alone; "
+        "use --layers all"
     )
+
+
+def record_of(request: Request, figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What an edit says of itself; `figures` are those of every stream."""
+    model, options = request.model, request.options
+    first, *others = figures
+    return {
+        "method": options.name,
+        "concepts": list(request.concepts),
+        "guides": list(request.guides),
+        "preserve": list(request.preserve),
+        **({"from": list(request.of), "phrase": request.phrase} if request.of else {}),
+        **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
+        **({} if request.preset is None else {"preset": dict(request.preset)}),
+        **_found(request),
+        **({} if request.captions is None else {"prior": request.captions.record(model.streams[0].encoders)}),
+        "options": options.record,
+        "checked": request.checked,
+        "reads_projections": options.reads_projections,
+        "model": model.source.name,
+        "family": model.source.family.name,
+        "profile": model.profile.record,
+        "text_encoder_sha256": model.text_encoder_sha256,
+        "projections_sha256": model.projections_sha256,
+        "figures": {**figures[first], **{name: figures[name] for name in others}, "seconds": request.clock.seconds},
+        "versions": versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def check_preserve(concepts: Sequence[str], preserve: Sequence[str]) -> None:
@@ -216,17 +224,23 @@ def _solve_stream(
     request: Request, stream: Stream, held: _Held, rows: Sequence[Rows], found: Sequence[Rows | None]
 ) -> tuple[Solution, Figures]:
     options, clock = request.options, request.clock
-    with clock("gram matrix"):
-        gram = stream.gram
-    problem = Problem(
-        tuple(rows), held.preserve, stream.inputs, gram, held.vocabulary, empty=held.empty, captions=held.captions
-    )
+    problem = problem_of(request, stream, rows, held)
     if found:
         problem = problem.with_found(found, request.found_weight)
     with clock("solve"):
         solution = options.solve(problem)
     with clock("figures"):
         return solution, measure(solution, problem, options.holds_each_word, request.checked)
+
+
+def problem_of(request: Request, stream: Stream, rows: Sequence[Rows], held: _Held | None = None) -> Problem:
+    """What is solved for one stream: the rows of each concept, and what must stay, unless that was read before."""
+    held = held or _held(request, stream)
+    with request.clock("gram matrix"):
+        gram = stream.gram
+    return Problem(
+        tuple(rows), held.preserve, stream.inputs, gram, held.vocabulary, empty=held.empty, captions=held.captions
+    )
 
 
 def looked_at_by(model: EditableModel, options: Method, words: Sequence[str]) -> Sequence[str]:
