@@ -53,6 +53,25 @@ def _erase(task: Task) -> None:
     save_edit(erase(task.model, options=_method(task), **said), task.edit, force=True)
 
 
+def _moderate(task: Task) -> None:
+    from editkit.evaluation.moderate import moderate
+    from editkit.variants.edit_file import save_edit
+
+    said = {name: value for name, value in task.read.items() if name != "method"}
+    save_edit(moderate(task.model, options=_method(task), device=task.device, **said), task.edit, force=True)
+
+
+def _debias(task: Task) -> None:
+    from editkit.balancing.debias import debias
+    from editkit.edits.method import Options
+    from editkit.variants.edit_file import save_edit
+
+    options = Options("uce", **task.options) if task.options else None
+    kept = task.place / "rounds.jsonl"
+    made = debias(task.model, options=options, kept=kept, device=task.device, **task.read)
+    save_edit(made, task.edit, force=True)
+
+
 def _edit(task: Task) -> None:
     from editkit.edits.method import Options
     from editkit.erasure.edit import edit
@@ -209,6 +228,14 @@ KINDS: Mapping[str, Kind] = {
     "erase": Kind(
         "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
         components=_of("methods"), less=("found", "found_weight"), more=(Field("method", (str,)),),
+    ),
+    "moderate": Kind(
+        "Go part of the way of an edit.", "editkit.evaluation.moderate:moderate", _moderate, _check_erase,
+        makes="edit", components=_of("methods"), more=(Field("method", (str,)),), draws=True,
+    ),
+    "debias": Kind(
+        "Balance what concepts show.", "editkit.balancing.debias:debias", _debias, _check_drawing, makes="edit",
+        components=lambda: options_of(attribute("editkit.edits.uce:UCE")), less=("kept",), draws=True,
     ),
     "edit": Kind(
         "Change what a prompt means.", "editkit.erasure.edit:edit", _edit, makes="edit",
