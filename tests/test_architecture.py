@@ -15,7 +15,7 @@ import editkit
 ROOT = Path(editkit.__file__).parent
 GROUND = ("errors", "seeds", "hardware", "progress", "options", "plugins", "versions", "listings")
 ROOMS = (
-    "files", "concepts", "edits", "embeddings", "model", "erasure", "variants", "drawing", "tuning", "evaluation",
+    "files", "concepts", "edits", "embeddings", "model", "erasure", "variants", "drawing", "tuning", "inverting", "evaluation",
     "report", "redteam", "gating", "chaining", "emoji",
 )  # fmt: skip
 """From the ground floor up."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from editkit.concepts.templates import check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options, Tokens
 from editkit.edits.problem import Rows
+from editkit.embeddings.learned import Learned
 from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.concept_rows import ConceptRows
 from editkit.erasure.guides import Ways, usual_guides
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
+from editkit.erasure.pictured import MASKED, Pictured, check_guides
 from editkit.erasure.rows import Encoders, concept_rows
 from editkit.erasure.synonyms import MoreWords, how_of, synonyms_of, words_in
 from editkit.erasure.words import check_known, nearness
@@ -23,7 +26,7 @@ from editkit.model.editable import EditableModel, ModelLike, open_model
 
 def erase(
     model: ModelLike,
-    concepts: Sequence[str],
+    concepts: Sequence[str] = (),
     guides: Sequence[str] = (),
     preserve: Sequence[str] = (),
     options: Method | None = None,
@@ -34,6 +37,7 @@ def erase(
     found: Mapping[str, Sequence[str]] | None = None,
     found_weight: float = 1.0,
     prior: CaptionsLike | None = None,
+    pictures: Sequence[Learned] = (),
 ) -> Edit:
     """Erase `concepts` from `model`.
 
@@ -56,6 +60,9 @@ def erase(
         found_weight: of all found prompts of a concept together, against its own rows.
         prior: captions to hold where they are, or a file of them, one a line; `prior_strength` of the options weighs
             them. They are read one after another, so there can be any number.
+        pictures: what `invert` learned: each is a concept of the name of its word, erased by the rows of all its
+            restarts; and by those of the word as well, where `concepts` has it. With masks it becomes what they leave,
+            which is preserved, and has no guide.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -67,9 +74,12 @@ def erase(
     {'church': ['chapel']}
     """
     model, options = open_model(model), options or Options()
+    named, shown = list(concepts), Pictured.of(model, pictures)
+    concepts = [*named, *(each.word for each in pictures if each.word not in named)]
     check_concepts(concepts)
     asked = [*concepts, *words_in(synonym)]
-    check_known(model, asked)
+    check_known(model, [*named, *words_in(synonym)])
+    check_guides(shown, concepts, guides)
     guides = _one_each(concepts, guides or usual_guides(model, concepts, options))
     check_preserve(asked, preserve)
     captions = None if prior is None else Captions.of(prior)
@@ -80,22 +90,34 @@ def erase(
             near = nearness(model, concepts, model.own_words() if vocabulary is None else vocabulary)
         same = _synonyms(model, concepts, synonyms, options, synonym, vocabulary, near)
         also = [word for words in same.values() for word in words]
+        also += shown.alike(model.own_words() if vocabulary is None else vocabulary)
+        same = {word: some if word in named else _said(some, synonym) for word, some in same.items()}
         words = words_of(model, options, concepts, guides, vocabulary, also, near)
         ways = Ways.of(model, concepts, words, options)
         texts = ways.guides(concepts, guides)
-    named = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
+    told = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
+    told = [MASKED if shown.is_masked(concept) else text for concept, text in zip(concepts, told, strict=True)]
+    with clock("pictures"):
+        about = {each.word: shown.told(each) for each in pictures}
     request = Request(
-        model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
-        found_weight, captions, clock,
+        model, options, concepts, [str(guide) for guide in told], preserve, words, checked, same, found or {},
+        found_weight, captions, about, clock,
     )  # fmt: skip
     with clock("embeddings"):
         pairs = list(zip(concepts, texts, strict=True))
-        rows = [_erased_rows(stream.encoders, pairs, same, ways, options.tokens) for stream in model.streams]
+        asked_by = {word: [*([word] if word in named else []), *same[word]] for word in concepts}
+        by_words = [_erased_rows(stream.encoders, pairs, asked_by, ways, options.tokens) for stream in model.streams]
+        by_pictures = [_pictured_rows(shown, n, pairs, ways, options.tokens) for n in range(len(model.streams))]
+        rows = [
+            [Rows.joined([each[concept] for each in (worded, pictured) if concept in each]) for concept in concepts]
+            for worded, pictured in zip(by_words, by_pictures, strict=True)
+        ]
+        kept = [_kept_rows(shown, each) for each in by_pictures]
         brought = [
             [_found_rows(stream.encoders, (found or {}).get(concept, ()), text) for concept, text in pairs]
             for stream in model.streams
         ]
-    return make_edit(request, rows, brought if found else None)
+    return make_edit(request, rows, brought if found else None, kept)
 
 
 def _synonyms(
@@ -114,20 +136,46 @@ def _synonyms(
 def _erased_rows(
     encoders: Encoders,
     pairs: Sequence[tuple[str, str | Sequence[str]]],
-    same: Mapping[str, Sequence[str]],
+    words: Mapping[str, Sequence[str]],
     ways: Ways,
     tokens: Tokens,
-) -> list[Rows]:
-    """Those of each concept, and of what is erased with it. Concepts of the same sentences are encoded together."""
+) -> dict[str, Rows]:
+    """Those of the `words` of each concept that has some: itself, and what is erased with it. Concepts of the same
+    sentences are encoded together."""
     alike: dict[tuple[str, ...], list[tuple[str, str | Sequence[str]]]] = {}
     for concept, guide in pairs:
+        if not words[concept]:
+            continue
         alike.setdefault(tuple(ways.templates(concept)), []).append((concept, guide))
     made: dict[str, Rows] = {}
     for templates, mine in alike.items():
-        asked = [(word, guide) for concept, guide in mine for word in (concept, *same[concept])]
+        asked = [(word, guide) for concept, guide in mine for word in words[concept]]
         rows = iter(ConceptRows(encoders, templates, tokens).some(asked))
-        made |= {concept: Rows.joined([next(rows) for _ in range(1 + len(same[concept]))]) for concept, _ in mine}
-    return [made[concept] for concept, _ in pairs]
+        made |= {concept: Rows.joined([next(rows) for _ in words[concept]]) for concept, _ in mine}
+    return made
+
+
+def _pictured_rows(
+    shown: Pictured, stream: int, pairs: Sequence[tuple[str, str | Sequence[str]]], ways: Ways, tokens: Tokens
+) -> dict[str, Rows]:
+    """Those of each concept that is known from pictures."""
+    return {
+        concept: shown.rows(stream, learned, guide, ways.templates(concept), tokens)
+        for concept, guide in pairs
+        if (learned := shown.of_word(concept)) is not None
+    }
+
+
+def _kept_rows(shown: Pictured, rows: Mapping[str, Rows]) -> Tensor | None:
+    """Rows of what masks leave: what is masked becomes them, and they stay."""
+    kept = [own.target for concept, own in rows.items() if shown.is_masked(concept)]
+    return torch.cat(kept) if kept else None
+
+
+def _said(some: Sequence[str], synonym: MoreWords) -> list[str]:
+    """Of the words that mean a concept known from pictures alone, those that the user named."""
+    said = set(words_in(synonym))
+    return [word for word in some if word in said]
 
 
 def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequence[str]) -> Rows | None:

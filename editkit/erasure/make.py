@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from editkit.concepts.templates import VOCABULARY_GUIDES
@@ -56,6 +57,7 @@ class Request:
         found: concept → prompts that brought it back, and are erased with it.
         found_weight: of all of a concept's together, against its own rows.
         captions: texts that are held where they are, like a vocabulary.
+        pictures: concept → what is told of the pictures that it is erased by.
     """
 
     model: EditableModel
@@ -69,6 +71,7 @@ class Request:
     found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     found_weight: float = 1.0
     captions: Captions | None = None
+    pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
 
@@ -89,10 +92,13 @@ def words_of(
 
 
 def make_edit(
-    request: Request, rows: Sequence[Sequence[Rows]], found: Sequence[Sequence[Rows | None]] | None = None
+    request: Request,
+    rows: Sequence[Sequence[Rows]],
+    found: Sequence[Sequence[Rows | None]] | None = None,
+    kept: Sequence[Tensor | None] | None = None,
 ) -> Edit:
     """Solve every stream of the model; `rows` has an entry for each, which has one for each concept; `found` has the
-    rows of found prompts likewise.
+    rows of found prompts likewise, `kept` rows `(m, d)` to preserve beside those of the preserved prompts.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -101,11 +107,12 @@ def make_edit(
     model, options = request.model, request.options
     maps: dict[str, EditMap] = {}
     figures: dict[str, dict[str, Any]] = {}
-    for whole, mine, more in zip(model.streams, rows, found or [()] * len(model.streams), strict=True):
+    each_found, each_kept = found or [()] * len(model.streams), kept or [None] * len(model.streams)
+    for whole, mine, more, held in zip(model.streams, rows, each_found, each_kept, strict=True):
         stream = whole if options.layers == "all" else whole.values
         if not stream.inputs:  # of two streams one may have no values, such as the pooled one of SDXL
             continue
-        solution, measured = _solve_stream(request, stream, mine, more)
+        solution, measured = _solve_stream(request, stream, mine, more, held)
         keys = {name: model.key(stream) if name == EVERYWHERE else name for name in solution.maps}
         maps |= {keys[name]: stream.whole(edit) for name, edit in solution.maps.items()}
         figures[stream.rule.stream] = measured.as_dict()
@@ -124,6 +131,7 @@ def make_edit(
             "preserve": list(request.preserve),
             **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
             **_found(request),
+            **({"pictures": {name: dict(told) for name, told in request.pictures.items()}} if request.pictures else {}),
             **({} if request.captions is None else {"prior": request.captions.record(model.streams[0].encoders)}),
             "options": options.record,
             "checked": request.checked,
@@ -159,7 +167,7 @@ def _listed(words: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _solve_stream(
-    request: Request, stream: Stream, rows: Sequence[Rows], found: Sequence[Rows | None]
+    request: Request, stream: Stream, rows: Sequence[Rows], found: Sequence[Rows | None], held: Tensor | None
 ) -> tuple[Solution, Figures]:
     model, options, clock = request.model, request.options, request.clock
     with clock("vocabulary"):
@@ -167,6 +175,8 @@ def _solve_stream(
         words = request.words if all_words else spread(request.words, _looked_at(model))
         vocabulary = protected_rows(model.profile, stream.encoders, words, request.concepts)
         kept = preserved_rows(stream.encoders, request.preserve, options.tokens)
+        if held is not None:
+            kept = held if kept is None else torch.cat([kept, held])
     with clock("gram matrix"):
         gram = stream.gram
     empty = empty_rows(stream.encoders) if options.reads_empty else None

@@ -91,6 +91,11 @@ class PipelineDenoiser:
             away = None if negative is None else self._negative(negative)
         return [known[prompt] for prompt in prompts], away
 
+    def encode_with_gradients(self, prompts: Sequence[str]) -> list[Condition]:
+        """The same rows, differentiable in what stands at the input of the text encoders."""
+        with errors_only():
+            return self._encoded(list(prompts))
+
     def _encoded(self, texts: list[str]) -> list[Condition]:
         """A row each, as the stock pipeline encodes prompts."""
         raise NotImplementedError
