@@ -97,6 +97,18 @@ def erase(
         ),
     ] = None,
     synonym: Annotated[list[str] | None, typer.Option(help="One more word to erase. Repeat for more.")] = None,
+    picture: Annotated[
+        list[Path] | None, typer.Option(help="A file of `editkit invert`: what its pictures show. Repeat for more.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of pictures of one more thing, which are inverted first.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="--pictures: folder of masks, named as these; erase what is black in them.")
+    ] = None,
+    word: Annotated[
+        str | None, typer.Option(help="One token: what --pictures show or --masks hide, or a --picture that says none.")
+    ] = None,
     harden: Annotated[
         int, typer.Option(help="Rounds of attacking the edit and erasing what brings the concept back.", min=0)
     ] = 0,
@@ -115,17 +127,21 @@ def erase(
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
+    from editkit_cli.invert import learned_of
     from editkit_cli.show import show_record
 
     options = Options(method, **given)
     concepts = concepts_of(concept, concepts_file, concepts_column)
     kept = [*(preserve or []), *(read_word_file(preserve_file) if preserve_file else [])]
-    out = out or Path(f"{file_stem(concepts)}-{method}.safetensors")
+    named = [*concepts, *([word] if word else []), *(file.name.split(".")[0] for file in picture or [])]
+    out = out or Path(f"{file_stem(named)}-{method}.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile)
+    learned = learned_of(opened, picture or [], pictures, masks, word, kept, out, force)
     words = read_vocabulary(opened, vocabulary)
     made = erase_from(
         opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (), prior=prior,
+        pictures=learned,
     )  # fmt: skip
     if harden:
         from editkit.redteam.harden import harden as hardened

@@ -20,6 +20,7 @@ from editkit_cli import (
     gate,
     hide,
     inspection,
+    invert,
     ledger,
     models,
     pictures,
@@ -32,6 +33,7 @@ from editkit_cli.groups import Commands
 COMMANDS: Mapping[str, Callable[..., None] | type[Commands]] = {
     "erase": edits.erase,
     "edit": edits.edit,
+    "invert": invert.invert,
     "ledger": ledger.Ledger,
     "compose": edits.compose,
     "export": edits.export,

@@ -97,13 +97,14 @@ class Pictured:
     def alike(self, words: Sequence[str]) -> list[str]:
         """Those of `words` that mean what pictures show, by their `likeness` to any restart: like synonyms, an edit
         cannot hold them and erase the pictures. Of pictures with masks none: what stays is in them, too."""
-        tokens = [
+        tokens: list[str] = [
             _token(n, r) for n, each in enumerate(self.learned) if not each.kept for r in range(len(each.restarts))
         ]
         if not tokens or len(words) < FEW:
             return []
         near = likeness(self.knowing.encoder, words, tokens, self.model.gram)
-        return [words[n] for n in (near.max(dim=1).values > SYNONYM_LIKENESS).nonzero()[:, 0].tolist()]
+        best = near.max(dim=1).values.tolist()
+        return [word for word, share in zip(words, best, strict=True) if share > SYNONYM_LIKENESS]
 
     def told(self, learned: Learned) -> dict[str, Any]:
         """For the record: how it was learned, and which words are nearest to the best restart."""

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from editkit.concepts.templates import fill
-from editkit.drawing.pipelines.base import PipelineDenoiser
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.embeddings.learned import Vectors, names_of, with_tokens
 from editkit.errors import EditkitError
@@ -26,12 +25,13 @@ class SoftTokens:
     """The stock pipeline's way from a prompt to what the network reads, differentiable in learned embeddings.
 
     Attributes:
-        denoiser: with tokenizers of its own; networks and encoders are shared with the one that it was made of.
+        denoiser: a kind of Stable Diffusion, with tokenizers of its own; networks and encoders are shared with the one
+            that it was made of.
         encoders: its text encoders.
         first: of each, the id of the first new token.
     """
 
-    denoiser: PipelineDenoiser
+    denoiser: Any
     encoders: tuple[Any, ...]
     first: tuple[int, ...]
 

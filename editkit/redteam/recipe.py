@@ -45,6 +45,11 @@ class Recipe:
             EditkitError: it does not make the edit again.
         """
         record = edit.record
+        if "pictures" in record:
+            raise EditkitError(
+                f"harden: {next(iter(record['pictures']))!r} was erased by pictures, which the record does not hold; "
+                "attack the edit with cce, and erase what that finds by words"
+            )
         captions = None if prior is None else Captions.of(prior)
         _check_prior(record.get("prior"), captions)
         try:

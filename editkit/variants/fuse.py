@@ -84,6 +84,11 @@ def _check(edits: Sequence[Edit], concepts: Sequence[str]) -> None:
     if twice is not None:
         raise EditkitError(f"compose --fuse: concept {twice!r} is in two edits; leave one of them out")
     for edit in edits:
+        if "pictures" in edit.record:
+            raise EditkitError(
+                f"compose --fuse: {next(iter(edit.record['pictures']))!r} was erased by pictures, so its rows are not "
+                "known; erase all at once with --picture, or compose without --fuse"
+            )
         if "options" not in edit.record:
             raise EditkitError(
                 f"compose --fuse: the edit of {', '.join(edit.record['concepts'])} was composed, so its rows are not "
