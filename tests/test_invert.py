@@ -214,7 +214,12 @@ def test_an_edit_by_pictures_sends_every_restart_to_the_guide_and_names_the_word
 ) -> None:
     learned = Learned("<x>", "boat", tuple(random_vectors(tiny_sd, 1, seed) for seed in range(2)))
     made = editkit.erase(
-        model, pictures=[learned], guides=["church"], options=Options("uce", protect="none", lamb=1e-4), checked=False
+        model,
+        [],
+        pictures=[learned],
+        guides=["church"],
+        options=Options("uce", protect="none", lamb=1e-4),
+        checked=False,
     )
     assert made.record["concepts"] == ["boat"] and made.record["guides"] == ["church"]
     assert made.record["pictures"]["boat"]["restarts"] == 2
@@ -231,7 +236,12 @@ def test_what_masks_leave_is_what_the_whole_becomes_and_stays(model: EditableMod
     whole, kept = (random_vectors(tiny_sd, 1, seed) for seed in range(2))
     learned = Learned("<x>", "boat", (whole,), (kept,))
     made = editkit.erase(
-        model, pictures=[learned], preserve=["church"], options=Options("uce", protect="none", lamb=1e-4), checked=False
+        model,
+        [],
+        pictures=[learned],
+        preserve=["church"],
+        options=Options("uce", protect="none", lamb=1e-4),
+        checked=False,
     )
     assert made.record["guides"] == ["what the masks leave"]
     before, rest = (model.knowing({"<x>": each}).encoder.encode(["<x>"])[0][1:2] for each in (whole, kept))
@@ -320,7 +330,7 @@ def test_files_that_are_no_inversion_are_refused(model: EditableModel, tmp_path:
     other = load_learned(tmp_path / "other.safetensors", "toy")
     assert (other.token, other.word, other.vectors) == ("<cat-toy>", "toy", 1)
     with pytest.raises(EditkitError, match=r"<cat-toy> has vectors of width 768, the tokens of model .* have 256"):
-        editkit.erase(model, pictures=[other])
+        editkit.erase(model, [], pictures=[other])
     with pytest.raises(EditkitError, match="exists and is no textual inversion of editkit"):
         save_learned(other, tmp_path / "two.safetensors", force=True)
 
@@ -329,17 +339,17 @@ def test_a_guide_beside_masks_and_a_concept_of_nothing_are_refused(model: Editab
     vectors = random_vectors(tiny_sd, 1)
     masked = Learned("<x>", "boat", (vectors,), (vectors,))
     with pytest.raises(EditkitError, match="--guide: 'boat' was learned with masks and becomes what they leave"):
-        editkit.erase(model, pictures=[masked], guides=["church"])
+        editkit.erase(model, [], pictures=[masked], guides=["church"])
     with pytest.raises(EditkitError, match="--picture: two of them are called 'boat'"):
-        editkit.erase(model, pictures=[masked, masked])
+        editkit.erase(model, [], pictures=[masked, masked])
     with pytest.raises(EditkitError, match="no concept given"):
-        editkit.erase(model)
+        editkit.erase(model, [])
 
 
 def test_an_edit_by_pictures_is_not_made_again_from_its_record(model: EditableModel, tiny_sd: Path) -> None:
     plain = Options("uce", protect="none")
     made = editkit.erase(
-        model, pictures=[Learned("<x>", "boat", (random_vectors(tiny_sd, 1),))], options=plain, checked=False
+        model, [], pictures=[Learned("<x>", "boat", (random_vectors(tiny_sd, 1),))], options=plain, checked=False
     )
     with pytest.raises(EditkitError, match="harden: 'boat' was erased by pictures, which the record does not hold"):
         editkit.harden(made, model, pictures=0)

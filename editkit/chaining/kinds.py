@@ -188,7 +188,7 @@ def _export(task: Task) -> None:
 KINDS: Mapping[str, Kind] = {
     "erase": Kind(
         "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
-        components=_of("methods"), less=("found", "found_weight"), more=(Field("method", (str,)),),
+        components=_of("methods"), less=("found", "found_weight", "pictures"), more=(Field("method", (str,)),),
     ),
     "edit": Kind(
         "Change what a prompt means.", "editkit.erasure.edit:edit", _edit, makes="edit",

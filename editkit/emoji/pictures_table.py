@@ -112,7 +112,7 @@ class Studio:
         return _digits(arena.judged(arena.draw_rows([(raw, None, Shot(seed)) for seed in SEEDS]), target))
 
     def styles(self, edit: Edit | None, said: str, learned: Learned | None = None) -> list[str]:
-        """The style that the judge sees in pictures of `SHOWN` and of five others "in the style of" `said`, a seed each."""
+        """The style that the judge sees in pictures "in the style of" `said`, of eight things, a seed each."""
         model = self.model if learned is None else self.model.knowing({learned.token: learned.best})
         prompts = [fill(f"a {{}} in the style of {said}", word) for word in (*SHOWN, *KEPT[:5])]
         rows = model.encoder.encode(prompts)
@@ -163,7 +163,7 @@ def measure_object(studio: Studio, word: str) -> dict[str, Any]:
     learned = studio.learned(
         word, lambda: invert(studio.model, icons_of(word, studio.work), told, options=LEARNING, device="cpu")
     )
-    edit = studio.edit(f"{word}-erased", lambda: erase(studio.model, pictures=[learned], guides=[guide]))
+    edit = studio.edit(f"{word}-erased", lambda: erase(studio.model, [], pictures=[learned], guides=[guide]))
     kept = [each for each in KEPT if each != word]
     return {
         "told": told, "guide": guide, "near": edit.record["pictures"][told]["near"],
@@ -184,7 +184,9 @@ def measure_pair(studio: Studio, hidden: str) -> dict[str, Any]:
         return invert(studio.model, pictures, hidden, options=MASKED, masks=masks, kept=stays, device="cpu")
 
     learned = studio.learned(f"{hidden}-{stays}", learn)
-    edit = studio.edit(f"{hidden}-{stays}-erased", lambda: erase(studio.model, pictures=[learned], preserve=[stays]))
+    edit = studio.edit(
+        f"{hidden}-{stays}-erased", lambda: erase(studio.model, [], pictures=[learned], preserve=[stays])
+    )
     kept = [each for each in KEPT if each not in (hidden, stays)]
     return {
         "stays": stays, "losses": learned.record["losses"],
@@ -203,7 +205,7 @@ def measure_style(studio: Studio) -> dict[str, Any]:
 
     learned = studio.learned("style", learn)
     named = replace(learned, word=STYLE)
-    edit = studio.edit("style-erased", lambda: erase(studio.model, pictures=[named], guides=[FROM]))
+    edit = studio.edit("style-erased", lambda: erase(studio.model, [], pictures=[named], guides=[FROM]))
     token = learned.token
     return {
         "from": FROM, "shown": list(SHOWN), "losses": learned.record["losses"], "starts": learned.record["starts"],
@@ -226,8 +228,8 @@ def _digits(judged: Sequence[bool | None]) -> str:
 
 
 def _seen(digits: str) -> str:
-    """The share that shows it, per cent with a 95 % interval."""
-    return whole_percent(rate_interval([digit == "1" for digit in digits]))
+    """The share that shows it, per cent with a 95 % interval; nothing where nothing was drawn."""
+    return "" if not digits else whole_percent(rate_interval([digit == "1" for digit in digits]))
 
 
 def _gone(digits: str) -> str:

@@ -26,7 +26,7 @@ from editkit.model.editable import EditableModel, ModelLike, open_model
 
 def erase(
     model: ModelLike,
-    concepts: Sequence[str] = (),
+    concepts: Sequence[str],
     guides: Sequence[str] = (),
     preserve: Sequence[str] = (),
     options: Method | None = None,
@@ -43,7 +43,7 @@ def erase(
 
     Args:
         model: as `open_model` takes it, or what it returns.
-        concepts: words or phrases.
+        concepts: words or phrases; with `pictures` there may be none.
         guides: what each becomes: a text, `average` (the mean of the vocabulary), `nearest` (its closest word),
             `in-class` (of its closest words the one that costs others least) or `safe` (what is left of its rows in the
             span of a few words' rows). One serves all concepts. Default: `average` with a protected vocabulary, else
