@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import editkit
 from editkit.drawing.pipelines import open_denoiser
 from editkit.edits.method import Options
 from editkit.embeddings.learned import Learned, Vectors
+from editkit.emoji.pictures_table import objects_as_markdown, pairs_as_markdown, style_as_markdown
 from editkit.erasure.pictured import Pictured
 from editkit.errors import EditkitError
 from editkit.inverting.invert import invert
 from editkit.inverting.masks import Shown
 from editkit.inverting.options import InvertOptions
-from editkit.inverting.points import Points
+from editkit.inverting.points import Points, PointSource
+from editkit.inverting.search import Search
 from editkit.inverting.soft_tokens import PLACEHOLDER, SoftTokens
 from editkit.model.editable import EditableModel, open_model
 from editkit.variants.learned_file import load_learned, save_learned
@@ -140,6 +143,31 @@ def test_learning_lowers_the_loss_and_its_seed_repeats_it(
     if family == "sd":
         repeated = invert(folders[family], noise(2), "boat", options=BRIEF, device="cpu")
         assert all(torch.equal(a[0], b[0]) for a, b in zip(repeated.restarts, first.restarts, strict=True))
+
+
+@dataclass(frozen=True)
+class StopsAfter:
+    """Pictures during whose so-manieth step the user presses Ctrl-C."""
+
+    pictures: PointSource
+    steps: int
+    asked: list[int] = field(default_factory=list)
+
+    def at(self, t: Tensor, generator: torch.Generator) -> Points:
+        self.asked.append(len(t))
+        if len(self.asked) > self.steps:
+            raise KeyboardInterrupt
+        return self.pictures.at(t, generator)
+
+
+def test_ctrl_c_ends_with_what_was_learned_so_far(tiny_sd: Path) -> None:
+    options = replace(BRIEF, steps=100)
+    tokens = SoftTokens.of(open_denoiser(tiny_sd), 1)
+    search = Search.of(tokens, ("a {}",), Shown.given(noise(1)), options)
+    found = replace(search, whole=StopsAfter(search.whole, 25)).run(0, "boat")
+    assert found.stopped and found.steps == 25
+    assert found.loss < found.start
+    assert not torch.equal(found.whole[0], tokens.embedding_of("boat")[0])
 
 
 def test_masks_give_two_that_are_near_each_other_and_come_back_from_the_file(tiny_sd: Path, tmp_path: Path) -> None:
@@ -369,3 +397,10 @@ def test_the_command_line_inverts_a_folder_and_erases_what_it_shows(tiny_sd: Pat
                "--unchecked", *model, "--out", edit, cwd=tmp_path)  # fmt: skip
     assert "boat → church" in done
     assert editkit.info(edit)["pictures"]["boat"]["token"] == "<boat>"
+
+
+@pytest.mark.parametrize("table", [objects_as_markdown, pairs_as_markdown, style_as_markdown])
+def test_the_page_shows_what_was_measured(table: Callable[[dict[str, Any]], str]) -> None:
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "tests" / "bench" / "pictures.json").read_text(encoding="utf-8"))
+    assert table(results) in (root / "docs" / "how-to" / "pictures.md").read_text(encoding="utf-8")

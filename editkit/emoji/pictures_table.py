@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from editkit.concepts.templates import fill
+from editkit.drawing.grid import grid
 from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampling import Sampling
@@ -57,6 +58,8 @@ MASKED = replace(LEARNING, steps=60, restarts=2)
 CERTIFYING: dict[str, Any] = {"iterations": 40, "points": 4, "target_images": 4}
 CERTIFIED = ("church",)
 """What is certified by inverting again, which takes longest."""
+SHEET = 3
+"""Pictures in a row of the sheet."""
 HALF = 30
 """Size of an icon of a pair."""
 
@@ -86,9 +89,7 @@ class Studio:
         path = self.work / f"{name}.safetensors"
         if not path.is_file():
             save_edit(make(), path)
-        made = load_edit(path)
-        assert isinstance(made, Edit)
-        return made
+        return _loaded(path)
 
     def digits(self, edit: Edit | None, words: Sequence[str], seeds: Sequence[int] = SEEDS) -> dict[str, str]:
         """Word → of "a WORD" a digit a seed: is it seen? Of the unedited model each is drawn once."""
@@ -106,10 +107,14 @@ class Studio:
 
     def digits_of_token(self, edit: Edit | None, learned: Learned, word: str) -> str:
         """The same of "a TOKEN"."""
-        arena, target = self.arena.of(edit), Target.of(word, self.model.profile, ["a {}"])
+        target = Target.of(word, self.model.profile, ["a {}"])
+        return _digits(self.arena.judged(self.drawn_of_token(edit, learned, SEEDS), target))
+
+    def drawn_of_token(self, edit: Edit | None, learned: Learned, seeds: Sequence[int]) -> list[Image.Image]:
+        """Pictures of "a TOKEN"."""
         rows = self.model.knowing({learned.token: learned.best}).encoder.encode([f"a {learned.token}"])[0]
         raw = Condition(rows.float()[None])
-        return _digits(arena.judged(arena.draw_rows([(raw, None, Shot(seed)) for seed in SEEDS]), target))
+        return self.arena.of(edit).draw_rows([(raw, None, Shot(seed)) for seed in seeds])
 
     def styles(self, edit: Edit | None, said: str, learned: Learned | None = None) -> list[str]:
         """The style that the judge sees in pictures "in the style of" `said`, of eight things, a seed each."""
@@ -215,6 +220,37 @@ def measure_style(studio: Studio) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def sheet(studio: Studio, path: Path) -> None:
+    """What was shown, and what is drawn before and after: of an object, and of a pair with masks."""
+    word, (hidden, stays) = next(iter(OBJECTS)), next(iter(PAIRS.items()))
+    seeds = SEEDS[:SHEET]
+    one, two = (load_learned(studio.work / f"{name}.ti.safetensors") for name in (word, f"{hidden}-{stays}"))
+    edits = [_loaded(studio.work / f"{name}-erased.safetensors") for name in (word, f"{hidden}-{stays}")]
+    pairs, masks = pairs_of(hidden, stays, studio.work)
+
+    def drawn(edit: Edit, word: str) -> list[Image.Image]:
+        return studio.arena.of(edit).draw([f"a {word}"], seeds)
+
+    rows = {
+        "shown": icons_of(word, studio.work)[:SHEET],
+        "the token": studio.drawn_of_token(None, one, seeds),
+        "the token, erased": studio.drawn_of_token(edits[0], one, seeds),
+        "pairs": pairs[:SHEET],
+        "masks": [mask.convert("RGB") for mask in masks][:SHEET],
+        f"a {hidden}, erased": drawn(edits[1], hidden),
+        f"a {stays}, erased": drawn(edits[1], stays),
+        "the token of pairs": studio.drawn_of_token(None, two, seeds),
+        "the same, erased": studio.drawn_of_token(edits[1], two, seeds),
+    }
+    grid(list(rows.values()), list(rows)).save(path, optimize=True)
+
+
+def _loaded(path: Path) -> Edit:
+    made = load_edit(path)
+    assert isinstance(made, Edit)
+    return made
+
+
 def _kept(studio: Studio, edit: Edit, words: Sequence[str]) -> dict[str, dict[str, str]]:
     return {"before": studio.digits(None, words, FEW), "after": studio.digits(edit, words, FEW)}
 
@@ -284,6 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("tests/bench/pictures.json"))
     parser.add_argument("--work", type=Path, required=True, help="folder for icons, inversions and edits, kept")
+    parser.add_argument("--sheet", type=Path, help="picture of what is shown and drawn")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     studio = Studio.of(given.work)
@@ -301,6 +338,8 @@ def main() -> None:
             results[kind][word] = (measure_object if kind == "objects" else measure_pair)(studio, word)
         write_text_atomic(given.out, json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n", force=True)
         print(kind, word, json.dumps(results[kind] if kind == "style" else results[kind][word]), flush=True)
+    if given.sheet:
+        sheet(studio, given.sheet)
     for table in (objects_as_markdown, pairs_as_markdown, style_as_markdown):
         print(f"\n{table(results)}")
 

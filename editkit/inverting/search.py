@@ -14,7 +14,7 @@ from editkit.embeddings.learned import Vectors
 from editkit.inverting.descent import Way, descend
 from editkit.inverting.masks import Shown
 from editkit.inverting.options import InvertOptions
-from editkit.inverting.points import NoisyPictures, Points, any_times, even_times, gradients
+from editkit.inverting.points import NoisyPictures, Points, PointSource, any_times, even_times, gradients
 from editkit.inverting.soft_tokens import SoftTokens
 from editkit.progress import progress
 from editkit.seeds import seeded
@@ -61,9 +61,9 @@ class Search:
     tokens: SoftTokens
     templates: tuple[str, ...]
     options: InvertOptions
-    whole: NoisyPictures
+    whole: PointSource
     held: Points
-    left: NoisyPictures | None
+    left: PointSource | None
     left_held: Points | None
 
     @classmethod
@@ -108,7 +108,7 @@ class Search:
         return Found(word, whole, kept, left.step + added.step, first, loss, stopped)
 
     def _descended(
-        self, start: Vectors, pictures: NoisyPictures, held: Points, loss: Loss, generator: torch.Generator, number: int
+        self, start: Vectors, pictures: PointSource, held: Points, loss: Loss, generator: torch.Generator, number: int
     ) -> tuple[Way, float, bool]:
         """The end of a descent, the loss of its start, and whether Ctrl-C ended it."""
         options, last = self.options, self.tokens.denoiser.scheduler.config.num_train_timesteps
