@@ -19,7 +19,7 @@ from editkit.erasure.concept_rows import ConceptRows
 from editkit.erasure.near import closeness, likeness
 from editkit.erasure.rows import SUBJECT
 from editkit.errors import EditkitError
-from editkit.model.editable import EditableModel
+from editkit.model.editable import EditableModel, check_learnable
 
 MASKED = "what the masks leave"
 """What is written down as the guide of a concept that masks name."""
@@ -40,7 +40,8 @@ class Pictured:
 
     @classmethod
     def of(cls, model: EditableModel, learned: Sequence[Learned]) -> Pictured:
-        """
+        """What was learned, for a model that it fits.
+
         Raises:
             EditkitError: vectors of another width than the model's tokens have, or a word that is there twice.
         """
@@ -50,6 +51,7 @@ class Pictured:
             raise EditkitError(f"--picture: two of them are called {twice!r}, which would weigh it double; give one")
         made = cls(model, tuple(learned))
         if learned:
+            check_learnable(model.source)
             made._check_widths()
         return made
 
@@ -131,13 +133,15 @@ class Pictured:
         return _length(rows, self.model.streams[stream].gram)
 
     def _check_widths(self) -> None:
-        has = _tables(self.model)
+        """The rows of two encoders stand side by side, so their widths add up to the model's."""
+        encoders, width = 2 if self.model.source.family.name == "sdxl" else 1, self.model.encoder.width
         for each in self.learned:
             widths = [rows.shape[1] for rows in each.best]
-            if widths != has:
+            if len(widths) != encoders or sum(widths) != width:
                 raise EditkitError(
-                    f"--picture: {each.token} has vectors of width {' and '.join(map(str, widths))}, the tokens of "
-                    f"model {self.model.source.name} have {' and '.join(map(str, has))}; learn it from this model"
+                    f"--picture: {each.token} has vectors of width {' + '.join(map(str, widths))}, the tokens of "
+                    f"model {self.model.source.name} have {width}{' in two encoders' if encoders > 1 else ''}; "
+                    "learn it from this model"
                 )
 
 
@@ -153,13 +157,6 @@ def check_guides(shown: Pictured, concepts: Sequence[str], guides: Sequence[str]
             f"--guide: {masked[0]!r} was learned with masks and becomes what they leave; leave out --guide, or "
             "learn it without masks"
         )
-
-
-def _tables(model: EditableModel) -> list[int]:
-    """Width of the tokens of every text encoder."""
-    source = model.source
-    names = ("text_encoder", "text_encoder_2") if source.family.name == "sdxl" else ("text_encoder",)
-    return [int(source.config(name)["hidden_size"]) for name in names]
 
 
 def _token(number: int, restart: int, kind: str = "shown") -> str:

@@ -101,7 +101,9 @@ def load_learned(path: Path | str, word: str | None = None) -> Learned:
     token = said.get("token") or (f"<{path.name.split('.')[0].lower()}>" if names == XL else names[0])
     try:
         more, kept = ([_decoded(each, best) for each in said.get(key, ())] for key in ("more", "kept"))
-    except (ValueError, TypeError) as error:
+        if kept and len(kept) != 1 + len(more):
+            raise ValueError(f"{1 + len(more)} restarts and {len(kept)} of what masks leave")
+    except (ValueError, TypeError, RuntimeError) as error:
         raise EditkitError(f"{path}: its metadata is damaged ({error}); learn it again") from error
     record = {key: value for key, value in said.items() if key not in ("token", "word", "more", "kept")}
     return Learned(token, word, (best, *more), tuple(kept), record)
