@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,12 @@ CERTIFIED = ("church",)
 """What is certified by inverting again, which takes longest."""
 SHEET = 3
 """Pictures in a row of the sheet."""
-HALF = 30
-"""Size of an icon of a pair."""
+LAYOUTS = ("beside", "halves")
+"""Two small icons beside each other, and the left half of one icon beside the right half of another. The model was
+taught large icons alone."""
+SHOWN_PAIRS = (("dog", "beside"), ("dog", "halves"), ("church", "halves"))
+SMALL = 30
+"""Size of a small icon."""
 
 
 @dataclass(frozen=True)
@@ -146,20 +151,24 @@ def icons_of(word: str, work: Path) -> list[Image.Image]:
     return pictures_of([*mine, mine[0]], BACKGROUNDS, work)
 
 
-def pairs_of(hidden: str, stays: str, work: Path) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Two icons side by side, in three styles, and masks of which the first one's half is black."""
+def pairs_of(hidden: str, stays: str, layout: str, work: Path) -> tuple[list[Image.Image], list[Image.Image]]:
+    """Two icons in one picture, in three styles, and masks of which the first one's half is black."""
     known, colours = list(subjects()), list(catalogue().backgrounds.values())
-    pictures, masks = [], []
+    middle, pictures, masks = PICTURE_SIZE // 2, [], []
+    left = np.zeros((PICTURE_SIZE, PICTURE_SIZE), np.uint8)
+    left[:, :middle] = 255
     for style, background in zip(catalogue().styles, BACKGROUNDS, strict=False):
         two = [next(each for each in known if (each.concept, each.style) == (word, style)) for word in (hidden, stays)]
-        picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), tuple(colours[background]))
-        for n, icon in enumerate(render_all(two, work)):
-            drawn = Image.fromarray(icon).resize((HALF, HALF), Image.Resampling.LANCZOS)
-            picture.paste(drawn, (1 + n * (PICTURE_SIZE // 2), (PICTURE_SIZE - HALF) // 2), drawn)
-        mask = np.full((PICTURE_SIZE, PICTURE_SIZE), 255, np.uint8)
-        mask[:, : PICTURE_SIZE // 2] = 0
+        if layout == "halves":
+            first, second = pictures_of(two, [background] * 2, work)
+            picture = Image.composite(first, second, Image.fromarray(left))
+        else:
+            picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), tuple(colours[background]))
+            for n, icon in enumerate(render_all(two, work)):
+                drawn = Image.fromarray(icon).resize((SMALL, SMALL), Image.Resampling.LANCZOS)
+                picture.paste(drawn, (1 + n * middle, (PICTURE_SIZE - SMALL) // 2), drawn)
         pictures.append(picture)
-        masks.append(Image.fromarray(mask))
+        masks.append(Image.fromarray(255 - left))
     return pictures, masks
 
 
@@ -181,20 +190,19 @@ def measure_object(studio: Studio, word: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure_pair(studio: Studio, hidden: str) -> dict[str, Any]:
+def measure_pair(studio: Studio, hidden: str, layout: str) -> dict[str, Any]:
     stays = PAIRS[hidden]
+    name = f"{hidden}-{stays}-{layout}"
 
     def learn() -> Learned:
-        pictures, masks = pairs_of(hidden, stays, studio.work)
+        pictures, masks = pairs_of(hidden, stays, layout, studio.work)
         return invert(studio.model, pictures, hidden, options=MASKED, masks=masks, kept=stays, device="cpu")
 
-    learned = studio.learned(f"{hidden}-{stays}", learn)
-    edit = studio.edit(
-        f"{hidden}-{stays}-erased", lambda: erase(studio.model, [], pictures=[learned], preserve=[stays])
-    )
+    learned = studio.learned(name, learn)
+    edit = studio.edit(f"{name}-erased", lambda: erase(studio.model, [], pictures=[learned], preserve=[stays]))
     kept = [each for each in KEPT if each not in (hidden, stays)]
     return {
-        "stays": stays, "losses": learned.record["losses"],
+        "stays": stays, "near": edit.record["pictures"][hidden]["near"], "losses": learned.record["losses"],
         "hidden": _both(studio, edit, hidden),
         "other": _both(studio, edit, stays),
         "kept": _kept(studio, edit, kept),
@@ -224,9 +232,10 @@ def sheet(studio: Studio, path: Path) -> None:
     """What was shown, and what is drawn before and after: of an object, and of a pair with masks."""
     word, (hidden, stays) = next(iter(OBJECTS)), next(iter(PAIRS.items()))
     seeds = SEEDS[:SHEET]
-    one, two = (load_learned(studio.work / f"{name}.ti.safetensors") for name in (word, f"{hidden}-{stays}"))
-    edits = [_loaded(studio.work / f"{name}-erased.safetensors") for name in (word, f"{hidden}-{stays}")]
-    pairs, masks = pairs_of(hidden, stays, studio.work)
+    names = word, f"{hidden}-{stays}-halves"
+    one, two = (load_learned(studio.work / f"{name}.ti.safetensors") for name in names)
+    edits = [_loaded(studio.work / f"{name}-erased.safetensors") for name in names]
+    pairs, masks = pairs_of(hidden, stays, "halves", studio.work)
 
     def drawn(edit: Edit, word: str) -> list[Image.Image]:
         return studio.arena.of(edit).draw([f"a {word}"], seeds)
@@ -292,22 +301,22 @@ def objects_as_markdown(results: dict[str, Any]) -> str:
 
 def pairs_as_markdown(results: dict[str, Any]) -> str:
     """For the page: of each pair what is gone of the hidden one, and kept of the other one and of further words."""
-    heads = ("hidden", "stays", "hidden: seen before", "hidden: ESR-1", "stays: before", "stays: PSR-1",
-             "others before", "others: PSR-1")  # fmt: skip
+    heads = ("layout", "hidden", "before", "ESR-1", "stays", "before", "PSR-1", "others before", "PSR-1")
 
-    def row(word: str, each: dict[str, Any]) -> tuple[str, ...]:
+    def row(name: str, each: dict[str, Any]) -> tuple[str, ...]:
+        hidden, layout = name.rsplit(" ", 1)
         before, after = ("".join(each["kept"][when].values()) for when in ("before", "after"))
         return (
-            word, each["stays"], _seen(each["hidden"]["before"]), _gone(each["hidden"]["after"]),
+            layout, hidden, _seen(each["hidden"]["before"]), _gone(each["hidden"]["after"]), each["stays"],
             _seen(each["other"]["before"]), _seen(each["other"]["after"]), _seen(before), _seen(after),
         )  # fmt: skip
 
-    return markdown(heads, [row(word, each) for word, each in results["pairs"].items()])
+    return markdown(heads, [row(name, each) for name, each in results["pairs"].items()])
 
 
 def style_as_markdown(results: dict[str, Any]) -> str:
     """For the page: how often the judge sees the style that was said."""
-    each, heads = results["style"], ("said", "seen", "before", "after")
+    each, heads = results["style"][STYLE], ("said", "seen", "before", "after")
     said_of = {"token": ("the token", STYLE), "word": (f"“{STYLE}”", STYLE), "other": (f"“{OTHER}”", OTHER)}
     lines = []
     for key, (said, seen) in said_of.items():
@@ -328,16 +337,16 @@ def main() -> None:
                                "objects": {}, "pairs": {}, "style": {}}  # fmt: skip
     if given.out.is_file():
         results |= json.loads(given.out.read_text(encoding="utf-8"))
-    todo = [("objects", "church"), ("pairs", "dog"), ("style", ""), ("objects", "trumpet"), ("pairs", "church")]
-    for kind, word in todo:
-        if results[kind] if kind == "style" else results[kind].get(word):
-            continue
-        if kind == "style":
-            results[kind] = measure_style(studio)
-        else:
-            results[kind][word] = (measure_object if kind == "objects" else measure_pair)(studio, word)
-        write_text_atomic(given.out, json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n", force=True)
-        print(kind, word, json.dumps(results[kind] if kind == "style" else results[kind][word]), flush=True)
+    studied: dict[tuple[str, str], Callable[[], dict[str, Any]]] = {
+        **{("objects", word): partial(measure_object, studio, word) for word in OBJECTS},
+        **{("pairs", " ".join(pair)): partial(measure_pair, studio, *pair) for pair in SHOWN_PAIRS},
+        ("style", STYLE): partial(measure_style, studio),
+    }
+    for (kind, name), measure in studied.items():
+        if name not in results[kind]:
+            results[kind][name] = measure()
+            text = json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n"
+            write_text_atomic(given.out, text, force=True)
     if given.sheet:
         sheet(studio, given.sheet)
     for table in (objects_as_markdown, pairs_as_markdown, style_as_markdown):
