@@ -19,7 +19,7 @@ import editkit
 from editkit.drawing.pipelines import open_denoiser
 from editkit.edits.method import Options
 from editkit.embeddings.learned import Learned, Vectors
-from editkit.emoji.pictures_table import objects_as_markdown, pairs_as_markdown, style_as_markdown
+from editkit.emoji.pictures_sheets import objects_as_markdown, pairs_as_markdown, style_as_markdown
 from editkit.erasure.pictured import Pictured
 from editkit.errors import EditkitError
 from editkit.inverting.invert import invert

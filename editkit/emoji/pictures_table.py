@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 
 from editkit.concepts.templates import fill
@@ -25,12 +23,10 @@ from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampling import Sampling
 from editkit.edits.edit import Edit
 from editkit.embeddings.learned import Learned
-from editkit.emoji.catalogue import Subject, catalogue, subjects
-from editkit.emoji.icons import PICTURE_SIZE, render_all
-from editkit.emoji.pictures import Composer
-from editkit.emoji.sheets import markdown, whole_percent
+from editkit.emoji.catalogue import subjects
+from editkit.emoji.composites import BACKGROUNDS, icons_of, pairs_of, pictures_of
+from editkit.emoji.pictures_sheets import OTHER, STYLE, objects_as_markdown, pairs_as_markdown, style_as_markdown
 from editkit.erasure.erase import erase
-from editkit.evaluation.statistics.intervals import rate_interval
 from editkit.files.atomic import write_text_atomic
 from editkit.inverting.invert import invert
 from editkit.inverting.options import InvertOptions
@@ -42,31 +38,27 @@ from editkit.redteam.shot import Shot
 from editkit.redteam.target import Target
 from editkit.variants.edit_file import load_edit, save_edit
 from editkit.variants.learned_file import load_learned, save_learned
-from editkit.variants.named import BASE
 
 OBJECTS = {"church": ("house", "castle"), "trumpet": ("guitar", "average")}
 """What is shown → the coarse word that is told, and the guide."""
+SHOWN_OBJECTS = (("church", 100), ("trumpet", 100), ("trumpet", 300))
+"""What is learned, in how many steps of each restart."""
 PAIRS = {"dog": "pizza", "church": "umbrella"}
 """What masks hide → what stays."""
-STYLE, FROM, OTHER, SHOWN = "twemoji", "noto", "fluent", ("guitar", "lion", "house")
-"""The style of three pictures, the style that learning starts from, one that must stay, and what the three show."""
+FROM, SHOWN = "noto", ("guitar", "lion", "house")
+"""The style that learning starts from, and what the three pictures show."""
 KEPT = ("pizza", "umbrella", "fish", "rocket", "rose", "piano", "crown", "owl")
-BACKGROUNDS = (0, 4, 5, 7)
 SEEDS = tuple(range(10))
 FEW = SEEDS[:2]
 LEARNING = InvertOptions(steps=100, restarts=3, rate=0.02, points=4, held=24)
-MASKED = replace(LEARNING, steps=60, restarts=2)
+MASKED = replace(LEARNING, restarts=2)
 CERTIFYING: dict[str, Any] = {"iterations": 40, "points": 4, "target_images": 4}
 CERTIFIED = ("church",)
 """What is certified by inverting again, which takes longest."""
 SHEET = 3
 """Pictures in a row of the sheet."""
-LAYOUTS = ("beside", "halves")
-"""Two small icons beside each other, and the left half of one icon beside the right half of another. The model was
-taught large icons alone."""
-SHOWN_PAIRS = (("dog", "beside"), ("dog", "halves"), ("church", "halves"))
-SMALL = 30
-"""Size of a small icon."""
+SHOWN_PAIRS = (("dog", "beside", 60), ("dog", "halves", 60), ("church", "halves", 60), ("church", "halves", 150))
+"""What is hidden, how, and how many steps each restart takes for each of its two tokens."""
 
 
 @dataclass(frozen=True)
@@ -137,47 +129,13 @@ class Studio:
         return {each.variant: _digits(each.hits) for each in found.attempts}
 
 
-def pictures_of(wanted: Sequence[Subject], backgrounds: Sequence[int], work: Path) -> list[Image.Image]:
-    """Original icons, one on each background."""
-    composer, which = Composer(render_all(wanted, work)), torch.arange(len(wanted))
-    made = composer(which, torch.tensor(list(backgrounds)), torch.zeros(len(wanted), 2, dtype=torch.long))
-    pixels = ((made.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
-    return [Image.fromarray(each) for each in pixels]
-
-
-def icons_of(word: str, work: Path) -> list[Image.Image]:
-    """Four pictures of an object: its three icons, the first one twice, on four backgrounds."""
-    mine = [each for each in subjects() if each.concept == word]
-    return pictures_of([*mine, mine[0]], BACKGROUNDS, work)
-
-
-def pairs_of(hidden: str, stays: str, layout: str, work: Path) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Two icons in one picture, in three styles, and masks of which the first one's half is black."""
-    known, colours = list(subjects()), list(catalogue().backgrounds.values())
-    middle, pictures, masks = PICTURE_SIZE // 2, [], []
-    left = np.zeros((PICTURE_SIZE, PICTURE_SIZE), np.uint8)
-    left[:, :middle] = 255
-    for style, background in zip(catalogue().styles, BACKGROUNDS, strict=False):
-        two = [next(each for each in known if (each.concept, each.style) == (word, style)) for word in (hidden, stays)]
-        if layout == "halves":
-            first, second = pictures_of(two, [background] * 2, work)
-            picture = Image.composite(first, second, Image.fromarray(left))
-        else:
-            picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), tuple(colours[background]))
-            for n, icon in enumerate(render_all(two, work)):
-                drawn = Image.fromarray(icon).resize((SMALL, SMALL), Image.Resampling.LANCZOS)
-                picture.paste(drawn, (1 + n * middle, (PICTURE_SIZE - SMALL) // 2), drawn)
-        pictures.append(picture)
-        masks.append(Image.fromarray(255 - left))
-    return pictures, masks
-
-
-def measure_object(studio: Studio, word: str) -> dict[str, Any]:
+def measure_object(studio: Studio, word: str, steps: int) -> dict[str, Any]:
+    name, options = f"{word}-{steps}", replace(LEARNING, steps=steps)
     told, guide = OBJECTS[word]
     learned = studio.learned(
-        word, lambda: invert(studio.model, icons_of(word, studio.work), told, options=LEARNING, device="cpu")
+        name, lambda: invert(studio.model, icons_of(word, studio.work), told, options=options, device="cpu")
     )
-    edit = studio.edit(f"{word}-erased", lambda: erase(studio.model, [], pictures=[learned], guides=[guide]))
+    edit = studio.edit(f"{name}-erased", lambda: erase(studio.model, [], pictures=[learned], guides=[guide]))
     kept = [each for each in KEPT if each != word]
     return {
         "told": told, "guide": guide, "near": edit.record["pictures"][told]["near"],
@@ -186,17 +144,17 @@ def measure_object(studio: Studio, word: str) -> dict[str, Any]:
                   "after": studio.digits_of_token(edit, learned, word)},
         "word": _both(studio, edit, word),
         "kept": _kept(studio, edit, kept),
-        "cce": studio.certified(studio.work / f"{word}-erased.safetensors", word) if word in CERTIFIED else {},
+        "cce": studio.certified(studio.work / f"{name}-erased.safetensors", word) if word in CERTIFIED else {},
     }  # fmt: skip
 
 
-def measure_pair(studio: Studio, hidden: str, layout: str) -> dict[str, Any]:
+def measure_pair(studio: Studio, hidden: str, layout: str, steps: int) -> dict[str, Any]:
     stays = PAIRS[hidden]
-    name = f"{hidden}-{stays}-{layout}"
+    name, options = f"{hidden}-{stays}-{layout}-{steps}", replace(MASKED, steps=steps)
 
     def learn() -> Learned:
         pictures, masks = pairs_of(hidden, stays, layout, studio.work)
-        return invert(studio.model, pictures, hidden, options=MASKED, masks=masks, kept=stays, device="cpu")
+        return invert(studio.model, pictures, hidden, options=options, masks=masks, kept=stays, device="cpu")
 
     learned = studio.learned(name, learn)
     edit = studio.edit(f"{name}-erased", lambda: erase(studio.model, [], pictures=[learned], preserve=[stays]))
@@ -232,7 +190,7 @@ def sheet(studio: Studio, path: Path) -> None:
     """What was shown, and what is drawn before and after: of an object, and of a pair with masks."""
     word, (hidden, stays) = next(iter(OBJECTS)), next(iter(PAIRS.items()))
     seeds = SEEDS[:SHEET]
-    names = word, f"{hidden}-{stays}-halves"
+    names = f"{word}-100", f"{hidden}-{stays}-halves-60"
     one, two = (load_learned(studio.work / f"{name}.ti.safetensors") for name in names)
     edits = [_loaded(studio.work / f"{name}-erased.safetensors") for name in names]
     pairs, masks = pairs_of(hidden, stays, "halves", studio.work)
@@ -272,59 +230,6 @@ def _digits(judged: Sequence[bool | None]) -> str:
     return "".join(str(int(bool(each))) for each in judged)
 
 
-def _seen(digits: str) -> str:
-    """The share that shows it, per cent with a 95 % interval; nothing where nothing was drawn."""
-    return "" if not digits else whole_percent(rate_interval([digit == "1" for digit in digits]))
-
-
-def _gone(digits: str) -> str:
-    """The share that does not: ESR-1."""
-    return whole_percent(rate_interval([digit == "0" for digit in digits]))
-
-
-def objects_as_markdown(results: dict[str, Any]) -> str:
-    """For the page: of each object what is seen of the token and gone of the word, and what is kept."""
-    heads = ("pictures of", "told", "becomes", "token before", "token after", "ESR-1 of the word", "PSR-1 before",
-             "PSR-1 after", "cce before", "cce after")  # fmt: skip
-
-    def row(word: str, each: dict[str, Any]) -> tuple[str, ...]:
-        before, after = ("".join(each["kept"][when].values()) for when in ("before", "after"))
-        cce = [digits for name, digits in each["cce"].items() if name != BASE]
-        control = [digits for name, digits in each["cce"].items() if name == BASE]
-        return (
-            word, each["told"], each["guide"], _seen(each["token"]["before"]), _seen(each["token"]["after"]),
-            _gone(each["word"]["after"]), _seen(before), _seen(after), _seen("".join(control)), _seen("".join(cce)),
-        )  # fmt: skip
-
-    return markdown(heads, [row(word, each) for word, each in results["objects"].items()])
-
-
-def pairs_as_markdown(results: dict[str, Any]) -> str:
-    """For the page: of each pair what is gone of the hidden one, and kept of the other one and of further words."""
-    heads = ("layout", "hidden", "before", "ESR-1", "stays", "before", "PSR-1", "others before", "PSR-1")
-
-    def row(name: str, each: dict[str, Any]) -> tuple[str, ...]:
-        hidden, layout = name.rsplit(" ", 1)
-        before, after = ("".join(each["kept"][when].values()) for when in ("before", "after"))
-        return (
-            layout, hidden, _seen(each["hidden"]["before"]), _gone(each["hidden"]["after"]), each["stays"],
-            _seen(each["other"]["before"]), _seen(each["other"]["after"]), _seen(before), _seen(after),
-        )  # fmt: skip
-
-    return markdown(heads, [row(name, each) for name, each in results["pairs"].items()])
-
-
-def style_as_markdown(results: dict[str, Any]) -> str:
-    """For the page: how often the judge sees the style that was said."""
-    each, heads = results["style"][STYLE], ("said", "seen", "before", "after")
-    said_of = {"token": ("the token", STYLE), "word": (f"“{STYLE}”", STYLE), "other": (f"“{OTHER}”", OTHER)}
-    lines = []
-    for key, (said, seen) in said_of.items():
-        shares = ("".join(str(int(style == seen)) for style in each[key][when]) for when in ("before", "after"))
-        lines.append((said, seen, *map(_seen, shares)))
-    return markdown(heads, lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("tests/bench/pictures.json"))
@@ -338,8 +243,8 @@ def main() -> None:
     if given.out.is_file():
         results |= json.loads(given.out.read_text(encoding="utf-8"))
     studied: dict[tuple[str, str], Callable[[], dict[str, Any]]] = {
-        **{("objects", word): partial(measure_object, studio, word) for word in OBJECTS},
-        **{("pairs", " ".join(pair)): partial(measure_pair, studio, *pair) for pair in SHOWN_PAIRS},
+        **{("objects", " ".join(map(str, each))): partial(measure_object, studio, *each) for each in SHOWN_OBJECTS},
+        **{("pairs", " ".join(map(str, pair))): partial(measure_pair, studio, *pair) for pair in SHOWN_PAIRS},
         ("style", STYLE): partial(measure_style, studio),
     }
     for (kind, name), measure in studied.items():
