@@ -16,6 +16,7 @@ ROOMS = {
     "model": "Models",
     "drawing": "Draw",
     "tuning": "Train",
+    "inverting": "Learn from pictures",
     "gating": "Gate",
     "balancing": "Balance",
     "redteam": "Attack and inspect",

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from editkit.evaluation.suites.suite import suites
     from editkit.gating.gated import gated
     from editkit.gating.pipeline import gate
+    from editkit.inverting.invert import invert
+    from editkit.inverting.options import InvertOptions
     from editkit.listings import (
         attacks,
         detectors,
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from editkit.variants.edit_file import load_edit, save_edit
     from editkit.variants.export import export
     from editkit.variants.fuse import fuse
+    from editkit.variants.learned_file import load_learned, save_learned
     from editkit.variants.record import info
     from editkit.variants.verify import verify
 
@@ -87,6 +90,7 @@ _HOMES = {
     "Options": "editkit.edits.method",
     "RECE": "editkit.edits.rece",
     "TIME": "editkit.edits.time",
+    "InvertOptions": "editkit.inverting.options",
     "RefineOptions": "editkit.tuning.options",
     "Tuned": "editkit.edits.tuned",
     "UCE": "editkit.edits.uce",
@@ -111,6 +115,9 @@ _HOMES = {
     "inspect": "editkit.redteam.inspection",
     "harden": "editkit.redteam.harden",
     "hide": "editkit.tuning.hide",
+    "invert": "editkit.inverting.invert",
+    "load_learned": "editkit.variants.learned_file",
+    "save_learned": "editkit.variants.learned_file",
     "ledger": "editkit.erasure.ledger.open",
     "load": "editkit.model.pipeline",
     "load_edit": "editkit.variants.edit_file",
@@ -146,6 +153,7 @@ __all__ = [
     "Edit",
     "EditMap",
     "EditkitError",
+    "InvertOptions",
     "Ledger",
     "LedgerEntry",
     "Options",
@@ -174,9 +182,11 @@ __all__ = [
     "hide",
     "info",
     "inspect",
+    "invert",
     "ledger",
     "load",
     "load_edit",
+    "load_learned",
     "load_preset",
     "methods",
     "metrics",
@@ -193,6 +203,7 @@ __all__ = [
     "refine",
     "run",
     "save_edit",
+    "save_learned",
     "searches",
     "sensitivity",
     "stages",

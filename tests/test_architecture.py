@@ -15,8 +15,8 @@ import editkit
 ROOT = Path(editkit.__file__).parent
 GROUND = ("errors", "seeds", "hardware", "progress", "options", "plugins", "versions", "listings")
 ROOMS = (
-    "files", "concepts", "edits", "embeddings", "model", "erasure", "variants", "drawing", "tuning", "evaluation",
-    "report", "redteam", "balancing", "gating", "publishing", "chaining", "emoji",
+    "files", "concepts", "edits", "embeddings", "model", "erasure", "variants", "drawing", "tuning", "inverting",
+    "evaluation", "report", "redteam", "balancing", "gating", "publishing", "chaining", "emoji",
 )  # fmt: skip
 """From the ground floor up."""
 MATHEMATICS = {"torch", "numpy"}

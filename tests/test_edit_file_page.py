@@ -21,6 +21,7 @@ from editkit.edits.compose import compose, scale
 from editkit.edits.figures import condition_number
 from editkit.edits.method import Options
 from editkit.edits.tuned import Tuned
+from editkit.embeddings.learned import Learned
 from editkit.erasure.presets.preset import Preset
 from editkit.model.checkpoints.projections import read_named
 from editkit.model.editable import EditableModel, open_model
@@ -85,7 +86,10 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         ),
     }
     found = {"church": ["a tall house"]}
-    hard = editkit.erase(sd, ["church"], options=plain, checked=False, synonym=["chapel"], found=found, prior=["a dog"])
+    shown = Learned("<x>", "boat", ((0.1 * torch.ones(1, 256),),))
+    hard = editkit.erase(
+        sd, ["church"], options=plain, checked=False, synonym=["chapel"], found=found, prior=["a dog"], pictures=[shown]
+    )
     edits["hard"] = replace(hard, record={**hard.record, "hardened": {"stopped": "1 rounds", "rounds": []}})
     begun = editkit.Ledger.begin(sd, method="uce", protect="none")
     edits["ledger"] = begun.add(editkit.LedgerEntry("boat", "ship")).solve(sd, checked=False)

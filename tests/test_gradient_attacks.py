@@ -24,6 +24,7 @@ from editkit.embeddings.clip_dense import DenseClip
 from editkit.erasure.erase import erase
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.judge import load_judge
+from editkit.inverting.points import NoisyPictures, Points, gradient
 from editkit.model.editable import EditableModel, open_model
 from editkit.plugins import make
 from editkit.redteam.arena import Arena
@@ -31,7 +32,6 @@ from editkit.redteam.attempt import Proposal
 from editkit.redteam.cost import Cost
 from editkit.redteam.letters import TokenLetters
 from editkit.redteam.p4d import interleaved
-from editkit.redteam.points import NoisyPictures, Points, gradient
 from editkit.redteam.target import Target
 from editkit.redteam.token_search import TokenSearch, nearest
 from editkit.redteam.unlearndiff import to_simplex

@@ -151,6 +151,18 @@ def erase(
     prior: Prior = None,
     synonyms: Synonyms = None,
     synonym: Synonym = None,
+    picture: Annotated[
+        list[Path] | None, typer.Option(help="A file of `editkit invert`: what its pictures show. Repeat for more.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of pictures of one more thing, which are inverted first.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="--pictures: folder of masks, named as these; erase what is black in them.")
+    ] = None,
+    word: Annotated[
+        str | None, typer.Option(help="One token: what --pictures show or --masks hide, or a --picture that says none.")
+    ] = None,
     harden: Annotated[
         int, typer.Option(help="Rounds of attacking the edit and erasing what brings the concept back.", min=0)
     ] = 0,
@@ -172,6 +184,7 @@ def erase(
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
+    from editkit_cli.invert import learned_of
     from editkit_cli.show import show_record
 
     chosen, options = preset_and_options(preset, method or (METHOD if from_ and not preset else None), given)
@@ -183,14 +196,16 @@ def erase(
         concepts, guides, kept, *_ = asked if chosen is None else chosen.filled(*asked)
         print(plan_erasing(model, device, concepts, guides, kept, options, words, profile))
         return
-    named = concepts if concepts or chosen is None else [chosen.name]
+    shown = [*([word] if word else []), *(file.name.split(".")[0] for file in picture or [])]
+    named = [*concepts, *shown] if concepts or shown or chosen is None else [chosen.name]
     out = out or Path(f"{file_stem([*named, *(f'from {each}' for each in from_ or [])])}-{options.name}.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile, device)
+    learned = learned_of(opened, picture or [], pictures, masks, word, kept, out, force)
     words = read_vocabulary(opened, vocabulary)
     made = erase_from(
         opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (), prior=prior,
-        preset=chosen, of=from_ or (), phrase=phrase,
+        preset=chosen, of=from_ or (), phrase=phrase, pictures=learned,
     )  # fmt: skip
     if harden:
         from editkit.redteam.harden import harden as hardened

@@ -227,7 +227,7 @@ def _card(task: Task) -> None:
 KINDS: Mapping[str, Kind] = {
     "erase": Kind(
         "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
-        components=_of("methods"), less=("found", "found_weight"), more=(Field("method", (str,)),),
+        components=_of("methods"), less=("found", "found_weight", "pictures"), more=(Field("method", (str,)),),
     ),
     "moderate": Kind(
         "Go part of the way of an edit.", "editkit.evaluation.moderate:moderate", _moderate, _check_erase,

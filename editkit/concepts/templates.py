@@ -14,6 +14,15 @@ ARTIST_EXPANSIONS = ("{}", "painting by {}", "art by {}", "artwork by {}", "pict
 OBJECT_EXPANSIONS = ("{}", "image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
 EXPANSIONS = {"none": ("{}",), "artist": ARTIST_EXPANSIONS, "object": OBJECT_EXPANSIONS}
 TIME_AUGMENTATIONS = ("{}", "A photo of {}", "An image of {}", "A picture of {}")
+NEUTRAL_THINGS = (
+    "a photo of a {}", "a picture of a {}", "a photo of the {}", "a rendering of a {}", "a close-up photo of a {}",
+    "a good photo of a {}", "a cropped photo of the {}", "the photo of a {}", "a rendition of the {}",
+)  # fmt: skip
+NEUTRAL_STYLES = (
+    "a painting in the style of {}", "a picture in the style of {}", "a rendering in the style of {}",
+    "a detailed painting in the style of {}", "the painting in the style of {}", "a good painting in the style of {}",
+)  # fmt: skip
+"""Captions of pictures that say no more of them than what is learned (after Gal et al. 2022, appendix)."""
 VOCABULARY_GUIDES = ("average", "nearest", "in-class", "safe")
 """Guides that are made from the vocabulary, by name."""
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from editkit.concepts.templates import check_concepts
 from editkit.edits.edit import Edit
 from editkit.edits.method import Method, Options, Tokens
 from editkit.edits.problem import Rows
+from editkit.embeddings.learned import Learned
 from editkit.erasure.bound import METHOD, erase_bound
 from editkit.erasure.captions import Captions, CaptionsLike
 from editkit.erasure.concept_rows import ConceptRows
 from editkit.erasure.guides import Ways, usual_guides
 from editkit.erasure.make import Clock, Request, check_preserve, make_edit, words_of
+from editkit.erasure.pictured import MASKED, Pictured, check_guides
 from editkit.erasure.presets.preset import Preset
 from editkit.erasure.presets.preset_file import load_preset
 from editkit.erasure.rows import Encoders, concept_rows
@@ -42,12 +45,13 @@ def erase(
     of: Sequence[str] = (),
     phrase: str | None = None,
     device: str | None = None,
+    pictures: Sequence[Learned] = (),
 ) -> Edit:
     """Erase `concepts` from `model`.
 
     Args:
         model: as `open_model` takes it, or what it returns.
-        concepts: words or phrases; default: the preset's.
+        concepts: words or phrases; default: the preset's; with `pictures` there may be none.
         guides: what each becomes: a text, `average` (the mean of the vocabulary), `nearest` (its closest word),
             `in-class` (of its closest words the one that costs others least) or `safe` (what is left of its rows in the
             span of a few words' rows). One serves all concepts. Default: `average` with a protected vocabulary, else
@@ -71,6 +75,9 @@ def erase(
             the model's profile, else `{x} {y}`.
         device: where it is solved: `cpu`, `cuda`, ..., and where its maps then lie; default: where an open model is,
             else `cpu`.
+        pictures: what `invert` learned: each is a concept of the name of its word, erased by the rows of all its
+            restarts; and by those of the word as well, where `concepts` has it. With masks it becomes what they leave,
+            which is preserved, and has no guide.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -88,16 +95,21 @@ def erase(
         concepts, guides, preserve, options, synonyms, synonym
     )
     said = None if preset is None else chosen.record
+    named, shown = list(concepts), Pictured.of(model, pictures)
+    concepts = [*named, *(each.word for each in pictures if each.word not in named)]
     check_concepts(concepts)
     if of or phrase is not None:
         _check_bound(of, guides, found)
+        if pictures:
+            raise EditkitError("--from: goes with words, and pictures say no word; leave one of them out")
         captions = None if prior is None else Captions.of(prior)
         return erase_bound(
             model, concepts, of, phrase, preserve, options, vocabulary, checked, synonym, captions, said,
         )  # fmt: skip
     guides = own_guides
     asked = [*concepts, *words_in(synonym)]
-    check_known(model, asked)
+    check_known(model, [*named, *words_in(synonym)])
+    check_guides(shown, concepts, guides)
     guides = _one_each(concepts, guides or usual_guides(model, concepts, options))
     check_preserve(asked, preserve)
     captions = None if prior is None else Captions.of(prior)
@@ -108,22 +120,34 @@ def erase(
             near = nearness(model, concepts, model.own_words() if vocabulary is None else vocabulary)
         same = _synonyms(model, concepts, synonyms, options, synonym, vocabulary, near)
         also = [word for words in same.values() for word in words]
+        also += shown.alike(model.own_words() if vocabulary is None else vocabulary)
+        same = {word: some if word in named else _said(some, synonym) for word, some in same.items()}
         words = words_of(model, options, concepts, guides, vocabulary, also, near)
         ways = Ways.of(model, concepts, words, options)
         texts = ways.guides(concepts, guides)
-    named = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
+    told = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
+    told = [MASKED if shown.is_masked(concept) else text for concept, text in zip(concepts, told, strict=True)]
+    with clock("pictures"):
+        about = {each.word: shown.told(each) for each in pictures}
     request = Request(
-        model, options, concepts, [str(guide) for guide in named], preserve, words, checked, same, found or {},
-        found_weight, captions, said, clock=clock,
+        model, options, concepts, [str(guide) for guide in told], preserve, words, checked, same, found or {},
+        found_weight, captions, said, pictures=about, clock=clock,
     )  # fmt: skip
     with clock("embeddings"):
         pairs = list(zip(concepts, texts, strict=True))
-        rows = [_erased_rows(stream.encoders, pairs, same, ways, options.tokens) for stream in model.streams]
+        asked_by = {word: [*([word] if word in named else []), *same[word]] for word in concepts}
+        by_words = [_erased_rows(stream.encoders, pairs, asked_by, ways, options.tokens) for stream in model.streams]
+        by_pictures = [_pictured_rows(shown, n, pairs, ways, options.tokens) for n in range(len(model.streams))]
+        rows = [
+            [Rows.joined([each[concept] for each in (worded, pictured) if concept in each]) for concept in concepts]
+            for worded, pictured in zip(by_words, by_pictures, strict=True)
+        ]
+        kept = [_kept_rows(shown, each) for each in by_pictures]
         brought = [
             [_found_rows(stream.encoders, (found or {}).get(concept, ()), text) for concept, text in pairs]
             for stream in model.streams
         ]
-    return make_edit(request, rows, brought if found else None)
+    return make_edit(request, rows, brought if found else None, kept)
 
 
 def _check_bound(of: Sequence[str], guides: Sequence[str], found: Mapping[str, Sequence[str]] | None) -> None:
@@ -153,20 +177,46 @@ def _synonyms(
 def _erased_rows(
     encoders: Encoders,
     pairs: Sequence[tuple[str, str | Sequence[str]]],
-    same: Mapping[str, Sequence[str]],
+    words: Mapping[str, Sequence[str]],
     ways: Ways,
     tokens: Tokens,
-) -> list[Rows]:
-    """Those of each concept, and of what is erased with it. Concepts of the same sentences are encoded together."""
+) -> dict[str, Rows]:
+    """Those of the `words` of each concept that has some: itself, and what is erased with it. Concepts of the same
+    sentences are encoded together."""
     alike: dict[tuple[str, ...], list[tuple[str, str | Sequence[str]]]] = {}
     for concept, guide in pairs:
+        if not words[concept]:
+            continue
         alike.setdefault(tuple(ways.templates(concept)), []).append((concept, guide))
     made: dict[str, Rows] = {}
     for templates, mine in alike.items():
-        asked = [(word, guide) for concept, guide in mine for word in (concept, *same[concept])]
+        asked = [(word, guide) for concept, guide in mine for word in words[concept]]
         rows = iter(ConceptRows(encoders, templates, tokens).some(asked))
-        made |= {concept: Rows.joined([next(rows) for _ in range(1 + len(same[concept]))]) for concept, _ in mine}
-    return [made[concept] for concept, _ in pairs]
+        made |= {concept: Rows.joined([next(rows) for _ in words[concept]]) for concept, _ in mine}
+    return made
+
+
+def _pictured_rows(
+    shown: Pictured, stream: int, pairs: Sequence[tuple[str, str | Sequence[str]]], ways: Ways, tokens: Tokens
+) -> dict[str, Rows]:
+    """Those of each concept that is known from pictures."""
+    return {
+        concept: shown.rows(stream, learned, guide, ways.templates(concept), tokens)
+        for concept, guide in pairs
+        if (learned := shown.of_word(concept)) is not None
+    }
+
+
+def _kept_rows(shown: Pictured, rows: Mapping[str, Rows]) -> Tensor | None:
+    """Rows of what masks leave: what is masked becomes them, and they stay."""
+    kept = [own.target for concept, own in rows.items() if shown.is_masked(concept)]
+    return torch.cat(kept) if kept else None
+
+
+def _said(some: Sequence[str], synonym: MoreWords) -> list[str]:
+    """Of the words that mean a concept known from pictures alone, those that the user named."""
+    said = set(words_in(synonym))
+    return [word for word in some if word in said]
 
 
 def _found_rows(encoders: Encoders, prompts: Sequence[str], guide: str | Sequence[str]) -> Rows | None:

@@ -62,6 +62,7 @@ class Request:
         of, phrase: what the concepts are erased from alone, and how they are said of it; empty: everywhere.
         without: prompts that stay in all rows, of what the concepts are erased from.
         held: what makes the protected rows of a stream from its encoders and `words`; None: what suits `concepts`.
+        pictures: concept → what is told of the pictures that it is erased by.
     """
 
     model: EditableModel
@@ -80,6 +81,7 @@ class Request:
     phrase: str = ""
     held: Callable[[Encoders, Sequence[str]], ProtectedWords] | None = None
     without: Sequence[str] = ()
+    pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
     def protected(self, encoders: Encoders, words: Sequence[str]) -> ProtectedWords:
@@ -114,10 +116,13 @@ def words_of(
 
 
 def make_edit(
-    request: Request, rows: Sequence[Sequence[Rows]], found: Sequence[Sequence[Rows | None]] | None = None
+    request: Request,
+    rows: Sequence[Sequence[Rows]],
+    found: Sequence[Sequence[Rows | None]] | None = None,
+    kept: Sequence[Tensor | None] | None = None,
 ) -> Edit:
     """Solve every stream of the model; `rows` has an entry for each, which has one for each concept; `found` has the
-    rows of found prompts likewise.
+    rows of found prompts likewise, `kept` rows `(m, d)` to preserve beside those of the preserved prompts.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -127,9 +132,12 @@ def make_edit(
     maps: dict[str, EditMap] = {}
     figures: dict[str, dict[str, Any]] = {}
     edited = [stream if options.layers == "all" else stream.values for stream in model.streams]
-    kept = [_held(request, stream) if stream.inputs else None for stream in edited]
+    read = [
+        _held(request, stream, more) if stream.inputs else None
+        for stream, more in zip(edited, kept or [None] * len(edited), strict=True)
+    ]
     model.free_encoders()  # what is solved needs their rows alone, and the memory
-    for stream, held, mine, more in zip(edited, kept, rows, found or [()] * len(edited), strict=True):
+    for stream, held, mine, more in zip(edited, read, rows, found or [()] * len(edited), strict=True):
         if held is None:  # of two streams one may have no values, such as the pooled one of SDXL
             continue
         solution, measured = _solve_stream(request, stream, held, mine, more)
@@ -162,6 +170,7 @@ def record_of(request: Request, figures: Mapping[str, Mapping[str, Any]]) -> dic
         **({"synonyms": _listed(request.synonyms)} if any(request.synonyms.values()) else {}),
         **({} if request.preset is None else {"preset": dict(request.preset)}),
         **_found(request),
+        **({"pictures": {name: dict(told) for name, told in request.pictures.items()}} if request.pictures else {}),
         **({} if request.captions is None else {"prior": request.captions.record(model.streams[0].encoders)}),
         "options": options.record,
         "checked": request.checked,
@@ -205,13 +214,14 @@ class _Held:
     captions: Tensor | None
 
 
-def _held(request: Request, stream: Stream) -> _Held:
-    """All that is read of a stream's encoders beside the rows to erase."""
+def _held(request: Request, stream: Stream, also: Tensor | None = None) -> _Held:
+    """All that is read of a stream's encoders beside the rows to erase; `also` are more rows that stay."""
     model, options, clock = request.model, request.options, request.clock
     with clock("vocabulary"):
         words = looked_at_by(model, options, request.words)
         vocabulary = request.protected(stream.encoders, words)
-        kept = request.kept(stream.encoders)
+        parts = [rows for rows in (request.kept(stream.encoders), also) if rows is not None]
+        kept = torch.cat(parts) if parts else None
     empty = empty_rows(stream.encoders) if options.reads_empty else None
     moment = None
     if request.captions is not None:

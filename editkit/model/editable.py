@@ -210,9 +210,40 @@ class EditableModel:
         again.__dict__.update(projections=self.projections, streams=streams)  # as `cached_property` keeps them
         return again
 
+    def knowing(self, learned: Mapping[str, tuple[Tensor, ...]]) -> EditableModel:
+        """The same model with tokens that were learned from pictures.
+
+        Args:
+            learned: token → vectors of each CLIP text encoder, see `editkit.embeddings.learned`.
+
+        Raises:
+            EditkitError: its prompts are not read by CLIP alone.
+        """
+        check_learnable(self.source)
+        more = EditableModel(replace(self.source, learned=learned))
+        more.__dict__["projections"] = self.projections
+        return more
+
     def own_words(self) -> list[str]:
         """The vocabulary that is meant where none is given."""
         return self.profile.own_words(self.profile.words is None and self.encoder.slow)
+
+
+LEARNABLE = ("sd1", "sd2", "sdxl")
+"""Families all of whose text encoders are CLIP's: what textual inversion is defined for."""
+
+
+def check_learnable(source: Source) -> None:
+    """Refuse a model whose prompts are not read by CLIP alone, before any weight is read.
+
+    Raises:
+        EditkitError: naming its family.
+    """
+    if source.family.name not in LEARNABLE:
+        raise EditkitError(
+            f"model {source.name}: is {source.family.title}, and tokens are learned for text encoders of CLIP alone "
+            "(Stable Diffusion 1.x, 2.x and XL, and the bundled model); erase by words with --concept"
+        )
 
 
 ModelLike = EditableModel | Source | str | os.PathLike[str] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -12,13 +12,16 @@ from torch import Tensor
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampler import fast
 from editkit.edits.key import random_rows
+from editkit.embeddings.learned import Vectors
 from editkit.erasure.near import subject_rows
+from editkit.inverting.descent import descend
+from editkit.inverting.points import NoisyPictures, Points, any_times, even_times, gradient
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Changes, Proposal
 from editkit.redteam.descent import Descent
 from editkit.redteam.letters import TokenLetters
-from editkit.redteam.points import NoisyPictures, Points, any_times, even_times, gradient, losses
+from editkit.redteam.points import losses
 from editkit.redteam.soft_prompt import SoftPrompt
 from editkit.redteam.target import Target
 from editkit.redteam.token_search import HELD, LEARNING, check_one_clip
@@ -154,24 +157,24 @@ class VectorSearch:
         Returns:
             `(vectors, width)` float32.
         """
-        learned = start.float().to(self.device).clone().requires_grad_()
-        adam = torch.optim.AdamW([learned], lr=self.attack.rate, weight_decay=self.attack.decay)
-        generator, best = (
-            self.arena.generator(LEARNING),
-            (self.loss(read(learned.detach(), 0)), learned.detach().clone()),
-        )
-        for n in range(self.attack.iterations):
+        generator = self.arena.generator(LEARNING)
+
+        def slope(learned: Vectors) -> Sequence[Tensor]:
+            prompt = int(torch.randint(prompts, (1,), generator=generator))
+            return [self.gradient(learned[0], read, prompt, generator)]
+
+        def loss(learned: Vectors) -> float:
+            return self.loss(read(learned[0], 0))
+
+        how, best = self.attack, start
+        for way in descend([start.to(self.device)], how.iterations, how.rate, how.decay, slope, loss):
+            (best,) = way.best
+            if way.looked and way.step:
+                self.log.append((self.arena.cost.passes, way.loss))
+                self.arena.tell(f"best loss {way.loss:.4f}")
             if self.arena.is_over:
                 break
-            prompt = int(torch.randint(prompts, (1,), generator=generator))
-            learned.grad = self.gradient(learned, read, prompt, generator)
-            adam.step()
-            if self.attack.looks_at(n) or n == self.attack.iterations - 1:
-                now = self.loss(read(learned.detach(), 0))
-                best = min(best, (now, learned.detach().clone()), key=lambda known: known[0])
-                self.log.append((self.arena.cost.passes, best[0]))
-                self.arena.tell(f"best loss {best[0]:.4f}")
-        return best[1]
+        return best
 
     def gradient(self, learned: Tensor, read: Read, prompt: int, generator: torch.Generator) -> Tensor:
         """Of the loss at fresh points."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from editkit.inverting.descent import looks_at
 from editkit.options import option
 from editkit.redteam.budget import HasBudget
-
-LOOKS, APART = 20, 10
-"""How often what is learned is looked at on the way at most, and iterations between two looks at least."""
 
 
 @dataclass(frozen=True)
@@ -24,4 +22,4 @@ class Descent(HasBudget):
 
     def looks_at(self, iteration: int) -> bool:
         """Whether what is learned is looked at after it."""
-        return (iteration + 1) % max(APART, self.iterations // LOOKS) == 0
+        return looks_at(iteration, self.iterations)

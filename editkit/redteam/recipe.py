@@ -50,6 +50,11 @@ class Recipe:
                 "harden: the edit erases its concepts from one thing alone, and a found prompt is erased everywhere; "
                 "harden an edit without --from"
             )
+        if "pictures" in record:
+            raise EditkitError(
+                f"harden: {next(iter(record['pictures']))!r} was erased by pictures, which the record does not hold; "
+                "attack the edit with cce, and erase what that finds by words"
+            )
         captions = None if prior is None else Captions.of(prior)
         _check_prior(record.get("prior"), captions)
         try:

@@ -12,12 +12,13 @@ from torch import Tensor
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampler import at_once, fast
 from editkit.errors import EditkitError
+from editkit.inverting.points import Points, PointSource, any_times, even_times, gradient
 from editkit.options import option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Proposal
 from editkit.redteam.descent import Descent
 from editkit.redteam.letters import TokenLetters
-from editkit.redteam.points import Points, PointSource, any_times, even_times, gradient, losses
+from editkit.redteam.points import losses
 from editkit.redteam.soft_prompt import Piece, SoftPrompt
 from editkit.redteam.target import Target
 from editkit.redteam.victim import Victim

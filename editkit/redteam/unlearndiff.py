@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from editkit.inverting.points import NoisyPictures
 from editkit.options import Checked, option
 from editkit.redteam.arena import Arena
 from editkit.redteam.attempt import Changes, Proposal
-from editkit.redteam.points import NoisyPictures
 from editkit.redteam.target import Target
 from editkit.redteam.token_search import PrefixDescent, TokenSearch, letters_for
 

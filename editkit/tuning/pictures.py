@@ -22,18 +22,34 @@ def read_pictures(folder: Path) -> list[Image.Image]:
     Raises:
         EditkitError: no such folder, no picture in it, or one that cannot be read.
     """
+    return [read_picture(path) for path in picture_files(folder)]
+
+
+def picture_files(folder: Path, flag: str = "--pictures") -> list[Path]:
+    """The files of a folder that end like pictures, in the order of their names.
+
+    Raises:
+        EditkitError: no such folder, or no picture in it.
+    """
     if not folder.is_dir():
-        raise EditkitError(f"--pictures {folder}: expected a folder of pictures, found none")
-    pictures = []
-    for path in sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS):
-        try:
-            with Image.open(path) as opened:
-                pictures.append(opened.convert("RGB"))
-        except OSError as error:
-            raise EditkitError(f"{path}: cannot be read as a picture ({error}); take it out of --pictures") from error
-    if not pictures:
-        raise EditkitError(f"--pictures {folder}: expected pictures ({', '.join(ENDINGS)}), found none")
-    return pictures
+        raise EditkitError(f"{flag} {folder}: expected a folder of pictures, found none")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+    if not files:
+        raise EditkitError(f"{flag} {folder}: expected pictures ({', '.join(ENDINGS)}), found none")
+    return files
+
+
+def read_picture(path: Path, flag: str = "--pictures") -> Image.Image:
+    """One picture, in RGB.
+
+    Raises:
+        EditkitError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise EditkitError(f"{path}: cannot be read as a picture ({error}); take it out of {flag}") from error
 
 
 @torch.no_grad()

@@ -89,6 +89,11 @@ def _check(edits: Sequence[Edit], concepts: Sequence[str]) -> None:
                 f"compose --fuse: the edit of {', '.join(edit.record['concepts'])} erases from one thing alone, and "
                 "what is fused goes everywhere; compose it without --fuse"
             )
+        if "pictures" in edit.record:
+            raise EditkitError(
+                f"compose --fuse: {next(iter(edit.record['pictures']))!r} was erased by pictures, so its rows are not "
+                "known; erase all at once with --picture, or compose without --fuse"
+            )
         if "options" not in edit.record:
             raise EditkitError(
                 f"compose --fuse: the edit of {', '.join(edit.record['concepts'])} was composed, so its rows are not "

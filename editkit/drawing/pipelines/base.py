@@ -95,6 +95,11 @@ class PipelineDenoiser:
             away = None if negative is None else self._negative(negative)
         return [known[prompt] for prompt in prompts], away
 
+    def encode_with_gradients(self, prompts: Sequence[str]) -> list[Condition]:
+        """The same rows, differentiable in what stands at the input of the text encoders."""
+        with errors_only():
+            return self._encoded(list(prompts))
+
     def reader(self) -> Any:
         made, made_of = copy.copy(self), copy.copy(self.pipe)
         for name, part in self.pipe.components.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
@@ -22,6 +22,8 @@ from editkit.model.families.family import Family
 from editkit.model.families.table import by_name, family_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from editkit.model.checkpoints.ldm_config import Stated
 
 BUNDLED = "emoji"
@@ -38,12 +40,14 @@ class Source:
         name: what the user typed.
         tokenizer: for a single file, a folder with its tokenizer when that is not CLIP's.
         brings: its profile, or where that is.
+        learned: tokens that its CLIP text encoders know beside their own → the vectors of each encoder.
     """
 
     name: str
     path: Path
     tokenizer: Path | None = None
     brings: Profile | str = field(default=DEFAULT, compare=False, repr=False)
+    learned: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def profile(self) -> Profile:

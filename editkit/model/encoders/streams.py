@@ -12,6 +12,7 @@ from torch import Tensor
 from editkit.embeddings.clip_text import PROJECTION, ClipText
 from editkit.embeddings.clip_tokens import read_clip_tokens
 from editkit.embeddings.encoder import TextEncoder
+from editkit.embeddings.learned import with_learned
 from editkit.embeddings.reader import Reader, lower
 from editkit.embeddings.states import ClipBoth, States, clip_pooled, clip_states, side_by_side, widened
 from editkit.errors import EditkitError
@@ -153,6 +154,11 @@ def _clips(source: Source, suffixes: tuple[str, ...], pooled: bool = True) -> li
     else:
         pairs = [
             (_clip_tokens(source, f"tokenizer{end}"), _clip(source, f"text_encoder{end}", pooled)) for end in suffixes
+        ]
+    if source.learned:
+        pairs = [
+            with_learned(*pair, {token: vectors[n] for token, vectors in source.learned.items()})
+            for n, pair in enumerate(pairs)
         ]
     return [(reader_of(source, tokenizer, model.positions), model) for tokenizer, model in pairs]
 

@@ -1,0 +1,1 @@
+"""Textual inversion: embeddings of new tokens, learned from pictures."""

@@ -1,0 +1,111 @@
+"""Pictures to learn from, and masks of what stays of each: both as latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from editkit.drawing.pipelines.denoiser import Denoiser
+from editkit.errors import EditkitError
+from editkit.tuning.pictures import encode_pictures, picture_files, read_picture
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures, and where there are masks, one of the same size for each: white is what stays."""
+
+    pictures: tuple[Image.Image, ...]
+    masks: tuple[Image.Image, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path, masks: Path | None = None) -> Shown:
+        """The pictures of a folder, and their masks, which have the same names before the ending.
+
+        Raises:
+            EditkitError: no picture, one that cannot be read, one without a mask or a mask without one, a mask of
+                another size, or one that hides nothing or all.
+        """
+        files = picture_files(folder)
+        pictures = tuple(read_picture(path, "--pictures") for path in files)
+        if masks is None:
+            return cls(pictures)
+        known = {path.stem: path for path in picture_files(masks, "--masks")}
+        stems = {path.stem: path for path in files}
+        if len(stems) < len(files):
+            raise EditkitError(f"--pictures {folder}: two pictures have one name but for their ending; rename one")
+        if lone := sorted(stems.keys() - known.keys()):
+            raise EditkitError(
+                f"{stems[lone[0]]}: expected its mask {masks / lone[0]}.png, found none; add it, or take the picture "
+                "out"
+            )
+        if lone := sorted(known.keys() - stems.keys()):
+            raise EditkitError(
+                f"{known[lone[0]]}: a mask without a picture of that name in {folder}; take it out of --masks"
+            )
+        masked = [
+            _checked(str(known[path.stem]), read_picture(known[path.stem], "--masks"), picture)
+            for path, picture in zip(files, pictures, strict=True)
+        ]
+        return cls(pictures, tuple(masked))
+
+    @classmethod
+    def given(cls, pictures: Sequence[Image.Image], masks: Sequence[Image.Image] | None = None) -> Shown:
+        """Pictures, and a mask for each.
+
+        Raises:
+            EditkitError: as `read`, of the pictures by their numbers.
+        """
+        if not pictures:
+            raise EditkitError("pictures: expected one or more, got none")
+        if masks is None:
+            return cls(tuple(pictures))
+        if len(masks) != len(pictures):
+            raise EditkitError(f"masks: expected one for each of {len(pictures)} pictures, got {len(masks)}")
+        pairs = enumerate(zip(masks, pictures, strict=True), 1)
+        return cls(tuple(pictures), tuple(_checked(f"mask {n}", *pair) for n, pair in pairs))
+
+    def latents(self, denoiser: Denoiser, flip: bool) -> tuple[Tensor, Tensor | None]:
+        """Clean latents `(n, channels, h, w)`, with `flip` of every picture and of its mirror image; and what stays of
+        each, `(n, 1, h, w)` from 0 to 1, the mean of the mask's pixels there."""
+        pictures, masks = list(self.pictures), list(self.masks)
+        if flip:
+            pictures += [ImageOps.mirror(each) for each in pictures]
+            masks += [ImageOps.mirror(each) for each in masks]
+        clean = encode_pictures(denoiser, pictures)
+        return clean, torch.cat([_stays(mask, denoiser, clean) for mask in masks]) if masks else None
+
+
+def _checked(name: str, mask: Image.Image, picture: Image.Image) -> Image.Image:
+    mask = mask.convert("L")
+    if mask.size != picture.size:
+        raise EditkitError(
+            f"{name}: expected the size of its picture, {_size(picture)}, got {_size(mask)}; make them the same size"
+        )
+    lowest, highest = mask.getextrema()
+    if lowest == 255:
+        raise EditkitError(f"{name}: is all white, so that it hides nothing; paint black what is to be erased")
+    if highest == 0:
+        raise EditkitError(f"{name}: is all black, so that nothing stays; paint white what is to stay")
+    return mask
+
+
+def _size(picture: Image.Image) -> str:
+    return f"{picture.width}x{picture.height}"
+
+
+def _stays(mask: Image.Image, denoiser: Denoiser, clean: Tensor) -> Tensor:
+    factor, (h, w) = denoiser.pipe.vae_scale_factor, clean.shape[-2:]
+    fitted = ImageOps.fit(mask, (w * factor, h * factor), Image.Resampling.BOX)
+    pixels = torch.from_numpy(np.array(fitted)).float()[None, None] / 255
+    if not pixels.any():
+        raise EditkitError(
+            "--masks: nothing stays of a picture once it is cut to the model's shape; bring the pictures to that shape"
+        )
+    return interpolate(pixels, (h, w), mode="area").to(clean)
