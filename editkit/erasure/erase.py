@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,8 +128,10 @@ def erase(
         texts = ways.guides(concepts, guides)
     told = [text if isinstance(text, str) else guide for text, guide in zip(texts, guides, strict=True)]
     told = [MASKED if shown.is_masked(concept) else text for concept, text in zip(concepts, told, strict=True)]
-    with clock("pictures"):
-        about = {each.word: shown.told(each) for each in pictures}
+    about: dict[str, Mapping[str, Any]] = {}
+    if pictures:
+        with clock("pictures"):
+            about = {each.word: shown.told(each) for each in pictures}
     request = Request(
         model, options, concepts, [str(guide) for guide in told], preserve, words, checked, same, found or {},
         found_weight, captions, said, pictures=about, clock=clock,
