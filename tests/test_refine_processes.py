@@ -64,3 +64,57 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
         keys = [load_key(tmp_path / f"{name}.key") for name in "ab"]
         assert torch.allclose(keys[0].rows, keys[1].rows, atol=1e-3)
         assert keys[1].record["key_seed"] == 5
+
+
+FSDP = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+use_cpu: true
+mixed_precision: "no"
+num_machines: 1
+num_processes: 2
+fsdp_config:
+  fsdp_version: {version}
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_transformer_layer_cls_to_wrap: BasicTransformerBlock
+  fsdp_state_dict_type: FULL_STATE_DICT
+  fsdp_reshard_after_forward: true
+"""
+
+
+def sharded(*words: Any, cwd: Path) -> None:
+    """The same under accelerate's FSDP."""
+    (cwd / "fsdp.yaml").write_text(FSDP.format(version=2))
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", "fsdp.yaml"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, "--main_process_port", "0", Path(__file__).parent / "sharded.py", *map(str, words)],
+        capture_output=True, text=True, cwd=cwd, env=environment, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("param", ["kv", "lora:2"])
+def test_sharded_weights_make_the_run_of_one_and_resume(param: str, tiny_sd: Path, tmp_path: Path) -> None:
+    """Stopped after two steps of three: what was saved is whole, and goes on. One file for both kinds of run."""
+    from editkit.model.checkpoints.projections import read_named
+    from editkit.model.checkpoints.source import find
+    from editkit.tuning.checkpoint import load_checkpoint
+
+    words: list[Any] = ["refine", "--objective", "esd", "--concept", "church", "--model", tiny_sd, "--device", "cpu"]
+    words += ["--batch", 4, "--accumulate", 2, "--rate", "1e-3", "--mixed-precision", "no", "--sampling-steps", 4]
+    words += ["--param", param]
+    run(*words, "--steps", "3", "--out", "a", cwd=tmp_path)
+    sharded(*words, "--steps", 2, "--out", "b", cwd=tmp_path)
+    saved = load_checkpoint(tmp_path / "b", {})
+    assert {name: value.shape for name, value in saved["trained"].items()} == {
+        name: value.shape for name, value in load_checkpoint(tmp_path / "a", {})["trained"].items()
+    }
+    sharded(*words, "--steps", 3, "--out", "b", "--resume", cwd=tmp_path)
+    alone, shared = (load_tuned(tmp_path / name) for name in "ab")
+    base = read_named(find(tiny_sd), list(alone.names))
+    changes = [{name: W - base[name] for name, W in tuned.weights(base).items()} for tuned in (alone, shared)]
+    assert changes[0].keys() == changes[1].keys()
+    apart = max(float((W - changes[1][name]).norm()) for name, W in changes[0].items())
+    assert apart < 0.02 * max(float(W.norm()) for W in changes[0].values())

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from editkit.errors import EditkitError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -22,6 +24,23 @@ class Processes:
     @property
     def index(self) -> int:
         return self.accelerator.process_index
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each has a part of every weight (FSDP)."""
+        return self.accelerator.distributed_type.value == "FSDP"
+
+    def check(self) -> None:
+        """Refuse a way to share a run that is not known here.
+
+        Raises:
+            EditkitError: DeepSpeed, Megatron, or the first version of FSDP.
+        """
+        kind = self.accelerator.distributed_type.value
+        if kind in ("DEEPSPEED", "MEGATRON_LM"):
+            raise EditkitError(f"refine: does not run under {kind}; give accelerate distributed_type MULTI_GPU or FSDP")
+        if self.sharded and not self.accelerator.is_fsdp2:
+            raise EditkitError("refine: needs the second FSDP; write fsdp_version: 2 into accelerate's configuration")
 
     def mine(self, rows: Tensor) -> Tensor:
         """This process's rows of a batch."""
@@ -40,3 +59,18 @@ class Processes:
     def apart(self, network: Any, wanted: bool) -> Any:
         """A context in which gradients are not exchanged: only those of a step's last part need be."""
         return self.accelerator.no_sync(network) if wanted else nullcontext()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process may have a part: all of it, in each. All processes must ask together."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # pyright: ignore
+
+
+def as_shared(value: Any, like: Tensor) -> Any:
+    """The inverse: `value` in parts as `like` is, where it has its shape."""
+    if not (hasattr(like, "full_tensor") and isinstance(value, Tensor) and value.shape == like.shape):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
