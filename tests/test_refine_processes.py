@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from editkit.edits.tuned import Tuned
+from editkit.tuning.checkpoint import load_checkpoint
 from editkit.variants.tuned_file import load_tuned
+from tests import sharded as fsdp
 from tests import tiny_pipelines
 from tests.cli import run
 
@@ -66,55 +71,89 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
         assert keys[1].record["key_seed"] == 5
 
 
-FSDP = """
-compute_environment: LOCAL_MACHINE
-distributed_type: FSDP
-use_cpu: true
-mixed_precision: "no"
-num_machines: 1
-num_processes: 2
-fsdp_config:
-  fsdp_version: {version}
-  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
-  fsdp_transformer_layer_cls_to_wrap: BasicTransformerBlock
-  fsdp_state_dict_type: FULL_STATE_DICT
-  fsdp_reshard_after_forward: true
-"""
+ESD: list[Any] = ["refine", "--objective", "esd", "--concept", "church", "--device", "cpu", "--batch", 4]
+ESD += ["--accumulate", 2, "--rate", "1e-3", "--mixed-precision", "no", "--sampling-steps", 2]
 
 
-def sharded(*words: Any, cwd: Path) -> None:
-    """The same under accelerate's FSDP."""
-    (cwd / "fsdp.yaml").write_text(FSDP.format(version=2))
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", "fsdp.yaml"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="module")
+def refined(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of a whole group and of a LoRA: by one process, by two that share the weights out (`fsdp`), and by two
+    that stop after the first step and go on (`resumed`)."""
+    folder = tmp_path_factory.mktemp("refined")
+    lines = []
+    for param in ("kv", "lora:2"):
+        words = [*ESD, "--model", tiny_sd, "--param", param]
+        run(*map(str, words), "--steps", "2", "--out", f"{param}-one", cwd=folder)
+        lines.append([*words, "--steps", 2, "--out", f"{param}-fsdp"])
+        lines.append([*words, "--steps", 1, "--out", f"{param}-resumed"])
+        lines.append([*words, "--steps", 2, "--out", f"{param}-resumed", "--resume"])
     done = subprocess.run(
-        [*launcher, "--main_process_port", "0", Path(__file__).parent / "sharded.py", *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, env=environment, timeout=600,
+        [sys.executable, "-m", "tests.sharded", json.dumps([list(map(str, line)) for line in lines])],
+        capture_output=True, text=True, cwd=folder, timeout=600,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("param", ["kv", "lora:2"])
-def test_sharded_weights_make_the_run_of_one_and_resume(param: str, tiny_sd: Path, tmp_path: Path) -> None:
-    """Stopped after two steps of three: what was saved is whole, and goes on. One file for both kinds of run."""
+def test_processes_that_share_the_weights_out_make_the_run_of_one(param: str, refined: Path, tiny_sd: Path) -> None:
     from editkit.model.checkpoints.projections import read_named
     from editkit.model.checkpoints.source import find
-    from editkit.tuning.checkpoint import load_checkpoint
 
-    words: list[Any] = ["refine", "--objective", "esd", "--concept", "church", "--model", tiny_sd, "--device", "cpu"]
-    words += ["--batch", 4, "--accumulate", 2, "--rate", "1e-3", "--mixed-precision", "no", "--sampling-steps", 4]
-    words += ["--param", param]
-    run(*words, "--steps", "3", "--out", "a", cwd=tmp_path)
-    sharded(*words, "--steps", 2, "--out", "b", cwd=tmp_path)
-    saved = load_checkpoint(tmp_path / "b", {})
-    assert {name: value.shape for name, value in saved["trained"].items()} == {
-        name: value.shape for name, value in load_checkpoint(tmp_path / "a", {})["trained"].items()
-    }
-    sharded(*words, "--steps", 3, "--out", "b", "--resume", cwd=tmp_path)
-    alone, shared = (load_tuned(tmp_path / name) for name in "ab")
+    alone, shared = (load_tuned(refined / f"{param}-{name}") for name in ("one", "fsdp"))
     base = read_named(find(tiny_sd), list(alone.names))
     changes = [{name: W - base[name] for name, W in tuned.weights(base).items()} for tuned in (alone, shared)]
     assert changes[0].keys() == changes[1].keys()
     apart = max(float((W - changes[1][name]).norm()) for name, W in changes[0].items())
     assert apart < 0.02 * max(float(W.norm()) for W in changes[0].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("param", ["kv", "lora:2"])
+def test_processes_that_share_the_weights_out_go_on_to_the_same_bits(param: str, refined: Path) -> None:
+    states = [load_checkpoint(refined / f"{param}-{name}", {}) for name in ("fsdp", "resumed", "one")]
+    whole, resumed, alone = [[*state["trained"].values(), *moments(state["optimizer"])] for state in states]
+    assert [tensor.shape for tensor in whole] == [tensor.shape for tensor in alone]
+    assert all(type(tensor) is torch.Tensor for tensor in whole)
+    assert all(map(torch.equal, whole, resumed))
+
+
+def moments(optimizer: dict[str, Any]) -> list[torch.Tensor]:
+    return [kept[name] for kept in optimizer["state"].values() for name in ("exp_avg", "exp_avg_sq")]
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """What accelerate's launcher says of FSDP, to this process."""
+    for name, value in fsdp.CONFIGURATION.items():
+        monkeypatch.setenv(name, value)
+    yield monkeypatch
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+REFUSED: dict[str, list[str]] = {
+    "--no-bank": ["--no-bank"],
+    "--preview-every": ["--preview-every", "1"],
+    "--storage": ["--storage", "fp8", "--param", "lora:2"],
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_what_cannot_be_shared_out_is_refused(
+    option: str, configured: pytest.MonkeyPatch, tiny_sd: Path, tmp_path: Path
+) -> None:
+    configured.setattr(AcceleratorState, "__init__", fsdp.sharded)
+    words = [*ESD, "--model", tiny_sd, *REFUSED[option], "--out", "a"]
+    error = run(*map(str, words), cwd=tmp_path, code=1)
+    assert option in error and "under FSDP" in error
+
+
+def test_fsdp_that_accelerate_would_leave_out_is_refused(
+    configured: pytest.MonkeyPatch, tiny_sd: Path, tmp_path: Path
+) -> None:
+    words = [*map(str, ESD), "--model", tiny_sd, "--out", "a"]
+    assert "FSDP for GPUs alone, but this is cpu" in run(*words, cwd=tmp_path, code=1)
+    configured.setenv("FSDP_VERSION", "1")
+    assert "fsdp_version: 2" in run(*words, cwd=tmp_path, code=1)

@@ -65,7 +65,7 @@ def train(trainer: Trainer, run: Run, resume: bool = False) -> list[dict[str, An
             write(entry)
             show(step, entry["seconds"])
             run.tracker({"loss": step.loss, "L1": step.erase, "L2": step.preserve}, done)
-            if interrupted():
+            if trainer.processes.any(interrupted()):  # all stop after the same step
                 break
             if done % run.save_every == 0 and done < run.steps:
                 _save(trainer, run, done)

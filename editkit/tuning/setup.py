@@ -35,7 +35,7 @@ from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, as_pictures, evenly
 from editkit.tuning.pictures import encode_pictures
-from editkit.tuning.processes import Processes, whole
+from editkit.tuning.processes import Processes, told_to_shard, whole
 from editkit.tuning.prompts import Prompts, encode_prompts
 from editkit.tuning.request import StageRequest
 from editkit.tuning.result import lora_factors
@@ -80,7 +80,8 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
             part.requires_grad_(False)
     networks, weights = _networks(denoiser, model.source.family, request.start, options, accelerator)
     prompts = _encoded(denoiser, request, accelerator.device)
-    for network in networks.both:
+    moved = networks.both[1:] if processes.sharded else networks.both  # FSDP moves the student, a block at a time
+    for network in moved:
         network.to(accelerator.device)
     denoiser.placed = accelerator.device
     finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
@@ -95,15 +96,19 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
 
 
 def _check_sharded(request: StageRequest, options: RefineOptions) -> None:
-    """Refuse what needs whole weights in one process.
+    """Refuse what needs whole weights in one process, and what would not run the student equally often in all.
 
     Raises:
-        EditkitError: previews, float8, or a LoRA on an edit.
+        EditkitError: a key, previews, trajectories of many lengths, float8, or a LoRA on an edit.
     """
+    if options.loss.has_key:
+        raise EditkitError(f"--objective {options.objective}: trains no key under FSDP; leave FSDP out")
+    if not (options.bank or options.loss.on_pictures):
+        raise EditkitError("--no-bank: trajectories must have one length under FSDP; leave it out")
     if options.preview_every:
         raise EditkitError("--preview-every: needs whole weights, which no process has under FSDP; leave it out")
     if options.storage is not None:
-        raise EditkitError(f"--storage {options.storage}: does not go with FSDP; leave one of the two out")
+        raise EditkitError(f"--storage {options.storage}: is not available under FSDP; leave one of the two out")
     if request.start is not None and Parameters.parse(options.param).rank is not None:
         raise EditkitError("--param lora: cannot start from an edit under FSDP; start from the unedited model")
 
@@ -165,8 +170,9 @@ def _descent(
             torch.distributed.broadcast(key.rows.data, 0)
         groups.append({"params": [key.rows], "lr": options.key_rate})
         weights = {**weights, KEY: key.rows}
-    if processes.sharded:  # convolutions in the order of channels cannot be shared out
-        networks.network.to(memory_format=torch.contiguous_format)
+    if processes.sharded:
+        networks.network.to(memory_format=torch.contiguous_format)  # the order of channels cannot be shared out
+        accelerator.state.fsdp_plugin.mixed_precision_policy = None  # autocast rounds, and leaves norms in float32
     networks.trained, optimizer = accelerator.prepare(networks.network, torch.optim.Adam(groups, options.rate))
     if processes.sharded:  # whose weights are other tensors now
         own = dict(networks.network.named_parameters())
@@ -179,6 +185,7 @@ def _accelerator(options: RefineOptions, device: str | None, tracker: str | None
         from accelerate import Accelerator
     except ImportError as error:
         raise EditkitError("refine: needs accelerate and peft; pip install 'editkit[refine]'") from error
+    told_to_shard()  # accelerate explains nothing
     shard = Shard.from_environment()
     where = device or shard.device()
     on_cpu = torch.device(where).type == "cpu"
