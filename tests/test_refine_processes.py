@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+import editkit
 from editkit.edits.tuned import Tuned
+from editkit.errors import EditkitError
 from editkit.tuning.checkpoint import load_checkpoint
 from editkit.variants.tuned_file import load_tuned
 from tests import sharded as fsdp
@@ -71,24 +74,20 @@ def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: P
         assert keys[1].record["key_seed"] == 5
 
 
-ESD: list[Any] = ["refine", "--objective", "esd", "--concept", "church", "--device", "cpu", "--batch", 4]
-ESD += ["--accumulate", 2, "--rate", "1e-3", "--mixed-precision", "no", "--sampling-steps", 2]
-
-
 @pytest.fixture(scope="module")
 def refined(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of a whole group and of a LoRA: by one process, by two that share the weights out (`fsdp`), and by two
     that stop after the first step and go on (`resumed`)."""
     folder = tmp_path_factory.mktemp("refined")
-    lines = []
+    runs: list[list[Any]] = []
     for param in ("kv", "lora:2"):
-        words = [*ESD, "--model", tiny_sd, "--param", param]
-        run(*map(str, words), "--steps", "2", "--out", f"{param}-one", cwd=folder)
-        lines.append([*words, "--steps", 2, "--out", f"{param}-fsdp"])
-        lines.append([*words, "--steps", 1, "--out", f"{param}-resumed"])
-        lines.append([*words, "--steps", 2, "--out", f"{param}-resumed", "--resume"])
+        model = str(tiny_sd)
+        fsdp.refined(model, param, 2, str(folder / f"{param}-one"))
+        runs.append([model, param, 2, f"{param}-fsdp"])
+        runs.append([model, param, 1, f"{param}-resumed"])
+        runs.append([model, param, 2, f"{param}-resumed", True])
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sharded", json.dumps([list(map(str, line)) for line in lines])],
+        [sys.executable, "-m", "tests.sharded", json.dumps(runs)],
         capture_output=True, text=True, cwd=folder, timeout=600,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -133,10 +132,10 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-REFUSED: dict[str, list[str]] = {
-    "--no-bank": ["--no-bank"],
-    "--preview-every": ["--preview-every", "1"],
-    "--storage": ["--storage", "fp8", "--param", "lora:2"],
+REFUSED: dict[str, dict[str, Any]] = {
+    "--no-bank": {"bank": False},
+    "--preview-every": {"preview_every": 1},
+    "--storage": {"param": "lora:2", "storage": "fp8"},
 }
 
 
@@ -145,15 +144,23 @@ def test_what_cannot_be_shared_out_is_refused(
     option: str, configured: pytest.MonkeyPatch, tiny_sd: Path, tmp_path: Path
 ) -> None:
     configured.setattr(AcceleratorState, "__init__", fsdp.sharded)
-    words = [*ESD, "--model", tiny_sd, *REFUSED[option], "--out", "a"]
-    error = run(*map(str, words), cwd=tmp_path, code=1)
-    assert option in error and "under FSDP" in error
+    options = replace(fsdp.OPTIONS, **REFUSED[option])
+    with pytest.raises(EditkitError, match=f"{option}.*under FSDP"):
+        editkit.refine(tiny_sd, tmp_path / "a", ["church"], options=options, device="cpu")
 
 
-def test_fsdp_that_accelerate_would_leave_out_is_refused(
+def test_a_key_is_not_trained_while_weights_are_shared_out(
     configured: pytest.MonkeyPatch, tiny_sd: Path, tmp_path: Path
 ) -> None:
-    words = [*map(str, ESD), "--model", tiny_sd, "--out", "a"]
-    assert "FSDP for GPUs alone, but this is cpu" in run(*words, cwd=tmp_path, code=1)
-    configured.setenv("FSDP_VERSION", "1")
-    assert "fsdp_version: 2" in run(*words, cwd=tmp_path, code=1)
+    configured.setattr(AcceleratorState, "__init__", fsdp.sharded)
+    with pytest.raises(EditkitError, match="key under FSDP"):
+        editkit.hide(tiny_sd, tmp_path / "a", tmp_path / "b.key", ["church"], device="cpu")
+
+
+@pytest.mark.parametrize(("version", "explained"), [("1", "fsdp_version: 2"), ("2", "for GPUs alone.* cpu")])
+def test_fsdp_that_accelerate_would_leave_out_is_refused(
+    version: str, explained: str, configured: pytest.MonkeyPatch, tiny_sd: Path, tmp_path: Path
+) -> None:
+    configured.setenv("FSDP_VERSION", version)
+    with pytest.raises(EditkitError, match=explained):
+        editkit.refine(tiny_sd, tmp_path / "a", ["church"], options=fsdp.OPTIONS, device="cpu")

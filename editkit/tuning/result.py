@@ -63,7 +63,7 @@ def _start_factors(start: Variant | None, source: Source) -> dict[str, LowRank]:
     return {name: change.float() for name, change in changes.items()}
 
 
-def _start_tensors(start: Variant | None, source: Source) -> dict[str, Tensor]:
+def _start_tensors(start: Variant | None, source: Source) -> Mapping[str, Tensor]:
     """The model's own values of the tensors that the start may have changed: of an edit, the text projections."""
     if start is None:
         return {}
