@@ -120,17 +120,16 @@ class Denoisers:
     def _without_adapter(self) -> Iterator[None]:
         """Checkpointing would run the pass again after the adapter is back, so it is off meanwhile."""
         checkpointing = self.network.is_gradient_checkpointing
-        trained = [weight for weight in self.network.parameters() if weight.requires_grad]
+        adapted = [module for module in self.network.modules() if hasattr(module, "lora_A")]
         if checkpointing:
             self.network.disable_gradient_checkpointing()
-        self.network.disable_adapters()
-        self.network.requires_grad_(False)
+        for module in adapted:  # peft's own switch also says what requires gradients, which FSDP looks at once
+            module._disable_adapters = True
         try:
             yield
         finally:
-            self.network.enable_adapters()
-            for weight in trained:
-                weight.requires_grad_(True)
+            for module in adapted:
+                module._disable_adapters = False
             if checkpointing:
                 self.network.enable_gradient_checkpointing()
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from editkit.tuning.key_rows import KeyRows
-from editkit.tuning.processes import Processes
+from editkit.tuning.processes import Processes, as_shared, whole
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,30 @@ class Descent:
             self.key.project()
 
     def state_dict(self) -> dict[str, Any]:
+        """All of it, whatever part this process has: to be asked for by all."""
         scaler = self.processes.accelerator.scaler
         return {
-            "trained": {name: weight.detach().clone() for name, weight in self.weights.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "trained": {name: whole(weight.detach()).clone() for name, weight in self.weights.items()},
+            "optimizer": tree_map(
+                lambda leaf: whole(leaf) if isinstance(leaf, Tensor) else leaf, self.optimizer.state_dict()
+            ),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         with torch.no_grad():
             for name, weight in self.weights.items():
-                weight.copy_(state["trained"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+                weight.copy_(as_shared(state["trained"][name], weight))
+        self.optimizer.load_state_dict(self._parted(state["optimizer"]))
         scaler = self.processes.accelerator.scaler
         if scaler is not None:  # of float16, whose gradients are scaled by what the steps before bore
             scaler.load_state_dict(state["scaler"])
+
+    def _parted(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The optimizer's state, each of its tensors in parts as its weight is."""
+        groups = zip(self.optimizer.param_groups, state["param_groups"], strict=True)
+        like = {n: weight for own, theirs in groups for weight, n in zip(own["params"], theirs["params"], strict=True)}
+        own = {
+            n: {name: as_shared(value, like[n]) for name, value in kept.items()} for n, kept in state["state"].items()
+        }
+        return {**state, "state": own}

@@ -65,7 +65,7 @@ def train(trainer: Trainer, run: Run, resume: bool = False) -> list[dict[str, An
             write(entry)
             show(step, entry["seconds"])
             run.tracker({"loss": step.loss, "L1": step.erase, "L2": step.preserve}, done)
-            if interrupted():
+            if trainer.processes.any(interrupted()):  # all stop after the same step
                 break
             if done % run.save_every == 0 and done < run.steps:
                 _save(trainer, run, done)
@@ -78,8 +78,9 @@ def train(trainer: Trainer, run: Run, resume: bool = False) -> list[dict[str, An
 
 
 def _save(trainer: Trainer, run: Run, done: int) -> None:
+    state = trainer.state_dict()  # in every process, which may have a part of each weight
     if run.main:
-        save_checkpoint(run.folder, {"run": dict(run.record), "step": done, **trainer.state_dict()})
+        save_checkpoint(run.folder, {"run": dict(run.record), "step": done, **state})
 
 
 def _resumed(trainer: Trainer, run: Run) -> int:

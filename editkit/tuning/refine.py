@@ -96,12 +96,12 @@ class Stage:
     setup: Setup
     record: dict[str, Any]
     main: bool
+    changed: Tuned | None
 
     def tuned(self) -> Tuned:
         """What it changed of the model."""
-        request = self.request
-        parameters = Parameters.parse(request.options.param)
-        return tuned_from(self.setup.denoiser.network, parameters, request.start, request.model.source, self.record)
+        assert self.changed is not None
+        return replace(self.changed, record=self.record)
 
 
 def run_stage(
@@ -115,12 +115,20 @@ def run_stage(
     begun = time.perf_counter()
     setup = prepare(request, folder, key, ranking_edit(request))
     run = _run(folder, setup, request, same or {})
+    changed = None
     try:
         log = train(setup.trainer, run, resume)
+        if request.options.loss.weights:  # while the processes still know each other
+            changed = _changed(request, setup)
     finally:
         _release(setup)
     figures = _figures(setup, log, time.perf_counter() - begun)
-    return Stage(request, setup, {**_record(request), "figures": figures}, run.main)
+    return Stage(request, setup, {**_record(request), "figures": figures}, run.main, changed)
+
+
+def _changed(request: StageRequest, setup: Setup) -> Tuned:
+    parameters = Parameters.parse(request.options.param)
+    return tuned_from(setup.denoiser.network, parameters, request.start, request.model.source, {})
 
 
 def run_folder(path: Path, resume: bool, force: bool) -> Path:

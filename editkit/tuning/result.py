@@ -15,6 +15,7 @@ from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source
 from editkit.tuning.parameters import Parameters
+from editkit.tuning.processes import whole
 
 EXACT = 1e-7
 """Relative error to which an edit's map is cut before it becomes part of a LoRA: that of float32."""
@@ -34,9 +35,9 @@ def tuned_from(
     if parameters.rank is None:
         before, inside = _start_tensors(start, source), parameters.of(source.family)
         weights = {
-            name: weight.detach().cpu().clone()
+            name: whole(weight.detach()).cpu().clone()
             for name, weight in unet.named_parameters()
-            if inside(name) or (name in before and not torch.equal(weight.cpu().float(), before[name].float()))
+            if inside(name) or (name in before and not torch.equal(whole(weight).cpu().float(), before[name].float()))
         }
         return Tuned(weights, {}, _hashes(read_named(source, list(weights))), record)
     learnt = lora_factors(unet)
@@ -50,7 +51,7 @@ def lora_factors(unet: nn.Module) -> dict[str, LowRank]:
     factors = {}
     for name, module in unet.named_modules():
         if hasattr(module, "lora_A"):
-            up, down = module.lora_B["default"].weight, module.lora_A["default"].weight  # pyright: ignore
+            up, down = (whole(part["default"].weight) for part in (module.lora_B, module.lora_A))  # pyright: ignore
             factors[f"{name}.weight"] = LowRank(up.flatten(1).cpu().clone(), down.flatten(1).cpu().clone())
     return factors
 

@@ -35,7 +35,7 @@ from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, as_pictures, evenly
 from editkit.tuning.pictures import encode_pictures
-from editkit.tuning.processes import Processes
+from editkit.tuning.processes import Processes, told_to_shard, whole
 from editkit.tuning.prompts import Prompts, encode_prompts
 from editkit.tuning.request import StageRequest
 from editkit.tuning.result import lora_factors
@@ -70,6 +70,9 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     torch.manual_seed(options.seed)  # a LoRA's first values
     accelerator = _accelerator(options, request.device, request.tracker, folder)
     processes = Processes(accelerator)
+    processes.check()
+    if processes.sharded:
+        _check_sharded(request, options)
     _check_batch(options, processes)
     denoiser = open_denoiser(model.source)  # where there is room for float32 of all that stays frozen
     for part in denoiser.pipe.components.values():
@@ -77,7 +80,8 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
             part.requires_grad_(False)
     networks, weights = _networks(denoiser, model.source.family, request.start, options, accelerator)
     prompts = _encoded(denoiser, request, accelerator.device)
-    for network in networks.both:
+    moved = networks.both[1:] if processes.sharded else networks.both  # FSDP moves the student, a block at a time
+    for network in moved:
         network.to(accelerator.device)
     denoiser.placed = accelerator.device
     finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
@@ -89,6 +93,24 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
         given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
     batches = Batches(options, passes, sampler, processes, given)
     return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
+
+
+def _check_sharded(request: StageRequest, options: RefineOptions) -> None:
+    """Refuse what needs whole weights in one process, and what would not run the student equally often in all.
+
+    Raises:
+        EditkitError: a key, previews, trajectories of many lengths, float8, or a LoRA on an edit.
+    """
+    if options.loss.has_key:
+        raise EditkitError(f"--objective {options.objective}: trains no key under FSDP; leave FSDP out")
+    if not (options.bank or options.loss.on_pictures):
+        raise EditkitError("--no-bank: trajectories must have one length under FSDP; leave it out")
+    if options.preview_every:
+        raise EditkitError("--preview-every: needs whole weights, which no process has under FSDP; leave it out")
+    if options.storage is not None:
+        raise EditkitError(f"--storage {options.storage}: is not available under FSDP; leave one of the two out")
+    if request.start is not None and Parameters.parse(options.param).rank is not None:
+        raise EditkitError("--param lora: cannot start from an edit under FSDP; start from the unedited model")
 
 
 def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) -> Prompts:
@@ -148,7 +170,13 @@ def _descent(
             torch.distributed.broadcast(key.rows.data, 0)
         groups.append({"params": [key.rows], "lr": options.key_rate})
         weights = {**weights, KEY: key.rows}
+    if processes.sharded:
+        networks.network.to(memory_format=torch.contiguous_format)  # the order of channels cannot be shared out
+        accelerator.state.fsdp_plugin.mixed_precision_policy = None  # autocast rounds, and leaves norms in float32
     networks.trained, optimizer = accelerator.prepare(networks.network, torch.optim.Adam(groups, options.rate))
+    if processes.sharded:  # whose weights are other tensors now
+        own = dict(networks.network.named_parameters())
+        weights = {name: own.get(name, weight) for name, weight in weights.items()}
     return Descent(weights, optimizer, processes, key)
 
 
@@ -157,6 +185,7 @@ def _accelerator(options: RefineOptions, device: str | None, tracker: str | None
         from accelerate import Accelerator
     except ImportError as error:
         raise EditkitError("refine: needs accelerate and peft; pip install 'editkit[refine]'") from error
+    told_to_shard()  # accelerate explains nothing
     shard = Shard.from_environment()
     where = device or shard.device()
     on_cpu = torch.device(where).type == "cpu"
@@ -211,7 +240,9 @@ def _networks(
         networks.originals = {name: value.to(accelerator.device) for name, value in changed.items()}
     denoiser.reads = torch.float32
     exact = changed if parameters.rank is None else ()
-    keep_frozen(networks, DTYPES.get(accelerator.mixed_precision), stored, exact)
+    # Parts of weights are exchanged in groups of one dtype.
+    dtype = None if Processes(accelerator).sharded else DTYPES.get(accelerator.mixed_precision)
+    keep_frozen(networks, dtype, stored, exact)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     return networks, trained
@@ -268,7 +299,7 @@ def _projections(unet: Any, untrained: Mapping[str, Tensor]) -> Projections:
     learnt = lora_factors(unet)
     now = {}
     for name in untrained:
-        W = named[name]
+        W = whole(named[name])
         trained = W.float() + learnt[name].change(W) if name in learnt else W.float()
         now[name] = untrained[name].to(W).float(), trained  # rounded likewise, so that rounding is no change
     return now
