@@ -41,7 +41,7 @@ from editkit.variants.learned_file import load_learned, save_learned
 
 OBJECTS = {"church": ("house", "castle"), "trumpet": ("guitar", "average")}
 """What is shown → the coarse word that is told, and the guide."""
-SHOWN_OBJECTS = (("church", 100), ("trumpet", 100), ("trumpet", 300))
+SHOWN_OBJECTS = (("church", 100), ("trumpet", 100))
 """What is learned, in how many steps of each restart."""
 PAIRS = {"dog": "pizza", "church": "umbrella"}
 """What masks hide → what stays."""
