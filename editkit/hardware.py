@@ -25,7 +25,7 @@ def float64_on(device: str | torch.device) -> Float64:
     """
     import torch
 
-    device = torch.device(device)
+    device = known_device(device)
     if device.type in ("cpu", "meta"):
         return "fast"
     if device.type == "mps":
@@ -37,13 +37,33 @@ def float64_on(device: str | torch.device) -> Float64:
 def solving_device(device: str | torch.device) -> torch.device:
     """Where float64 is computed for what lies on `device`: there, or on the processor where there is none.
 
+    Raises:
+        EditkitError: torch knows no device of that name.
+
     >>> solving_device("cuda:1"), solving_device("mps")
     (device(type='cuda', index=1), device(type='cpu'))
     """
+    device = known_device(device)
+    return known_device("cpu") if device.type == "mps" else device
+
+
+def known_device(name: str | torch.device) -> torch.device:
+    """The device of that name, which need not be here.
+
+    Raises:
+        EditkitError: torch knows none of that name.
+
+    >>> known_device("gpu")
+    Traceback (most recent call last):
+        ...
+    editkit.errors.EditkitError: --device gpu: expected cpu, cuda, cuda:1 and so on, mps or xpu
+    """
     import torch
 
-    device = torch.device(device)
-    return torch.device("cpu") if device.type == "mps" else device
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise EditkitError(f"--device {name}: expected cpu, cuda, cuda:1 and so on, mps or xpu") from error
 
 
 @contextmanager
@@ -101,6 +121,7 @@ def check_device(name: str) -> None:
     """
     import torch
 
+    known_device(name)
     try:
         torch.empty(1, device=name)
     except (

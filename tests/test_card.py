@@ -205,8 +205,10 @@ def test_what_no_other_program_loads_is_not_promised(church: Path, tmp_path: Pat
     assert "editkit.gate(pipe" in gated and "```sh" not in gated
     whole = "\n".join(loading(replace(subject, is_low_rank=False)))
     assert "lora" not in whole.lower() and "--format diffusers" in whole
+    pixart = "\n".join(loading(replace(subject, record={**subject.record, "family": "pixart"})))
+    assert "kohya" not in pixart and "lora" not in pixart and "--format diffusers" in pixart
     flux = "\n".join(loading(replace(subject, record={**subject.record, "family": "flux1"})))
-    assert "kohya" not in flux and "--format lora" in flux
+    assert "--format kohya" in flux and "--format lora" in flux
     single = "\n".join(loading(replace(subject, base="sd.safetensors", is_single_file=True)))
     assert "--format single-file" in single and "--format diffusers" not in single
 

@@ -426,8 +426,8 @@ def test_all_of_an_attribute_must_be_seen() -> None:
     [
         (["cook"], ["man"], {}, "expected two or more to balance between, got man"),
         (["cook"], [], {}, "expected two or more to balance between, got none"),
-        (["cook"], ["man", "Man"], {}, "is named twice"),
-        (["cook", "man"], ["man", "woman"], {}, "man: is a concept, too"),
+        (["cook"], ["man", "Man"], {}, "named twice"),
+        (["cook", "man"], ["man", "woman"], {}, "man: also given as a concept"),
         (["cook"], ["man", "woman"], {"ratios": [0.5]}, "expected one for each of 2 attributes"),
         (["cook"], ["man", "woman"], {"ratios": [0.5, 0.4]}, "shares that sum to 1, got 0.9"),
         (["cook"], ["man", "woman"], {"ratios": [1.0, 0.0]}, "above 0 and below 1, got 1 for man"),

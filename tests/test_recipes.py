@@ -181,9 +181,17 @@ def test_what_a_stage_cannot_do_is_told_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_part_that_is_none_is_refused_before_anything_is_written(
+    recipe: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(EditkitError, match=r"--shard: expected i/n with i from 0 to n - 1, got 2/2"):
+        run(recipe(CHAIN), tmp_path / "run", shard=(2, 2))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_somebody_else_is_left_alone(recipe: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(EditkitError, match=r"is not empty and no run's \(run.json is missing\)"):
+    with pytest.raises(EditkitError, match=r"holds other things than a run \(run.json is missing\)"):
         run(recipe(CHAIN), tmp_path)
 
 

@@ -141,6 +141,14 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_read(tiny_sd: 
         open_model(tiny_sd, device="cuda:99")
 
 
+@pytest.mark.parametrize(
+    "ask", [editkit.plan_erasing, editkit.plan_drawing, lambda _, name: open_model("emoji", device=name)]
+)
+def test_a_device_of_no_such_name_is_refused_in_a_line(ask: Any) -> None:
+    with pytest.raises(EditkitError, match="--device nonsense: expected cpu, cuda, cuda:1 and so on, mps or xpu"):
+        ask("emoji", "nonsense")
+
+
 def test_the_command_line_hands_the_device_on(tiny_sd: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "church.toml"
     run("ledger", "add", ledger, "--concept", "church", "--model", tiny_sd, cwd=tmp_path)

@@ -54,8 +54,8 @@ def run(
 
 def _shard(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal()):
-        raise typer.BadParameter(f"--shard: expected i/n such as 0/4, got {text!r}")
+    if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise typer.BadParameter(f"--shard: expected i/n with i from 0 to n - 1, such as 0/4, got {text!r}")
     return int(part), int(parts)
 
 

@@ -70,8 +70,12 @@ def _record(each: Planned) -> dict[str, Any]:
 
 
 def _cells(each: Planned) -> tuple[str, ...]:
-    """What it takes is told by stages, since their variants stand above."""
-    takes = [one if isinstance(one, str) else one.stage for some in each.job.inputs.values() for one in some]
+    """Of several variants that it takes the stages are told, since the variants stand above."""
+    takes = [
+        one if isinstance(one, str) else one.name if len(some) == 1 else one.stage
+        for some in each.job.inputs.values()
+        for one in some
+    ]
     seconds = "" if each.seconds is None else f"{each.seconds:.1f}"
     memory = "" if each.memory is None else f"{each.memory / 2**30:.2f}"
     return each.job.name, each.job.do, ", ".join(dict.fromkeys(takes)), each.state, seconds, memory

@@ -76,13 +76,17 @@ def attributes_of(
     made = [each if isinstance(each, Attribute) else Attribute.of(each) for each in named]
     if len(made) < 2:
         got = made[0].name if made else "none"
-        raise EditkitError(f"--attribute: expected two or more to balance between, got {got}; name another")
+        raise EditkitError(
+            f"--attribute: expected two or more to balance between, got {got}; name {'another' if made else 'them'}"
+        )
     names = [each.name.casefold() for each in made]
     for n, name in enumerate(names):
         if name in names[:n]:
-            raise EditkitError(f"--attribute {made[n].name}: is named twice; name it once")
+            raise EditkitError(f"--attribute {made[n].name}: named twice; name it once")
         if name in [concept.strip().casefold() for concept in concepts]:
-            raise EditkitError(f"--attribute {made[n].name}: is a concept, too; a concept is balanced across others")
+            raise EditkitError(
+                f"--attribute {made[n].name}: also given as a concept; a concept is balanced across others"
+            )
     given = ratios if ratios is not None else [each.ratio for each in made]
     if all(math.isnan(ratio) for ratio in given) and given:
         given = [1 / len(made)] * len(made)

@@ -107,7 +107,12 @@ def debias(
     check_concepts(concepts)
     fill(template, concepts[0])
     opened = open_model(model, profile=profile)
-    check_known(opened, [*concepts, *(each.phrase.replace("{}", "") for each in wanted)])
+    check_known(opened, concepts)
+    for each in wanted:
+        try:
+            check_known(opened, [each.phrase.replace("{}", "").strip()])
+        except EditkitError as error:
+            raise EditkitError(f"--attribute {each.name}: {error}") from error
     check_drawable(opened.source)
     is_published = loop == "published"
     options = options or (Options("uce", **PUBLISHED) if is_published else Options("uce"))

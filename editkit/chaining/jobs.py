@@ -125,7 +125,11 @@ def _order(recipe: Recipe) -> list[str]:
 def _kind(recipe: Recipe, stage: str) -> Kind:
     do = recipe.stages[stage].get(DO)
     if not isinstance(do, str):
-        raise EditkitError(f'recipe {recipe.path.name}, stage {stage}: expected do = "KIND", got {do!r}')
+        got = "none" if do is None else repr(do)
+        raise EditkitError(
+            f'recipe {recipe.path.name}, stage {stage}: expected its kind, such as do = "erase", got {got}; `editkit '
+            "stages` lists the kinds"
+        )
     try:
         return load("stages", do)
     except EditkitError as error:
@@ -172,7 +176,8 @@ def _check_names(kind: Kind, said: Mapping[str, Any]) -> None:
         if name not in kind.fields:
             near = get_close_matches(name, kind.fields, 1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise EditkitError(f"{name}: no such field; {hint}it has {', '.join([DO, LAUNCH, *sorted(kind.fields)])}")
+            takes = f"; it takes {kind.one or kind.several}" if kind.one or kind.several else ""
+            raise EditkitError(f"{name}: no such field{takes}; {hint}`editkit stages` lists all that it may say")
     missing = [name for name, known in kind.fields.items() if known.required and name not in said]
     if missing:
         raise EditkitError(f"{missing[0]}: missing; it is {kind.fields[missing[0]].shape}")
@@ -188,7 +193,8 @@ def _is_axis(known: Field, value: Any) -> bool:
 def _value(recipe: Recipe, known: Field, value: Any) -> Any:
     """Checked; a path beside the recipe is found there."""
     if not known.admits(value):
-        raise EditkitError(f"{known.name}: expected {known.shape}, got {value!r}")
+        example = ', such as ["church"]' if list in known.kinds else ""
+        raise EditkitError(f"{known.name}: expected {known.shape}{example}, got {value!r}")
     if known.option is not None:
         known.option.check(value, known.name)
     beside = recipe.path.parent / value if known.is_path and isinstance(value, str) else None
@@ -228,10 +234,8 @@ def _taken(
         else:
             near = get_close_matches(name, [*made, *every, BASE], 1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise EditkitError(
-                f"{name!r}: no such stage, variant or file; {hint}before it come "
-                f"{', '.join(dict.fromkeys([*made, *every])) or 'none'}"
-            )
+            known = ", ".join(dict.fromkeys([*made, *every])) or "nothing"
+            raise EditkitError(f"{name!r}: no such stage, variant or file; {hint}it may take {known}, {BASE} or a file")
     return found
 
 

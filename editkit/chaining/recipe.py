@@ -119,6 +119,8 @@ def load_recipe(name: str | Path, on: str = "") -> Recipe:
         content = path.read_bytes()
     except OSError as error:
         raise EditkitError(f"recipe {path}: cannot be read ({error.strerror}); check the path") from error
+    if not content.strip():
+        raise EditkitError(f"recipe {path}: is empty; `editkit recipes papers` prints one to begin with")
     return parse_recipe(decode_text(path, content), path, on)
 
 
@@ -131,7 +133,9 @@ def parse_recipe(text: str, path: Path, on: str = "") -> Recipe:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise EditkitError(f"recipe {path}: expected TOML ({error})") from error
+        raise EditkitError(
+            f"recipe {path}: expected TOML ({error}); `editkit recipes papers` prints one to begin with"
+        ) from error
     others = raw.pop("on", {})
     if on:
         raw = _merged(path, raw, _chosen(path, others, on), f"on.{on}.")

@@ -60,6 +60,9 @@ def run(
     >>> [job.product(made.folder).name for job in made.jobs], made.finished
     (['gone.safetensors'], True)
     """
+    part, parts = shard
+    if not 0 <= part < parts:
+        raise EditkitError(f"--shard: expected i/n with i from 0 to n - 1, got {part}/{parts}")
     made = open_run(recipe, out, on, model, device)
     made.check()
     _claim(made)
@@ -76,7 +79,7 @@ def _claim(made: RecipeRun) -> None:
     if folder.exists() and not folder.is_dir():
         raise EditkitError(f"{folder}: expected a folder for the run, this is a file; give another --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN).is_file():
-        raise EditkitError(f"{folder}: is not empty and no run's ({RUN} is missing); give another --out")
+        raise EditkitError(f"{folder}: holds other things than a run ({RUN} is missing); give another --out")
     write_text_atomic(folder / RUN, json.dumps(environment(made), indent=1) + "\n", force=True)
     write_text_atomic(folder / COPY, made.recipe.text, force=True)
     (folder / LOCKS).mkdir(exist_ok=True)
@@ -85,8 +88,6 @@ def _claim(made: RecipeRun) -> None:
 def _work(made: RecipeRun, shard: tuple[int, int], tell: Callable[[str], None]) -> None:
     """Take what can be begun and nobody else works on, until there is nothing more."""
     part, parts = shard
-    if not 0 <= part < parts:
-        raise EditkitError(f"--shard: expected i/n with i from 0 to n - 1, got {part}/{parts}")
     first = len(made.jobs) * part // parts
     order = (*made.jobs[first:], *made.jobs[:first])
     while any([_take(made, job, tell) for job in order]):

@@ -21,6 +21,7 @@ from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import at_once, fast, prompts_kept
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.errors import EditkitError
+from editkit.hardware import known_device
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.memory import CUDA_ITSELF, GIB, is_gpu, keep_norms_exact, peak_of, told
 from editkit.model.pipeline import PARTS
@@ -116,6 +117,7 @@ def plan_drawing(
     source = find(model, profile=profile)
     sampling = Sampling.for_model(source, **settings)
     where = device or Shard.from_environment().device()
+    known_device(where)
     sampling.placement.check(where)
     return _plan(source, where, sampling, pictures)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from warnings import catch_warnings, simplefilter
 
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -11,6 +12,7 @@ from editkit.drawing.sampling import Sampling
 from editkit.edits.variant import Variant
 from editkit.model.checkpoints.source import Source
 from editkit.model.quantize import check_backend, check_quantizable, check_rides_along
+from editkit.model.quiet import errors_only
 
 
 def check_drawing(source: Source, sampling: Sampling, variants: Iterable[Variant | None] = ()) -> None:
@@ -33,4 +35,6 @@ def check_drawing(source: Source, sampling: Sampling, variants: Iterable[Variant
     if sampling.size is not None and is_outlined(source):
         parts = (source.family.component, "vae")
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        outline(source, fake, parts=parts).latent_shape(sampling.size)
+        with errors_only(), catch_warnings():
+            simplefilter("ignore")  # of a scheduler that stands for the model's own
+            outline(source, fake, parts=parts).latent_shape(sampling.size)

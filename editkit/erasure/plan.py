@@ -20,6 +20,7 @@ from editkit.erasure.miniature import Miniature
 from editkit.erasure.rows import average_of, preserved_rows
 from editkit.erasure.styles import protected_rows
 from editkit.errors import EditkitError
+from editkit.hardware import known_device
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import EditableModel, Stream
 from editkit.model.encoders.outline import encoder_memory
@@ -134,6 +135,7 @@ def plan_erasing(
             "give a diffusers folder of it"
         )
     known, options, device, concepts = EditableModel(source), options or Options(), device or "cpu", concepts or ("a",)
+    known_device(device)
     words = list(vocabulary) if vocabulary is not None else known.own_words()
     asked = [guide for guide in guides if guide not in VOCABULARY_GUIDES]
     ways = Ways.of(known, concepts, words, options)

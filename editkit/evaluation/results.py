@@ -51,7 +51,8 @@ def read_results(path: Path) -> Results:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EditkitError(
-            f"{path}: expected the {RESULTS} of an evaluation, but it cannot be read ({error})"
+            f"{path}: expected the {RESULTS} of an evaluation, but it cannot be read "
+            f"({getattr(error, 'strerror', None) or error}); give the --out of `editkit evaluate`"
         ) from error
     if not isinstance(record, dict) or not {"format_version", "protocol", "variants", "metrics"} <= record.keys():
         raise EditkitError(f"{path}: expected the {RESULTS} of an evaluation, this is other JSON")

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from editkit.drawing.outline import outline
 from editkit.drawing.pipelines.denoiser import Denoiser
+from editkit.hardware import known_device
 from editkit.model.checkpoints.source import Source
 from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
@@ -72,6 +73,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         concepts: how many are erased: the latents of all are drawn together.
     """
     check_trainable(source)
+    known_device(device)
     parameters = Parameters.parse(options.param)
     precision = options.mixed_precision or fast_precision(not is_gpu(device))
     denoiser = outline(source, torch.device("meta"))
