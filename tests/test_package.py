@@ -155,6 +155,17 @@ def test_the_findings_state_the_committed_synonyms() -> None:
     assert as_markdown(results) in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8"), as_markdown(results)
 
 
+def test_the_findings_state_the_committed_edits_of_prompts() -> None:
+    from editkit.emoji.time_table import as_markdown, edits_as_markdown
+    from editkit.evaluation.suites.suite import load_suite
+
+    results = json.loads((ROOT / "tests" / "bench" / "time.json").read_text())
+    findings = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert results["suite"] == load_suite("emoji-time").sha256 and len(results["edits"]) == 14
+    for table in (as_markdown(results), edits_as_markdown(results)):
+        assert table in findings, table
+
+
 def test_names_at_the_top_are_what_they_say() -> None:
     for name in editkit.__all__:
         assert getattr(editkit, name).__name__ == name

@@ -23,7 +23,7 @@ from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection
 from editkit.evaluation.metrics.metric import KEEP, Observation
 from editkit.evaluation.metrics.named import metric
-from editkit.evaluation.metrics.nearness import Efficacy
+from editkit.evaluation.metrics.nearness import Efficacy, seen_likeness
 from editkit.evaluation.networks.fid import Moments, frechet_distance, moments
 from editkit.evaluation.networks.inception import load_inception
 from editkit.evaluation.networks.lpips import Lpips, alexnet, load_lpips
@@ -306,6 +306,28 @@ def test_time_by_the_judge(tmp_path: Path) -> None:
     strange = replace(seen[0], closer=("a gnu in space", "a dog"))
     with pytest.raises(EditkitError, match="expected a label of the detector in 'a gnu in space', found none"):
         metric("efficacy-seen").measure([strange])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "other", "success"),
+    [
+        ("a rose on a blue background", "a rose", True),  # what is seen
+        ("a rose on a pink background", "a rose", False),
+        ("a rose", "a rose on a pink background", True),  # nothing that a leak adds
+        ("a rose", "a rose on a blue background", False),
+        ("a rose in the style of noto", "a rose in the style of fluent", True),
+        ("a rose in the style of fluent", "a rose in the style of noto", False),
+        ("a rose", "a plant", True),  # a word that is no label
+        ("a dog", "an animal", False),
+        ("a rose", "a dog", True),  # two labels: their scores
+        ("a dog", "a rose", False),
+        ("a rose", "a rose", False),  # the same text: a draw is no success
+    ],
+)
+def test_texts_are_told_apart_by_what_a_detector_sees(wanted: str, other: str, success: bool) -> None:
+    detection = Detection(("rose", "dog"), (0.7, 0.3), attributes={"background": "blue", "style": "noto"})
+    near, far = seen_likeness(detection, wanted, other)
+    assert (near > far) is success
 
 
 def test_a_draw_and_a_broken_picture_are_failures(tmp_path: Path) -> None:

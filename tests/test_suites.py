@@ -172,7 +172,7 @@ def test_the_bundled_suites_are_whole() -> None:
     for name in suite_names():
         suite = load_suite(name)
         assert suite.name == name and suite.about
-        if name.startswith("emoji"):
+        if name.startswith("emoji") and suite.file is None:
             assert {label for labels in suite.classes.values() for label in labels} <= known
             for split in suite.splits or (None,):
                 plan, _ = make_plan(suite, None, {}, split)
@@ -333,3 +333,33 @@ def test_malformed_suites_name_file_and_key(old: str, new: str, message: str, tm
     (tmp_path / "small.toml").write_text(content)
     with pytest.raises(EditkitError, match=message):
         load_suite(str(tmp_path / "small.toml"))
+
+
+def test_the_bundled_edits_are_in_times_format_and_name_what_the_model_knows() -> None:
+    from editkit.evaluation.suites.suite import load_suite
+    from editkit.evaluation.time_metrics import read_time_trials
+
+    suite = load_suite("emoji-time")
+    assert suite.file is not None
+    trials, profile = read_time_trials(suite.file), open_model("emoji").profile
+    counts = {kind: sum(trial.kind == kind for trial in trials) for kind in KINDS}
+    assert counts == {"efficacy": 14, "generality": 70, "specificity": 70}
+    assert profile.knows is not None
+    words = {word for trial in trials for text in (trial.prompt, trial.wanted, trial.other) for word in text.split()}
+    assert words <= {*profile.knows}, words - {*profile.knows}
+    assert all(trial.wanted != trial.other for trial in trials)
+
+
+def test_a_suite_may_bring_its_prompts(tmp_path: Path) -> None:
+    from editkit.evaluation.suites.suite import load_suite
+
+    said = 'name = "own"\ndetector = "emoji-judge"\nmetrics = ["efficacy-seen"]\nfile = "own.csv"\n'
+    place = tmp_path / "own.toml"
+    place.write_text(said + 'prompts = "time"\n')
+    with pytest.raises(EditkitError, match=r"file: .*own.csv: no such file; it is looked for beside the suite"):
+        load_suite(str(place))
+    (tmp_path / "own.csv").write_text("old,new\n")
+    assert load_suite(str(place)).file == tmp_path / "own.csv"
+    place.write_text(said + 'classes = ["church"]\ntemplates = ["a {}"]\n')
+    with pytest.raises(EditkitError, match=r'file: goes with prompts = "file" or "time"'):
+        load_suite(str(place))

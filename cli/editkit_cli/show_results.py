@@ -128,7 +128,7 @@ def show_suites(suites: Sequence[Suite]) -> None:
     console = Console()
     for suite in suites:
         needs = [
-            *(["your prompt file, by --prompts"] if suite.prompts else []),
+            *(["your prompt file, by --prompts"] if suite.prompts and suite.file is None else []),
             *([suite.needs] if suite.needs else []),
         ]
         console.print(f"[bold]{suite.name}[/]  {escape(suite.about)}", highlight=False)

@@ -95,7 +95,7 @@ def evaluate(
     chosen = load_suite(suite)
     source = find(model, profile=profile)
     chosen = replace(chosen, detector=detector or chosen.detector, metrics=tuple(metrics) or chosen.metrics)
-    rows = None if prompts is None else Path(prompts)
+    rows = chosen.file if prompts is None else Path(prompts)
     numbers = None if seeds is None else parse_seeds(seeds)
     places = {name: Path(path) for name, path in (weights or {}).items()}
     photographs = None if reference is None else Path(reference)

@@ -65,11 +65,11 @@ class Nearness(Metric):
         near, far = self._likeness(observation.detection, picture, wanted, other)
         return float(near > far)
 
-    def _likeness(self, detection: Detection, picture: Image.Image, *texts: str) -> list[float]:
+    def _likeness(self, detection: Detection, picture: Image.Image, wanted: str, other: str) -> list[float]:
         """How alike the picture and each text are."""
         if self.by == SEEN:
-            return [detection.score(_named(text, detection.labels)) for text in texts]
-        return self.clip.cosines([picture], [texts])[0].tolist()
+            return seen_likeness(detection, wanted, other)
+        return self.clip.cosines([picture], [(wanted, other)])[0].tolist()
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,30 @@ class Specificity(Nearness):
     """Did the edit leak? Pictures of other prompts that are closer to themselves than to what a leak makes of them."""
 
 
+def seen_likeness(detection: Detection, wanted: str, other: str) -> list[float]:
+    """How alike a picture and two texts are by what a detector sees in it.
+
+    Where each names a label of its own: the scores of the two. Else a text is told by the words that the other does not
+    have ("a rose on a blue background" by "on", "blue" and "background"): 1 where one of them names something that is
+    seen, the first label or an attribute's value, 0 where none does. A text without such words is at 0.5: the picture
+    is nearer to it unless something is seen that the other adds.
+
+    Raises:
+        EditkitError: `wanted` names no label.
+    """
+    labels = [_named(text, detection.labels) for text in (wanted, other)]
+    if not labels[0]:
+        raise EditkitError(f"TIME's figures: expected a label of the detector in {wanted!r}, found none")
+    if labels[1] and labels[0] != labels[1]:
+        return [detection.score(label) for label in labels]
+    words = [{*re.findall(r"\w+", text.casefold())} for text in (wanted, other)]
+    names = (*detection.labels[:1], *detection.attributes.values())
+    seen = {word for name in names for word in name.casefold().split()}
+    own = (words[0] - words[1], words[1] - words[0])
+    return [float(not mine.isdisjoint(seen)) if mine else 0.5 for mine in own]
+
+
 def _named(text: str, labels: Sequence[str]) -> str:
-    """The label that a text names, the longest where it names several."""
+    """The label that a text names, the longest where it names several; empty where it names none."""
     inside = [label for label in labels if re.search(rf"\b{re.escape(label)}\b", text, re.IGNORECASE)]
-    if not inside:
-        raise EditkitError(f"TIME's figures: expected a label of the detector in {text!r}, found none")
-    return max(inside, key=len)
+    return max(inside, key=len, default="")

@@ -44,7 +44,8 @@ class Suite:
         bindings: in place of classes, templates, subjects and attribute: several of these side by side.
         debias: the wanted shares of an attribute.
         needs: weights or packages that a user must have, in words.
-        prompts: `file` or `time` where the prompts are the user's CSV.
+        prompts: `file` or `time` where the prompts are a CSV, the user's unless the suite has a file.
+        file: that file; None where it is the user's.
         sha256: of the file without its lines of protocol and version, which say whose it is and measure nothing.
     """
 
@@ -66,6 +67,7 @@ class Suite:
     debias: TargetShares = field(default_factory=TargetShares)
     needs: str = ""
     prompts: str | None = None
+    file: Path | None = None
     sha256: str = ""
 
     @property
@@ -167,6 +169,7 @@ class _Reader:
             debias=self.debias(),
             needs=self.text("needs", ""),
             prompts=given,
+            file=self.file(given),
             sha256=sha256,
         )
         self.check(suite)
@@ -190,6 +193,18 @@ class _Reader:
                 check_metric(name, suite.debias)
             except EditkitError as error:
                 raise self.wrong("metrics", str(error)) from error
+
+    def file(self, prompts: str | None) -> Path | None:
+        """Relative to the suite."""
+        name = self.text("file", None)
+        if name is None:
+            return None
+        if prompts is None:
+            raise self.wrong("file", 'goes with prompts = "file" or "time", which say how it is read')
+        path = self.path.parent / name
+        if not path.is_file():
+            raise self.wrong("file", f"{path}: no such file; it is looked for beside the suite")
+        return path
 
     def text(self, key: str, default: Any = ...) -> Any:
         value = self.value(key, default)
