@@ -43,6 +43,7 @@ from editkit.edits.rece import derive, rece
 from editkit.edits.recovery import Recovery
 from editkit.edits.solve import Penalty, down_factor, leverages, solve, solve_moments, whitened
 from editkit.edits.speed import influenced
+from editkit.edits.steering import Steering
 from editkit.edits.tuned import Tuned
 from editkit.edits.uce import uce_tensor
 from editkit.edits.variant import TextStream, Variant
@@ -74,6 +75,7 @@ class Given:
         self.problem = Problem(tuple(self.rows), self.P, self.weights, self.gram, self.words)
         self.tall = replace(self.problem, rows=(*self.rows, Rows(self.randn(10, D, D), self.randn(11, D, D))))
         self.recovery = Recovery.of(self.map, self.gram)
+        self.moves = [self.randn(60 + n, 2, 3, D) for n in range(2)]
         self.key = Key(("cat",), self.randn(12, 1, 2, D))
 
     def randn(self, seed: int, *shape: int) -> Tensor:
@@ -94,6 +96,14 @@ class Given:
 
 def found(given: Given) -> Problem:
     return given.problem.with_found([given.rows[0], None])
+
+
+STEPS = [torch.tensor([0.5, -0.5], dtype=torch.float64)] * 2
+"""Weights are few and lie on the processor, whatever they steer."""
+
+
+def steering(given: Given) -> Steering:
+    return Steering.of(Options("uce"), given.problem, given.moves, STEPS)
 
 
 CALLS: dict[str, Callable[[Given], Any]] = {
@@ -157,6 +167,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "low_rank.LowRank.change": lambda g: g.low.change(g.weights["a.to_k.weight"]),
     "low_rank.LowRank.float": lambda g: g.low.float(),
     "low_rank.LowRank.svd": lambda g: g.low.svd(),
+    "method.Method.scale_for": lambda g: Options("uce").scale_for(g.problem),
     "method.ridge": lambda g: [ridge(some, g.penalty, 1.0) for some in (g.problem, g.tall)],
     "moments.Moments.of": lambda g: Moments.of([(g.C, g.T), (g.P, g.T), (g.T, g.P)], D),
     "moments.Moments.plus": lambda g: g.moments.plus(g.moments),
@@ -211,6 +222,12 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "solve.solve_moments": lambda g: [solve_moments(g.moments.sources, g.moments.crossed, penalty)
                                       for penalty in (g.penalty, g.within)],
     "speed.influenced": lambda g: influenced(g.words, g.map, g.gram),
+    "steering.Steering.of": lambda g: steering(g).solution.B,
+    "steering.Steering.V": lambda g: steering(g).V,
+    "steering.Steering.map": lambda g: steering(g).map(STEPS).dense(),
+    "steering.Steering.solved": lambda g: [each.C for each in steering(g).solved(STEPS)[1:]],
+    "steering.Steering.damage": lambda g: steering(g).damage(STEPS),
+    "steering.Steering.reach": lambda g: steering(g).reach(),
     "tuned.Tuned.weights": lambda g: g.tuned.weights(g.weights),
     "tuned.Tuned.check_shapes": lambda g: g.tuned.check_shapes(g.weights),
     "tuned.Tuned.low_rank": lambda g: g.tuned.low_rank(g.weights, 0.1),
@@ -271,7 +288,7 @@ def test_a_function_answers_on_the_device_of_what_it_is_given(name: str, here: G
 MEANT = re.compile(
     r"\b(Tensor|EditMap|Rows|Problem|Penalty|ProtectedWords|Moments|Gate|LowRank|Recovery|Pair|Edit|Variant|Tuned)\b"
 )
-HOLDERS = (EditMap, Gate, LowRank, Moments, Penalty, Problem, ProtectedWords, Recovery, Rows)
+HOLDERS = (EditMap, Gate, LowRank, Moments, Penalty, Problem, ProtectedWords, Recovery, Rows, Steering)
 BY_METHODS = {"map", "maps", "held", "solve"}
 
 

@@ -84,7 +84,7 @@ class Steering:
         token more before the concept, sets nothing apart.
         """
         count = len(self.moves[0])
-        units = torch.eye(count, dtype=torch.float64) - 1 / count
+        units = torch.eye(count, dtype=torch.float64, device=self.moves[0].device) - 1 / count
         maps = [self.map([unit] * len(self.moves)) for unit in units]
         rows, gram = [part.source.double() for part in self.problem.rows], self.problem.gram
         return [sum(norm(each.embeddings(C) - C, gram) for each in maps) / count / norm(C, gram) for C in rows]
@@ -101,4 +101,4 @@ def _towards(problem: Problem, moves: Sequence[Tensor], weights: Weights) -> Pro
 
 def _moved(move: Tensor, weights: Tensor) -> Tensor:
     """`Σ_t α_t A_t`, `(rows, d)`."""
-    return torch.einsum("t,tnd->nd", weights.double(), move)
+    return torch.einsum("t,tnd->nd", weights.double().to(move.device), move)
