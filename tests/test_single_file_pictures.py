@@ -218,16 +218,32 @@ def released_shapes(family: str) -> dict[str, tuple[int, ...]]:
         for kind, config in ((UNet2DConditionModel, unet), (AutoencoderKL, RELEASED_VAE | vae))
     )
     text = {
-        "sd1": {"cond_stage_model.transformer.text_model.embeddings.position_embedding.weight": (77, 768)},
-        "sd2": {"cond_stage_model.model.positional_embedding": (77, 1024)},
-        "sdxl": {
-            "conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight": (77, 768),
-            "conditioner.embedders.1.model.positional_embedding": (77, 1280),
-            "conditioner.embedders.1.model.text_projection": (1280, 1280),
-        },
+        "sd1": clip_shapes("cond_stage_model.transformer.text_model."),
+        "sd2": open_clip_shapes("cond_stage_model.model.", 1024),
+        "sdxl": clip_shapes("conditioner.embedders.0.transformer.text_model.")
+        | open_clip_shapes("conditioner.embedders.1.model.", 1280)
+        | {"conditioner.embedders.1.model.text_projection": (1280, 1280)},
     }[family]
     shapes = {UNET + ldm.unet_name(name, own): tuple(weight.shape) for name, weight in own.items()}
     return shapes | {name: tuple(weight.shape) for name, weight in ldm.vae_tensors(coded).items()} | text
+
+
+def clip_shapes(prefix: str) -> dict[str, tuple[int, ...]]:
+    """Of CLIP ViT-L/14, as transformers names them."""
+    return {
+        f"{prefix}embeddings.position_embedding.weight": (77, 768),
+        f"{prefix}embeddings.token_embedding.weight": (49408, 768),
+        f"{prefix}encoder.layers.0.mlp.fc1.weight": (3072, 768),
+    }
+
+
+def open_clip_shapes(prefix: str, width: int) -> dict[str, tuple[int, ...]]:
+    """The same, as OpenCLIP names them."""
+    return {
+        f"{prefix}positional_embedding": (77, width),
+        f"{prefix}token_embedding.weight": (49408, width),
+        f"{prefix}transformer.resblocks.0.mlp.c_fc.weight": (4 * width, width),
+    }
 
 
 def hollow(shapes: Mapping[str, tuple[int, ...]], file: Path) -> Path:
@@ -253,7 +269,13 @@ def test_the_released_configurations_are_read_from_the_shapes(family: str, tmp_p
         if family != "sdxl" and component == "unet":
             assert own.pop("transformer_layers_per_block") == [expected.pop("transformer_layers_per_block")] * 4
         assert own == expected, component
-    assert source.config("text_encoder")["max_position_embeddings"] == 77
+    said = source.config("text_encoder")
+    width = {"sd1": 768, "sd2": 1024, "sdxl": 768}[family]
+    assert [said[name] for name in ("max_position_embeddings", "hidden_size", "intermediate_size")] == [
+        77,
+        width,
+        4 * width,
+    ]
 
 
 def test_what_is_assumed_of_stable_diffusion_2_is_what_diffusers_assumes() -> None:
