@@ -67,9 +67,11 @@ def test_a_thing_is_erased_as_if_there_were_no_styles() -> None:
 
 
 def test_the_guide_is_the_users_where_one_is_given_and_else_no_style_that_goes() -> None:
+    model = open_model("emoji")
+
     def guides(concepts: list[str], guides: Sequence[str] = (), protect: str = "minimax") -> list[str]:
         options = Options("uce", protect=protect)
-        made = editkit.erase("emoji", concepts, guides, options=options, vocabulary=[*catalogue().styles, "dog", "bus"])
+        made = editkit.erase(model, concepts, guides, options=options, vocabulary=[*catalogue().styles, "dog", "bus"])
         return made.record["guides"]
 
     assert guides(["noto"], ["twemoji"]) == ["twemoji"]

@@ -89,8 +89,9 @@ def harden(
     >>> import editkit
     >>> from editkit.redteam.prompt import PromptSearch
     >>> search = PromptSearch(engine="genetic", population=32, generations=1, best=2)
-    >>> church = editkit.erase("emoji", ["church"])
-    >>> edit = harden(church, "emoji", rounds=1, pictures=1, searches=1, search=search, steps=2)
+    >>> words, few = ["dog", "house"], {"rounds": 1, "pictures": 1, "searches": 1, "steps": 2}
+    >>> church = editkit.erase("emoji", ["church"], vocabulary=words)
+    >>> edit = harden(church, "emoji", search=search, vocabulary=words, **few)
     >>> len(edit.record["hardened"]["rounds"]) >= 1
     True
     """

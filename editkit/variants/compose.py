@@ -28,7 +28,7 @@ def compose(
         EditkitError: no edit, edits for different models, or `out` is there already.
 
     >>> from editkit.erasure.erase import erase
-    >>> church = erase("emoji", ["church"])
+    >>> church = erase("emoji", ["church"], vocabulary=["dog", "house"])
     >>> half = compose([church], scale=0.5)
     >>> half.record["scale"], bool(half.map.U.allclose(church.map.U / 2))
     (0.5, True)

@@ -48,7 +48,9 @@ def fuse(
             or `out` is there already.
 
     >>> from editkit.erasure.erase import erase
-    >>> both = fuse([erase("emoji", [word]) for word in ("church", "trumpet")], "emoji")
+    >>> words = ["dog", "house", "guitar"]
+    >>> some = [erase("emoji", [word], vocabulary=words) for word in ("church", "trumpet")]
+    >>> both = fuse(some, "emoji", vocabulary=words)
     >>> both.record["method"], both.record["concepts"]
     ('fuse', ['church', 'trumpet'])
     """

@@ -80,7 +80,7 @@ def verify(
         EditkitError: one of them cannot be read, is kept in float8 or quantised, or the edit is behind a gate.
 
     >>> from editkit.erasure.erase import erase
-    >>> found = verify("emoji", erase("emoji", ["church"]))
+    >>> found = verify("emoji", erase("emoji", ["church"], vocabulary=["dog", "house"]))
     >>> found.answer, found.unedited
     ('no', True)
     """
