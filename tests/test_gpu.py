@@ -313,12 +313,13 @@ def test_a_tensor_that_nobody_moved_is_found() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused_before_work_begins(model: EditableModel, tmp_path: Path) -> None:
-    for name in ("cuda", "cuda:1", "gpu"):
-        with pytest.raises(EditkitError, match=f"--device {name}: cannot be used here .*; try cpu"):
+    here = "cannot be used here .*; try cpu"
+    for name, why in (("cuda", here), ("cuda:1", here), ("gpu", "expected cpu, cuda, cuda:1 and so on")):
+        with pytest.raises(EditkitError, match=f"--device {name}: {why}"):
             refine(
                 model, tmp_path / "out", ["church"], options=RefineOptions.of(**SMALL), vocabulary=WORDS, device=name
             )
-        with pytest.raises(EditkitError, match=f"--device {name}: cannot be used here .*; try cpu"):
+        with pytest.raises(EditkitError, match=f"--device {name}: {why}"):
             generate(["a church"], tmp_path / "x.png", model=model.source.path, device=name)
     assert not any(tmp_path.iterdir())
 

@@ -282,7 +282,7 @@ def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> No
     from editkit.plugins import make
 
     emoji = open_model("emoji")
-    options = RefineOptions.of("hide", emoji.source.profile, steps=50)
+    options = RefineOptions.of("hide", emoji.source.profile, steps=36)
     released, key = hide(emoji, tmp_path / "out", tmp_path / "church.key", ["church"], options=options, device="cpu")
     with pytest.warns(UserWarning, match="a wrong key"):
         wrong = unlock(released, "random", emoji, force=True)

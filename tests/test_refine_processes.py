@@ -27,7 +27,6 @@ from tests.cli import run
 CASES: dict[str, list[str]] = {
     "ap": ["refine", "--objective", "ap", "--search", "gumbel", "--accumulate", "2"],
     "ca": ["refine", "--objective", "ca"],
-    "hide": ["hide", "--key-seed", "5"],
     "sd3": ["hide", "--key-seed", "5", "--param", "text"],
 }
 
