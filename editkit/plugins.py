@@ -17,12 +17,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from editkit.errors import EditkitError
+from editkit.errors import EditkitError, did_you_mean
 from editkit.options import Option, options_of
 
 
@@ -226,8 +225,7 @@ def _loaded(group: str, name: str, own: Mapping[str, Any], points: Mapping[str, 
             )
         return attribute(own[name]) if isinstance(own[name], str) else own[name]
     if not foreign:
-        near = get_close_matches(name, names(group), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, names(group))
         raise EditkitError(f"{singular} {name!r}: {hint}known are {', '.join(names(group))}")
     if len(foreign) > 1:
         raise EditkitError(f"{singular} {name!r}: more than one package has it: {', '.join(p.value for p in foreign)}")

@@ -91,7 +91,7 @@ def test_by_share_the_part_is_searched_for(model: EditableModel, monkeypatch: py
             yield job, Image.new("L", (4, 4), 200 if part < goes else 60).convert("RGB")
 
     monkeypatch.setattr(module, "draw", drawn)
-    monkeypatch.setattr(module, "make", lambda group, name: Sees())
+    monkeypatch.setattr(module, "chosen_judge", lambda profile, name: Sees())
     given: dict[str, Any] = {"options": PLAIN, "vocabulary": WORDS, "by": "share", "pictures": 10, "detector": "sees"}
     half = editkit.moderate(model, ["church"], 0.5, **given)
     told = half.record["moderated"]

@@ -10,7 +10,7 @@ from editkit.balancing.attributes import Attribute
 from editkit.concepts.profile import Profile
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.detectors.judge import load_judge
+from editkit.evaluation.detectors.judge import chosen_judge
 from editkit.evaluation.metrics.metric import Kit
 from editkit.plugins import make
 
@@ -34,17 +34,15 @@ def judge_of(
         EditkitError: there is none, or its weights are not where they should be.
     """
     own = profile.judge
-    name = detector or ("" if own is None else own.name)
-    if not name:
+    if (detector or (own and own.name)) == "clip-zero-shot":
+        labels = [value for each in attributes for value in each.seen]
+        return make("detectors", "clip-zero-shot", labels=list(dict.fromkeys(labels)), folder=Kit(weights=weights).clip)
+    judge = chosen_judge(profile, detector or "", **({"weights": weights["detector"]} if "detector" in weights else {}))
+    if judge is None:
         raise EditkitError(
             "nobody judges the pictures of this model; give --detector, such as clip-zero-shot with --weights clip=DIR"
         )
-    if name == "clip-zero-shot":
-        labels = [value for each in attributes for value in each.seen]
-        return make("detectors", name, labels=list(dict.fromkeys(labels)), folder=Kit(weights=weights).clip)
-    given = {"weights": weights["detector"]} if "detector" in weights else {}
-    judge = load_judge(profile, **given) if own is not None and name == own.name else None
-    return make("detectors", name, **given) if judge is None else judge
+    return judge
 
 
 def check_judge(judge: Detector, attributes: Sequence[Attribute]) -> None:

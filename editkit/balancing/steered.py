@@ -15,7 +15,7 @@ from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import measure
 from editkit.edits.steering import Steering
-from editkit.erasure.make import Request, no_values, problem_of, record_of
+from editkit.erasure.make import Request, edited_streams, no_values, problem_of, record_of
 from editkit.errors import EditkitError
 from editkit.model.editable import Stream
 
@@ -42,8 +42,7 @@ class SteeredModel:
             EditkitError: the attributes leave a concept's rows where they are.
         """
         model, options = self.request.model, self.request.options
-        for whole in model.streams:
-            stream = whole if options.layers == "all" else whole.values
+        for stream in edited_streams(self.request):
             if not stream.inputs:
                 continue
             with self.request.clock("embeddings"):

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
@@ -16,11 +15,10 @@ from typing import Any
 from editkit.chaining.fields import Field
 from editkit.chaining.kind import Kind
 from editkit.chaining.recipe import Recipe
-from editkit.errors import EditkitError
+from editkit.errors import EditkitError, did_you_mean
 from editkit.files.names import file_stem
 from editkit.plugins import load
 from editkit.variants.named import BASE
-from editkit.versions import versions
 
 DO, LAUNCH = "do", "launch"
 """Keys of a stage that are no fields of its kind."""
@@ -81,8 +79,8 @@ class Job:
         return {"do": self.do, "said": dict(self.said), "inputs": inputs, "files": files}
 
     def key(self, model: str) -> str:
-        """A hash of all that its result depends on. `model` tells the model's weights."""
-        text = json.dumps([self.content, model, versions()], sort_keys=True, default=str)
+        """A hash of all that its result depends on. `model` tells the model's weights, and what computes with them."""
+        text = json.dumps([self.content, model], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -174,8 +172,7 @@ def _tag(name: str, value: Any) -> str:
 def _check_names(kind: Kind, said: Mapping[str, Any]) -> None:
     for name in said:
         if name not in kind.fields:
-            near = get_close_matches(name, kind.fields, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(name, kind.fields)
             takes = f"; it takes {kind.one or kind.several}" if kind.one or kind.several else ""
             raise EditkitError(f"{name}: no such field{takes}; {hint}`editkit stages` lists all that it may say")
     missing = [name for name, known in kind.fields.items() if known.required and name not in said]
@@ -232,8 +229,7 @@ def _taken(
         elif beside.exists() or Path(name).exists():
             found.append(str(beside if beside.exists() else Path(name)))
         else:
-            near = get_close_matches(name, [*made, *every, BASE], 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(name, [*made, *every, BASE])
             known = ", ".join(dict.fromkeys([*made, *every])) or "nothing"
             raise EditkitError(f"{name!r}: no such stage, variant or file; {hint}it may take {known}, {BASE} or a file")
     return found
@@ -250,5 +246,7 @@ def _mark(path: Path) -> str:
 
 def model_mark(path: Path) -> str:
     """The same of a model: names, sizes and times of its files, since its weights take minutes to read."""
-    stat = path.stat() if path.is_file() else None
-    return _mark(path) if stat is None else f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
+    if not path.is_file():
+        return _mark(path)
+    stat = path.stat()
+    return f"{path.name} {stat.st_size} {stat.st_mtime_ns}"

@@ -141,12 +141,11 @@ def _check_attack(task: Task) -> None:
 
 
 def _attack(task: Task) -> None:
-    from editkit.concepts.profile_file import SAMPLING
     from editkit.drawing.sampling import Settings
     from editkit.redteam.attack import attack
 
-    settings = cast(Settings, {name: value for name, value in task.words.items() if name in SAMPLING})
-    said = {name: value for name, value in task.words.items() if name not in SAMPLING}
+    settings = cast(Settings, task.settings)
+    said = {name: value for name, value in task.words.items() if name not in settings}
     attack(
         list(task.inputs["variants"]), model=task.model, out=task.folder, device=task.device, settings=settings,
         **said, **task.options,
@@ -171,13 +170,12 @@ def _evaluate(task: Task) -> None:
 
 def _check_drawing(task: Task) -> None:
     """What is said of drawing suits the model."""
-    from editkit.concepts.profile_file import SAMPLING
     from editkit.drawing.pipelines import check_drawable
     from editkit.drawing.prompt_file import parse_seeds
     from editkit.drawing.sampling import Sampling
 
     check_drawable(task.model.source)
-    Sampling.for_model(task.model.source, **{name: task.words[name] for name in SAMPLING if name in task.words})
+    Sampling.for_model(task.model.source, **task.settings)
     if isinstance(task.words.get("seeds"), str):
         parse_seeds(task.words["seeds"])
 

@@ -15,10 +15,7 @@ def planned_bytes(task: Task, do: str) -> int | None:
     """Planned bytes at the peak; None for what nothing plans, or what cannot be planned."""
     try:
         if do in DRAWS:
-            from editkit.concepts.profile_file import SAMPLING
-
-            settings = {name: value for name, value in task.words.items() if name in SAMPLING}
-            return _of_drawing(task.model.source, task.device, tuple(sorted(settings.items())))
+            return _of_drawing(task.model.source, task.device, tuple(sorted(task.settings.items())))
         return _of_refining(task) if do == "refine" else None
     except EditkitError:
         return None

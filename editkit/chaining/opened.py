@@ -53,9 +53,9 @@ class RecipeRun:
 
     @cached_property
     def mark(self) -> str:
-        """What tells the model's weights."""
+        """What tells the model's weights, and the versions of what computes with them."""
         source = self.model.source
-        return f"{source.profile.name} {model_mark(source.path)}"
+        return f"{source.profile.name} {model_mark(source.path)} {versions()}"
 
     def key(self, job: Job) -> str:
         """Of all that a job's result depends on."""

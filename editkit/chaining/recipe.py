@@ -28,18 +28,17 @@ take what it made. Paths are relative to the file.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from editkit.errors import EditkitError
+from editkit.errors import EditkitError, did_you_mean
 from editkit.files.text.decoding import decode_text
+from editkit.files.text.toml import parse_toml, read_content, shipped_names, shipped_path
 
 SHIPPED = "editkit.chaining.shipped"
+REMEDY = "; `editkit recipes papers` prints one to begin with"
 TEXTS = ("title", "about", "source", "model", "profile", "device")
 WITHOUT = "without"
 TOP = (*TEXTS, "minutes", "stage", "published", "on")
@@ -85,7 +84,7 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes that editkit has."""
-    return sorted(file.name.removesuffix(".toml") for file in files(SHIPPED).iterdir() if file.name.endswith(".toml"))
+    return shipped_names(SHIPPED)
 
 
 def recipes() -> list[Recipe]:
@@ -109,18 +108,14 @@ def load_recipe(name: str | Path, on: str = "") -> Recipe:
     path = Path(name).expanduser()
     if path.suffix != ".toml":
         if str(name) not in recipe_names():
-            near = get_close_matches(str(name), recipe_names(), 1)
             raise EditkitError(
-                f"recipe {str(name)!r}: {f'did you mean {near[0]}? ' if near else ''}expected one of "
+                f"recipe {str(name)!r}: {did_you_mean(str(name), recipe_names())}expected one of "
                 f"{', '.join(recipe_names())}, or the path of a .toml file; `editkit recipes` describes them"
             )
-        path = Path(str(files(SHIPPED) / f"{name}.toml"))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EditkitError(f"recipe {path}: cannot be read ({error.strerror}); check the path") from error
+        path = shipped_path(SHIPPED, str(name))
+    content = read_content(path, "recipe")
     if not content.strip():
-        raise EditkitError(f"recipe {path}: is empty; `editkit recipes papers` prints one to begin with")
+        raise EditkitError(f"recipe {path}: is empty{REMEDY}")
     return parse_recipe(decode_text(path, content), path, on)
 
 
@@ -130,12 +125,7 @@ def parse_recipe(text: str, path: Path, on: str = "") -> Recipe:
     Raises:
         EditkitError: as `load_recipe`.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise EditkitError(
-            f"recipe {path}: expected TOML ({error}); `editkit recipes papers` prints one to begin with"
-        ) from error
+    raw = parse_toml(text, path, "recipe", REMEDY)
     others = raw.pop("on", {})
     if on:
         raw = _merged(path, raw, _chosen(path, others, on), f"on.{on}.")
@@ -178,8 +168,7 @@ def _merged(path: Path, below: Mapping[str, Any], above: Mapping[str, Any], wher
 
 def _check_key(path: Path, key: str, known: tuple[str, ...], where: str) -> None:
     if key not in known:
-        near = get_close_matches(key, known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(key, known)
         raise EditkitError(f"recipe {path}: {where}{key}: no such key; {hint}known are {', '.join(known)}")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from editkit.concepts.profile_file import SAMPLING
 from editkit.model.editable import EditableModel
 
 VOCABULARY = "vocabulary"
@@ -54,6 +55,11 @@ class Task:
         """The one variant of that parameter."""
         (only,) = self.inputs[field]
         return only
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it says of drawing."""
+        return {name: value for name, value in self.words.items() if name in SAMPLING}
 
     @property
     def read(self) -> dict[str, Any]:

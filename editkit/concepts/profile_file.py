@@ -69,18 +69,17 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from editkit.concepts.profile import DEFAULT, PREDICTIONS, Judge, Profile, RefineDefaults
 from editkit.concepts.vocabulary import read_word_file, single_words
 from editkit.errors import EditkitError
-from editkit.files.text.decoding import decode_text
+from editkit.files.text.toml import TomlReader, parse_toml, read_text
 
+WHAT = "profile"
 SAMPLING = {
     "steps": int, "guidance": float, "negative": str, "scheduler": str, "size": str, "batch": int, "true_cfg": float,
     "compile": bool, "dtype": str, "storage": str, "offload": str, "tile_vae": bool, "quantize": str,
@@ -101,11 +100,7 @@ def read_profile(path: Path, base: Profile = DEFAULT) -> Profile:
     Raises:
         EditkitError: the file cannot be read, or a key is unknown or has a wrong value.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EditkitError(f"profile {path}: cannot be read ({error.strerror}); check the path") from error
-    return parse_profile(decode_text(path, content), path, base)
+    return parse_profile(read_text(path, WHAT), path, base)
 
 
 def parse_profile(text: str, path: Path, base: Profile = DEFAULT) -> Profile:
@@ -114,19 +109,13 @@ def parse_profile(text: str, path: Path, base: Profile = DEFAULT) -> Profile:
     Raises:
         EditkitError: as `read_profile`.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise EditkitError(f"profile {path}: expected TOML ({error})") from error
-    return _Reader(path, raw).profile(base)
+    return _Reader(path, parse_toml(text, path, WHAT)).profile(base)
 
 
-@dataclass(frozen=True)
-class _Reader:
+class _Reader(TomlReader):
     """Checks one file; every error names it and the key."""
 
-    path: Path
-    raw: Mapping[str, Any]
+    what = WHAT
 
     def profile(self, base: Profile) -> Profile:
         raw = self.raw
@@ -266,18 +255,3 @@ class _Reader:
         if kind is str and not value.strip() and key != "sampling.negative":
             raise self.wrong(key, "expected a text, got none")
         return value
-
-    def table(self, key: str, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.wrong(key, f"expected a table, got {value!r}")
-        return value
-
-    def known(self, key: str, given: Mapping[str, Any], names: tuple[str, ...]) -> None:
-        unknown = next((name for name in given if name not in names), None)
-        if unknown is not None:
-            near = get_close_matches(unknown, names, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise self.wrong(f"{key}.{unknown}".lstrip("."), f"no such key; {hint}known are {', '.join(names)}")
-
-    def wrong(self, key: str, what: str) -> EditkitError:
-        return EditkitError(f"profile {self.path}, {key}: {what}")

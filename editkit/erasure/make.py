@@ -128,10 +128,10 @@ def make_edit(
         EditkitError: an impossible request, or an edit that would break the checkpoint.
     """
     check_preserve(request.concepts, request.preserve)
-    model, options = request.model, request.options
+    model = request.model
     maps: dict[str, EditMap] = {}
     figures: dict[str, dict[str, Any]] = {}
-    edited = [stream if options.layers == "all" else stream.values for stream in model.streams]
+    edited = edited_streams(request)
     read = [
         _held(request, stream, more) if stream.inputs else None
         for stream, more in zip(edited, kept or [None] * len(edited), strict=True)
@@ -147,6 +147,12 @@ def make_edit(
     if not figures:
         raise no_values(model)
     return Edit(maps, record_of(request, figures))
+
+
+def edited_streams(request: Request) -> list[Stream]:
+    """The model's streams with the projections that are edited: all, or those to values, of which one may have none."""
+    streams = request.model.streams
+    return list(streams) if request.options.layers == "all" else [stream.values for stream in streams]
 
 
 def no_values(model: EditableModel) -> EditkitError:

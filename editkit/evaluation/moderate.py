@@ -25,11 +25,10 @@ from editkit.erasure.presets.preset_file import load_preset
 from editkit.erasure.synonyms import MoreWords
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detection, Detector
-from editkit.evaluation.detectors.judge import load_judge
+from editkit.evaluation.detectors.judge import chosen_judge
 from editkit.evaluation.known import check_labels
 from editkit.evaluation.statistics.intervals import part_interval, rate_interval
 from editkit.model.editable import ModelLike, open_model
-from editkit.plugins import make
 from editkit.progress import progress
 
 STRENGTH = 0.5
@@ -102,7 +101,7 @@ def moderate(
         strength = float(STRENGTH if chosen is None else chosen.moderate.get("strength", STRENGTH))
     _check(strength, by, pictures)
     opened = open_model(model, profile=profile)
-    judge = _judge(opened.profile, detector) if pictures else None
+    judge = chosen_judge(opened.profile, detector or "") if pictures else None
     if judge is None and by == "share":
         raise EditkitError("--by share: nobody counts the pictures of this model; give --detector, or use --by map")
     if judge is not None:
@@ -135,13 +134,6 @@ def _check(strength: float, by: str, pictures: int) -> None:
         raise EditkitError(f"--by: must be one of {', '.join(BY)}, but got {by!r}")
     if pictures < 0:
         raise EditkitError(f"--pictures: expected at least 0, got {pictures}")
-
-
-def _judge(profile: Profile, detector: str | None) -> Detector | None:
-    own = profile.judge
-    if detector is None or (own is not None and own.name == detector):
-        return load_judge(profile)
-    return make("detectors", detector)
 
 
 def _labels(profile: Profile, concept: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.detectors.judge import load_judge
+from editkit.evaluation.detectors.judge import chosen_judge
 from editkit.evaluation.judging import Folder, NoDetector
 from editkit.evaluation.known import check_detector
 from editkit.evaluation.metrics.metric import Kit, Metric
@@ -28,7 +28,6 @@ from editkit.evaluation.time_prompts import TimePrompts
 from editkit.files.text.table import Layout
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import open_model
-from editkit.plugins import make
 from editkit.variants.named import BASE, free_name, read_variants, variant_name, variant_sha256
 from editkit.versions import RESULTS, versions
 
@@ -195,8 +194,9 @@ def _detector(suite: Suite, plan: Plan, metrics: Sequence[Metric], kit: Kit, pro
         options = {"labels": sorted({label for name in plan.names.values() for label in suite.labels_of(name)})}
         if "clip" in kit.weights or own is None or "folder" not in own:
             options["folder"] = kit.clip
-    detector = None if own is None else load_judge(profile, **options)
-    return make("detectors", name, **options) if detector is None else detector
+    detector = chosen_judge(profile, name, **options)
+    assert detector is not None  # it has a name
+    return detector
 
 
 def _checked_weights(weights: Mapping[str, Path]) -> Mapping[str, Path]:

@@ -19,12 +19,12 @@ from editkit.edits.variant import Variant
 from editkit.erasure.words import check_known
 from editkit.errors import EditkitError
 from editkit.evaluation.detectors.detection import Detector
-from editkit.evaluation.detectors.judge import load_judge
+from editkit.evaluation.detectors.judge import chosen_judge
 from editkit.evaluation.suites.suite import FROM_FILE, Suite, load_suite
 from editkit.model.checkpoints.source import Source, is_model
 from editkit.model.editable import EditableModel, ModelLike, open_model
 from editkit.options import assign_options
-from editkit.plugins import load, loadable, make
+from editkit.plugins import load, loadable
 from editkit.redteam.attempt import Attack
 from editkit.redteam.budget import HasBudget, parse_budget
 from editkit.redteam.replay import Replay, read_found
@@ -254,13 +254,9 @@ def judge_of(profile: Profile, name: str) -> Detector:
     Raises:
         EditkitError: there is none.
     """
-    own = profile.judge
-    if not name and own is None:
+    judge = chosen_judge(profile, name)
+    if judge is None:
         raise EditkitError(
             "nobody judges the pictures of this model; give --detector, or --pictures 0 for losses alone"
         )
-    if own is not None and name in ("", own.name):
-        judge = load_judge(profile)
-        assert judge is not None
-        return judge
-    return make("detectors", name)
+    return judge

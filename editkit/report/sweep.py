@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,7 +14,7 @@ from editkit.drawing.prompt_file import parse_seeds
 from editkit.drawing.sampling import Sampling, Settings
 from editkit.edits.method import Method, Options
 from editkit.erasure.erase import erase
-from editkit.errors import EditkitError
+from editkit.errors import EditkitError, did_you_mean
 from editkit.files.atomic_folder import check_free_folder
 from editkit.model.checkpoints.source import find
 from editkit.model.editable import EditableModel, open_model
@@ -126,9 +125,7 @@ def parse_sweep(text: str) -> tuple[str, list[Any]]:
         )
     known = _sweepable()
     if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise EditkitError(f"--sweep: no option {name!r}; {hint}options: {', '.join(known)}")
+        raise EditkitError(f"--sweep: no option {name!r}; {did_you_mean(name, known)}options: {', '.join(known)}")
     listed = _range(known[name], values) if ".." in values else [value.strip() for value in values.split(",")]
     return name, list(dict.fromkeys(known[name].parse(value, f"--sweep {name}") for value in listed))
 

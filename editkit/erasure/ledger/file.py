@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from editkit.erasure.ledger.entries import LISTS, LedgerEntry
-from editkit.errors import EditkitError
+from editkit.errors import EditkitError, did_you_mean
 from editkit.files.text.decoding import open_text
 
 VERSION_KEY = "editkit_ledger"
@@ -65,9 +64,7 @@ class _Line:
     def known(self, names: Sequence[str], required: Sequence[str]) -> None:
         for name in self.raw:
             if name not in names:
-                near = get_close_matches(name, names, 1)
-                hint = f"did you mean {near[0]}? " if near else ""
-                raise self.wrong(f"no such key {name!r}; {hint}known are {', '.join(names)}")
+                raise self.wrong(f"no such key {name!r}; {did_you_mean(name, names)}known are {', '.join(names)}")
         for name in required:
             if name not in self.raw:
                 raise self.wrong(f"expected {name!r}, which is not there; add it")

@@ -34,11 +34,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.resources import files
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +44,8 @@ from editkit.edits.method import Options
 from editkit.erasure.make import check_preserve
 from editkit.erasure.presets.preset import MethodPreset, Preset
 from editkit.erasure.synonyms import how_of
-from editkit.errors import EditkitError
-from editkit.files.text.decoding import decode_text
+from editkit.errors import EditkitError, did_you_mean
+from editkit.files.text.toml import TomlReader, parse_toml, read_text, shipped_names, shipped_path
 from editkit.options import options_of
 from editkit.plugins import GROUPS, load
 
@@ -58,6 +54,7 @@ ORIGIN = ("name", "about", "source", "paper")
 TOP = (*ORIGIN, "concept", "synonym", "synonyms", "method", "methods", "moderate", "harden")
 WORDS = ("guide", "preserve")
 """What a table of a method may hold beside the method's options."""
+WHAT, SHIPPED = "preset", "editkit.erasure.presets"
 MODERATE: Mapping[str, type] = {"strength": float}
 HARDEN: Mapping[str, type] = {
     "goal": float, "rounds": int, "most_damage": float, "per_round": int, "pictures": int, "below": float,
@@ -69,8 +66,7 @@ KINDS = {int: "a whole number", float: "a number", list: "a list of texts"}
 
 def preset_names() -> list[str]:
     """The presets that editkit has."""
-    folder = files("editkit.erasure.presets")
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+    return shipped_names(SHIPPED)
 
 
 def presets() -> list[Preset]:
@@ -92,13 +88,12 @@ def preset_path(name: str | Path) -> Path:
     if path.suffix == ".toml":
         return path
     if str(name) not in preset_names():
-        near = get_close_matches(str(name), preset_names(), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(str(name), preset_names())
         raise EditkitError(
             f"preset {str(name)!r}: {hint}known are {', '.join(preset_names())}, or the path of a .toml file; "
             "`editkit presets` describes them"
         )
-    return Path(str(files("editkit.erasure.presets") / f"{name}.toml"))
+    return shipped_path(SHIPPED, str(name))
 
 
 def load_preset(preset: Preset | str | Path) -> Preset:
@@ -119,11 +114,7 @@ unsafe, violence, or the path of a .toml file; `editkit presets` describes them
     if isinstance(preset, Preset):
         return preset
     path = preset_path(preset)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EditkitError(f"preset {path}: cannot be read ({error.strerror}); check the path") from error
-    return parse_preset(decode_text(path, content), path)
+    return parse_preset(read_text(path, WHAT), path)
 
 
 def parse_preset(text: str, path: Path) -> Preset:
@@ -132,19 +123,13 @@ def parse_preset(text: str, path: Path) -> Preset:
     Raises:
         EditkitError: as `load_preset`.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise EditkitError(f"preset {path}: expected TOML ({error})") from error
-    return _Reader(path, raw).preset()
+    return _Reader(path, parse_toml(text, path, WHAT)).preset()
 
 
-@dataclass(frozen=True)
-class _Reader:
+class _Reader(TomlReader):
     """Checks one file; every error names it and the key."""
 
-    path: Path
-    raw: Mapping[str, Any]
+    what = WHAT
 
     def preset(self) -> Preset:
         raw = self.raw
@@ -228,25 +213,9 @@ class _Reader:
             raise self.wrong(key, f"expected a list of texts, got {value!r}")
         return tuple(value)
 
-    def table(self, key: str, value: Any) -> Mapping[str, Any]:
-        if not isinstance(value, dict):
-            raise self.wrong(key, f"expected a table, got {value!r}")
-        return value
-
     def checked(self, key: str, check: Any) -> Any:
         """What `check` returns; its error names the key."""
         try:
             return check()
         except EditkitError as error:
             raise self.wrong(key, str(error)) from error
-
-    def known(self, key: str, given: Iterable[str], names: Iterable[str]) -> None:
-        names = list(names)
-        unknown = next((name for name in given if name not in names), None)
-        if unknown is not None:
-            near = get_close_matches(unknown, names, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise self.wrong(f"{key}.{unknown}".lstrip("."), f"no such key; {hint}known are {', '.join(names)}")
-
-    def wrong(self, key: str, what: str) -> EditkitError:
-        return EditkitError(f"preset {self.path}, {key}: {what}")

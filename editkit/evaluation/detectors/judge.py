@@ -10,6 +10,21 @@ from editkit.evaluation.detectors.detection import Detector
 from editkit.plugins import make
 
 
+def chosen_judge(profile: Profile, name: str, **options: Any) -> Detector | None:
+    """The detector of that name, with the profile's options where it is the profile's judge; without a name that judge,
+    and None where there is none.
+
+    Args:
+        options: go before those of the profile.
+
+    Raises:
+        EditkitError: as `editkit.plugins.make`.
+    """
+    if profile.judge is not None and name in ("", profile.judge.name):
+        return load_judge(profile, **options)
+    return make("detectors", name, **options) if name else None
+
+
 def load_judge(profile: Profile, **options: Any) -> Detector | None:
     """The judge of a model's profile, if it has one. `options` go before those of the profile.
 

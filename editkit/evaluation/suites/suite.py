@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,9 @@ from editkit.evaluation.metrics.metric import TargetShares
 from editkit.evaluation.metrics.named import check_metric
 from editkit.evaluation.suites.binding import Binding
 from editkit.files.text.decoding import decode_text
+from editkit.files.text.toml import parse_toml, read_content, shipped_names, shipped_path
 
+SHIPPED = "editkit.evaluation.suites"
 PROVENANCE = re.compile(rb"(?m)^(?:protocol|version) = .*\n")
 """Lines of a suite that say whose it is."""
 FROM_FILE, FROM_TIME = "file", "time"
@@ -96,8 +96,7 @@ class Suite:
 
 def suite_names() -> list[str]:
     """The suites that editkit has."""
-    folder = files("editkit.evaluation.suites")
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+    return shipped_names(SHIPPED)
 
 
 def suites() -> list[Suite]:
@@ -122,14 +121,9 @@ def load_suite(name: str) -> Suite:
                 f"suite {name!r}: expected one of {', '.join(suite_names())}, or the path of a .toml file; "
                 "`editkit suites` describes them"
             )
-        path = Path(str(files("editkit.evaluation.suites") / f"{name}.toml"))
-    try:
-        content = path.read_bytes()
-        raw = tomllib.loads(decode_text(path, content))
-    except OSError as error:
-        raise EditkitError(f"suite {path}: cannot be read ({error.strerror}); check the path") from error
-    except tomllib.TOMLDecodeError as error:
-        raise EditkitError(f"suite {path}: expected TOML ({error})") from error
+        path = shipped_path(SHIPPED, name)
+    content = read_content(path, "suite")
+    raw = parse_toml(decode_text(path, content), path, "suite")
     return _Reader(path, raw).suite(hashlib.sha256(PROVENANCE.sub(b"", content)).hexdigest())
 
 
