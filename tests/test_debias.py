@@ -94,6 +94,53 @@ def test_maps_add_up_and_damage_grows_with_the_square(case: Case) -> None:
     assert steering.damage([torch.zeros(3)] * 2) == 0
 
 
+@pytest.mark.parametrize("protect", ["none", "prior"])
+@forall(cases())
+def test_what_a_concept_feels_of_every_weight_is_what_its_rows_are_moved_by(protect: str, case: Case) -> None:
+    """Against the map of each single weight and least squares by QR, in place of normal equations."""
+    steering, problem, moves = steered(case, protect)
+    root = torch.linalg.cholesky(problem.gram)
+    apart = [(move - move.mean(dim=0)).double() for move in moves]
+    felt = torch.linalg.pinv(steering.alike(), rtol=1e-12)
+    felt = torch.einsum("ist,itju->isju", felt, steering.pulls())
+    for j in range(2):
+        for t in range(3):
+            weights = [torch.zeros(3).double(), torch.zeros(3).double()]
+            weights[j][t] = 1
+            weights[j] -= weights[j].mean()
+            M = steering.map(weights)
+            for i, part in enumerate(problem.rows):
+                basis = ((apart[i] - apart[i][2])[:2] @ root).flatten(1).T  # of three that sum to 0, two
+                moved = ((M.embeddings(part.source.double()) - part.source) @ root).flatten()
+                seen = apart[i].flatten(1).T @ felt[i, :, j, t]
+                expected = basis @ torch.linalg.lstsq(basis, moved[:, None]).solution[:, 0]
+                found = (seen.reshape(part.source.shape) @ root).flatten()
+                assert float((found - expected).norm()) <= 1e-6 * float(moved.norm() + 1e-9)
+
+
+def test_who_asks_for_one_concept_moves_it_so_far_and_leaves_the_others() -> None:
+    """By least squares along their own attributes: alike concepts pull at each other, and the weights answer that."""
+    roles = ["cook", "teacher", "judge"]
+    asked = attributes_of(["light", "medium", "dark"], None, roles)
+    model = SteeredModel(
+        Request(open_model("emoji"), Options("uce", protect="prior"), roles, ["all"] * 3, (), ["dog", "church"]), asked
+    )
+    wanted = torch.tensor([0.5, 0.25, -0.75], dtype=torch.float64)
+    nothing = {role: torch.zeros(3, dtype=torch.float64) for role in roles}
+    model.begin({**nothing, "cook": wanted})
+    (_, steering), map = model.parts[0], model.edit({**nothing, "cook": wanted}).map
+    root = torch.linalg.cholesky(steering.problem.gram + 1e-9 * eye(map.width))
+    for role, part, move in zip(roles, steering.problem.rows, steering.moves, strict=True):
+        own = ((move - move.mean(dim=0))[:2] @ root).flatten(1).T
+        moved = ((map.embeddings(part.source.double()) - part.source) @ root).flatten()
+        first, second = torch.linalg.lstsq(own, moved[:, None]).solution[:, 0].tolist()
+        # β₀A₀ + β₁A₁ + β₂A₂ with A₂ = −A₀ − A₁
+        expected = (wanted[0] - wanted[2], wanted[1] - wanted[2]) if role == "cook" else (0.0, 0.0)
+        assert (first, second) == pytest.approx([float(each) for each in expected], abs=1e-6)
+    felt = model.weights({**nothing, "cook": wanted})
+    assert float(felt["teacher"].norm()) > 0 and float(felt["cook"].sum()) == pytest.approx(0, abs=1e-9)
+
+
 def test_an_attribute_moves_each_token_to_where_it_stands_beside_it() -> None:
     encoders = open_model("emoji").streams[0].encoders
     made = steered_rows(encoders, "cook", [Attribute.of("woman"), Attribute.of("dark, man")], ("a {}",), "tail")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -132,7 +133,15 @@ def debias(
         "sampling": sampling.record,
         "versions": versions(RESULTS),
     }
-    of_edit = [loop, options.record, list(concepts), [each.phrase for each in wanted], list(preserve), words]
+    of_edit = [
+        loop,
+        "decoupled",
+        options.record,
+        list(concepts),
+        [each.phrase for each in wanted],
+        list(preserve),
+        words,
+    ]
     device = device or Shard.from_environment().device()
     gallery = Gallery(
         open_denoiser(opened.source, device, sampling.placement), judge, sampling, wanted, template,
@@ -156,7 +165,7 @@ def debias(
         "sampling": sampling.record, "drawn": gallery.drawn,
     }  # fmt: skip
     made = steered.edit(outcome.weights, True)
-    return Edit(made.maps, {**made.record, "method": "debias", "debias": {**told, **_record(outcome, wanted)}})
+    return Edit(made.maps, {**made.record, "method": "debias", "debias": {**told, **_record(outcome, wanted, steered)}})
 
 
 def _ones(shares: Sequence[float]) -> Tensor:
@@ -205,7 +214,7 @@ def _check_options(options: Method) -> None:
         )
 
 
-def _record(outcome: Outcome, attributes: Sequence[Attribute]) -> dict[str, Any]:
+def _record(outcome: Outcome, attributes: Sequence[Attribute], steered: SteeredModel) -> dict[str, Any]:
     rows, kept = [], {}
     for concept, after in outcome.after.items():
         before = outcome.before[concept]
@@ -233,9 +242,9 @@ def _record(outcome: Outcome, attributes: Sequence[Attribute]) -> dict[str, Any]
         "kept": kept,
         "reached": dict(outcome.reached),
         "stopped": outcome.stopped,
-        "weights": {concept: listed(some) for concept, some in outcome.weights.items()},
+        "weights": {concept: listed(some) for concept, some in steered.weights(outcome.weights).items()},
         "failed": sum(tally.failed for tally in outcome.after.values()),
-        "rounds": [each.as_dict() for each in outcome.rounds],
+        "rounds": [replace(each, weights=steered.weights(each.weights)).as_dict() for each in outcome.rounds],
     }
 
 

@@ -14,7 +14,7 @@ from editkit.balancing.control import Controller, apart
 from editkit.balancing.shares import Tally
 
 Weights = Mapping[str, Tensor]
-"""Concept → `α`, one an attribute."""
+"""Concept → how much of each attribute is asked for."""
 Observe = Callable[[Sequence[str], Weights, Sequence[int]], Mapping[str, Tally]]
 """Draws some of the concepts, edited with all of the weights, one picture a seed, and counts. Weights of 0 are the
 unedited model."""

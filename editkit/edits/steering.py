@@ -78,16 +78,42 @@ class Steering:
         )
 
     def reach(self) -> list[float]:
-        """How far a weight of 1 moves the rows of each concept, in shares of their size: `‖(M − I) C‖ / ‖C‖` in `G`.
+        """How far the attributes lie apart for each concept, in shares of the size of its rows: the mean of
+        `‖A_t − Ā‖ / ‖C‖` in `G`."""
+        gram = self.problem.gram
+        own = [sum(norm(each, gram) for each in apart(move)) / len(move) for move in self.moves]
+        return [far / norm(part.source, gram) for far, part in zip(own, self.problem.rows, strict=True)]
 
-        The mean over the attributes of one more of it and as much less of all together: what all do alike, such as a
-        token more before the concept, sets nothing apart.
-        """
-        count = len(self.moves[0])
-        units = torch.eye(count, dtype=torch.float64, device=self.moves[0].device) - 1 / count
-        maps = [self.map([unit] * len(self.moves)) for unit in units]
-        rows, gram = [part.source.double() for part in self.problem.rows], self.problem.gram
-        return [sum(norm(each.embeddings(C) - C, gram) for each in maps) / count / norm(C, gram) for C in rows]
+    def alike(self) -> Tensor:
+        """`⟨A_is − Ā_i, A_it − Ā_i⟩` in `G`, concept by concept, `(concepts, t, t)`."""
+        return torch.stack([self._inner(apart(move), apart(move)) for move in self.moves])
+
+    def pulls(self) -> Tensor:
+        """`⟨A_is − Ā_i, (M_jt − I) C_i⟩` in `G`, `(concepts, t, concepts, t)`: how much of its own attribute `s` the
+        rows of concept `i` are moved by a weight of 1 for attribute `t` of concept `j`."""
+        readers = self.V.split([move.shape[1] for move in self.moves])
+        of_weights = [
+            torch.stack(
+                [
+                    self._inner(apart(own), self._moved_by(part, V, move))
+                    for V, move in zip(readers, self.moves, strict=True)
+                ]
+            )
+            for own, part in zip(self.moves, self.problem.rows, strict=True)
+        ]
+        return torch.stack(of_weights).transpose(1, 2)
+
+    def _moved_by(self, rows: Rows, V: Tensor, move: Tensor) -> Tensor:
+        return torch.einsum("nm,tmd->tnd", self.erase_scale * rows.source.double() @ V.T, apart(move))
+
+    def _inner(self, some: Tensor, others: Tensor) -> Tensor:
+        return torch.einsum("snd,tnd->st", some @ self.problem.gram, others)
+
+
+def apart(move: Tensor) -> Tensor:
+    """What sets the attributes apart, `(t, n, d)`: what all do alike, such as a token more before the concept, does
+    not. Weights that sum to 0 leave it out."""
+    return move - move.mean(dim=0)
 
 
 def _towards(problem: Problem, moves: Sequence[Tensor], weights: Weights) -> Problem:
