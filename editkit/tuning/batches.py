@@ -108,7 +108,10 @@ class Batches:
         own = self.bank.concept.cpu()
         rows = [torch.nonzero(own == number)[:, 0] for number in range(self.passes.prompts.count)]
         choice = torch.rand((self.options.batch,), generator=seed)
-        return torch.stack([rows[c][int(x * len(rows[c]))] for c, x in zip(concept.tolist(), choice, strict=True)])
+        t = self.bank.t.cpu()
+        return torch.stack(
+            [rows[c][self.sampler.chosen(t[rows[c]], x)] for c, x in zip(concept.tolist(), choice, strict=True)]
+        )
 
     def _noised(self, chosen: Points, seed: torch.Generator) -> Points:
         """Noise for the whole batch is drawn, so that it does not depend on the number of processes."""

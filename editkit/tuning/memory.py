@@ -17,6 +17,7 @@ from editkit.model.checkpoints.source import Source
 from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
 from editkit.model.placement import float8_layers
+from editkit.tuning.anchor import ANCHORS
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.frozen import DTYPES, STORED
 from editkit.tuning.key_rows import KeyRows
@@ -39,8 +40,8 @@ class Plan:
         device, precision: what it is planned for; a GPU need not be there.
         frozen: what most of the network that is not trained is kept in.
         parts: `weights` (of the network, and on a processor of all that waits there beside it), `teacher`,
-            `gradients`, `optimizer`, `prompts` (candidates among them), `activations`: all else that a step holds at
-            its peak, weights cast for it among them, and on a GPU `CUDA itself`.
+            `gradients`, `optimizer`, `anchor`, `prompts` (candidates among them), `activations`: all
+            else that a step holds at its peak, weights cast for it among them, and on a GPU `CUDA itself`.
         before: what is there while prompts are encoded, before the network is: encoders, and on a GPU `CUDA itself`.
     """
 
@@ -101,6 +102,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         "teacher": teacher,
         "gradients": FLOAT * trained * (1 if processes == 1 else 2),  # the processes exchange a copy
         "optimizer": 2 * FLOAT * trained,
+        "anchor": FLOAT * trained * ANCHORS.index(options.anchor),  # where it began, and how much each matters
         "prompts": FLOAT * numbers * (2 + concepts * _prompts_of_one(source, options)),
         "activations": max(0, peak - FLOAT * trained),
         "CUDA itself": CUDA_ITSELF if is_gpu(device) else 0,

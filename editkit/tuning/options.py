@@ -12,6 +12,8 @@ from editkit.errors import EditkitError
 from editkit.model.placement import STORAGES
 from editkit.options import Option, assign_options, check_options, in_case, option, options_of, settle
 from editkit.plugins import GROUPS, load, names
+from editkit.tuning.anchor import ANCHORS, RULES
+from editkit.tuning.latents import DENSITIES
 from editkit.tuning.objectives import AUTHORS, Objective
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.search.request import Search
@@ -49,6 +51,13 @@ class RefineOptions:
     rate: float = _usual(1e-5, "Adam's learning rate of the weights.", above=0)
     lamb: float = _usual(1.0, "Weight λ of the preservation term, for a key of the term with it.")
     eta: float = _usual(1.0, "η of esd.")
+    anchor: str = _usual(
+        "none", "What holds weights near the start: `l2` all alike, `fisher` by how much they matter.", choices=ANCHORS
+    )
+    anchor_weight: float = _usual(1.0, "How strongly.", above=0)
+    anchor_rule: str = _usual(
+        "always", "When: at every step, or where a step would lead away, with growing weight.", choices=RULES
+    )
     search: str | Search = _usual(
         GROUPS["searches"].default, "How the concept that suffers most is found, see `editkit searches`."
     )
@@ -63,6 +72,9 @@ class RefineOptions:
     trajectories: int = _usual(1, "Trajectories of each concept in the bank.", at_least=1)
     sampling_steps: int = _usual(50, "Steps of a trajectory: by DDIM, of a flow by its own scheduler.", at_least=1)
     guidance: float = _usual(3.0, "Guidance of a trajectory.")
+    timesteps: str = _usual(
+        "even", "Which points are used most: all alike, or those at which a concept takes shape.", choices=DENSITIES
+    )
     size: str | None = _usual(None, "Size that is trained at, WIDTHxHEIGHT in pixels. Default: the model's own.")
     seed: int = _usual(0, "Of all randomness but a key's.", at_least=0)
     mixed_precision: str | None = _usual(None, "Precision of the passes. Default: what is fast.", choices=PRECISIONS)
@@ -88,6 +100,11 @@ class RefineOptions:
             raise EditkitError(
                 f"--storage {self.storage}: expected a LoRA, whose network is frozen, but --param is {self.param}; "
                 "give --param lora:16, or leave it out"
+            )
+        if self.anchor != "none" and (Parameters.parse(self.param).rank is not None or not self.loss.weights):
+            raise EditkitError(
+                f"--anchor {self.anchor}: expected whole weights to hold, but --param is {self.param}; give "
+                "--param kv or xattn, or leave it out"
             )
         _ = self.pixels
         if isinstance(self.search, str):

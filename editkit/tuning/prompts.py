@@ -23,6 +23,7 @@ class Prompts:
         erased, guides: their rows, `(concepts, templates)`.
         candidates: `(concepts, K, templates)`, likewise; K is 0 where nothing is searched.
         words: the candidates' names, K for each concept.
+        kept: rows of what is to be kept, in the first template, `(words,)`: what an anchor is measured on.
         away: what guidance leads away from, one row. Not always the empty prompt: SDXL has zeros in its place.
     """
 
@@ -32,6 +33,7 @@ class Prompts:
     candidates: Tensor
     words: tuple[tuple[str, ...], ...]
     away: Condition
+    kept: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -69,6 +71,7 @@ def encode_prompts(
     guides: Sequence[str],
     candidates: Sequence[Sequence[str]],
     templates: Sequence[str],
+    kept: Sequence[str] = (),
 ) -> Prompts:
     """Each as the pipeline itself encodes it. A guide that is blank stands for the empty prompt, without a template
     around it."""
@@ -77,7 +80,8 @@ def encode_prompts(
         return [[fill(template, word) if word.strip() else "" for template in templates] for word in words]
 
     wanted = [filled(concepts), filled(guides), *(filled(words) for words in candidates)]
-    texts = list(dict.fromkeys(["", *(text for rows in wanted for row in rows for text in row)]))
+    held = [fill(templates[0], word) for word in kept]
+    texts = list(dict.fromkeys(["", *(text for rows in wanted for row in rows for text in row), *held]))
     number = {text: n for n, text in enumerate(texts)}
 
     def rows(filled: Sequence[Sequence[str]]) -> Tensor:
@@ -88,7 +92,8 @@ def encode_prompts(
     none = erased.new_empty(len(concepts), 0, len(templates))
     words = tuple(tuple(words) for words in candidates)
     known, away = _conditions(denoiser, texts)
-    return Prompts(known, erased, rows(wanted[1]), torch.stack(searched) if searched else none, words, away)
+    found = torch.stack(searched) if searched else none
+    return Prompts(known, erased, rows(wanted[1]), found, words, away, rows([held])[0] if held else None)
 
 
 def _conditions(denoiser: Denoiser, texts: Sequence[str]) -> tuple[Condition, Condition]:

@@ -18,19 +18,23 @@ from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampling import Sampling, plain_scheduler
 from editkit.edits.variant import Variant
+from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
 from editkit.model.editable import EditableModel
 from editkit.model.families.family import Family
 from editkit.model.placement import float8_layers
+from editkit.seeds import seeded
+from editkit.tuning.anchor import POINTS, Anchor, fisher
 from editkit.tuning.batches import Batches
 from editkit.tuning.candidates import candidates
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.descent import Descent
 from editkit.tuning.frozen import DTYPES, keep_as_multiplied, keep_in_float8
 from editkit.tuning.key_rows import KeyRows
-from editkit.tuning.latents import Sampler
+from editkit.tuning.latents import Points, Sampler
+from editkit.tuning.objectives import distance
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, as_pictures, evenly
@@ -45,6 +49,8 @@ from editkit.tuning.trainer import Trainer
 SMALL = 16
 """Side of the latents up to which attention may keep its matrices."""
 DEVICE_OF_ACCELERATE = "ACCELERATE_TORCH_DEVICE"
+KEPT, KEPT_WORDS = -1, 20
+"""A stream of random numbers that no step has, and how many words an anchor is measured on."""
 KEY = "key"
 """What the rows of a key are called among the trained tensors."""
 
@@ -86,7 +92,9 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     denoiser.placed = accelerator.device
     finder = _begun(model, denoiser, edit, prompts, options) if options.loss.search_reads else None
     descent = _descent(networks, weights, key, options, processes)
-    sampler = Sampler(networks, denoiser, _sampling(denoiser, options))
+    sampler = Sampler(networks, denoiser, _sampling(denoiser, options), options.timesteps)
+    if options.anchor != "none":
+        descent.anchor = _anchor(descent.weights, sampler, prompts, options)
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
     with beside(denoiser):
@@ -109,6 +117,8 @@ def _check_sharded(request: StageRequest, options: RefineOptions) -> None:
         raise EditkitError("--preview-every: needs whole weights, which no process has under FSDP; leave it out")
     if options.storage is not None:
         raise EditkitError(f"--storage {options.storage}: is not available under FSDP; leave one of the two out")
+    if options.anchor == "fisher":
+        raise EditkitError("--anchor fisher: is not available under FSDP; use --anchor l2")
     if request.start is not None and Parameters.parse(options.param).rank is not None:
         raise EditkitError("--param lora: cannot start from an edit under FSDP; start from the unedited model")
 
@@ -118,9 +128,36 @@ def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) ->
     reader = denoiser.reader()
     reader.pipe.to(device)
     templates = request.model.profile.refine.templates
-    prompts = encode_prompts(reader, request.concepts, request.guides, _words(request), templates)
+    prompts = encode_prompts(reader, request.concepts, request.guides, _words(request), templates, _kept(request))
     reader.pipe.to("cpu")
     return prompts
+
+
+def _anchor(weights: Mapping[str, Tensor], sampler: Sampler, prompts: Prompts, options: RefineOptions) -> Anchor:
+    """To where the trained weights are now."""
+    own = {name: weight for name, weight in weights.items() if name != KEY}
+    begun = {name: weight.detach().clone() for name, weight in own.items()}
+    measure = partial(_importance, own, sampler, prompts, options) if options.anchor == "fisher" else None
+    return Anchor(begun, options.anchor_weight, options.anchor_rule == "conflict", measure)
+
+
+def _importance(
+    weights: Mapping[str, Tensor], sampler: Sampler, prompts: Prompts, options: RefineOptions
+) -> dict[str, Tensor]:
+    """The Fisher information of the student at its start, on noised pictures that the teacher draws of what is kept."""
+    assert prompts.kept is not None
+    seed, rows = seeded(options.seed, KEPT), torch.arange(POINTS) % len(prompts.kept)
+    clean = sampler.pictures(prompts.known[prompts.kept], prompts.away, seed)[rows.to(sampler.device)]
+    number = prompts.kept[rows.to(prompts.kept.device)]
+    points = sampler.noised(clean, number, torch.zeros_like(number), seed)
+
+    def loss(point: Points) -> Tensor:
+        with sampler.networks.counter.purpose("anchor"):
+            said = sampler.networks.student(point.z, point.t, prompts.known[point.concept])
+        assert point.e is not None
+        return distance(said, point.e).sum() / 2
+
+    return fisher(weights, points, loss)
 
 
 @contextmanager
@@ -152,6 +189,15 @@ def _words(request: StageRequest) -> list[list[str]]:
     if not options.loss.search_reads:
         return []
     return candidates(request.model, request.concepts, request.guides, request.vocabulary, options.k, options.spread)
+
+
+def _kept(request: StageRequest) -> list[str]:
+    """Words that the importance of weights is measured on."""
+    if request.options.anchor != "fisher":
+        return []
+    words = words_to_protect(request.model, request.concepts, request.guides, request.vocabulary)
+    order = torch.randperm(len(words), generator=seeded(request.options.seed, KEPT))
+    return [words[n] for n in order[:KEPT_WORDS].tolist()]
 
 
 def _descent(

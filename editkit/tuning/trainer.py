@@ -44,6 +44,8 @@ class Trainer:
 
     def step(self, i: int) -> Step:
         """Raises `EditkitError` where the loss is not finite; nothing is updated then."""
+        if self.descent.anchor is not None:
+            self.descent.anchor.ready()
         self.batches.draw(i)
         points = self.batches.points(i, BATCH)
         result = None if self.finder is None else self.finder.find(self._request(i, points))
@@ -59,7 +61,7 @@ class Trainer:
                 _check_finite(loss, i)
                 self.processes.accelerator.backward(loss)
             totals += torch.stack([(weight * terms.erase).sum(), (weight * terms.preserve).sum()]).detach().cpu()
-        self.descent.update()
+        self.descent.update(i / self.options.steps)
         erase, preserve = (self.processes.mean(totals / len(points))).tolist()
         names = () if result is None else self._names(points, result)
         return Step(erase + self.options.lamb * preserve, erase, preserve, names, self.options.batch)
