@@ -115,7 +115,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         options=RefineOptions.of("ap", search="exact", **SMALL),
         device="cpu",
     )
-    refine(sd, folder / "lora", ["church"], options=RefineOptions.of("esd", param="full+lora:2", **SMALL), device="cpu")
+    refine(sd, folder / "lora", ["church"], options=RefineOptions.of("spm", param="full+lora:2", **SMALL), device="cpu")
     files["key"] = folder / "key.safetensors"
     hide(
         sd,

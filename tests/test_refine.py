@@ -233,7 +233,7 @@ def test_sizes_of_the_groups_on_sd14() -> None:
 @pytest.mark.parametrize("text", ["lora", "lora:0", "attn9", "xattn:3", "attn9+lora:4"])
 def test_unknown_parameters_are_refused(text: str) -> None:
     with pytest.raises(
-        editkit.EditkitError, match="--param: must be one of xattn, kv, selfattn, noxattn, text, full, or lora"
+        editkit.EditkitError, match="--param: must be one of xattn, kv, selfattn, noxattn, blocks, text, full, or lora"
     ):
         RefineOptions(param=text)
 

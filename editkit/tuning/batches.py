@@ -20,11 +20,18 @@ STREAMS = 64
 """Generators of one step: `seeded(seed, STREAMS * step + purpose)`."""
 BATCH, BANK, PROBE, NOISE = 0, 1, 2, 16
 """Purposes. From `NOISE` on, those of the inner steps of a search take turns: noise, points, noise, ..."""
+STATES = 1000
+"""Seeds of single rows begin so far behind that of the run."""
 
 
 def generator(options: RefineOptions, step: int, purpose: int) -> torch.Generator:
     """All randomness of a step comes from its number, so that a resumed run is the same run."""
     return seeded(options.seed, STREAMS * step + purpose)
+
+
+def states_of(options: RefineOptions, step: int, row: int) -> torch.Generator:
+    """Of one row of a step's whole batch, whatever process has it."""
+    return seeded(options.seed + STATES + row, STREAMS * step + BATCH)
 
 
 @dataclass

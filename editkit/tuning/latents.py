@@ -65,7 +65,7 @@ def focal(t: Tensor, known: int = 1000) -> Tensor:
     """How often a point at training step `t` is taken, up to a factor: `σ(γ (t − t₁)) − σ(γ (t − t₂))`, where a picture
     takes shape.
 
-    Source: MACE (Lu et al. 2024), Eq. 8, https://arxiv.org/abs/2403.06135, by notes of others: `t₁ = 200`, `t₂ = 400`
+    Source: MACE (Lu et al. 2024), https://arxiv.org/abs/2403.06135, by notes of others: `t₁ = 200`, `t₂ = 400`
     and `γ = 0.05` of 1000 steps. Of a flow `t` is its noise in thousandths, at which the paper says nothing.
 
     >>> focal(torch.tensor([0.0, 200.0, 300.0, 400.0, 999.0])).round(decimals=3).tolist()

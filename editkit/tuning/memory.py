@@ -199,5 +199,5 @@ def _passes(denoiser: Denoiser, networks: Denoisers, options: RefineOptions, con
 
 def _prompts_of_one(source: Source, options: RefineOptions) -> int:
     """Prompts that a concept adds: itself, its guide and its candidates, in every template."""
-    candidates = options.k if options.loss.search_reads else 0
+    candidates = options.k if options.searches_words else 0
     return (2 + candidates) * len(source.profile.refine.templates)

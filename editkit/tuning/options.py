@@ -44,7 +44,9 @@ class RefineOptions:
     """
 
     objective: str = option(GROUPS["objectives"].default, "What the student learns, see `editkit objectives`.")
-    param: str = _usual("xattn", "Trained: xattn, kv, selfattn, noxattn, text, full, lora:RANK, or GROUP+lora:RANK.")
+    param: str = _usual(
+        "xattn", "Trained: xattn, kv, selfattn, noxattn, blocks, text, full, lora:RANK, or GROUP+lora:RANK."
+    )
     recipe: str = option("paper", "Target and search as in the paper, or in the authors' scripts.", choices=RECIPES)
     steps: int = _usual(1000, "Outer steps.", at_least=1)
     batch: int = _usual(1, "Points of a step, of all processes together.", at_least=1)
@@ -146,6 +148,11 @@ class RefineOptions:
         if self.recipe == "authors" and self.objective in AUTHORS:
             return AUTHORS[self.objective]
         return load("objectives", self.objective)
+
+    @property
+    def searches_words(self) -> bool:
+        """Whether there are candidates to encode."""
+        return bool(self.loss.search_reads) and self.finds.reads_words
 
     @property
     def pixels(self) -> tuple[int, int] | None:

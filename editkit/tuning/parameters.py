@@ -20,6 +20,7 @@ UNET: Mapping[str, Group] = {
     "kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
     "selfattn": lambda name: "attn1" in name,
     "noxattn": lambda name: not any(part in name for part in NOT_NOXATTN),
+    "blocks": lambda name: ".attentions." in name,
 }
 _PROMPTS_SIDE = r"transformer_blocks\.\d+\.attn\.(add_[qkv]_proj|to_add_out|norm_added)"
 _ATTENTION = r"(single_)?transformer_blocks\.\d+\.attn2?\."
@@ -29,6 +30,7 @@ JOINT: Mapping[str, Group] = {
     "kv": lambda name: bool(re.match(r"transformer_blocks\.\d+\.attn\.add_[kv]_proj", name)),
     "selfattn": lambda name: bool(re.match(_ATTENTION, name) and not re.match(_PROMPTS_SIDE, name)),
     "noxattn": lambda name: not name.startswith(_BEFORE_AND_BEHIND) and not re.match(_PROMPTS_SIDE, name),
+    "blocks": lambda name: "transformer_blocks." in name,
 }
 """Of a transformer whose joint blocks let prompt and picture attend to each other: `xattn` is the prompt's side."""
 GROUPS = (*UNET, "text", "full")

@@ -186,7 +186,7 @@ def _check_batch(options: RefineOptions, processes: Processes) -> None:
 def _words(request: StageRequest) -> list[list[str]]:
     """The candidates of every concept; none where nothing is searched."""
     options = request.options
-    if not options.loss.search_reads:
+    if not options.searches_words:
         return []
     return candidates(request.model, request.concepts, request.guides, request.vocabulary, options.k, options.spread)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from editkit.errors import EditkitError
-from editkit.tuning.batches import BATCH, NOISE, STREAMS, Batches, generator
+from editkit.tuning.batches import BATCH, NOISE, STREAMS, Batches, generator, states_of
 from editkit.tuning.descent import Descent
 from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
@@ -78,11 +78,12 @@ class Trainer:
             passes=self.passes,
             micro=self.options.micro(self.processes.count),
             noise=lambda inner: self.processes.mine(gumbel_noise(shape, generator(self.options, i, NOISE + 2 * inner))),
+            random=lambda row: states_of(self.options, i, self.processes.index + row * self.processes.count),
             reduced=self.processes.mean,
         )
 
     def _names(self, points: Points, result: SearchResult) -> tuple[str, ...]:
-        pairs = zip(points.concept.tolist(), result.which, strict=True)
+        pairs = zip(points.concept.tolist(), result.which, strict=False)  # none where no word was searched
         return tuple(self.passes.prompts.words[concept][candidate] for concept, candidate in pairs)
 
     def state_dict(self) -> dict[str, Any]:

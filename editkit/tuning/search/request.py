@@ -31,7 +31,7 @@ class SearchResult:
 
     Attributes:
         searched: one a row.
-        which: number of the (most weighted) candidate of every row.
+        which: number of the (most weighted) candidate of every row; none where no candidate was searched.
     """
 
     searched: Condition
@@ -73,12 +73,14 @@ class Search:
         name: as it is registered.
         ascends: whether it runs the networks with gradients, which planned memory must hold.
         ranks_by_edit: whether it reads `Ground.edited`.
+        reads_words: whether it looks among words.
     """
 
     name: ClassVar[str]
     source: ClassVar[str] = ""
     ascends: ClassVar[bool] = False
     ranks_by_edit: ClassVar[bool] = False
+    reads_words: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         settle(self, {})
@@ -107,6 +109,7 @@ class Request:
         micro: rows that are run at a time with gradients.
         noise: standard Gumbel samples `(rows, K)`. They are drawn for all processes together, so that a run does not
             depend on how many there are.
+        random: row of `outer` → a generator of its own, whichever process has it.
         reduced: the mean of a gradient over all processes.
     """
 
@@ -118,6 +121,7 @@ class Request:
     passes: Passes
     micro: int
     noise: Callable[[int], Tensor]
+    random: Callable[[int], torch.Generator]
     reduced: Callable[[Tensor], Tensor]
 
     @property
