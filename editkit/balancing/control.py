@@ -20,6 +20,27 @@ FASTER = 3.0
 
 PAST = 0.9
 """Of the way to weights that were too much: a step that long is cut to a half."""
+CUTS = 2
+"""Steps that one such bound may cut. What three quarters of the way do not show, other concepts' weights have changed
+since it was found."""
+
+
+@dataclass
+class Bound:
+    """Weights that were too much.
+
+    Attributes:
+        error: surely to that side; None where the concept was lost.
+        cuts: steps that were cut because of it.
+    """
+
+    weights: Tensor
+    error: Tensor | None = None
+    cuts: int = 0
+
+    def stops(self, error: Tensor) -> bool:
+        """Whether it holds for one who errs to this side."""
+        return self.cuts < CUTS and (self.error is None or float(self.error @ error) < 0)
 
 
 @dataclass
@@ -40,8 +61,7 @@ class Controller:
     J: Tensor = field(init=False)
     _last: tuple[Tensor, Tensor] | None = field(default=None, init=False)
     _was_full: bool = field(default=False, init=False)
-    _passed: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False)
-    _lost: list[Tensor] = field(default_factory=list, init=False)
+    _bounds: list[Bound] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         count = len(self.wanted)
@@ -50,20 +70,21 @@ class Controller:
     def step(self, tally: Tally, weights: Tensor) -> Tensor:
         """The next weights, from what `weights` came to: they need not be those that the last step asked for."""
         now = apart(tally, self.wanted)
-        too_much = [other for other, error in self._passed if float(error @ now) < 0]
-        if self._last is not None and not (too_much and self._is_blind(tally)):
+        bounds = [bound for bound in self._bounds if bound.stops(now)]
+        passed = any(bound.error is not None for bound in bounds)
+        if self._last is not None and not (passed and self._is_blind(tally)):
             self._learn(weights - self._last[0], now - self._last[1])
         self._last, self._was_full = (weights, now), max(tally.counts) == tally.judged
         if not tally.allows(self.wanted):
-            self._passed.append(self._last)
+            self._bounds.append(Bound(weights, now))
         aimed = now * min(1.0, MOST_STEP / float(now.abs().max().clamp(min=1e-12)))
         move = -torch.linalg.pinv(self.J, rtol=1e-6) @ aimed
         move = move * min(1.0, MOST_STEP / (self.slope * float(move.abs().max().clamp(min=1e-12))))
-        return weights + _not_past(move - move.mean(), weights, [*too_much, *self._lost])
+        return weights + _not_past(move - move.mean(), weights, bounds)
 
     def lost(self, weights: Tensor) -> None:
         """With these weights the concept is drawn no more; what was counted says nothing but that it was too far."""
-        self._lost.append(weights)
+        self._bounds.append(Bound(weights))
 
     def _is_blind(self, tally: Tally) -> bool:
         """Whether all pictures had one attribute, twice: that tells a side and no slope."""
@@ -80,14 +101,15 @@ class Controller:
         self.J = self.J + torch.outer(changed - foreseen, moved) / size
 
 
-def _not_past(move: Tensor, weights: Tensor, too_much: Sequence[Tensor]) -> Tensor:
+def _not_past(move: Tensor, weights: Tensor, bounds: Sequence[Bound]) -> Tensor:
     """A step that leads past weights that were too much goes half of the way to them instead: those whose error was
     surely the opposite one, and those that lost the concept."""
-    for other in too_much:
-        way = other - weights
+    for bound in bounds:
+        way = bound.weights - weights
         size = float(way @ way)
         if size > 0 and (reach := float(move @ way) / size) > PAST:
             move = move * (0.5 / reach)
+            bound.cuts += 1
     return move
 
 

@@ -37,7 +37,7 @@ SETS = {
 }
 STEPS = 6
 """Of 30 pictures of roles that 10 steps draw, 6 steps change the gender of one and the tone of one, and no role."""
-MAX_DIFF, ROUNDS = 0.1, 8
+MAX_DIFF, ROUNDS = 0.1, 20
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--roles", type=int, default=16, help="The first so many.")
-    parser.add_argument("--pictures", type=int, nargs="+", default=[16, 64, 400], help="Of a role in a round.")
+    parser.add_argument("--pictures", type=int, nargs="+", default=[16, 64, 256], help="Of a role in a round.")
     parser.add_argument("--certify", type=int, default=400, help="Fresh pictures of a role.")
     parser.add_argument(
         "--objects", type=int, default=214, help="The first so many are drawn with and without an edit."
