@@ -73,6 +73,7 @@ GROUPS: Mapping[str, Group] = {
             "closed-form": "editkit.tuning.search.closed_form:ClosedForm",
             "exact": "editkit.tuning.search.exact:Exact",
             "gumbel": "editkit.tuning.search.gumbel:Gumbel",
+            "learned": "editkit.tuning.search.learned:Learned",
             "noise": "editkit.tuning.search.noise:Noise",
         },
         default="gumbel",

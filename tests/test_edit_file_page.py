@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import editkit
+from editkit import plugins
 from editkit.edits.compose import compose, scale
 from editkit.edits.figures import condition_number
 from editkit.edits.method import Options
@@ -115,7 +116,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         options=RefineOptions.of("ap", search="exact", **SMALL),
         device="cpu",
     )
-    refine(sd, folder / "lora", ["church"], options=RefineOptions.of("spm", param="full+lora:2", **SMALL), device="cpu")
+    refine(sd, folder / "lora", ["church"], options=RefineOptions.of("esd", param="full+lora:2", **SMALL), device="cpu")
     files["key"] = folder / "key.safetensors"
     hide(
         sd,
@@ -225,7 +226,8 @@ def test_every_key_of_a_file_is_on_the_page_and_the_reverse(files: Mapping[str, 
     gated = records(files, ("gated",))
     assert keys_of("The record") | {"kind"} == union(iter([*edits, *gated, *tuned, *started]))
     assert keys_of("Options of an edit") == union(record["options"] for record in edits if "options" in record)
-    assert keys_of("Options of a tuned model") == union(record["options"] for record in tuned)
+    searched = [RefineOptions(search=name).record for name in plugins.names("searches")]
+    assert keys_of("Options of a tuned model") == union(iter([*(record["options"] for record in tuned), *searched]))
     assert keys_of("Figures of a tuned model") == union(record["figures"] for record in tuned)
     figures = [record["figures"] for record in edits if "figures" in record]
     pooled = [own["pooled"] for own in figures if "pooled" in own]

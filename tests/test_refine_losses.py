@@ -107,6 +107,9 @@ def reference(name: str, s: Setting) -> tuple[Tensor, Tensor]:
     kept = squares(s.of_student("a"), s.of_teacher("a"))
     if name == "ap":
         return squares(s.of_student("e"), s.of_teacher("n")) + LAMB * kept, kept
+    if name == "aegis":
+        e, n, a = s.of_student("e"), s.of_teacher("n"), s.of_teacher("a")
+        return squares(e, n - ETA * (a - n)), -squares(s.of_student("e"), a)
     if name in ("ap, authors", "spm"):
         n, e = s.of_teacher("n"), s.of_teacher("e")
         return squares(s.of_student("e"), n - ETA * (e - n)) + LAMB * kept, kept

@@ -198,9 +198,27 @@ def spm(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     return Terms(esd(student, teacher, eta).erase, distance(student["a"], teacher["a"]))
 
 
+def aegis(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """Guide away from a state `c'` that is learned to draw the concept: `‖ε'(c_e) − [ε(c_n) − η (ε(c') − ε(c_n))]‖²`.
+
+    Weights are held near their start by `--anchor l2` where a step would lead away. AEGIS also attacks the prompt of
+    the concept on the left; our notes do not say how, and it is not done here.
+
+    Source: AEGIS (2026), https://arxiv.org/abs/2602.06771, by notes of others.
+    """
+    target = teacher["n"] - eta * (teacher["a"] - teacher["n"])
+    erase = distance(student["e"], target)
+    return Terms(erase, erase.new_zeros(erase.shape))
+
+
 def most_changed(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
     """`‖ε'(c_a) − ε(c_a)‖²`, `(rows,)`: what `ap` looks for."""
     return distance(student["a"], teacher["a"])
+
+
+def most_like(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
+    """`−‖ε(c_a) − ε'(c_e)‖²`, `(rows,)`: what draws most nearly what the student still draws of the concept."""
+    return -distance(student["e"], teacher["a"])
 
 
 def most_changed_and_far(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
@@ -217,12 +235,14 @@ SEMI_PERMEABLE = {
     "param": "blocks+lora:1", "search": "noise", "lamb": 1000.0, "rate": 1e-4, "steps": 3000, "sampling_steps": 30,
 }  # fmt: skip
 """Their rate rises over 500 steps and falls in three cosines; here it is the same throughout."""
+AEGIS = {"param": "full", "search": "learned", "anchor": "l2", "anchor_rule": "conflict"}
 OBJECTIVES: Mapping[str, Objective] = {
     "naive": Objective(naive, ("e", "n"), ("n",)),
     "esd": Objective(esd, ("e",), ("n", "e")),
     "ca": Objective(ca, ("e", "n"), (), on_pictures=True, usual=CONCEPT_ABLATION),
     "ap": Objective(ap, ("e", "a"), ("n", "a"), most_changed, ("a",)),
     "age": Objective(age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a")),
+    "aegis": Objective(aegis, ("e",), ("n", "a"), most_like, ("e",), usual=AEGIS),
     "spm": Objective(spm, ("e", "a"), ("n", "e", "a"), most_changed, ("a",), usual=SEMI_PERMEABLE),
     "hide": Objective(hide, ("e", "p"), ("n", "e"), latents=("student", "teacher")),
     "hide-ap": Objective(

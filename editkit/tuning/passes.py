@@ -60,7 +60,8 @@ class Passes:
         }
         teacher: dict[Key, Tensor] = {key: getattr(points, key) for key in self.objective.teacher if key != "a"}
         if searched is not None:
-            read["a"] = searched
+            if "a" in self.objective.student:
+                read["a"] = searched
             with torch.no_grad():
                 teacher["a"] = self.networks.teacher(points.z, points.t, searched)
         ask, together = self.networks.student, self.networks.reads_masks
