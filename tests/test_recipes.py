@@ -69,6 +69,17 @@ def test_a_list_where_none_is_expected_makes_variants_of_all_that_follows() -> N
     assert names(two)[:4] == ["gone-uce-lamb0.1", "gone-uce-lamb1.0", "gone-rece-lamb0.1", "gone-rece-lamb1.0"]
 
 
+def test_a_recipe_of_ours_has_its_name_with_the_ending_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("papers.toml") == load_recipe("papers")
+    with pytest.raises(EditkitError, match=r"recipe paper.toml: cannot be read"):
+        load_recipe("paper.toml")
+    Path("papers.toml").write_text(CHAIN, encoding="utf-8")
+    assert [*load_recipe("papers.toml").stages] == [*parse_recipe(CHAIN, Path("papers.toml")).stages]
+    assert load_recipe("papers").stages != load_recipe("papers.toml").stages
+
+
 def test_a_stage_does_what_the_function_of_its_name_does(recipe: Callable[[str], Path], tmp_path: Path) -> None:
     done = run(recipe(CHAIN), tmp_path / "run")
     direct = editkit.erase("emoji", ["church"], options=Options("rece", protect="none"))
@@ -162,7 +173,7 @@ def test_a_faulty_recipe_is_told_before_anything_starts(
     ("stage", "says"),
     [
         ('do = "erase"\nconcepts = ["chruch"]', "never learned the word 'chruch'; did you mean church"),
-        ('do = "evaluate"\nedits = ["gone"]\nsuite = "emoji-object"', "suite 'emoji-object': expected one of"),
+        ('do = "evaluate"\nedits = ["gone"]\nsuite = "emoji-object"', "suite 'emoji-object': did you mean emoji-objects? expected one of"),
         (
             'do = "evaluate"\nedits = ["gone"]\nsuite = "emoji-objects"\nsplit = "9"',
             "split '9': suite emoji-objects has 1",

@@ -35,7 +35,7 @@ from typing import Any
 
 from editkit.errors import EditkitError, did_you_mean
 from editkit.files.text.decoding import decode_text
-from editkit.files.text.toml import parse_toml, read_content, shipped_names, shipped_path
+from editkit.files.text.toml import file_of, parse_toml, read_content, shipped_names
 
 SHIPPED = "editkit.chaining.shipped"
 REMEDY = "; `editkit recipes papers` prints one to begin with"
@@ -105,14 +105,7 @@ def load_recipe(name: str | Path, on: str = "") -> Recipe:
     Raises:
         EditkitError: there is none, it is no TOML, or it does not say what a recipe must.
     """
-    path = Path(name).expanduser()
-    if path.suffix != ".toml":
-        if str(name) not in recipe_names():
-            raise EditkitError(
-                f"recipe {str(name)!r}: {did_you_mean(str(name), recipe_names())}expected one of "
-                f"{', '.join(recipe_names())}, or the path of a .toml file; `editkit recipes` describes them"
-            )
-        path = shipped_path(SHIPPED, str(name))
+    path = file_of(SHIPPED, name, "recipe")
     content = read_content(path, "recipe")
     if not content.strip():
         raise EditkitError(f"recipe {path}: is empty{REMEDY}")

@@ -44,8 +44,8 @@ from editkit.edits.method import Options
 from editkit.erasure.make import check_preserve
 from editkit.erasure.presets.preset import MethodPreset, Preset
 from editkit.erasure.synonyms import how_of
-from editkit.errors import EditkitError, did_you_mean
-from editkit.files.text.toml import TomlReader, parse_toml, read_text, shipped_names, shipped_path
+from editkit.errors import EditkitError
+from editkit.files.text.toml import TomlReader, file_of, parse_toml, read_text, shipped_names
 from editkit.options import options_of
 from editkit.plugins import GROUPS, load
 
@@ -84,16 +84,7 @@ def preset_path(name: str | Path) -> Path:
     Raises:
         EditkitError: no preset has that name.
     """
-    path = Path(name).expanduser()
-    if path.suffix == ".toml":
-        return path
-    if str(name) not in preset_names():
-        hint = did_you_mean(str(name), preset_names())
-        raise EditkitError(
-            f"preset {str(name)!r}: {hint}known are {', '.join(preset_names())}, or the path of a .toml file; "
-            "`editkit presets` describes them"
-        )
-    return shipped_path(SHIPPED, str(name))
+    return file_of(SHIPPED, name, WHAT)
 
 
 def load_preset(preset: Preset | str | Path) -> Preset:
@@ -108,8 +99,8 @@ def load_preset(preset: Preset | str | Path) -> Preset:
     >>> load_preset("nudty")
     Traceback (most recent call last):
         ...
-    editkit.errors.EditkitError: preset 'nudty': did you mean nudity? known are artists, celebrities, nudity, objects, \
-unsafe, violence, or the path of a .toml file; `editkit presets` describes them
+    editkit.errors.EditkitError: preset 'nudty': did you mean nudity? expected one of artists, celebrities, nudity, \
+objects, unsafe, violence, or the path of a .toml file; `editkit presets` describes them
     """
     if isinstance(preset, Preset):
         return preset

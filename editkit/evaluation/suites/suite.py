@@ -14,7 +14,7 @@ from editkit.evaluation.metrics.metric import TargetShares
 from editkit.evaluation.metrics.named import check_metric
 from editkit.evaluation.suites.binding import Binding
 from editkit.files.text.decoding import decode_text
-from editkit.files.text.toml import parse_toml, read_content, shipped_names, shipped_path
+from editkit.files.text.toml import file_of, parse_toml, read_content, shipped_names
 
 SHIPPED = "editkit.evaluation.suites"
 PROVENANCE = re.compile(rb"(?m)^(?:protocol|version) = .*\n")
@@ -114,14 +114,7 @@ def load_suite(name: str) -> Suite:
     Raises:
         EditkitError: there is none, it is no TOML, or it does not say what a suite must.
     """
-    path = Path(name).expanduser()
-    if path.suffix != ".toml":
-        if name not in suite_names():
-            raise EditkitError(
-                f"suite {name!r}: expected one of {', '.join(suite_names())}, or the path of a .toml file; "
-                "`editkit suites` describes them"
-            )
-        path = shipped_path(SHIPPED, name)
+    path = file_of(SHIPPED, name, "suite")
     content = read_content(path, "suite")
     raw = parse_toml(decode_text(path, content), path, "suite")
     return _Reader(path, raw).suite(hashlib.sha256(PROVENANCE.sub(b"", content)).hexdigest())

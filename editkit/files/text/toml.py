@@ -58,9 +58,26 @@ def shipped_names(package: str) -> list[str]:
     return sorted(file.name.removesuffix(ENDING) for file in files(package).iterdir() if file.name.endswith(ENDING))
 
 
-def shipped_path(package: str, name: str) -> Path:
-    """Where one of them is."""
-    return Path(str(files(package) / f"{name}{ENDING}"))
+def file_of(package: str, name: str | Path, what: str) -> Path:
+    """The file that a user means by a path with the ending `.toml`, or by one of `shipped_names`, with the ending or
+    without: a file that is there comes first.
+
+    Args:
+        what: what errors call it; with an "s" it is the command that lists them.
+
+    Raises:
+        EditkitError: nothing has that name.
+    """
+    path, known = Path(name).expanduser(), shipped_names(package)
+    word = str(name).removesuffix(ENDING)
+    if path.suffix == ENDING and (path.exists() or word not in known):
+        return path
+    if word not in known:
+        raise EditkitError(
+            f"{what} {word!r}: {did_you_mean(word, known)}expected one of {', '.join(known)}, or the path of a "
+            f"{ENDING} file; `editkit {what}s` describes them"
+        )
+    return Path(str(files(package) / f"{word}{ENDING}"))
 
 
 @dataclass(frozen=True)
