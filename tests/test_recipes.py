@@ -173,7 +173,10 @@ def test_a_faulty_recipe_is_told_before_anything_starts(
     ("stage", "says"),
     [
         ('do = "erase"\nconcepts = ["chruch"]', "never learned the word 'chruch'; did you mean church"),
-        ('do = "evaluate"\nedits = ["gone"]\nsuite = "emoji-object"', "suite 'emoji-object': did you mean emoji-objects\\? expected one of"),
+        (
+            'do = "evaluate"\nedits = ["gone"]\nsuite = "emoji-object"',
+            "suite 'emoji-object': did you mean emoji-objects",
+        ),
         (
             'do = "evaluate"\nedits = ["gone"]\nsuite = "emoji-objects"\nsplit = "9"',
             "split '9': suite emoji-objects has 1",
