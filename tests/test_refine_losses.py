@@ -16,7 +16,9 @@ from editkit.tuning.objectives import AUTHORS, OBJECTIVES, Objective
 from editkit.tuning.search.gumbel import gumbel_noise, gumbel_softmax
 
 LAMB, ETA, ROWS = 0.7, 1.5, 3
-WITHOUT_KEY = {name: objective for name, objective in OBJECTIVES.items() if not objective.has_key}
+WITHOUT_KEY = {
+    name: objective for name, objective in OBJECTIVES.items() if not (objective.has_key or objective.reads_attention)
+}
 EVERY = {**WITHOUT_KEY, "ap, authors": AUTHORS["ap"]}
 
 

@@ -89,7 +89,8 @@ class Batches:
         """Clean latents, at t = 0: those that are given are all of the first concept, the templates in turn."""
         clean, prompts = self.given, self.passes.prompts
         if clean is None:
-            clean = self.sampler.pictures(prompts.n(concept, template), prompts.away, seed)
+            shown = prompts.n if self.options.loss.pictures_of == "n" else prompts.e
+            clean = self.sampler.pictures(shown(concept, template), prompts.away, seed)
         else:
             concept = torch.zeros(len(clean), dtype=torch.long, device=self.sampler.device)
             template = torch.arange(len(concept), device=concept.device) % prompts.templates

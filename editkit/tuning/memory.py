@@ -18,6 +18,7 @@ from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
 from editkit.model.placement import float8_layers
 from editkit.tuning.anchor import ANCHORS
+from editkit.tuning.attention import attention_layers
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.frozen import DTYPES, STORED
 from editkit.tuning.key_rows import KeyRows
@@ -191,10 +192,12 @@ def _passes(denoiser: Denoiser, networks: Denoisers, options: RefineOptions, con
     """The passes of a step on prompts without meaning. No candidate is among them."""
     known = denoiser.blank(2 * concepts)
     erased, width = torch.arange(concepts)[:, None], known.text.shape[-1]
-    prompts = Prompts(known, erased, erased + concepts, erased[:, None, :0], (), known[:1])
+    places = torch.ones(concepts, 1, known.text.shape[1], dtype=torch.bool)
+    prompts = Prompts(known, erased, erased + concepts, erased[:, None, :0], (), known[:1], None, places)
+    attends = attention_layers(denoiser.streams["text"].names) if options.loss.reads_attention else ()
     rows = nn.Parameter(torch.randn(concepts, options.key_tokens, width))
     key = KeyRows(rows, torch.randn(concepts, width), options.rho) if options.loss.has_key else None
-    return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key)
+    return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key, attends)
 
 
 def _prompts_of_one(source: Source, options: RefineOptions) -> int:

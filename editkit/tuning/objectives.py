@@ -2,9 +2,10 @@
 
 Every loss compares outputs of the denoiser on one noisy latent: `e` stands for the prompt of the erased concept, `n`
 for the neutral one or the given guide, `a` for the one that was searched, `p` for that of the erased concept with the
-rows of a key behind it. `ε` stands for whatever a model predicts. Targets are combinations of the teacher's outputs
-whose weights sum to one, so they mean the same for noise, a velocity and that of a flow: at a given z_t and t these are
-affine in each other, see `editkit.tuning.levels`.
+rows of a key behind it; `m` is no output, but the student's attention to the tokens of the concept. `ε` stands for
+whatever a model predicts. Targets are combinations of the teacher's outputs whose weights sum to one, so they mean the
+same for noise, a velocity and that of a flow: at a given z_t and t these are affine in each other, see
+`editkit.tuning.levels`.
 
 A new one is a function and a row of `OBJECTIVES`; another package names an `Objective` by an entry point of the group
 `editkit.objectives`. The docstring of the function is what `editkit objectives` shows.
@@ -23,7 +24,7 @@ from editkit.errors import EditkitError
 from editkit.options import Option
 
 SOURCE = "Source: "
-Key = Literal["e", "n", "a", "p"]
+Key = Literal["e", "n", "a", "p", "m"]
 Outputs = Mapping[Key, Tensor]
 """Prompt → outputs of one network, `(rows, channels, h, w)`."""
 
@@ -52,7 +53,9 @@ class Objective:
         student, teacher: the prompts that each network is run on.
         searched: what the search for `a` maximises, of both networks' outputs and λ.
         search_reads: the prompts that the search runs the student on; none where nothing is searched.
-        on_pictures: its latents are noised pictures of the guide, not trajectories of the erased concept.
+        on_pictures: its latents are noised pictures, not trajectories of the erased concept.
+        pictures_of: what these show, the guide or the concept.
+        reads_attention: whether the student's outputs have `m`, `(rows, numbers)`.
         latents: whose trajectories of the erased concept it is trained on.
         weights: whether the student is trained; else a key alone.
         usual: what of `editkit.tuning.options.RefineOptions` it has other defaults for.
@@ -64,6 +67,8 @@ class Objective:
     searched: Callable[[Outputs, Outputs, float], Tensor] = nothing_searched
     search_reads: tuple[Key, ...] = ()
     on_pictures: bool = False
+    pictures_of: Literal["n", "e"] = "n"
+    reads_attention: bool = False
     latents: tuple[Literal["student", "teacher"], ...] = ("student",)
     weights: bool = True
     usual: Mapping[str, Any] = field(default_factory=dict)
@@ -198,6 +203,17 @@ def spm(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     return Terms(esd(student, teacher, eta).erase, distance(student["a"], teacher["a"]))
 
 
+def fmn(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """Attend no more to the concept's tokens, on pictures of it: `‖A(c_e)‖`, of the attention of all layers and heads.
+
+    The norm, not its square. Nothing is preserved. The authors may learn tokens first, and erase those.
+
+    Source: Forget-Me-Not (Zhang et al. 2023), https://arxiv.org/abs/2303.17591, by notes on its code.
+    """
+    erase = student["m"].square().sum(1).clamp(min=1e-30).sqrt()
+    return Terms(erase, erase.new_zeros(erase.shape))
+
+
 def aegis(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     """Guide away from a state `c'` that is learned to draw the concept: `‖ε'(c_e) − [ε(c_n) − η (ε(c') − ε(c_n))]‖²`.
 
@@ -235,6 +251,7 @@ SEMI_PERMEABLE = {
     "param": "blocks+lora:1", "search": "noise", "lamb": 1000.0, "rate": 1e-4, "steps": 3000, "sampling_steps": 30,
 }  # fmt: skip
 """Their rate rises over 500 steps and falls in three cosines; here it is the same throughout."""
+FORGET_ME_NOT = {"param": "full", "rate": 2e-6, "steps": 35}
 AEGIS = {"param": "full", "search": "learned", "anchor": "l2", "anchor_rule": "conflict"}
 OBJECTIVES: Mapping[str, Objective] = {
     "naive": Objective(naive, ("e", "n"), ("n",)),
@@ -244,6 +261,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "age": Objective(age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a")),
     "aegis": Objective(aegis, ("e",), ("n", "a"), most_like, ("e",), usual=AEGIS),
     "spm": Objective(spm, ("e", "a"), ("n", "e", "a"), most_changed, ("a",), usual=SEMI_PERMEABLE),
+    "fmn": Objective(fmn, ("e",), (), on_pictures=True, pictures_of="e", reads_attention=True, usual=FORGET_ME_NOT),
     "hide": Objective(hide, ("e", "p"), ("n", "e"), latents=("student", "teacher")),
     "hide-ap": Objective(
         hide_ap, ("e", "p", "a"), ("n", "e", "a"), most_changed, ("a",), latents=("student", "teacher")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
+from editkit.tuning.attention import recorded
 from editkit.tuning.denoisers import Denoisers, predict
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
@@ -37,6 +38,7 @@ class Passes:
     Attributes:
         weigh: weights of the rows at their t, `(rows,)`.
         key: trained beside the student, or alone.
+        attends: layers of the student whose attention the loss reads, if it does.
     """
 
     objective: Objective
@@ -46,6 +48,7 @@ class Passes:
     eta: float
     weigh: Callable[[Tensor], Tensor]
     key: KeyRows | None = None
+    attends: tuple[str, ...] = ()
 
     def terms(self, points: Points, searched: Condition | None) -> Terms:
         """Both terms for every row: one pass of the student for all prompts that the loss reads.
@@ -65,7 +68,10 @@ class Passes:
             with torch.no_grad():
                 teacher["a"] = self.networks.teacher(points.z, points.t, searched)
         ask, together = self.networks.student, self.networks.reads_masks
-        student = predict(ask, points.z, points.t, read, together, training=True)
+        with recorded(self.networks.network, self.attends) as attended:
+            student: dict[Key, Tensor] = predict(ask, points.z, points.t, read, together, training=True)
+        if self.attends:
+            student["m"] = attended.to(self.prompts.tokens(points.concept, points.template))
         return self.objective.loss(student, teacher, self.eta)
 
     def score(self, points: Points, candidate: Condition, target: Tensor | None = None) -> Tensor:

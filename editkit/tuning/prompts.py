@@ -23,6 +23,7 @@ class Prompts:
         erased, guides: their rows, `(concepts, templates)`.
         candidates: `(concepts, K, templates)`, likewise; K is 0 where nothing is searched.
         words: the candidates' names, K for each concept.
+        places: which tokens are the concept's, `(concepts, templates, tokens)`, where a loss reads attention to them.
         kept: rows of what is to be kept, in the first template, `(words,)`: what an anchor is measured on.
         away: what guidance leads away from, one row. Not always the empty prompt: SDXL has zeros in its place.
     """
@@ -34,6 +35,7 @@ class Prompts:
     words: tuple[tuple[str, ...], ...]
     away: Condition
     kept: Tensor | None = None
+    places: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -51,6 +53,11 @@ class Prompts:
 
     def a(self, concept: Tensor, candidate: Tensor, template: Tensor) -> Condition:
         return self.known[self.candidates[concept, candidate, template]]
+
+    def tokens(self, concept: Tensor, template: Tensor) -> Tensor:
+        """Which tokens are the concept's, `(rows, tokens)`."""
+        assert self.places is not None
+        return self.places[concept, template]
 
     def candidates_of(self, concept: int) -> Condition:
         """All of a concept, in the first template: K rows."""

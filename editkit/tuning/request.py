@@ -43,6 +43,11 @@ class StageRequest:
         model, start = self.model, self.start
         check_trainable(model.source)
         check_precision(model.source, self.options.mixed_precision)
+        if self.options.loss.reads_attention and model.source.family.component != "unet":
+            raise EditkitError(
+                f"--objective {self.options.objective}: reads a UNet's attention to the prompt, which "
+                f"{model.source.family.name} has not by itself; use another objective"
+            )
         self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
         check_concepts(self.concepts)
         check_known(model, self.concepts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from editkit.model.families.family import Family
 from editkit.model.placement import float8_layers
 from editkit.seeds import seeded
 from editkit.tuning.anchor import POINTS, Anchor, fisher
+from editkit.tuning.attention import attention_layers
 from editkit.tuning.batches import Batches
 from editkit.tuning.candidates import candidates
 from editkit.tuning.denoisers import Denoisers
@@ -96,7 +97,8 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     if options.anchor != "none":
         descent.anchor = _anchor(descent.weights, sampler, prompts, options)
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
-    passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key)
+    attends = attention_layers(denoiser.streams["text"].names) if options.loss.reads_attention else ()
+    passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key, attends)
     with beside(denoiser):
         given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
     batches = Batches(options, passes, sampler, processes, given)
@@ -130,7 +132,20 @@ def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) ->
     templates = request.model.profile.refine.templates
     prompts = encode_prompts(reader, request.concepts, request.guides, _words(request), templates, _kept(request))
     reader.pipe.to("cpu")
+    if request.options.loss.reads_attention:
+        prompts = replace(prompts, places=_places(request, prompts).to(device))
     return prompts
+
+
+def _places(request: StageRequest, prompts: Prompts) -> Tensor:
+    """Which tokens are the concept's, in every template."""
+    encoder, templates = request.model.encoder, request.model.profile.refine.templates
+    places = torch.zeros(prompts.count, len(templates), prompts.known.text.shape[1], dtype=torch.bool)
+    for c, concept in enumerate(request.concepts):
+        for n, template in enumerate(templates):
+            place = encoder.place(template, concept)
+            places[c, n, place.first : place.last + 1] = True
+    return places
 
 
 def _anchor(weights: Mapping[str, Tensor], sampler: Sampler, prompts: Prompts, options: RefineOptions) -> Anchor:
