@@ -16,6 +16,10 @@ from editkit.errors import EditkitError
 from editkit.options import Option, options_of
 from editkit.plugins import GROUPS, attribute, loadable
 
+METHOD = Field("method", (str,))
+SPLIT: Mapping[str, Field] = {name: Field(name, (str,)) for name in ("suite", "split")}
+"""Fields that name concepts as a suite does."""
+
 
 def _of(*groups: str) -> Callable[[], Collection[Option]]:
     """The options of all components of some groups; of a name that two have, the first."""
@@ -35,12 +39,28 @@ def _of_a_run() -> Collection[Option]:
     return ({option.name: option for option in _of("searches")()} | run).values()
 
 
+def _suited(task: Task) -> dict[str, Any]:
+    """What a stage says, read, with the concepts of a suite's split where it names one."""
+    said = {name: value for name, value in task.read.items() if name not in ("method", *SPLIT)}
+    if not any(name in task.words for name in SPLIT):
+        return said
+    from editkit.evaluation.suites.suite import load_suite
+
+    if task.words.get("concepts"):
+        raise EditkitError("split: goes in place of concepts; drop one of the two")
+    suite, split = load_suite(task.words.get("suite", "")), task.words.get("split", "")
+    if split not in suite.splits:
+        raise EditkitError(f"split {split!r}: suite {suite.name} has {', '.join(suite.splits) or 'none'}")
+    named = [concept for label in suite.splits[split] for concept in suite.concepts_of(label)]
+    return said | {"concepts": list(dict.fromkeys(named))}
+
+
 def _check_erase(task: Task) -> None:
     from editkit.concepts.templates import check_concepts
     from editkit.erasure.words import check_known
 
     _method(task)
-    concepts = task.words.get("concepts") or _preset(task).concept
+    concepts = _suited(task).get("concepts") or _preset(task).concept
     check_concepts(concepts)
     check_known(task.model, concepts)
 
@@ -49,16 +69,15 @@ def _erase(task: Task) -> None:
     from editkit.erasure.erase import erase
     from editkit.variants.edit_file import save_edit
 
-    said = {name: value for name, value in task.read.items() if name != "method"}
-    save_edit(erase(task.model, options=_method(task), **said), task.edit, force=True)
+    save_edit(erase(task.model, options=_method(task), **_suited(task)), task.edit, force=True)
 
 
 def _moderate(task: Task) -> None:
     from editkit.evaluation.moderate import moderate
     from editkit.variants.edit_file import save_edit
 
-    said = {name: value for name, value in task.read.items() if name != "method"}
-    save_edit(moderate(task.model, options=_method(task), device=task.device, **said), task.edit, force=True)
+    made = moderate(task.model, options=_method(task), device=task.device, **_suited(task))
+    save_edit(made, task.edit, force=True)
 
 
 def _debias(task: Task) -> None:
@@ -112,6 +131,7 @@ def _check_refine(task: Task) -> None:
 
     check_trainable(task.model.source)
     RefineOptions.of(profile=task.model.profile, **task.options)
+    _suited(task)
 
 
 def _refine(task: Task) -> None:
@@ -125,7 +145,7 @@ def _refine(task: Task) -> None:
     begun = (task.folder / checkpoint.NAME).is_file()
     refine(
         task.model, task.folder, start=start, options=options, device=task.device, resume=begun, force=not begun,
-        **task.read,
+        **_suited(task),
     )  # fmt: skip
 
 
@@ -225,11 +245,11 @@ def _card(task: Task) -> None:
 KINDS: Mapping[str, Kind] = {
     "erase": Kind(
         "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
-        components=_of("methods"), less=("found", "found_weight", "pictures"), more=(Field("method", (str,)),),
+        components=_of("methods"), less=("found", "found_weight", "pictures"), more=(METHOD, *SPLIT.values()),
     ),
     "moderate": Kind(
         "Go part of the way of an edit.", "editkit.evaluation.moderate:moderate", _moderate, _check_erase,
-        makes="edit", components=_of("methods"), more=(Field("method", (str,)),), draws=True,
+        makes="edit", components=_of("methods"), more=(METHOD, *SPLIT.values()), draws=True,
     ),
     "debias": Kind(
         "Balance what concepts show.", "editkit.balancing.debias:debias", _debias, _check_drawing, makes="edit",
@@ -248,7 +268,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "refine": Kind(
         "Train the model away from concepts.", "editkit.tuning.refine:refine", _refine, _check_refine, one="start",
-        makes="folder", components=_of_a_run,
+        makes="folder", components=_of_a_run, more=tuple(SPLIT.values()),
     ),
     "attack": Kind(
         "Try to bring the concepts back.", "editkit.redteam.attack:attack", _attack, _check_attack,

@@ -5,6 +5,7 @@
     minutes                what it takes on two processor cores with the model of `--on`, measured
     [stage.NAME]           `do` names the kind of stage (`editkit stages`), the rest is what it says; a value that
                            names another stage is what that made; `launch` runs it under another program
+    [matrix]               word = [texts]: stages that say {word} are made for each, see `editkit.chaining.matrix`
     [[published]]          stage, variant, metric, value (rates in per cent) and source
     [on.NAME]              what another model changes: the same keys again, merged table by table; a list `without` in
                            one of these names keys that go
@@ -33,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from editkit.chaining.matrix import repeated
 from editkit.errors import EditkitError, did_you_mean
 from editkit.files.text.decoding import decode_text
 from editkit.files.text.toml import file_of, parse_toml, read_content, shipped_names
@@ -41,7 +43,7 @@ SHIPPED = "editkit.chaining.shipped"
 REMEDY = "; `editkit recipes papers` prints one to begin with"
 TEXTS = ("title", "about", "source", "model", "profile", "device")
 WITHOUT = "without"
-TOP = (*TEXTS, "minutes", "stage", "published", "on")
+TOP = (*TEXTS, "minutes", "matrix", "stage", "published", "on")
 PUBLISHED: Mapping[str, type | tuple[type, ...]] = {
     "stage": str, "variant": str, "metric": str, "value": (int, float), "source": str,
 }  # fmt: skip
@@ -131,6 +133,13 @@ def parse_recipe(text: str, path: Path, on: str = "") -> Recipe:
     for key in TEXTS:
         if not isinstance(raw.get(key, ""), str):
             raise EditkitError(f"recipe {path}: {key}: expected a text, got {raw[key]!r}")
+    matrix = raw.get("matrix", {})
+    try:
+        if not isinstance(matrix, dict):
+            raise EditkitError(f"matrix: expected a table [matrix], got {matrix!r}")
+        stages = repeated(stages, matrix)
+    except EditkitError as error:
+        raise EditkitError(f"recipe {path}: {error}") from error
     minutes = raw.get("minutes")
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float)):
         raise EditkitError(f"recipe {path}: minutes: expected a number, got {minutes!r}")
