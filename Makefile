@@ -10,7 +10,7 @@ INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench model table attacks notebooks docs
+.PHONY: help demo test browser bench model table findings attacks notebooks docs
 
 help:
 	@echo "make demo   remove a concept from the bundled model and draw before and after"
@@ -18,7 +18,8 @@ help:
 	@echo "make docs   build the pages in docs/ into site/"
 	@echo "make bench  time the closed-form solve, erasing from a checkpoint of SD 1.4's size, and a search's encodings"
 	@echo "make model  train the bundled model again"
-	@echo "make table  measure the methods on the bundled model"
+	@echo "make table  measure the README's table by the recipe \`papers\`"
+	@echo "make findings  measure all methods of docs/findings.md on the bundled model"
 	@echo "make attacks  attack the methods on the bundled model, and ask for synonyms of what was erased"
 	@echo "make notebooks  run the notebooks and keep what they show"
 
@@ -59,6 +60,10 @@ notebooks: $(VENV)/.installed-dev
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
 table: $(VENV)/.installed-dev
+	$(BIN)/editkit run papers
+	$(BIN)/python -m editkit.emoji.papers_table
+
+findings: $(VENV)/.installed-dev
 	$(BIN)/python -m editkit.emoji.table --out tests/bench/results.json
 
 # pip arrives last in a new environment, so that one left half made is made again.

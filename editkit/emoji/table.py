@@ -87,8 +87,8 @@ def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: st
         raise EditkitError("the table is measured by one process; start it without a launcher")
     return {
         "seconds": round(seconds, 2),
-        "figures": _figures(compared[-1]),
-        **_outcomes(made.folder, made.variants[-1]),
+        "figures": figures_of(compared[-1]),
+        **outcomes_of(made.folder, made.variants[-1]),
     }
 
 
@@ -110,14 +110,14 @@ def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
     return results
 
 
-def _figures(variant: str) -> dict[str, Any]:
+def figures_of(variant: str) -> dict[str, Any]:
     """What the record of a gradient stage says of its run."""
     known = {} if variant == BASE else read_record(file_and_key(variant)[0]).get("figures", {})
     wanted = ("steps", "passes_per_step", "passes", "preserve_mean", "erase_mean", "seconds_per_step")
     return {name: known[name] for name in wanted if name in known}
 
 
-def _outcomes(folder: Path, variant: str) -> dict[str, dict[str, Any]]:
+def outcomes_of(folder: Path, variant: str) -> dict[str, dict[str, Any]]:
     """Metric → class → a digit a seed ("1" success), and the mean δ of every class."""
     from pyarrow import parquet
 
