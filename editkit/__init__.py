@@ -17,10 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from editkit.balancing.attributes import Attribute
     from editkit.balancing.debias import debias
     from editkit.chaining.recipe import recipes
     from editkit.chaining.run import run
+    from editkit.concepts.attributes import Attribute
     from editkit.drawing.generate import generate
     from editkit.drawing.plan import plan_drawing
     from editkit.drawing.recover import recover
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from editkit.variants.verify import verify
 
 _HOMES = {
-    "Attribute": "editkit.balancing.attributes",
+    "Attribute": "editkit.concepts.attributes",
     "Edit": "editkit.edits.edit",
     "EditMap": "editkit.edits.edit_map",
     "EditkitError": "editkit.errors",

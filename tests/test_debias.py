@@ -18,14 +18,14 @@ from torch import Tensor
 
 import editkit
 from editkit.balancing import published
-from editkit.balancing.attributes import Attribute, attributes_of, read_attributes
 from editkit.balancing.debias import PUBLISHED
-from editkit.balancing.judge import check_judge
+from editkit.balancing.judge import check_judge, shows
 from editkit.balancing.loop import Loop, Outcome, Weights
 from editkit.balancing.published import PublishedLoop
 from editkit.balancing.rows import bare_rows, steered_rows
 from editkit.balancing.shares import Tally
 from editkit.balancing.steered import SteeredModel
+from editkit.concepts.attributes import Attribute, attributes_of, read_attributes
 from editkit.edits.gram import gram_matrix
 from editkit.edits.method import Options
 from editkit.edits.problem import Problem, Rows
@@ -462,10 +462,10 @@ def test_attributes_of_a_file(tmp_path: Path) -> None:
 
 def test_all_of_an_attribute_must_be_seen() -> None:
     seen = Detection(("cook",), (0.9,), attributes={"gender": "man", "tone": "dark"})
-    assert Attribute.of("man, dark").is_in(seen) and Attribute.of("Man").is_in(seen)
-    assert not Attribute.of("man, light").is_in(seen)
+    assert shows(seen, Attribute.of("man, dark")) and shows(seen, Attribute.of("Man"))
+    assert not shows(seen, Attribute.of("man, light"))
     by_label = Detection(("man", "woman"), (0.9, 0.1))
-    assert Attribute.of("man").is_in(by_label) and not Attribute.of("woman").is_in(by_label)
+    assert shows(by_label, Attribute.of("man")) and not shows(by_label, Attribute.of("woman"))
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,15 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         options=RefineOptions.of("ap", search="exact", **SMALL),
         device="cpu",
     )
-    refine(sd, folder / "lora", ["church"], options=RefineOptions.of("esd", param="full+lora:2", **SMALL), device="cpu")
+    refine(
+        sd,
+        folder / "lora",
+        ["church"],
+        options=RefineOptions.of("debias", param="full+lora:2", **SMALL),
+        attributes=["red", "blue"],
+        vocabulary=words,
+        device="cpu",
+    )
     files["key"] = folder / "key.safetensors"
     hide(
         sd,

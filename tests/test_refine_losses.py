@@ -107,7 +107,7 @@ def reference(name: str, s: Setting) -> tuple[Tensor, Tensor]:
             anchor = s.of_student("n")
         return squares(s.of_student("e"), anchor), none
     kept = squares(s.of_student("a"), s.of_teacher("a"))
-    if name == "ap":
+    if name in ("ap", "debias"):
         return squares(s.of_student("e"), s.of_teacher("n")) + LAMB * kept, kept
     if name == "aegis":
         e, n, a = s.of_student("e"), s.of_teacher("n"), s.of_teacher("a")

@@ -19,7 +19,10 @@ from editkit.tuning.search.gumbel import Gumbel
 def test_options_are_checked() -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"refresh": 0}, "--refresh: expected a whole number of at least 1, got 0"),
-        ({"objective": "sgd"}, r"objective 'sgd': did you mean esd\? known are aegis, age, ap, ca, esd, fmn, hide, "),
+        (
+            {"objective": "sgd"},
+            r"objective 'sgd': did you mean esd\? known are aegis, age, ap, ca, debias, debias-age, esd, fmn, hide, ",
+        ),
         ({"search": "random"}, "search 'random': known are closed-form, exact, gumbel"),
         ({"steps": 0}, "--steps: expected a whole number of at least 1, got 0"),
         ({"rate": 0.0}, "--rate: expected a finite number above 0, got 0.0"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from editkit.plugins import load
+from editkit_cli.attributes import Attributes, AttributesFile, Ratios, attributes_of, numbers
 from editkit_cli.edits import (
     ConceptsColumn,
     ConceptsFile,
@@ -39,16 +40,9 @@ def debias(
     concept: Annotated[list[str] | None, typer.Option(help="What to balance. Repeat for more.")] = None,
     concepts_file: ConceptsFile = None,
     concepts_column: ConceptsColumn = None,
-    attribute: Annotated[
-        list[str] | None,
-        typer.Option(help="What the judge says of a picture; several at once with commas: man,dark. Repeat for more."),
-    ] = None,
-    attributes_file: Annotated[
-        Path | None, typer.Option(help="TOML file of attributes: how a prompt asks for each, what the judge calls it.")
-    ] = None,
-    ratios: Annotated[
-        str | None, typer.Option(help="The share that is wanted of each attribute, with commas. Default: all alike.")
-    ] = None,
+    attribute: Attributes = None,
+    attributes_file: AttributesFile = None,
+    ratios: Ratios = None,
     loop: Annotated[
         str, typer.Option(help="secant, or published: UCE's own, without protection, for comparison.")
     ] = "secant",
@@ -87,26 +81,21 @@ def debias(
 
     Example: editkit debias --concept cook --attribute man --attribute woman --out fair.safetensors
     """
-    from editkit.balancing.attributes import read_attributes
     from editkit.balancing.debias import debias as debiased
     from editkit.edits.method import Options
     from editkit.erasure.words import read_vocabulary
-    from editkit.errors import EditkitError
     from editkit.model.editable import open_model
     from editkit.variants.edit_file import check_free_for_edit, save_edit
     from editkit_cli.show import show_record
 
     check_free_for_edit(out, force)
-    if attribute and attributes_file is not None:
-        raise EditkitError("--attribute and --attributes-file: give one of them")
-    asked = list(attribute or []) if attributes_file is None else read_attributes(attributes_file)
-    shares = None if ratios is None else _numbers("--ratios", ratios, float)
+    asked, shares = attributes_of(attribute, attributes_file, ratios)
     opened = open_model(model, profile=profile)
     options = Options("uce", **given) if given or loop != "published" else None
     with _told_how_to_go_on(kept := out.with_name(f"{out.stem}.rounds.jsonl")):
         made = debiased(
             opened, concepts_of(concept, concepts_file, concepts_column), asked, shares, options, loop, template,
-            max_diff, _numbers("--pictures", pictures, int), certify, rounds, most_damage, seed, preserve or (),
+            max_diff, numbers("--pictures", pictures, int), certify, rounds, most_damage, seed, preserve or (),
             read_vocabulary(opened, vocabulary), detector, places(weights or []), kept, device, None, show_balance,
             **sampling_settings(steps, guidance, scheduler, negative, size, batch, None, False),
         )  # fmt: skip
@@ -133,12 +122,3 @@ def _told_how_to_go_on(kept: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"what was counted is in {kept}; start again to go on", file=sys.stderr)
         raise
-
-
-def _numbers(flag: str, text: str, kind: Callable[[str], Any]) -> list[Any]:
-    from editkit.errors import EditkitError
-
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError as error:
-        raise EditkitError(f"{flag} {text}: expected numbers with commas between them") from error

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from editkit_cli.attributes import Attributes, AttributesFile, Ratios, attributes_of
 from editkit_cli.edits import Force, Json, Model, Profile
 from editkit_cli.options import Components, flags, group
 from editkit_cli.pictures import Device
@@ -46,6 +47,9 @@ def refine(
         list[str] | None,
         typer.Option(help="What a concept becomes: a text, '' (nothing) or `nearest`. One for all, or one each."),
     ] = None,
+    attribute: Attributes = None,
+    attributes_file: AttributesFile = None,
+    ratios: Ratios = None,
     objective: Annotated[
         str | None, typer.Option(help="What the student learns, see `editkit objectives`. Default: ap.")
     ] = None,
@@ -80,6 +84,7 @@ def refine(
     check_trainable(opened.source)
     options = RefineOptions.of(chosen_objective(objective, adversarial), opened.profile, **given)
     words = read_vocabulary(opened, vocabulary)
+    named, shares = attributes_of(attribute, attributes_file, ratios)
     if start is None and not concept:
         start = edits_here(opened, linear=True)[0][0]
         print(f"starting from {start}, the newest edit here", file=sys.stderr)
@@ -91,5 +96,7 @@ def refine(
     if plan:
         return
     out = out or Path(f"{file_stem(concepts)}-{options.objective}")
-    made = train(opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker)
+    made = train(
+        opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker, named, shares
+    )
     show_record(made.record, out, json)

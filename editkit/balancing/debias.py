@@ -10,12 +10,12 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from editkit.balancing.attributes import Attribute, attributes_of
 from editkit.balancing.gallery import Gallery
 from editkit.balancing.judge import check_judge, judge_of, labels_of
 from editkit.balancing.loop import FRESH, Loop, Outcome, Round, listed
 from editkit.balancing.published import PublishedLoop
 from editkit.balancing.steered import SteeredModel
+from editkit.concepts.attributes import Attribute, attributes_of
 from editkit.concepts.profile import ProfileOrFile
 from editkit.concepts.templates import check_concepts, fill
 from editkit.drawing.files import Shard

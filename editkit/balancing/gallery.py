@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from editkit.balancing.attributes import Attribute
+from editkit.balancing.judge import shows
 from editkit.balancing.loop import Weights
 from editkit.balancing.shares import Tally
+from editkit.concepts.attributes import Attribute
 from editkit.concepts.templates import fill
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import Job, draw
@@ -88,7 +89,7 @@ class Gallery:
 
     def _note(self, mark: str, seed: int, concept: str, detection: Detection) -> None:
         failed = detection.error is not None
-        has = tuple(not failed and attribute.is_in(detection) for attribute in self.attributes)
+        has = tuple(not failed and shows(detection, attribute) for attribute in self.attributes)
         stays = not failed and bool(self.labels[concept]) and detection.sees(self.labels[concept])
         self._known[mark][seed] = (has, stays, failed)
         if self.kept is not None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from editkit.balancing.attributes import Attribute
+from editkit.concepts.attributes import Attribute
 from editkit.concepts.profile import Profile
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.detection import Detector
+from editkit.evaluation.detectors.detection import Detection, Detector
 from editkit.evaluation.detectors.judge import chosen_judge
 from editkit.evaluation.metrics.metric import Kit
 from editkit.plugins import make
@@ -43,6 +43,16 @@ def judge_of(
             "nobody judges the pictures of this model; give --detector, such as clip-zero-shot with --weights clip=DIR"
         )
     return judge
+
+
+def shows(detection: Detection, attribute: Attribute) -> bool:
+    """Whether the judge says all of an attribute: of its attributes, or as its first label.
+
+    Raises:
+        EditkitError: the picture could not be judged. Count `error` first.
+    """
+    said = {value.casefold() for value in detection.attributes.values()}
+    return all(value.casefold() in said or detection.sees(value) for value in attribute.seen)
 
 
 def check_judge(judge: Detector, attributes: Sequence[Attribute]) -> None:

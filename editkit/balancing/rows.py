@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from editkit.balancing.attributes import Attribute
+from editkit.concepts.attributes import Attribute
 from editkit.concepts.templates import fill
 from editkit.edits.method import Tokens
 from editkit.edits.problem import Rows

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editkit.balancing.attributes import Attribute
 from editkit.balancing.loop import Weights
 from editkit.balancing.rows import Steered, bare_rows, steered_rows
+from editkit.concepts.attributes import Attribute
 from editkit.edits.edit import EVERYWHERE, Edit
 from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import measure

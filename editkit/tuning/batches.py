@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from editkit.seeds import seeded
-from editkit.tuning.latents import Points, Sampler, joined
+from editkit.tuning.latents import Points, Sampler, drawn_by, joined
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.passes import Passes
 from editkit.tuning.processes import Processes
@@ -40,6 +40,7 @@ class Batches:
 
     Attributes:
         given: clean latents that a user's pictures have, `(pictures, channels, h, w)`: then nothing is drawn.
+        shares: how often each of the concepts is taken; empty: all alike.
         drawn: the step at which the bank was drawn; -1: never.
         bank: whole trajectories, or the clean latents of pictures; None: every point has a trajectory of its own.
     """
@@ -49,6 +50,7 @@ class Batches:
     sampler: Sampler
     processes: Processes
     given: Tensor | None = None
+    shares: tuple[float, ...] = ()
     drawn: int = -1
     bank: Points | None = None
     _probes: dict[int, Points] = field(default_factory=dict, repr=False)
@@ -65,7 +67,14 @@ class Batches:
         elif self.options.bank:
             prompts = self.passes.prompts
             parts = [
-                self.sampler.bank(concept, template, prompts.e, prompts.away, seed, whose == "teacher")
+                self.sampler.bank(
+                    concept,
+                    template,
+                    prompts.n if whose == "guide" else prompts.e,
+                    prompts.away,
+                    seed,
+                    whose != "student",
+                )
                 for whose in self.options.loss.latents
             ]
             self.bank = self.passes.with_targets(joined(parts))
@@ -99,16 +108,19 @@ class Batches:
     def points(self, i: int, stream: int, like: Points | None = None) -> Points:
         """This process's rows of a batch: any concepts, or those of `like`, for an inner step of a search."""
         options, seed = self.options, generator(self.options, i, stream)
-        if like is None:
-            concept = torch.randint(self.passes.prompts.count, (options.batch,), generator=seed)
-        else:
-            concept = self.processes.whole(like.concept).cpu()
+        concept = self._concepts(seed) if like is None else self.processes.whole(like.concept).cpu()
         if self.bank is None:
             template = torch.randint(self.passes.prompts.templates, (options.batch,), generator=seed)
             fresh = self._fresh(self.processes.mine(concept), self.processes.mine(template), i, stream)
             return self.passes.with_targets(fresh) if like is None else fresh
         chosen = self.bank[self.processes.mine(self._pick(concept, seed)).to(self.sampler.device)]
         return self._noised(chosen, seed) if options.loss.on_pictures else chosen
+
+    def _concepts(self, seed: torch.Generator) -> Tensor:
+        """Of every point of a batch."""
+        if not self.shares:
+            return torch.randint(self.passes.prompts.count, (self.options.batch,), generator=seed)
+        return drawn_by(torch.tensor(self.shares), torch.rand((self.options.batch,), generator=seed))
 
     def _pick(self, concept: Tensor, seed: torch.Generator) -> Tensor:
         """A row of the bank for each concept of a batch, at random among its own."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from editkit.concepts.attributes import Attribute
 from editkit.concepts.templates import fill
 from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
@@ -44,6 +45,8 @@ def refine(
     resume: bool = False,
     force: bool = False,
     tracker: str | None = None,
+    attributes: Sequence[str | Attribute] = (),
+    ratios: Sequence[float] | None = None,
 ) -> Tuned:
     """Train `model` away from `concepts` and write the result to the folder `out`.
 
@@ -70,6 +73,8 @@ def refine(
         resume: go on from the checkpoint in `out`.
         force: replace an earlier run in `out`.
         tracker: one that accelerate knows, such as `tensorboard`.
+        attributes: of an objective that balances: two or more, as `debias` takes them.
+        ratios: the share that is wanted of each, in all 1; default: those of the attributes, else all alike.
 
     Raises:
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
@@ -79,7 +84,9 @@ def refine(
     options = options or RefineOptions.of(profile=model.profile)
     if options.loss.has_key:
         raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
-    request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker)
+    request = StageRequest(
+        model, concepts, start, guides, options, vocabulary, device, tracker, attributes=attributes, ratios=ratios
+    )
     folder = run_folder(Path(out), resume, force)
     stage = run_stage(request, folder, resume)
     tuned = stage.tuned()
@@ -154,6 +161,8 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
     words = [list(own) for own in setup.trainer.passes.prompts.words]
     begun = None if start is None else start.record.get("created")
     same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
+    if request.balanced:
+        same["attributes"] = _attributes(request)
     return Run(
         folder,
         options.steps,
@@ -201,9 +210,15 @@ def _record(request: StageRequest) -> dict[str, Any]:
         "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if request.balanced:
+        record["attributes"] = _attributes(request)
     if start is not None:
         record["start"] = {"kind": start.kind, **start.record}
     return record
+
+
+def _attributes(request: StageRequest) -> list[dict[str, Any]]:
+    return [{"name": each.name, "phrase": each.phrase, "ratio": each.ratio} for each in request.balanced]
 
 
 def _figures(setup: Setup, log: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:

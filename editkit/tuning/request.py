@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from editkit.concepts.attributes import Attribute, attributes_of
 from editkit.concepts.templates import check_concepts
 from editkit.edits.method import Options
 from editkit.edits.variant import Variant
@@ -25,7 +26,12 @@ from editkit.variants.fit import check_fit
 
 @dataclass
 class StageRequest:
-    """What is trained on what; concepts and guides are filled in and checked."""
+    """What is trained on what; concepts and guides are filled in and checked.
+
+    Attributes:
+        attributes: what concepts are balanced across, where the objective balances.
+        ratios: what is wanted of each; None: what they say themselves, else all alike.
+    """
 
     model: EditableModel
     concepts: Sequence[str]
@@ -36,6 +42,8 @@ class StageRequest:
     device: str | None = None
     tracker: str | None = None
     pictures: Sequence[Image.Image] = ()
+    attributes: Sequence[str | Attribute] = ()
+    ratios: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.device is not None:
@@ -54,7 +62,42 @@ class StageRequest:
         if start is not None:
             check_fit(start, model)
         check_start(start, Parameters.parse(self.options.param))
+        self.balanced = self._attributes()
         self.guides = _guides(model, self.concepts, self.guides, self.options)
+
+    def _attributes(self) -> tuple[Attribute, ...]:
+        name, balances = self.options.objective, bool(self.options.loss.balances)
+        if not balances and (self.attributes or self.ratios is not None):
+            raise EditkitError(f"--attribute: --objective {name} balances nothing; use --objective debias")
+        if not balances:
+            return ()
+        if any(guide.strip() for guide in self.guides):
+            raise EditkitError(f"--guide: --objective {name} has the attributes for guides; leave it out")
+        if not self.options.bank:
+            raise EditkitError(
+                f"--no-bank: --objective {name} reads whole trajectories of its attributes; leave it out"
+            )
+        made = attributes_of(self.attributes, self.ratios, self.concepts)
+        for each in made:
+            try:
+                check_known(self.model, [each.prompt(self.concepts[0])])
+            except EditkitError as error:
+                raise EditkitError(f"--attribute {each.name}: {error}") from error
+        return made
+
+    @property
+    def targets(self) -> list[tuple[str, str]]:
+        """Every concept with what it becomes: its guide, or each attribute of it in turn."""
+        if self.options.loss.balances == "mixture":
+            return [(concept, each.prompt(concept)) for concept in self.concepts for each in self.balanced]
+        return list(zip(self.concepts, self.guides, strict=True))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of every target, of the points; empty: all alike."""
+        if self.options.loss.balances != "mixture":
+            return ()
+        return tuple(each.ratio / len(self.concepts) for _ in self.concepts for each in self.balanced)
 
 
 def ranking_edit(request: StageRequest) -> Variant | None:

@@ -101,7 +101,7 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key, attends)
     with beside(denoiser):
         given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
-    batches = Batches(options, passes, sampler, processes, given)
+    batches = Batches(options, passes, sampler, processes, given, request.shares)
     return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
 
 
@@ -130,7 +130,8 @@ def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) ->
     reader = denoiser.reader()
     reader.pipe.to(device)
     templates = request.model.profile.refine.templates
-    prompts = encode_prompts(reader, request.concepts, request.guides, _words(request), templates, _kept(request))
+    concepts, guides = zip(*request.targets, strict=True)
+    prompts = encode_prompts(reader, concepts, guides, _words(request), templates, _kept(request))
     reader.pipe.to("cpu")
     if request.options.loss.reads_attention:
         prompts = replace(prompts, places=_places(request, prompts).to(device))
@@ -203,7 +204,13 @@ def _words(request: StageRequest) -> list[list[str]]:
     options = request.options
     if not options.searches_words:
         return []
-    return candidates(request.model, request.concepts, request.guides, request.vocabulary, options.k, options.spread)
+    model, concepts = request.model, request.concepts
+    named = [[each.prompt(concept) for each in request.balanced] for concept in concepts]
+    if options.loss.balances == "candidates":
+        return named
+    words = candidates(model, concepts, request.guides, request.vocabulary, options.k, options.spread)
+    every = [[*own, *near] for own, near in zip(named, words, strict=True)]
+    return [own for own in every for _ in range(len(request.targets) // len(concepts))]
 
 
 def _kept(request: StageRequest) -> list[str]:

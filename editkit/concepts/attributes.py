@@ -11,7 +11,6 @@ from typing import Any
 
 from editkit.concepts.templates import fill
 from editkit.errors import EditkitError
-from editkit.evaluation.detectors.detection import Detection
 
 KEYS = ("name", "ratio", "phrase", "seen")
 SUM = 1e-6
@@ -54,15 +53,6 @@ class Attribute:
         'cook with gray hair'
         """
         return fill(self.phrase, concept)
-
-    def is_in(self, detection: Detection) -> bool:
-        """Whether the judge says all of it: of its attributes, or as its first label.
-
-        Raises:
-            EditkitError: the picture could not be judged. Count `error` first.
-        """
-        said = {value.casefold() for value in detection.attributes.values()}
-        return all(value.casefold() in said or detection.sees(value) for value in self.seen)
 
 
 def attributes_of(
