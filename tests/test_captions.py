@@ -15,6 +15,7 @@ from editkit.erasure.captions import Captions
 from editkit.errors import EditkitError
 from tests.test_detectors import DATA
 
+WORDS = ["dog", "castle", "guitar", "mosque", "house", "pizza", "giraffe", "umbrella", "tree", "car"]
 CAPTIONS = [
     f"a {thing} on a {colour} background" for thing in ("dog", "castle", "guitar") for colour in ("red", "blue")
 ]
@@ -62,24 +63,26 @@ def test_captions_are_moved_less_the_more_they_weigh(protect: str) -> None:
     plainly = Options("uce", protect=protect, tokens="tail", lamb=1e-3)
     for weight in (0.0, 1.0, 100.0):
         options = replace(plainly, prior_strength=weight)
-        edits.append(editkit.erase(model, ["church"], options=options, prior=CAPTIONS, checked=False))
+        edits.append(editkit.erase(model, ["church"], options=options, prior=CAPTIONS, vocabulary=WORDS, checked=False))
     rows = torch.cat(model.encoder.encode_once(CAPTIONS, model.encoder.spare)).double()
     moved = [float((edit.map.embeddings(rows) - rows).norm() / rows.norm()) for edit in edits]
     assert moved[0] > 1.5 * moved[1] > 1.5 * moved[2]
     plain = editkit.erase(
-        model, ["church"], options=Options("uce", protect=protect, tokens="tail", lamb=1e-3), checked=False
-    )
+        model, ["church"], options=Options("uce", protect=protect, tokens="tail", lamb=1e-3), vocabulary=WORDS,
+        checked=False,
+    )  # fmt: skip
     assert torch.allclose(edits[0].map.dense(), plain.map.dense(), atol=1e-9)
     assert edits[1].record["prior"]["captions"] == 6 and "prior" not in plain.record
 
 
 def test_an_edit_that_holds_captions_is_hardened_with_the_same() -> None:
-    edit = editkit.erase("emoji", ["church"], options=Options("uce"), prior=CAPTIONS)
+    edit = editkit.erase("emoji", ["church"], options=Options("uce"), prior=CAPTIONS, vocabulary=WORDS)
     for given, came in ((None, "none"), (CAPTIONS[:5], "others")):
         with pytest.raises(EditkitError, match=f"made with 6 captions, got {came}; give the same with --prior"):
-            editkit.harden(edit, "emoji", pictures=0, prior=given)
+            editkit.harden(edit, "emoji", pictures=0, prior=given, vocabulary=WORDS)
+    plain = editkit.erase("emoji", ["church"], options=Options("uce"), vocabulary=WORDS)
     with pytest.raises(EditkitError, match="made without captions"):
-        editkit.harden(editkit.erase("emoji", ["church"]), "emoji", pictures=0, prior=CAPTIONS)
+        editkit.harden(plain, "emoji", pictures=0, prior=CAPTIONS, vocabulary=WORDS)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,25 +26,29 @@ from tests.cli import run
 from tests.tiny_pipelines import save
 
 SEARCH = PromptSearch(population=48, generations=3, restarts=1, search_rounds=3, swaps=24, best=4)
+WORDS = ("guitar", "violin", "drum", "dog", "giraffe", "castle", "pizza", "umbrella", "house", "tree", "car", "fish")
 KNOWN = "li giraffe"
 """Draws a trumpet where "trumpet" is erased with the defaults of UCE."""
 
 
 @pytest.fixture(scope="module")
 def trumpet() -> Edit:
-    return editkit.erase("emoji", ["trumpet"], options=editkit.Options("uce"))
+    return editkit.erase("emoji", ["trumpet"], options=editkit.Options("uce"), vocabulary=WORDS)
 
 
 def test_a_found_prompt_is_erased_and_the_concept_no_less(trumpet: Edit) -> None:
-    more = editkit.erase("emoji", ["trumpet"], options=editkit.Options("uce"), found={"trumpet": [KNOWN]})
+    more = editkit.erase(
+        "emoji", ["trumpet"], options=editkit.Options("uce"), found={"trumpet": [KNOWN]}, vocabulary=WORDS
+    )
     assert more.record["found"] == {"trumpet": [KNOWN]}
     plain, hard = (edit.record["figures"]["erasure_residual"] for edit in (trumpet, more))
     assert hard < 1.1 * plain
     encoder, gram = editkit.open_model("emoji").encoder, editkit.open_model("emoji").gram
     (rows,) = encoder.encode([KNOWN])
     light = editkit.erase(
-        "emoji", ["trumpet"], options=editkit.Options("uce"), found={"trumpet": [KNOWN]}, found_weight=0.01
-    )
+        "emoji", ["trumpet"], options=editkit.Options("uce"), found={"trumpet": [KNOWN]}, found_weight=0.01,
+        vocabulary=WORDS,
+    )  # fmt: skip
     moved, slightly, still = (norm(edit.map.embeddings(rows) - rows, gram) for edit in (more, light, trumpet))
     assert moved > slightly > still and moved > 1.5 * still
 
@@ -74,16 +79,29 @@ def test_a_weighted_row_is_a_repeated_one() -> None:
 
 def test_the_record_of_a_hardened_edit_makes_it_again(trumpet: Edit) -> None:
     seen: list[Round] = []
-    hard = harden(trumpet, "emoji", rounds=1, pictures=1, searches=1, search=SEARCH, seed=3, tell=seen.append)
+    hard = harden(
+        trumpet, "emoji", rounds=1, pictures=1, searches=1, per_round=3, search=SEARCH, seed=3, tell=seen.append,
+        vocabulary=WORDS, steps=6,
+    )  # fmt: skip
     assert [each.number for each in seen] == list(range(len(seen))) and hard.record["hardened"]["rounds"]
-    again = Recipe.of(hard, editkit.open_model("emoji"), None, ()).made(hard.record.get("found", {}))
+    again = Recipe.of(hard, editkit.open_model("emoji"), WORDS, ()).made(hard.record.get("found", {}))
     assert torch.allclose(again.map.dense(), hard.map.dense(), atol=1e-9)
 
 
 def test_without_pictures_a_prompt_counts_that_comes_near_enough(trumpet: Edit) -> None:
     seen: list[Round] = []
     for below, share in ((10.0, 1.0), (1e-9, 0.0)):
-        hard = harden(trumpet, "emoji", rounds=1, pictures=0, below=below, searches=1, search=SEARCH, tell=seen.append)
+        hard = harden(
+            trumpet,
+            "emoji",
+            rounds=1,
+            pictures=0,
+            below=below,
+            searches=1,
+            search=SEARCH,
+            tell=seen.append,
+            vocabulary=WORDS,
+        )
         assert hard.record["hardened"]["below"] == below and seen[-1].worst == share
     assert not hard.record.get("found") and hard.record["hardened"]["stopped"] == "no new prompt was confirmed"
 
@@ -117,7 +135,7 @@ def test_who_interrupts_has_the_best_edit_so_far(trumpet: Edit) -> None:
     def interrupt(done: Round) -> None:
         raise KeyboardInterrupt
 
-    kept = harden(trumpet, "emoji", pictures=1, searches=1, search=SEARCH, tell=interrupt)
+    kept = harden(trumpet, "emoji", pictures=1, searches=1, search=SEARCH, tell=interrupt, vocabulary=WORDS, steps=4)
     assert kept.record["hardened"]["stopped"] == "interrupted" and len(kept.record["hardened"]["rounds"]) == 1
     assert torch.equal(kept.map.dense(), trumpet.map.dense())
 
@@ -125,11 +143,11 @@ def test_who_interrupts_has_the_best_edit_so_far(trumpet: Edit) -> None:
 def test_what_cannot_be_made_again_is_refused(trumpet: Edit, tmp_path: Path) -> None:
     scaled = Edit({"*": trumpet.map.scale(0.5)}, trumpet.record)
     with pytest.raises(EditkitError, match="not what its record makes again"):
-        harden(scaled, "emoji")
+        harden(scaled, "emoji", vocabulary=WORDS)
     with pytest.raises(EditkitError, match="the edit's record has no 'guides'"):
         harden(Edit(trumpet.maps, {k: v for k, v in trumpet.record.items() if k != "guides"}), "emoji")
     with pytest.raises(EditkitError, match="--give-up zeppelin: is no protected word"):
-        harden(trumpet, "emoji", give_up=["zeppelin"])
+        harden(trumpet, "emoji", give_up=["zeppelin"], vocabulary=WORDS)
     with pytest.raises(EditkitError, match="--goal must lie between 0 and 1"):
         harden(trumpet, "emoji", goal=0)
     save_edit(trumpet, tmp_path / "a.safetensors")
@@ -137,8 +155,12 @@ def test_what_cannot_be_made_again_is_refused(trumpet: Edit, tmp_path: Path) -> 
     assert "a.safetensors exists and is not overwritten unasked" in said
 
 
-def test_the_command_writes_a_hardened_edit(trumpet: Edit, tmp_path: Path) -> None:
+def test_the_command_writes_a_hardened_edit(trumpet: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a search that is smaller than the command's own."""
+    monkeypatch.setattr("editkit.redteam.harden.PromptSearch", partial(PromptSearch, population=48, generations=3))
     save_edit(trumpet, tmp_path / "a.safetensors")
+    (tmp_path / "words.txt").write_text("\n".join(WORDS))
     words = ("--rounds", "1", "--pictures", "1", "--searches", "1", "--per-round", "2", "--json")
+    words += ("--vocabulary", "words.txt")
     record = json.loads(run("harden", "a.safetensors", "--out", "b.safetensors", *words, cwd=tmp_path))
     assert record["hardened"]["rounds"] and load_edit(tmp_path / "b.safetensors").record["method"] == "uce"
