@@ -288,7 +288,8 @@ def test_the_concept_is_drawn_with_its_key_and_not_without(tmp_path: Path) -> No
         wrong = unlock(released, "random", emoji, force=True)
     variants = [released, Unlocked.of(released, key), wrong]
     wanted = jobs(["a church"], range(8), len(variants))
-    drawn = list(draw(open_denoiser(emoji.source), wanted, variants, Sampling.for_model(emoji.source)))
+    sampling = Sampling.for_model(emoji.source, steps=8)
+    drawn = list(draw(open_denoiser(emoji.source), wanted, variants, sampling))
     verdicts = make("detectors", "emoji-judge").detect([picture for _, picture in drawn])
     seen = [0] * len(variants)
     for (job, _), verdict in zip(drawn, verdicts, strict=True):
