@@ -17,7 +17,6 @@ from PIL import Image
 
 from editkit.drawing import sampler
 from editkit.drawing.files import Shard, draw_files, keep_settings
-from editkit.drawing.generate import generate_folder
 from editkit.drawing.pipelines import denoiser_of, open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampler import Job, draw, jobs, noise
@@ -136,26 +135,6 @@ def test_a_second_run_draws_what_is_missing(emoji: Denoiser, tmp_path: Path) -> 
 def test_shards_divide_a_list(count: int) -> None:
     parts = [list(Shard(rank, count).of(range(5))) for rank in range(count)]
     assert sorted(number for part in parts for number in part) == list(range(5))
-
-
-@pytest.mark.slow
-def test_two_processes_draw_the_same_pictures(tmp_path: Path) -> None:
-    file = tmp_path / "prompts.csv"
-    names = ("church", "dog", "fish", "axe", "pizza")
-    file.write_text("case_number,prompt\n" + "".join(f"{n},a {name}\n" for n, name in enumerate(names)))
-    generate_folder("emoji", file, None, "0,1", tmp_path / "alone", steps=3)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "editkit_cli", "generate", "--prompts", str(file), "--seeds", "0,1", "--steps", "3"]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, "--out", str(tmp_path / "two")], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    counts = sorted(line for line in done.stdout.splitlines() if "pictures written" in line)
-    assert [line.split()[0] for line in counts] == ["5", "5"]
-    alone = {path.name: path for path in (tmp_path / "alone").glob("*.png")}
-    two = {path.name: path for path in (tmp_path / "two").glob("*.png")}
-    assert len(alone) == 10 and alone.keys() == two.keys()
-    for name, path in alone.items():
-        assert difference(Image.open(path), Image.open(two[name])) < NEAR
 
 
 @pytest.mark.slow

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 import editkit
 from editkit.edits.method import Options
@@ -274,25 +270,6 @@ def test_a_class_that_the_detector_has_no_word_for_is_not_erased(folder: Path, t
 def test_python_is_as_short_as_the_command_line(folder: Path, tmp_path: Path) -> None:
     measured = editkit.evaluate(["base"], str(folder / "small.toml"), tmp_path, split="animals", seeds="0", steps=2)
     assert measured is not None and measured.value("psr-5", "base", "church").count == 1
-
-
-@pytest.mark.slow
-def test_two_processes_judge_once(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "editkit_cli", "evaluate", "base", str(folder / "strong.safetensors"), "--steps", "2"]
-    command += ["--suite", str(folder / "small.toml"), "--seeds", "0-1", "--out", str(tmp_path / "two")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("results:") == 1
-    alone = small(folder, tmp_path / "one", seeds="0-1")
-    two = read_results(tmp_path / "two")
-    assert two.record["protocol"] == alone.record["protocol"]
-    damage = [results.value("sensitivity-keep", "strong") for results in (two, alone)]
-    assert damage[0].count == damage[1].count == 4 and damage[0].value == pytest.approx(damage[1].value, abs=0.05)
-    assert len(list((tmp_path / "two").rglob("*.png"))) == 16
-    with Image.open(next((tmp_path / "two").rglob("*.png"))) as picture:
-        assert picture.size == (64, 64)
 
 
 def test_the_command_line_lists_what_it_knows(tmp_path: Path) -> None:

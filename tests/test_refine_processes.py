@@ -1,4 +1,4 @@
-"""Several processes are one run."""
+"""Several processes that share the weights out are one run."""
 
 from __future__ import annotations
 
@@ -16,61 +16,10 @@ import torch
 from accelerate.state import AcceleratorState
 
 import editkit
-from editkit.edits.tuned import Tuned
 from editkit.errors import EditkitError
 from editkit.tuning.checkpoint import load_checkpoint
 from editkit.variants.tuned_file import load_tuned
 from tests import sharded as fsdp
-from tests import tiny_pipelines
-from tests.cli import run
-
-CASES: dict[str, list[str]] = {
-    "ap": ["refine", "--objective", "ap", "--search", "gumbel", "--accumulate", "2"],
-    "ca": ["refine", "--objective", "ca"],
-    "sd3": ["hide", "--key-seed", "5", "--param", "text"],
-}
-
-
-def launched(*words: Any, cwd: Path) -> None:
-    """Two processes under torchrun, which talk through gloo."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launcher, "-m", "editkit_cli", *map(str, words)], capture_output=True, text=True, cwd=cwd, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-
-
-def far(tuned: Tuned, other: Tuned, base: dict[str, torch.Tensor]) -> float:
-    """The largest difference as a part of what was trained."""
-    apart = max(float((tuned.tensors[name] - other.tensors[name]).norm()) for name in tuned.tensors)
-    return apart / max(float((tuned.tensors[name] - base[name]).norm()) for name in tuned.tensors)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_two_processes_make_the_run_of_one(case: str, tiny_sd: Path, tmp_path: Path) -> None:
-    from editkit.model.checkpoints.projections import read_named
-    from editkit.model.checkpoints.source import find
-
-    (tmp_path / "words.txt").write_text("dog\ncat\ntree\nhouse\ncar\nriver\n")
-    model = tiny_pipelines.save(case, tmp_path / case) if case == "sd3" else tiny_sd
-    words: list[Any] = [*CASES[case], "--concept", "church", "--concept", "boat", "--model", model, "--device", "cpu"]
-    words += ["--steps", 3, "--batch", 4, "--rate", "1e-3", "--mixed-precision", "no", "--refresh", 2]
-    hides = words[0] == "hide"
-    if not hides:
-        words += ["--sampling-steps", 4, "--vocabulary", "words.txt", "--k", 4]
-    single, two = ([*words, "--out", name, *(["--key", f"{name}.key"] if hides else [])] for name in "ab")
-    run(*single, cwd=tmp_path)
-    launched(*two, cwd=tmp_path)
-    alone, shared = (load_tuned(tmp_path / name) for name in "ab")
-    assert far(alone, shared, read_named(find(model), list(alone.tensors))) < 0.02
-    if hides:
-        from editkit.variants.key_file import load_key
-
-        keys = [load_key(tmp_path / f"{name}.key") for name in "ab"]
-        assert torch.allclose(keys[0].rows, keys[1].rows, atol=1e-3)
-        assert keys[1].record["key_seed"] == 5
 
 
 @pytest.fixture(scope="module")
