@@ -135,7 +135,7 @@ def test_live_bytes_forget_what_is_freed() -> None:
 def test_savings_save(tiny_sd: Path) -> None:
     source = find(tiny_sd)
 
-    def plan(objective: str = "ap", concepts: int = 1, processes: int = 1, **given: Any) -> Any:
+    def plan(objective: str = "esd", concepts: int = 1, processes: int = 1, **given: Any) -> Any:
         return plan_memory(source, RefineOptions.of(objective, **{**SMALL, **given}), "cpu", concepts, processes)
 
     whole = plan()
