@@ -1,8 +1,8 @@
 """What can be plugged in: components by group and name, editkit's own and those of other packages.
 
 A group is one kind of thing: methods, objectives, searches, attacks, detectors, metrics, formats, families,
-pipelines, stages. A component is named by one line here, or by an entry point of the group `editkit.<group>` in another
-package; both say `module:attribute`. Nothing is imported before it is asked for.
+pipelines, guards, stages. A component is named by one line here, or by an entry point of the group
+`editkit.<group>` in another package; both say `module:attribute`. Nothing is imported before it is asked for.
 
 >>> "rece" in names("methods")
 True
@@ -162,6 +162,12 @@ GROUPS: Mapping[str, Group] = {
             "single-file": "editkit.model.formats.single_file:SingleFile",
         },
         default="kv",
+    ),
+    "guards": Group(
+        "guard",
+        "guidance away from concepts while a picture is drawn, for `--guard`",
+        {"negative": "editkit.edits.guards:Negative", "sld": "editkit.edits.guards:SLD"},
+        flags=False,
     ),
     "stages": Group(
         "kind of stage",

@@ -16,6 +16,7 @@ from editkit_cli.pictures import (
     Compile,
     Device,
     Gate,
+    Guard,
     Guidance,
     Negative,
     Scheduler,
@@ -35,6 +36,7 @@ def attack(
         "attacks"
     ].default,
     gate: Gate = None,
+    guard: Guard = None,
     concept: Annotated[
         list[str] | None, typer.Option(help="What to bring back. Repeat for more. Default: what the edits erase.")
     ] = None,
@@ -75,12 +77,12 @@ def attack(
     Example: editkit attack church-rece.safetensors --attack prompt,embedding,seed-search --out attacks/
     """
     from editkit.redteam.attack import attack as attacked
-    from editkit.variants.named import behind_gate
+    from editkit.variants.named import behind_gate, behind_guard
     from editkit_cli.show import print_json
     from editkit_cli.show_attacks import show_findings
 
     findings = attacked(
-        behind_gate(variants, gate),
+        behind_guard(behind_gate(variants, gate), guard),
         concept or (),
         [name.strip() for name in attack.split(",") if name.strip()],
         model,

@@ -15,6 +15,7 @@ from editkit_cli.pictures import (
     Device,
     Dtype,
     Gate,
+    Guard,
     Guidance,
     Negative,
     Offload,
@@ -48,6 +49,7 @@ def evaluate(
     suite: Annotated[str, typer.Option(help="What to measure: a name from `editkit suites`, or a .toml file.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the results.")],
     gate: Gate = None,
+    guard: Guard = None,
     split: Annotated[
         str | None,
         typer.Option(help="Which of the suite's classes are erased. Default: what the edits say that they erase."),
@@ -102,7 +104,7 @@ def evaluate(
     Example: editkit evaluate base church-rece.safetensors --suite emoji-objects --out church/
     """
     from editkit.evaluation.evaluate import evaluate as run
-    from editkit.variants.named import behind_gate
+    from editkit.variants.named import behind_gate, behind_guard
     from editkit_cli.show import print_json
     from editkit_cli.show_results import show_results
 
@@ -114,7 +116,7 @@ def evaluate(
         print_plan(model, device, None, len(edits), "0", profile, settings)
         return
     results = run(
-        behind_gate(edits, gate),
+        behind_guard(behind_gate(edits, gate), guard),
         suite,
         out,
         model=model,

@@ -69,6 +69,12 @@ Plan = Annotated[
     bool,
     typer.Option("--plan", help="Print the planned memory and stop; with --device cuda, no GPU is needed."),
 ]
+Guard = Annotated[
+    str | None,
+    typer.Option(
+        help="Lead away from concepts while drawing: sld:medium=weapon, negative=weapon; see `editkit guards`."
+    ),
+]
 Gate = Annotated[str | None, typer.Option(help="What `editkit gate` wrote: draw with the edit behind its gate.")]
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Leave out the rows of a prompt file that cannot be used, and say so.")
@@ -98,6 +104,7 @@ def generate(
     skip_bad_rows: SkipBadRows = False,
     edit: Annotated[Path | None, typer.Option(help="An edit file to draw with, or RELEASE+KEY.")] = None,
     gate: Gate = None,
+    guard: Guard = None,
     model: Model = None,
     profile: Profile = None,
     seeds: Seeds = "0",
@@ -120,7 +127,7 @@ def generate(
 ) -> None:
     """Draw prompts: a grid of one row a prompt, or one file a picture for a prompt file."""
     from editkit.drawing.generate import generate as drawn
-    from editkit.variants.named import behind_gate
+    from editkit.variants.named import behind_gate, behind_guard
 
     settings = sampling_settings(
         steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae,
@@ -131,7 +138,7 @@ def generate(
     if plan:
         print_plan(model, device, prompt, 1, seeds, profile, settings)
         return
-    (chosen,) = behind_gate([str(edit)] if edit else [], gate) or [None]
+    (chosen,) = behind_guard(behind_gate([str(edit)] if edit else [], gate), guard) or [None]
     made = drawn(
         prompts or prompt or [], out, chosen, seeds, model, device, force, profile, skip_bad_rows, columns, separator,
         **settings,

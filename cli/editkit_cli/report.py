@@ -15,6 +15,7 @@ from editkit_cli.pictures import (
     Device,
     Dtype,
     Gate,
+    Guard,
     Guidance,
     Negative,
     Offload,
@@ -40,6 +41,7 @@ def compare(
         ),
     ] = None,
     gate: Gate = None,
+    guard: Guard = None,
     out: Annotated[Path, typer.Option(help="Folder for the report, or a picture file for the grid alone.")] = Path(
         "report"
     ),
@@ -84,7 +86,7 @@ def compare(
         raise typer.BadParameter("--concept goes with --sweep; for one edit, `editkit erase` makes the file to compare")
     from editkit.concepts.vocabulary import read_word_file
     from editkit.report.command import compare as compared
-    from editkit.variants.named import behind_gate
+    from editkit.variants.named import behind_gate, behind_guard
 
     settings = sampling_settings(
         steps, guidance, scheduler, negative, size, batch, true_cfg, compile, dtype, storage, offload, tile_vae,
@@ -93,7 +95,10 @@ def compare(
     if plan:
         print_plan(model, device, prompt if edits else None, len(edits or ()), seeds, profile, settings)
         return
-    words, names = read_word_file(vocabulary) if vocabulary else None, behind_gate(edits or (), gate)
+    words, names = (
+        read_word_file(vocabulary) if vocabulary else None,
+        behind_guard(behind_gate(edits or (), gate), guard),
+    )
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),
         preserve or (), words, device, force, profile, **settings,

@@ -17,13 +17,30 @@ from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampling import Sampling, pictures_at_once, stock_settings
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
+from editkit.edits.guarded import Guarded, guard_of
+from editkit.edits.guards import Guard
 from editkit.edits.variant import Variant
+from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied, changed_weights, network_of
 from editkit.model.quiet import no_talk_of_torch
 
 BATCHES_PER_SWAP = 16
 """Batches drawn before other weights are swapped in: their pictures wait in memory."""
+
+
+def check_guards(denoiser: Denoiser, sampling: Sampling, variants: Sequence[Variant | None]) -> None:
+    """Refuse a guard where nothing guides.
+
+    Raises:
+        EditkitError: the picture is drawn without classifier-free guidance.
+    """
+    guarded = next((variant for variant in variants if isinstance(variant, Guarded)), None)
+    if guarded is not None and denoiser.away(sampling) is None:
+        raise EditkitError(
+            f"--guard {guarded.text}: leads away by classifier-free guidance, and this picture is drawn without; give "
+            "a --guidance above 1, of a distilled model --true-cfg"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +74,7 @@ def draw(
     batch would round it otherwise.
     """
     sampling = sampling or Sampling(**stock_settings(type(denoiser.pipe)))
+    check_guards(denoiser, sampling, variants)
     if sampling.compile:
         denoiser.compile()
     waiting = iter(wanted)
@@ -73,14 +91,22 @@ def draw(
         # Of the window before, what stands beside the first ones of this.
         drawn = {job: picture for job, picture in drawn.items() if job in stands_for.values()}
         missing = [job for job in dict.fromkeys(stands_for.values()) if job not in drawn]
-        for group in (mapped, *([n] for n in swapped)):
+        for group in (*_alike(mapped, variants), *([n] for n in swapped)):
             part = [job for job in missing if job.variant in group]
             if not part:
                 continue
-            weights = None if group is mapped else variants[group[0]]
+            weights = variants[group[0]] if group[0] in swapped else None
             with nullcontext() if weights is None else applied(denoiser.pipe, weights):
                 drawn.update(zip(part, _draw(prompts, part, sampling), strict=True))
         yield from ((job, drawn[stands_for[job]]) for job in some)
+
+
+def _alike(mapped: Sequence[int], variants: Sequence[Variant | None]) -> list[list[int]]:
+    """The variants that share a batch: those of one guard, and those without."""
+    groups: dict[Guard | None, list[int]] = {}
+    for n in mapped:
+        groups.setdefault(guard_of(variants[n]), []).append(n)
+    return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -114,9 +140,13 @@ class VariantPrompts:
                 known[pair] = bool(gate.opens(rows[job.prompt].text))
         return [replace(job, variant=base) if known.get((job.prompt, job.variant)) is False else job for job in part]
 
-    def encode(self, part: Sequence[Job], negative: str | None) -> Condition:
+    def guard(self, part: Sequence[Job]) -> Guard | None:
+        """Of a batch, whose variants have one guard or none."""
+        return guard_of(self.variants[part[0].variant])
+
+    def encode(self, part: Sequence[Job], negative: str | None, beside: Sequence[str] = ()) -> Condition:
         """A row each, through its variant's maps; with a `negative`, that one's rows come first, through them too,
-        unless the variant has a gate.
+        unless the variant has a gate. Rows of `beside` come last, once for each job.
 
         A key lengthens the prompts that name what it opens, never the unconditional ones: then there is a mask, too.
         """
@@ -131,7 +161,13 @@ class VariantPrompts:
 
         conditional = [mapped(job.prompt, condition, job.variant) for job, condition in zip(part, plain, strict=True)]
         unconditional = [] if blank is None else [mapped(None, blank, job.variant) for job in part]
-        return Condition.joined(unconditional + conditional)
+        led = {(n, job.variant): self._mapped(None, each, job.variant) for n, each in enumerate(self._plain(beside))
+               for job in part}  # fmt: skip
+        more = [led[n, job.variant] for n in range(len(beside)) for job in part]
+        return Condition.joined(unconditional + conditional + more)
+
+    def _plain(self, prompts: Sequence[str]) -> list[Condition]:
+        return self.denoiser.encode(prompts)[0] if prompts else []
 
     def _mapped(self, prompt: str | None, condition: Condition, number: int) -> Condition:
         """One prompt as a variant reads it; None is what guidance leads away from."""
@@ -157,16 +193,20 @@ def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) ->
 
 @torch.no_grad()  # inference_mode would keep weights that are moved meanwhile from being edited
 def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> list[Image.Image]:
-    denoiser = prompts.denoiser
-    guidance = denoiser.away(sampling)
-    condition = prompts.encode(part, None if guidance is None else sampling.negative)
+    denoiser, guard = prompts.denoiser, prompts.guard(part)
+    guidance, beside = denoiser.away(sampling), () if guard is None else guard.beside
+    negative = sampling.negative if guard is None or guard.away is None else guard.away
+    condition = prompts.encode(part, None if guidance is None else negative, beside)
+    guided = denoiser.guided if guard is None else guard.begin(denoiser.guided, sampling.steps)
     scale = torch.full((len(condition),), float(sampling.guidance), device=condition.text.device)
     condition = replace(condition, scale=scale)
     shape, scheduler = denoiser.latent_shape(sampling.size), denoiser.schedule(sampling)
     noises = torch.stack([noise(shape, job.seed) for job in part]).to(denoiser.device)
     half = fast(denoiser.device, denoiser.half)
     with no_talk_of_torch(), half, prompts_kept(denoiser, sampling):
-        way = trajectory(denoiser.predict, scheduler, noises, condition, guidance, guided=denoiser.guided)
+        way = trajectory(
+            denoiser.predict, scheduler, noises, condition, guidance, guided=guided, passes=2 + len(beside)
+        )
         return pictures_of(denoiser, deque(way, maxlen=1).pop().z)
 
 

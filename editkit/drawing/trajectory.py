@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
+from editkit.edits.guards import Guided
 
 Network = Callable[[Tensor, Tensor, Condition], Tensor]
 """Latents `(rows, channels, h, w)`, training steps `(rows,)` and condition → what the model predicts."""
-Guided = Callable[[Tensor, Tensor, float], Tensor]
-"""What is predicted without and with the prompt, and the scale of guidance → what is drawn by."""
 
 
 def classifier_free(without: Tensor, with_text: Tensor, scale: float) -> Tensor:
@@ -49,6 +48,7 @@ def trajectory(
     guidance: float | None = None,
     last: Tensor | None = None,
     guided: Guided = classifier_free,
+    passes: int = 2,
 ) -> Iterator[Moment]:
     """Every step of the scheduler, before the network is asked, and the end.
 
@@ -60,6 +60,7 @@ def trajectory(
         last: `(rows,)` on the CPU, the step at which each trajectory is left, before the network is asked; None runs
             all to the end.
         guided: how the model's pipeline guides.
+        passes: with guidance, prompts of each trajectory: those beyond two are a guard's.
     """
     count, rows = len(noise), torch.arange(len(noise))
     # Schedulers of flow matching have neither: their latents are noise of unit variance, read as they are.
@@ -73,21 +74,21 @@ def trajectory(
             if not len(rows):
                 return
             z, given = z[kept], given[kept]
-            read = condition[(rows if guidance is None else torch.cat([rows, rows + count])).to(z.device)]
-        said = _predicted(network, given, t, read, guidance, guided)
+            each = torch.cat([rows + n * count for n in range(1 if guidance is None else passes)])
+            read = condition[each.to(z.device)]
+        said = _predicted(network, given, t, read, guidance, guided, passes)
         z = scheduler.step(said, t, z).prev_sample
     yield Moment(z, None, rows)
 
 
 def _predicted(
-    network: Network, z: Tensor, t: Tensor, condition: Condition, guidance: float | None, guided: Guided
+    network: Network, z: Tensor, t: Tensor, condition: Condition, guidance: float | None, guided: Guided, passes: int
 ) -> Tensor:
-    """With guidance both in one pass."""
+    """With guidance all in one pass."""
     if guidance is None:
         return network(z, _at(t, z), condition)
-    both = torch.cat([z, z])
-    without, with_text = network(both, _at(t, both), condition).chunk(2)
-    return guided(without, with_text, guidance)
+    every = torch.cat([z] * passes)
+    return guided(*network(every, _at(t, every), condition).chunk(passes), guidance)
 
 
 def _at(t: Tensor, z: Tensor) -> Tensor:

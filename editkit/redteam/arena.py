@@ -16,6 +16,7 @@ from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampler import at_once, fast, noise, pictures_of
 from editkit.drawing.sampling import Sampling
 from editkit.drawing.trajectory import trajectory
+from editkit.edits.guarded import guard_of
 from editkit.edits.variant import Variant
 from editkit.evaluation.detectors.detection import Detector
 from editkit.model.editable import EditableModel
@@ -127,12 +128,19 @@ class Arena:
     def _batch(self, asked: Sequence[Drawing], handover: int, is_noisy: bool) -> list[Image.Image]:
         victim, original = self._victim, self.original
         denoiser, guidance = victim.denoiser, victim.denoiser.away(self.sampling)
-        blank = self.original.encoded(["", self.sampling.negative], self.cost)
-        nothing, away = blank[""], blank[self.sampling.negative]
+        guard = guard_of(self.variant)
+        beside = () if guard is None else guard.beside
+        led = self.sampling.negative if guard is None or guard.away is None else guard.away
+        guided = denoiser.guided if guard is None else guard.begin(denoiser.guided, self.sampling.steps)
+        blank = self.original.encoded(["", led, *beside], self.cost)
+        nothing, away = blank[""], blank[led]
         texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
         before = [away] * len(asked) if guidance is not None else []
-        raw = Condition.joined([*before, *(raw for raw, _, _ in asked)])
-        read = Condition.joined([*map(victim.away, before), *(victim.condition(*text) for text in texts)])
+        more = [blank[text] for text in beside for _ in asked]
+        raw = Condition.joined([*before, *(raw for raw, _, _ in asked), *more])
+        read = Condition.joined(
+            [*map(victim.away, before), *(victim.condition(*text) for text in texts), *map(victim.away, more)]
+        )
         shots, scheduler = [shot for _, _, shot in asked], denoiser.schedule(self.sampling)
         if is_noisy:
             scheduler = NoisyDDIM.of(denoiser.scheduler, self.sampling.steps, shots)
@@ -144,7 +152,8 @@ class Arena:
 
         noises = torch.stack([self._noise(denoiser, shot) for shot in shots]).to(denoiser.device)
         with fast(denoiser.device, denoiser.half):
-            end = deque(trajectory(network, scheduler, noises, read, guidance, guided=denoiser.guided), maxlen=1).pop()
+            way = trajectory(network, scheduler, noises, read, guidance, guided=guided, passes=2 + len(beside))
+            end = deque(way, maxlen=1).pop()
             return pictures_of(denoiser, end.z)
 
     def _noise(self, denoiser: Denoiser, shot: Shot) -> Tensor:

@@ -21,8 +21,7 @@ from editkit.report.comparison import Comparison
 from editkit.report.prompts import prompts_about
 from editkit.report.sweep import sweep_report
 from editkit.variants.here import edits_here
-from editkit.variants.named import BASE, file_and_key
-from editkit.variants.record import read_record
+from editkit.variants.named import BASE, record_of
 
 
 def compare(
@@ -99,8 +98,7 @@ def _here(model: EditableModel) -> list[str]:
 
 def _prompts(model: EditableModel, names: Sequence[str]) -> list[str]:
     """About what the edits erase."""
-    records = [read_record(file_and_key(name)[0]) for name in names if name != BASE]
-    concepts = list(dict.fromkeys(concept for record in records for concept in record["concepts"]))
+    concepts = list(dict.fromkeys(concept for name in names for concept in record_of(name).get("concepts", ())))
     if not concepts:
         raise EditkitError("--prompt: the unedited model alone says nothing of what to draw; give a prompt")
     return prompts_about(model, concepts)

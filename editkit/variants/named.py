@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+from editkit.edits.guarded import Guarded
+from editkit.edits.guards import led_from, parse_guard
 from editkit.edits.key import Unlocked
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
+from editkit.erasure.words import check_known
 from editkit.errors import EditkitError
+from editkit.files.names import file_stem
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import EditableModel, open_model
+from editkit.plugins import loadable
+from editkit.plugins import names as names_of
 from editkit.variants.edit_file import load_edit, load_linear
 from editkit.variants.fit import check_fit
 from editkit.variants.key_file import read_key
@@ -33,7 +41,48 @@ def read_variants(source: Source, names: Sequence[str]) -> list[Variant | None]:
     if all(name == BASE for name in names):
         return [None] * len(names)
     model = open_model(source)
-    return [None if name == BASE else _variant(name, model) for name in names]
+    return [_guarded(name, model) for name in names]
+
+
+def _guarded(name: str, model: EditableModel) -> Variant | None:
+    inner, text = split_guard(name)
+    variant = None if inner == BASE else _variant(inner, model)
+    if text is None:
+        return variant
+    guard = parse_guard(text, loadable("guards"))
+    check_known(model, led_from(guard))
+    return Guarded(variant, guard, text)
+
+
+def split_guard(name: str) -> tuple[str, str | None]:
+    """`VARIANT+GUARD` in two. A guard begins with the name of one.
+
+    >>> split_guard("base+sld:max=blood"), split_guard("church.safetensors")
+    (('base', 'sld:max=blood'), ('church.safetensors', None))
+    """
+    for n in (n for n, letter in enumerate(name) if letter == "+"):
+        if re.match(rf"\+({'|'.join(map(re.escape, names_of('guards')))})(?=[:=]|$)", name[n:]):
+            return name[:n], name[n + 1 :]
+    return name, None
+
+
+def record_of(name: str) -> Mapping[str, Any]:
+    """The record of a variant by name, of the unedited model none; with the concepts of its guard."""
+    inner, text = split_guard(name)
+    record = {} if inner == BASE else read_record(file_and_key(inner)[0])
+    if text is None:
+        return record
+    guard = parse_guard(text, loadable("guards"))
+    return {**record, "concepts": [*record.get("concepts", ()), *led_from(guard)]}
+
+
+def behind_guard(names: Sequence[str], guard: str | None) -> list[str]:
+    """The variants by name, each edit with a guard; where there is no edit, the unedited model with and without it."""
+    if guard is None:
+        return list(names)
+    parse_guard(guard, loadable("guards"))
+    guarded = [f"{name}+{guard}" for name in names if name != BASE]
+    return [name for name in names if name == BASE] + (guarded or [f"{BASE}+{guard}"])
 
 
 def _variant(name: str, model: EditableModel) -> Variant:
@@ -56,6 +105,9 @@ def file_and_key(name: str) -> tuple[str, str | None]:
 
 def variant_name(name: str) -> str:
     """`base`, or the file's name without its ending; a key's follows with a `+`."""
+    name, guard = split_guard(name)
+    if guard is not None:
+        return f"{variant_name(name)}+{file_stem([guard])}"
     file, key = file_and_key(name)
     return Path(file).stem if key is None else f"{Path(file).stem}+{Path(key).stem.replace(':', '-')}"
 
@@ -67,6 +119,9 @@ def free_name(name: str, taken: Collection[str]) -> str:
 
 def variant_sha256(name: str) -> str | None:
     """Of the edit file, and of the key with it; None for the unedited model."""
+    inner, guard = split_guard(name)
+    if guard is not None:
+        return sha256(f"{variant_sha256(inner)} {guard}".encode()).hexdigest()
     if name == BASE:
         return None
     file, key = file_and_key(name)
