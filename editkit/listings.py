@@ -54,6 +54,15 @@ def pipelines() -> list[Component]:
     return describe("pipelines")
 
 
+def guards() -> list[Component]:
+    """What can lead away from concepts while a picture is drawn.
+
+    >>> [guard.name for guard in guards()]
+    ['negative', 'sld']
+    """
+    return describe("guards")
+
+
 def stages() -> list[Component]:
     """The kinds of stages that a recipe can have, with what each may say."""
     return describe("stages")

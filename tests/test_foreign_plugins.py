@@ -98,6 +98,15 @@ def test_a_method_has_its_flag_and_its_record(tmp_path: Path) -> None:
     assert "--part: expected a finite number above 0, got 0" in said
 
 
+def test_a_guard_guides(tmp_path: Path) -> None:
+    words = ("generate", "--prompt", "a dog", "--seeds", "0", *FEW)
+    run(*words, "--guidance", "4", "--guard", "half", "--out", "half.png", cwd=tmp_path)
+    run(*words, "--guidance", "2", "--out", "two.png", cwd=tmp_path)
+    assert np.abs(drawn(tmp_path / "half.png") - drawn(tmp_path / "two.png")).mean() < 1
+    run(*words, "--guidance", "4", "--out", "four.png", cwd=tmp_path)
+    assert np.abs(drawn(tmp_path / "half.png") - drawn(tmp_path / "four.png")).mean() > 3
+
+
 def test_an_objective_and_a_search_train(tmp_path: Path) -> None:
     words = ("--sampling-steps", "2", "--batch", "1", "--k", "3", "--mixed-precision", "no", "--out", "run")
     run(

@@ -21,6 +21,7 @@ from editkit.drawing.trajectory import classifier_free
 from editkit.edits.guarded import Guarded
 from editkit.edits.guards import SLD, STRENGTHS, UNSAFE, Negative, parse_guard
 from editkit.edits.method import Options
+from editkit.emoji.guards_table import as_markdown
 from editkit.errors import EditkitError
 from editkit.model.editable import open_model
 from editkit.plugins import loadable
@@ -74,11 +75,12 @@ def test_a_guarded_picture_is_that_of_diffusers_pipeline(setting: str, emoji: De
         requires_safety_checker=False,
     )  # fmt: skip
     safe.safety_concept = "church, dog"
-    (stock,) = safe(
+    made: Any = safe(
         "a church", num_inference_steps=steps, guidance_scale=3.0, latents=noise(emoji.latent_shape(), 3)[None],
         sld_guidance_scale=own.scale, sld_warmup_steps=math.ceil(own.warmup * steps / 50),
         sld_threshold=own.threshold, sld_momentum_scale=own.momentum_scale, sld_mom_beta=own.momentum,
-    ).images  # fmt: skip
+    )  # fmt: skip
+    (stock,) = made.images
     variants = [None, sld(setting, "church, dog")]
     plain, ours = (picture for _, picture in draw(emoji, jobs(["a church"], [3], 2), variants, Sampling(steps, 3.0)))
     assert difference(ours, stock) < NEAR
@@ -161,6 +163,13 @@ def test_other_families_are_guarded(family: str, tmp_path: Path) -> None:
     variants = [None, sld("max", "a dog"), Guarded(None, Negative("a dog"), "negative=a dog")]
     drawn = [picture for _, picture in draw(denoiser, jobs(["a church"], [0], 3), variants, sampling)]
     assert len({picture.tobytes() for picture in drawn}) == 3
+
+
+def test_the_page_states_the_committed_table_and_every_setting() -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "how-to" / "guards.md").read_text(encoding="utf-8")
+    assert as_markdown(json.loads((root / "tests" / "bench" / "guards.json").read_text())) in page
+    assert all(f"`{setting}`" in page for setting in STRENGTHS)
 
 
 def test_commands_take_a_guard(tmp_path: Path) -> None:

@@ -39,7 +39,11 @@ class Guard(Protocol):
 
     source: ClassVar[str]
     settings: ClassVar[tuple[str, ...]]
-    concepts: str
+
+    @property
+    def concepts(self) -> str:
+        """What it leads away from, with commas between."""
+        ...
 
     @property
     def away(self) -> str | None:

@@ -1,5 +1,5 @@
-"""What guards do on the bundled model: `python -m editkit.emoji.guards_table`. Five objects of a split are led away from
-at once, five others must stay."""
+"""What guards do on the bundled model: `python -m editkit.emoji.guards_table`. Five objects of a split are led away
+from at once, five others must stay."""
 
 from __future__ import annotations
 
