@@ -64,6 +64,11 @@ class Pictured:
         learned = self.of_word(word)
         return learned is not None and bool(learned.kept)
 
+    @property
+    def stays(self) -> list[str]:
+        """Words for what masks leave."""
+        return [word for each in self.learned if each.kept and (word := each.record.get("stays"))]
+
     @cached_property
     def knowing(self) -> EditableModel:
         """The model with a token for every restart, and for what masks leave."""
