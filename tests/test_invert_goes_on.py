@@ -66,7 +66,7 @@ def naive_losses(model: EditableModel, words: list[str], templates: tuple[str, .
             prompt = fill(templates[n % len(templates)], word)
             rows = pipe.encode_prompt(prompt, "cpu", 1, False)[0]
             said = pipe.unet(points.z[n : n + 1], points.t[n], encoder_hidden_states=rows).sample
-            own.append(float((said - points.wanted[n : n + 1]).square().mean()))
+            own.append(float((said - points.wanted[n : n + 1]).square().mean().log()))
         losses.append(sum(own) / len(own))
     return torch.tensor(losses)
 
@@ -80,7 +80,7 @@ def test_the_word_that_is_chosen_is_the_one_of_the_smallest_loss(model: Editable
     torch.testing.assert_close(losses_of(denoiser, WORDS, templates, points), naive, rtol=1e-4, atol=0)
     single = [word for word in WORDS if len(model.encoder.reader.part(word)) == 1]
     chosen = best_words(model, denoiser, templates, pictures, 0, len(single))
-    last = pictures.at((200 + (torch.arange(32) + 0.5) * 600 / 32).long(), seeded(0, 0))
+    last = pictures.at((200 + (torch.arange(64) + 0.5) * 600 / 64).long(), seeded(0, 0))
     naive = naive_losses(model, single, templates, last)
     assert chosen == [single[n] for n in naive.argsort().tolist()]
     assert best_words(model, denoiser, templates, pictures, 0, 1) == chosen[:1]

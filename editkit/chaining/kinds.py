@@ -7,14 +7,17 @@ gives by itself is left out: the model, places, and which device.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from editkit.chaining.fields import Field
 from editkit.chaining.kind import Kind
-from editkit.chaining.task import Task
+from editkit.chaining.task import INVERSION, Task
 from editkit.errors import EditkitError
 from editkit.options import Option, options_of
 from editkit.plugins import GROUPS, attribute, loadable
+
+if TYPE_CHECKING:
+    from editkit.embeddings.learned import Learned
 
 
 def _of(*groups: str) -> Callable[[], Collection[Option]]:
@@ -41,7 +44,8 @@ def _check_erase(task: Task) -> None:
 
     _method(task)
     concepts = task.words.get("concepts") or _preset(task).concept
-    check_concepts(concepts)
+    if concepts or not task.inputs.get("picture"):
+        check_concepts(concepts)
     check_known(task.model, concepts)
 
 
@@ -50,7 +54,35 @@ def _erase(task: Task) -> None:
     from editkit.variants.edit_file import save_edit
 
     said = {name: value for name, value in task.read.items() if name != "method"}
-    save_edit(erase(task.model, options=_method(task), **said), task.edit, force=True)
+    save_edit(erase(task.model, options=_method(task), pictures=_learned(task), **said), task.edit, force=True)
+
+
+def _learned(task: Task) -> list[Learned]:
+    """The inversions that it takes."""
+    from editkit.variants.learned_file import load_learned
+
+    return [load_learned(file) for file in task.inputs.get("picture", ())]
+
+
+def _check_invert(task: Task) -> None:
+    from editkit.drawing.pipelines import check_drawable
+    from editkit.model.editable import check_learnable
+
+    check_learnable(task.model.source)
+    check_drawable(task.model.source)
+
+
+def _invert(task: Task) -> None:
+    from editkit.inverting.invert import invert
+    from editkit.inverting.options import InvertOptions
+    from editkit.inverting.unfinished import has_begun
+
+    begun, options = has_begun(task.inversion), InvertOptions(**task.options)
+    made = invert(
+        task.model, out=task.inversion, options=options, device=task.device, resume=begun, force=not begun, **task.words
+    )
+    if "stopped" in made.record:
+        raise KeyboardInterrupt
 
 
 def _moderate(task: Task) -> None:
@@ -125,7 +157,7 @@ def _refine(task: Task) -> None:
     begun = (task.folder / checkpoint.NAME).is_file()
     refine(
         task.model, task.folder, start=start, options=options, device=task.device, resume=begun, force=not begun,
-        **task.read,
+        pictures=_learned(task), **task.read,
     )  # fmt: skip
 
 
@@ -223,9 +255,14 @@ def _card(task: Task) -> None:
 
 
 KINDS: Mapping[str, Kind] = {
+    "invert": Kind(
+        "Learn a token from pictures.", "editkit.inverting.invert:invert", _invert, _check_invert, ending=INVERSION,
+        components=lambda: options_of(attribute("editkit.inverting.options:InvertOptions")),
+    ),
     "erase": Kind(
         "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
-        components=_of("methods"), less=("found", "found_weight", "pictures"), more=(Field("method", (str,)),),
+        reads={"picture": "invert"}, components=_of("methods"), less=("found", "found_weight", "pictures"),
+        more=(Field("method", (str,)), Field("picture", (list, str))),
     ),
     "moderate": Kind(
         "Go part of the way of an edit.", "editkit.evaluation.moderate:moderate", _moderate, _check_erase,
@@ -248,7 +285,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "refine": Kind(
         "Train the model away from concepts.", "editkit.tuning.refine:refine", _refine, _check_refine, one="start",
-        makes="folder", components=_of_a_run,
+        makes="folder", reads={"picture": "invert"}, components=_of_a_run, less=("pictures",),
+        more=(Field("picture", (list, str)),),
     ),
     "attack": Kind(
         "Try to bring the concepts back.", "editkit.redteam.attack:attack", _attack, _check_attack,

@@ -19,7 +19,7 @@ from editkit.seeds import seeded
 
 NEAR = 200
 """Words that other starts are chosen from, at most: each is a run of the text encoder."""
-ROUNDS = ((4, 24), (12, 6), (32, 6))
+ROUNDS = ((4, 24), (16, 6), (64, 6))
 """Noisy latents that every word is looked at with, and how many words the round leaves."""
 FIRST, BEST, AROUND = 512, 8, 24
 """Of a longer list, words in the first round; the best of these, whose nearest words join, so many of each."""
@@ -52,7 +52,8 @@ def best_words(
     """The words of one token with which the model denoises pictures best, the best first.
 
     By the loss at the same noisy latents for all words (Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot
-    Classifier"), at more of them for fewer words from round to round.
+    Classifier"), at more of them for fewer words from round to round. Of losses the logarithm is taken: at much noise
+    they are largest, and tell least.
 
     Args:
         templates: what the words are said in, in turn.
@@ -80,7 +81,7 @@ def best_words(
 
 @torch.no_grad()
 def losses_of(denoiser: Denoiser, words: Sequence[str], templates: Sequence[str], points: Points) -> Tensor:
-    """Mean over all points of the loss of each word there, `(words,)`; templates in turn."""
+    """Mean over all points of the logarithm of each word's loss there, `(words,)`; templates in turn."""
     prompts = [fill(template, word) for word in words for template in templates]
     encoded: list[Condition] = []
     for start in range(0, len(prompts), AT_ONCE):
@@ -94,7 +95,7 @@ def losses_of(denoiser: Denoiser, words: Sequence[str], templates: Sequence[str]
         own = points[at]
         with fast(points.z.device, denoiser.half):
             missed.append(own.missed(denoiser.predict(own.z, own.t, read).float()))
-    return torch.cat([*missed, points.z.new_zeros(0).float()]).view(len(words), len(points)).mean(1).cpu()
+    return torch.cat([*missed, points.z.new_zeros(0).float()]).view(len(words), len(points)).log().mean(1).cpu()
 
 
 def _single_words(model: EditableModel, style: bool) -> list[str]:

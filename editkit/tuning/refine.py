@@ -14,6 +14,8 @@ from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
+from editkit.embeddings.learned import Learned
+from editkit.erasure.pictured import MASKED
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
 from editkit.model.editable import ModelLike, open_model
@@ -44,6 +46,7 @@ def refine(
     resume: bool = False,
     force: bool = False,
     tracker: str | None = None,
+    pictures: Sequence[Learned] = (),
 ) -> Tuned:
     """Train `model` away from `concepts` and write the result to the folder `out`.
 
@@ -70,6 +73,8 @@ def refine(
         resume: go on from the checkpoint in `out`.
         force: replace an earlier run in `out`.
         tracker: one that accelerate knows, such as `tensorboard`.
+        pictures: what `invert` learned: each is a concept of the name of its word, for which prompts say its tokens, of
+            all restarts; and the word as well, where `concepts` has it. With masks it becomes what they leave.
 
     Raises:
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
@@ -79,7 +84,7 @@ def refine(
     options = options or RefineOptions.of(profile=model.profile)
     if options.loss.has_key:
         raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
-    request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker)
+    request = StageRequest(model, concepts, start, guides, options, vocabulary, device, tracker, learned=pictures)
     folder = run_folder(Path(out), resume, force)
     stage = run_stage(request, folder, resume)
     tuned = stage.tuned()
@@ -153,13 +158,16 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
         accelerator.init_trackers("editkit-refine", config=options.same_run)
     words = [list(own) for own in setup.trainer.passes.prompts.words]
     begun = None if start is None else start.record.get("created")
-    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
+    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun}
+    if request.learned:
+        same["pictures"] = [each.sha256 for each in request.learned]
+    same["candidates"] = words
     return Run(
         folder,
         options.steps,
         options.save_every,
         {**options.same_run, **same, **more},
-        lambda done: _preview(setup, request.concepts, folder / f"preview-{done:06d}.png"),
+        lambda done: _preview(setup, [text for text, _ in request.asked], folder / f"preview-{done:06d}.png"),
         options.preview_every,
         accelerator.is_main_process,
         accelerator.log if request.tracker is not None else lambda values, step: None,
@@ -190,7 +198,10 @@ def _record(request: StageRequest) -> dict[str, Any]:
     record = {
         "method": request.options.objective,
         "concepts": list(request.concepts),
-        "guides": list(request.guides),
+        "guides": [
+            MASKED if request.shown.is_masked(word) else guide
+            for word, guide in zip(request.concepts, request.guides, strict=True)
+        ],
         "preserve": [],
         "options": request.options.record,
         "model": model.source.name,
@@ -201,6 +212,8 @@ def _record(request: StageRequest) -> dict[str, Any]:
         "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if request.learned:
+        record["pictures"] = {each.word: request.shown.told(each) for each in request.learned}
     if start is not None:
         record["start"] = {"kind": start.kind, **start.record}
     return record

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from PIL import Image
 
 from editkit.concepts.templates import check_concepts
 from editkit.edits.method import Options
 from editkit.edits.variant import Variant
+from editkit.embeddings.learned import Learned
 from editkit.erasure.erase import erase
 from editkit.erasure.near import nearest_words
+from editkit.erasure.pictured import Pictured, check_guides
 from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
 from editkit.hardware import check_device
@@ -25,7 +27,14 @@ from editkit.variants.fit import check_fit
 
 @dataclass
 class StageRequest:
-    """What is trained on what; concepts and guides are filled in and checked."""
+    """What is trained on what; concepts and guides are filled in and checked.
+
+    Attributes:
+        pictures: of a concept, to learn it from.
+        learned: concepts that are known from pictures.
+        shown: these, in the model.
+        asked: what prompts say for the concepts and for what each becomes: several texts where pictures taught several.
+    """
 
     model: EditableModel
     concepts: Sequence[str]
@@ -36,20 +45,40 @@ class StageRequest:
     device: str | None = None
     tracker: str | None = None
     pictures: Sequence[Image.Image] = ()
+    learned: Sequence[Learned] = ()
+    shown: Pictured = field(init=False, repr=False)
+    asked: list[tuple[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.device is not None:
             check_device(self.device)
         model, start = self.model, self.start
+        self.shown = Pictured.of(model, self.learned)
         check_trainable(model.source)
         check_precision(model.source, self.options.mixed_precision)
-        self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
+        named = list(self.concepts)
+        if not named and not self.learned and start is not None:
+            named = list(start.record.get("concepts", []))
+        self.concepts = [*named, *(each.word for each in self.learned if each.word not in named)]
         check_concepts(self.concepts)
-        check_known(model, self.concepts)
+        check_known(model, named)
+        check_guides(self.shown, self.concepts, self.guides)
         if start is not None:
             check_fit(start, model)
         check_start(start, Parameters.parse(self.options.param))
-        self.guides = _guides(model, self.concepts, self.guides, self.options)
+        self.guides = _guides(self, named)
+        self.asked = self._asked(named)
+
+    def _asked(self, named: Collection[str]) -> list[tuple[str, str]]:
+        """What prompts say for the concepts, and for what each becomes: the words that were named, and a token of every
+        restart of those that are known from pictures."""
+        asked: list[tuple[str, str]] = []
+        for concept, guide in zip(self.concepts, self.guides, strict=True):
+            tokens = self.shown.asked(concept, guide)
+            if concept in named:
+                asked.append((concept, tokens[0][1] if tokens else guide))
+            asked += tokens
+        return asked
 
 
 def ranking_edit(request: StageRequest) -> Variant | None:
@@ -58,16 +87,22 @@ def ranking_edit(request: StageRequest) -> Variant | None:
         return None
     if request.start is not None and request.start.kind == "edit":
         return request.start
-    return erase(request.model, request.concepts, options=Options("uce"), checked=False)
+    words = {text for text, _ in request.asked}
+    named = [concept for concept in request.concepts if concept in words]
+    return erase(request.model, named, options=Options("uce"), checked=False, pictures=request.learned)
 
 
-def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
-    given = list(guides) or (["nearest"] if options.objective == "ca" else [""])
+def _guides(request: StageRequest, named: Collection[str]) -> list[str]:
+    """One for each concept; where masks say what it becomes, an empty one."""
+    model, concepts, options, shown = request.model, request.concepts, request.options, request.shown
+    given = list(request.guides) or (["nearest"] if options.objective == "ca" else [""])
     given = given * len(concepts) if len(given) == 1 else given
     if len(given) != len(concepts):
         raise EditkitError(f"{len(concepts)} concepts but {len(given)} guides; give one guide, or one for each concept")
+    given = ["" if shown.is_masked(concept) else guide for concept, guide in zip(concepts, given, strict=True)]
     if "nearest" not in given:
         return given
-    words = words_to_protect(model, concepts, [])
-    near = nearest_words(model.encoder, concepts, words, model.gram)
+    said = [concept if concept in named else shown.asked(concept, "")[0][0] for concept in concepts]
+    words = words_to_protect(shown.knowing, said, [])
+    near = nearest_words(shown.knowing.encoder, said, words, model.gram)
     return [word if guide == "nearest" else guide for word, guide in zip(near, given, strict=True)]

@@ -18,6 +18,7 @@ from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampling import Sampling, plain_scheduler
 from editkit.edits.variant import Variant
+from editkit.embeddings.learned import teach
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
@@ -75,6 +76,7 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
         _check_sharded(request, options)
     _check_batch(options, processes)
     denoiser = open_denoiser(model.source)  # where there is room for float32 of all that stays frozen
+    teach(denoiser.pipe, request.shown.tokens)
     for part in denoiser.pipe.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
@@ -118,7 +120,8 @@ def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) ->
     reader = denoiser.reader()
     reader.pipe.to(device)
     templates = request.model.profile.refine.templates
-    prompts = encode_prompts(reader, request.concepts, request.guides, _words(request), templates)
+    concepts, guides = zip(*request.asked, strict=True)
+    prompts = encode_prompts(reader, concepts, guides, _words(request), templates)
     reader.pipe.to("cpu")
     return prompts
 
@@ -151,7 +154,8 @@ def _words(request: StageRequest) -> list[list[str]]:
     options = request.options
     if not options.loss.search_reads:
         return []
-    return candidates(request.model, request.concepts, request.guides, request.vocabulary, options.k, options.spread)
+    concepts, guides = zip(*request.asked, strict=True)
+    return candidates(request.shown.knowing, concepts, guides, request.vocabulary, options.k, options.spread)
 
 
 def _descent(
