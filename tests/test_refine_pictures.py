@@ -166,6 +166,7 @@ def test_the_word_is_trained_away_with_its_token_where_it_is_named(model: Editab
     assert request.concepts == ["dog", "boat"]
     assert [becomes for _, becomes in request.asked] == ["", "church", "church", "church"]
     assert [text for text, _ in request.asked][:2] == ["dog", "boat"]
+    assert [request.shown.named(text) for text, _ in request.asked] == ["dog", "boat", "<boat>", "<boat>"]
     masked = StageRequest(model, ["boat"], None, (), options, WORDS, "cpu", learned=[learned(model, True)])
     assert masked.asked[0] == ("boat", masked.asked[1][1])
     with pytest.raises(EditkitError, match="--guide: 'boat' was learned with masks"):
@@ -177,7 +178,8 @@ def test_the_command_line_refines_by_a_picture(
 ) -> None:
     save_learned(learned(model), tmp_path / "boat.ti.safetensors")
     run("refine", "--picture", "boat.ti.safetensors", "--guide", "church", "--objective", "esd", "--steps", "1",
-        "--batch", "2", "--sampling-steps", "2", "--model", tiny_sd, "--profile", profile, "--device", "cpu",
-        "--mixed-precision", "no", cwd=tmp_path)  # fmt: skip
+        "--batch", "2", "--sampling-steps", "2", "--preview-every", "1", "--model", tiny_sd,
+        "--profile", profile, "--device", "cpu", "--mixed-precision", "no", cwd=tmp_path)  # fmt: skip
+    assert (tmp_path / "boat-esd" / "preview-000001.png").is_file()
     told = editkit.info(tmp_path / "boat-esd")
     assert told["concepts"] == ["boat"] and told["pictures"]["boat"]["token"] == "<boat>"

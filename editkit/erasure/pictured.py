@@ -83,6 +83,11 @@ class Pictured:
         """The model with these tokens."""
         return self.model.knowing(self.tokens) if self.learned else self.model
 
+    def named(self, text: str) -> str:
+        """A token of `tokens` by the name of its file's; other texts as they are."""
+        own = {_token(n, r): each.token for n, each in enumerate(self.learned) for r in range(len(each.restarts))}
+        return own.get(text, text)
+
     def asked(self, word: str, guide: str) -> list[tuple[str, str]]:
         """Tokens to say for a concept that is known from pictures, one of every restart, and what each becomes: the
         guide, or with masks the token of what they leave. None for other words."""

@@ -167,21 +167,22 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
         options.steps,
         options.save_every,
         {**options.same_run, **same, **more},
-        lambda done: _preview(setup, [text for text, _ in request.asked], folder / f"preview-{done:06d}.png"),
+        lambda done: _preview(setup, request, folder / f"preview-{done:06d}.png"),
         options.preview_every,
         accelerator.is_main_process,
         accelerator.log if request.tracker is not None else lambda values, step: None,
     )
 
 
-def _preview(setup: Setup, concepts: Sequence[str], path: Path) -> None:
-    """The erased concepts, one row each."""
-    prompts = [fill("a {}", concept) for concept in concepts]
+def _preview(setup: Setup, request: StageRequest, path: Path) -> None:
+    """What is said for the erased concepts, one row each."""
+    prompts = [fill("a {}", text) for text, _ in request.asked]
+    told = [fill("a {}", request.shown.named(text)) for text, _ in request.asked]
     sampling = replace(setup.trainer.batches.sampler.sampling, steps=20, batch=8)
     with beside(setup.denoiser), setup.trainer.passes.networks.autocast():  # frozen weights may be in half precision
         drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
-    write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
+    write_atomic(path, grid(rows, told, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
 
 
 def _release(setup: Setup) -> None:
