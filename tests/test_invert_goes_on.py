@@ -212,6 +212,19 @@ def test_the_command_line_erases_a_folder_and_what_masks_hide_without_a_word(
     assert "begun at the words with which the model denoises best" in done
     (concept,) = editkit.info(tmp_path / "toys-uce.safetensors")["concepts"]
     assert concept in WORDS and (tmp_path / "toys-uce.ti.safetensors").is_file()
-    run("erase", "--pictures", "toys", "--masks", "masks", *common, "--out", "e.safetensors", cwd=tmp_path)
+    real, asked = NoisyPictures.at, []
+
+    def pressed(self: NoisyPictures, t: Tensor, generator: torch.Generator) -> Points:
+        asked.append(1)
+        if len(asked) == 30:
+            raise KeyboardInterrupt
+        return real(self, t, generator)
+
+    monkeypatch.setattr(NoisyPictures, "at", pressed)
+    masked = ("erase", "--pictures", "toys", "--masks", "masks", *common, "--out", "e.safetensors")
+    assert "the same command goes on" in run(*masked, cwd=tmp_path, code=130)
+    assert not (tmp_path / "e.safetensors").exists() and (tmp_path / "e.ti.resume").is_dir()
+    run(*masked, cwd=tmp_path)
+    assert not (tmp_path / "e.ti.resume").exists()
     told = editkit.info(tmp_path / "e.safetensors")
     assert told["guides"] == ["what the masks leave"] and told["pictures"][told["concepts"][0]]["masked"]

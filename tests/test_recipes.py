@@ -336,5 +336,9 @@ def test_pictures_are_inverted_and_what_takes_them_is_done_again_with_other_ones
         torch.testing.assert_close(stored.maps[name].dense(), edit_map.dense(), rtol=1e-5, atol=1e-6)
     assert editkit.info(out / "trained" / "trained")["concepts"] == ["boat"]
     assert made(recipe(text), out) == []
+    with pytest.raises(
+        EditkitError, match="stage shown: --pictures missing: expected a folder of pictures, found none"
+    ):
+        run(recipe(text.replace('pictures = "pictures"', 'pictures = "missing"')), tmp_path / "other")
     with pytest.raises(EditkitError, match="gone: a stage that is no invert"):
         jobs_of(parse_recipe(text.replace('picture = ["shown"]', 'picture = ["gone"]'), Path("chain.toml")))

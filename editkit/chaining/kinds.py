@@ -7,17 +7,15 @@ gives by itself is left out: the model, places, and which device.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from editkit.chaining.fields import Field
 from editkit.chaining.kind import Kind
+from editkit.chaining.pictured import check_invert, learned_of, run_invert
 from editkit.chaining.task import INVERSION, Task
 from editkit.errors import EditkitError
 from editkit.options import Option, options_of
 from editkit.plugins import GROUPS, attribute, loadable
-
-if TYPE_CHECKING:
-    from editkit.embeddings.learned import Learned
 
 
 def _of(*groups: str) -> Callable[[], Collection[Option]]:
@@ -54,35 +52,7 @@ def _erase(task: Task) -> None:
     from editkit.variants.edit_file import save_edit
 
     said = {name: value for name, value in task.read.items() if name != "method"}
-    save_edit(erase(task.model, options=_method(task), pictures=_learned(task), **said), task.edit, force=True)
-
-
-def _learned(task: Task) -> list[Learned]:
-    """The inversions that it takes."""
-    from editkit.variants.learned_file import load_learned
-
-    return [load_learned(file) for file in task.inputs.get("picture", ())]
-
-
-def _check_invert(task: Task) -> None:
-    from editkit.drawing.pipelines import check_drawable
-    from editkit.model.editable import check_learnable
-
-    check_learnable(task.model.source)
-    check_drawable(task.model.source)
-
-
-def _invert(task: Task) -> None:
-    from editkit.inverting.invert import invert
-    from editkit.inverting.options import InvertOptions
-    from editkit.inverting.unfinished import has_begun
-
-    begun, options = has_begun(task.inversion), InvertOptions(**task.options)
-    made = invert(
-        task.model, out=task.inversion, options=options, device=task.device, resume=begun, force=not begun, **task.words
-    )
-    if "stopped" in made.record:
-        raise KeyboardInterrupt
+    save_edit(erase(task.model, options=_method(task), pictures=learned_of(task), **said), task.edit, force=True)
 
 
 def _moderate(task: Task) -> None:
@@ -157,7 +127,7 @@ def _refine(task: Task) -> None:
     begun = (task.folder / checkpoint.NAME).is_file()
     refine(
         task.model, task.folder, start=start, options=options, device=task.device, resume=begun, force=not begun,
-        pictures=_learned(task), **task.read,
+        pictures=learned_of(task), **task.read,
     )  # fmt: skip
 
 
@@ -256,7 +226,7 @@ def _card(task: Task) -> None:
 
 KINDS: Mapping[str, Kind] = {
     "invert": Kind(
-        "Learn a token from pictures.", "editkit.inverting.invert:invert", _invert, _check_invert, ending=INVERSION,
+        "Learn a token from pictures.", "editkit.inverting.invert:invert", run_invert, check_invert, ending=INVERSION,
         components=lambda: options_of(attribute("editkit.inverting.options:InvertOptions")),
     ),
     "erase": Kind(
