@@ -42,12 +42,9 @@ class Chosen:
     kept: str
 
     def __str__(self) -> str:
-        said = [f"{word!r} for {of}" for word, of in ((self.word, self._of), (self.kept, "what stays")) if word]
-        return f"begun at the words with which the model denoises best: {' and '.join(said)}"
-
-    @property
-    def _of(self) -> str:
-        return "what is hidden" if self.kept else "what is shown"
+        said = [repr(self.word)] if self.word else []
+        said += [f"{self.kept!r} for what stays"] if self.kept else []
+        return f"begun at the words with which the model denoises best: {', '.join(said)}"
 
 
 @dataclass(frozen=True)
