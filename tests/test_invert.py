@@ -164,14 +164,14 @@ def test_ctrl_c_ends_with_what_was_learned_so_far(tiny_sd: Path) -> None:
     options = replace(BRIEF, steps=100)
     tokens = SoftTokens.of(open_denoiser(tiny_sd), 1)
     search = Search.of(tokens, ("a {}",), Shown.given(noise(1)), options)
-    found = replace(search, whole=StopsAfter(search.whole, 25)).run(0, "boat")
+    found = replace(search, whole=replace(search.whole, pictures=StopsAfter(search.whole.pictures, 25))).run(0, "boat")
     assert found.stopped and found.steps == 25
     assert found.loss < found.start
-    assert not torch.equal(found.whole[0], tokens.embedding_of("boat")[0])
+    assert not torch.equal(found.erased[0], tokens.embedding_of("boat")[0])
 
 
 def test_masks_give_two_that_are_near_each_other_and_come_back_from_the_file(tiny_sd: Path, tmp_path: Path) -> None:
-    options, out = replace(BRIEF, restarts=1), tmp_path / "pair.safetensors"
+    options, out = replace(BRIEF, restarts=1, masked="whole"), tmp_path / "pair.safetensors"
     learned = invert(tiny_sd, noise(2), "boat", out, options, masks=[half(), half()], kept="church", device="cpu")
     far = invert(tiny_sd, noise(2), "boat", options=replace(options, together=10.0), masks=[half()] * 2, kept="church",
                  device="cpu")  # fmt: skip

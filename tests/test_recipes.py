@@ -19,7 +19,11 @@ from editkit.chaining.run import run
 from editkit.chaining.state import EARLIER
 from editkit.edits.method import Options
 from editkit.errors import EditkitError
+from editkit.inverting.options import InvertOptions
+from editkit.inverting.points import NoisyPictures, Points
 from editkit.variants.edit_file import load_linear
+from editkit.variants.learned_file import load_learned
+from tests.pictures_of_emoji import noise
 
 CHAIN = """
 model = "emoji"
@@ -280,3 +284,75 @@ steps = 3
     )
     assert verdicts == ["inside" if low <= 1 <= high else "outside", "outside", "not measured"]
     assert "outside the interval" in (done.folder / "index.html").read_text(encoding="utf-8")
+
+
+PICTURED = """
+model = "MODEL"
+profile = "few.toml"
+[stage.shown]
+do = "invert"
+pictures = "pictures"
+word = "boat"
+steps = 12
+restarts = 2
+held = 4
+points = 2
+[stage.gone]
+do = "erase"
+picture = "shown"
+guides = ["church"]
+method = "uce"
+protect = "none"
+checked = false
+[stage.trained]
+do = "refine"
+picture = ["shown"]
+start = "gone"
+objective = "esd"
+steps = 1
+batch = 1
+sampling_steps = 2
+mixed_precision = "no"
+"""
+
+
+def test_pictures_are_inverted_and_what_takes_them_is_done_again_with_other_ones(
+    recipe: Callable[[str], Path], tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C leaves a stage that goes on."""
+    (tmp_path / "pictures").mkdir()
+    noise(1)[0].save(tmp_path / "pictures" / "a.png")
+    (tmp_path / "few.toml").write_text("words = ['boat', 'church', 'dog', 'house']\n", encoding="utf-8")
+    text, out = PICTURED.replace("MODEL", str(tiny_sd)), tmp_path / "run"
+    options = InvertOptions(steps=12, restarts=2, held=4, points=2)
+    model = editkit.open_model(tiny_sd, profile=tmp_path / "few.toml")
+    expected = editkit.invert(model, tmp_path / "pictures", "boat", options=options)
+    real, asked = NoisyPictures.at, []
+
+    def pressed(self: NoisyPictures, t: torch.Tensor, generator: torch.Generator) -> Points:
+        asked.append(1)
+        if len(asked) == 20:
+            raise KeyboardInterrupt
+        return real(self, t, generator)
+
+    monkeypatch.setattr(NoisyPictures, "at", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(text), out)
+    assert [each.state for each in open_run(recipe(text), out).plan()] == ["begun", "new", "new"]
+    assert made(recipe(text), out) == ["shown", "gone", "trained"]
+    learned = load_learned(out / "shown" / "shown.ti.safetensors")
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(learned.restarts, expected.restarts, strict=True))
+    direct = editkit.erase(
+        model, pictures=[expected], guides=["church"], options=Options("uce", protect="none"), checked=False
+    )
+    stored = load_linear(out / "gone" / "gone.safetensors")
+    for name, edit_map in direct.maps.items():
+        torch.testing.assert_close(stored.maps[name].dense(), edit_map.dense(), rtol=1e-5, atol=1e-6)
+    assert editkit.info(out / "trained" / "trained")["concepts"] == ["boat"]
+    assert made(recipe(text), out) == []
+    with pytest.raises(
+        EditkitError, match="stage shown: --pictures missing: expected a folder of pictures, found none"
+    ):
+        run(recipe(text.replace('pictures = "pictures"', 'pictures = "missing"')), tmp_path / "other")
+    with pytest.raises(EditkitError, match="gone: a stage that is no invert"):
+        jobs_of(parse_recipe(text.replace('picture = ["shown"]', 'picture = ["gone"]'), Path("chain.toml")))

@@ -75,7 +75,7 @@ def test_every_concept_has_every_attribute_for_a_target_on_the_teachers_own_late
     model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = asked(model)
-    assert request.targets == [
+    assert request.asked == [
         ("cook", "man cook"), ("cook", "woman cook"), ("judge", "man judge"), ("judge", "woman judge"),
     ]  # fmt: skip
     assert request.shares == (0.125, 0.375, 0.125, 0.375)
@@ -110,7 +110,7 @@ def test_the_form_of_the_talk_looks_for_its_target_among_the_attributes_alone(
     model: EditableModel, tmp_path: Path
 ) -> None:
     request = asked(model, "debias-age")
-    assert request.targets == [("cook", ""), ("judge", "")] and request.shares == ()
+    assert request.asked == [("cook", ""), ("judge", "")] and request.shares == ()
     words = prepare(request, tmp_path).trainer.passes.prompts.words
     assert words == (("man cook", "woman cook"), ("man judge", "woman judge"))
 

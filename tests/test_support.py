@@ -90,6 +90,12 @@ def test_what_the_table_says_of_a_family_its_commands_do(
         few = ("--objective", "esd", "--steps", "1", "--batch", "2", "--sampling-steps", "1")
         run("refine", *model, "--concept", "church", *few, "--out", "tuned/", cwd=tmp_path)
         run("export", "tuned/", *model, "--out", "tuned.safetensors", cwd=tmp_path)
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "red.png")
+    brief = ("--word", "church", "--restarts", "1", "--steps", "1", "--points", "1", "--held", "1")
+    said = run(
+        "invert", tmp_path, *brief, *model, "--out", "c.ti.safetensors", cwd=tmp_path, code=0 if row.invert else 1
+    )
+    assert ("token: <church>" if row.invert else "tokens are learned for text encoders of CLIP alone") in said
 
 
 def test_the_table_says_what_the_kinds_and_formats_say() -> None:
@@ -143,4 +149,5 @@ def test_the_page_on_families_shows_the_table() -> None:
     for row in KNOWN.values():
         draw = "●" if row.draw else ""
         cells = [f"`{row.family}`", row.title, "●" if row.erase else "", draw, draw, draw, "●" if row.refine else ""]
+        cells.append("●" if row.invert else "")
         assert f"| {' | '.join([*cells, ', '.join(row.formats)])} |" in page, row.family

@@ -161,7 +161,10 @@ def erase(
         Path | None, typer.Option(help="--pictures: folder of masks, named as these; erase what is black in them.")
     ] = None,
     word: Annotated[
-        str | None, typer.Option(help="One token: what --pictures show or --masks hide, or a --picture that says none.")
+        str | None,
+        typer.Option(
+            help="One token: what --pictures show or --masks hide; default: chosen by the loss. Or of a --picture."
+        ),
     ] = None,
     harden: Annotated[
         int, typer.Option(help="Rounds of attacking the edit and erasing what brings the concept back.", min=0)
@@ -196,12 +199,13 @@ def erase(
         concepts, guides, kept, *_ = asked if chosen is None else chosen.filled(*asked)
         print(plan_erasing(model, device, concepts, guides, kept, options, words, profile))
         return
-    shown = [*([word] if word else []), *(file.name.split(".")[0] for file in picture or [])]
+    folder = [] if pictures is None else [pictures.resolve().name]
+    shown = [*([word] if word else folder), *(file.name.split(".")[0] for file in picture or [])]
     named = [*concepts, *shown] if concepts or shown or chosen is None else [chosen.name]
     out = out or Path(f"{file_stem([*named, *(f'from {each}' for each in from_ or [])])}-{options.name}.safetensors")
     check_free_for_edit(out, force)
     opened = open_model(model, tokenizer, profile, device)
-    learned = learned_of(opened, picture or [], pictures, masks, word, kept, out, force)
+    learned = learned_of(opened, picture or [], pictures, masks, word, kept, device, out, force)
     words = read_vocabulary(opened, vocabulary)
     made = erase_from(
         opened, concepts, guide or (), kept, options, words, not unchecked, synonyms, synonym or (), prior=prior,

@@ -15,7 +15,7 @@ from editkit_cli.pictures import Device
 
 if TYPE_CHECKING:
     from editkit.embeddings.learned import Learned
-    from editkit.inverting.invert import Restart
+    from editkit.inverting.invert import Chosen, Restart
     from editkit.model.editable import EditableModel
 
 
@@ -28,13 +28,20 @@ def _options() -> Components:
 @flags(_options)
 def invert(
     pictures: Annotated[Path, typer.Argument(help="Folder of three to five pictures of one thing, or of one style.")],
-    word: Annotated[str, typer.Option(help="What they show, one token; with --masks, what these hide.")],
-    out: Annotated[Path | None, typer.Option(help="File to write. Default: WORD.ti.safetensors.")] = None,
+    word: Annotated[
+        str | None,
+        typer.Option(help="What they show, one token; with --masks, what these hide. Default: chosen by the loss."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Default: WORD.ti.safetensors, else PICTURES.ti.safetensors.")
+    ] = None,
     masks: Annotated[
         Path | None,
         typer.Option(help="Folder of masks, named as the pictures: white stays, black is learned apart."),
     ] = None,
-    kept: Annotated[str, typer.Option(help="--masks: one token for what stays. Default: that of --word.")] = "",
+    kept: Annotated[
+        str | None, typer.Option(help="--masks: one token for what stays. Default: chosen by the loss.")
+    ] = None,
     style: Annotated[
         bool | None,
         typer.Option("--style/--thing", help="What they share. Default: what the model says of --word."),
@@ -42,6 +49,7 @@ def invert(
     model: Model = None,
     profile: Profile = None,
     device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an inversion to --out was stopped.")] = False,
     force: Force = False,
     json: Json = False,
     **given: Any,
@@ -54,14 +62,16 @@ def invert(
     from editkit_cli.show import print_json
 
     options = InvertOptions(**assign_options({"invert": InvertOptions}, given)["invert"])
-    out = out or Path(f"{file_stem([word])}.ti.safetensors")
+    out = out or Path(f"{file_stem([word or pictures.resolve().name])}.ti.safetensors")
     learned = learn(
-        model, pictures, word, out, options, masks, kept, style, device, profile, force, show_restart,
+        model, pictures, word, out, options, masks, kept, style, device, profile, resume, force, show_told,
     )  # fmt: skip
     if json:
         print_json({"file": str(out), "token": learned.token, "word": learned.word, **learned.record})
-    else:
-        print(f"token: {learned.token}, {len(learned.restarts)} restarts\ninversion: {out}")
+        return
+    print(f"token: {learned.token}, {len(learned.restarts)} restarts\ninversion: {out}")
+    if "stopped" in learned.record:
+        print("stopped before its end; the same command with --resume goes on", file=sys.stderr)
 
 
 def learned_of(
@@ -71,16 +81,19 @@ def learned_of(
     masks: Path | None,
     word: str | None,
     kept: Sequence[str],
+    device: str | None,
     out: Path,
     force: bool,
 ) -> list[Learned]:
     """What `erase` is given of pictures: inversions, and a folder that is inverted first, to a file beside `out`.
 
     Raises:
-        EditkitError: masks without pictures, pictures without a word, or as `invert`.
+        KeyboardInterrupt: Ctrl-C; called again it goes on.
+        EditkitError: masks or a word without pictures, or as `invert`.
     """
     from editkit.errors import EditkitError
     from editkit.inverting.invert import invert as learn
+    from editkit.inverting.unfinished import has_begun
     from editkit.variants.learned_file import load_learned
 
     learned = [load_learned(file, word if pictures is None else None) for file in files]
@@ -90,16 +103,19 @@ def learned_of(
         if word is not None and not files:
             raise EditkitError("--word: says what pictures show; give them with --pictures or --picture")
         return learned
-    if word is None:
-        raise EditkitError(f"--pictures {pictures}: name what they show, or what masks hide, with --word, one token")
     file = out.with_name(f"{out.name.removesuffix('.safetensors')}.ti.safetensors")
-    stays = kept[0] if kept and masks is not None else ""
-    made = learn(model, pictures, word, file, masks=masks, kept=stays, force=force, tell=show_restart)
+    stays = kept[0] if kept and masks is not None else None
+    made = learn(
+        model, pictures, word, file, masks=masks, kept=stays, device=device, resume=has_begun(file) and not force,
+        force=force, tell=show_told,
+    )  # fmt: skip
+    if "stopped" in made.record:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise KeyboardInterrupt
     print(f"inversion: {file}", file=sys.stderr)
     return [*learned, made]
 
 
-def show_restart(restart: Restart) -> None:
-    """How far one restart came, on the error stream."""
-    came = f"{restart.start:.4f} → {restart.loss:.4f}"
-    print(f"restart {restart.number}, from {restart.word!r}: loss {came} in {restart.steps} steps", file=sys.stderr)
+def show_told(told: Restart | Chosen) -> None:
+    """Which words were chosen, and how far one restart came, on the error stream."""
+    print(told, file=sys.stderr)

@@ -50,6 +50,9 @@ def refine(
     attribute: Attributes = None,
     attributes_file: AttributesFile = None,
     ratios: Ratios = None,
+    picture: Annotated[
+        list[Path] | None, typer.Option(help="A file of `editkit invert`: what its pictures show. Repeat for more.")
+    ] = None,
     objective: Annotated[
         str | None, typer.Option(help="What the student learns, see `editkit objectives`. Default: ap.")
     ] = None,
@@ -78,6 +81,7 @@ def refine(
     from editkit.tuning.trainable import check_trainable
     from editkit.variants.edit_file import load_edit
     from editkit.variants.here import edits_here
+    from editkit.variants.learned_file import load_learned
     from editkit_cli.show import show_plan, show_record
 
     opened = open_model(model, profile=profile)
@@ -85,18 +89,34 @@ def refine(
     options = RefineOptions.of(chosen_objective(objective, adversarial), opened.profile, **given)
     words = read_vocabulary(opened, vocabulary)
     named, shares = attributes_of(attribute, attributes_file, ratios)
-    if start is None and not concept:
+    learned = [load_learned(file) for file in picture or ()]
+    if start is None and not concept and not learned:
         start = edits_here(opened, linear=True)[0][0]
         print(f"starting from {start}, the newest edit here", file=sys.stderr)
     begin = load_edit(start) if start else None
-    concepts = concept or (list(begin.record["concepts"]) if begin else [])
+    concepts = concept or (list(begin.record["concepts"]) if begin and not learned else [])
+    every = [*concepts, *(each.word for each in learned if each.word not in concepts)]
     if not plan:
-        check_concepts(concepts)
-    show_plan(opened.source, options, device, max(1, len(concepts)))
+        check_concepts(every)
+    count = len(concepts) + sum(len(each.restarts) for each in learned)
+    show_plan(opened.source, options, device, max(1, count))
     if plan:
         return
-    out = out or Path(f"{file_stem(concepts)}-{options.objective}")
+    out = out or Path(f"{file_stem(every)}-{options.objective}")
     made = train(
-        opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker, named, shares
+        opened,
+        out,
+        concepts,
+        begin,
+        guide or (),
+        options,
+        words,
+        device,
+        resume,
+        force,
+        tracker,
+        named,
+        shares,
+        learned,
     )
     show_record(made.record, out, json)

@@ -170,10 +170,11 @@ def show_families(families: Sequence[Family], support: Sequence[Support]) -> Non
     """What works with each, then one row a rule."""
     console = Console()
     console.width = max(console.width, 140)
-    works = Table("family", "model", "erase", "draw", "compare", "evaluate", "refine", "export")
+    works = Table("family", "model", "erase", "draw", "compare", "evaluate", "refine", "invert", "export")
     for row in support:
         drawn = [_dot(row.draw)] * 3
-        works.add_row(row.family, row.title, _dot(row.erase), *drawn, _dot(row.refine), ", ".join(row.formats))
+        trained = _dot(row.refine), _dot(row.invert)
+        works.add_row(row.family, row.title, _dot(row.erase), *drawn, *trained, ", ".join(row.formats))
     console.print(works)
     table = Table("family", "released", "reads", "projections", "in → out", "modules", "kind", "bias")
     for family in families:

@@ -23,12 +23,12 @@ WORDS: Mapping[type, str] = {
 }  # fmt: skip
 KINDS: Mapping[str, tuple[type, ...]] = {
     "str": (str,), "Path": (str,), "Path_": (str,), "os.PathLike[str]": (str,), "ProfileOrFile": (str,),
-    "CaptionsLike": (str,), "MoreWords": (list, dict), "bool": (bool,), "int": (int,), "float": (int, float),
-    "None": (type(None),), "tuple[int, int]": (str,),
+    "CaptionsLike": (str,), "Pictures": (str,), "MoreWords": (list, dict), "bool": (bool,), "int": (int,),
+    "float": (int, float), "None": (type(None),), "tuple[int, int]": (str,),
 }  # fmt: skip
 """What stands for a type of a signature in a file; others are lists where they are sequences, tables where they are
 mappings. A size is a text: "512x768"."""
-PATHS = ("Path", "Path_", "os.PathLike[str]", "ProfileOrFile", "CaptionsLike")
+PATHS = ("Path", "Path_", "os.PathLike[str]", "ProfileOrFile", "CaptionsLike", "Pictures")
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class Job:
 
     def product(self, folder: Path) -> Path:
         """What others take of it, in the folder of the run."""
-        name = f"{self.name}.safetensors" if self.kind.makes == "edit" else self.name
-        return folder / self.name / name
+        ending = ".safetensors" if self.kind.makes == "edit" else self.kind.ending
+        return folder / self.name / f"{self.name}{ending}"
 
     def names(self, folder: Path) -> dict[str, tuple[str, ...]]:
         """Its inputs by the names that commands take."""
@@ -210,7 +210,7 @@ def _is_of(name: str, stage: str) -> bool:
 def _taken(
     recipe: Recipe, names: Sequence[str], made: Mapping[str, Sequence[Job]], do: str = ""
 ) -> list[Job | str]:  # fmt: skip
-    """Every variant that some names mean; with `do`, the folders of stages of that kind."""
+    """Every variant that some names mean; with `do`, what stages of that kind make."""
     found: list[Job | str] = []
     every = {job.name: job for jobs in made.values() for job in jobs}
     for name in names:

@@ -37,7 +37,8 @@ class Kind:
         check: refuses before anything starts what cannot work.
         one, several: the parameter that takes one variant, or any number of them.
         makes: what of it other stages take: its edit file, or the folder of a gradient stage; empty: no edit.
-        reads: further parameters that take stages → the kind of these, whose folders they are.
+        ending: of the file that it makes, where that is no edit; empty: it makes a folder.
+        reads: further parameters that take stages → the kind of these, whose files or folders they are.
         components: the options that are fields besides.
         draws: whether it takes the settings of drawing.
         less: parameters that a recipe cannot say.
@@ -51,6 +52,7 @@ class Kind:
     one: str = ""
     several: str = ""
     makes: str = ""
+    ending: str = ""
     reads: Mapping[str, str] = field(default_factory=dict)
     components: Callable[[], Collection[Option]] = no_options
     draws: bool = False
@@ -65,14 +67,15 @@ class Kind:
     @cached_property
     def fields(self) -> Mapping[str, Field]:
         """Everything that a stage may say, by name; what it takes among it."""
-        said = fields_of(attribute(self.function), {*GIVEN, *self.less})
+        more = {known.name: known for known in self.more}
+        said = more | fields_of(attribute(self.function), {*GIVEN, *self.less})
         if VOCABULARY in said:
             said[VOCABULARY] = replace(said[VOCABULARY], kinds=(str, list), is_path=True)
         for name in self.takes:
             said[name] = replace(said[name], kinds=(str,) if name == self.one else (list, str), is_path=False)
         if self.draws:
             said |= _settings()
-        return option_fields(self.components()) | {known.name: known for known in self.more} | said
+        return option_fields(self.components()) | said
 
     @property
     def options(self) -> tuple[Option, ...]:

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from editkit.chaining.fields import Field
 from editkit.chaining.kind import Kind
-from editkit.chaining.task import Task
+from editkit.chaining.pictured import check_invert, learned_of, run_invert
+from editkit.chaining.task import INVERSION, Task
 from editkit.errors import EditkitError
 from editkit.options import Option, options_of
 from editkit.plugins import GROUPS, attribute, loadable
@@ -61,7 +62,8 @@ def _check_erase(task: Task) -> None:
 
     _method(task)
     concepts = _suited(task).get("concepts") or _preset(task).concept
-    check_concepts(concepts)
+    if concepts or not task.inputs.get("picture"):
+        check_concepts(concepts)
     check_known(task.model, concepts)
 
 
@@ -69,7 +71,8 @@ def _erase(task: Task) -> None:
     from editkit.erasure.erase import erase
     from editkit.variants.edit_file import save_edit
 
-    save_edit(erase(task.model, options=_method(task), **_suited(task)), task.edit, force=True)
+    made = erase(task.model, options=_method(task), pictures=learned_of(task), **_suited(task))
+    save_edit(made, task.edit, force=True)
 
 
 def _moderate(task: Task) -> None:
@@ -145,7 +148,7 @@ def _refine(task: Task) -> None:
     begun = (task.folder / checkpoint.NAME).is_file()
     refine(
         task.model, task.folder, start=start, options=options, device=task.device, resume=begun, force=not begun,
-        **_suited(task),
+        pictures=learned_of(task), **_suited(task),
     )  # fmt: skip
 
 
@@ -243,9 +246,14 @@ def _card(task: Task) -> None:
 
 
 KINDS: Mapping[str, Kind] = {
+    "invert": Kind(
+        "Learn a token from pictures.", "editkit.inverting.invert:invert", run_invert, check_invert, ending=INVERSION,
+        components=lambda: options_of(attribute("editkit.inverting.options:InvertOptions")),
+    ),
     "erase": Kind(
         "Remove concepts in closed form.", "editkit.erasure.erase:erase", _erase, _check_erase, makes="edit",
-        components=_of("methods"), less=("found", "found_weight", "pictures"), more=(METHOD, *SPLIT.values()),
+        reads={"picture": "invert"}, components=_of("methods"), less=("found", "found_weight", "pictures"),
+        more=(METHOD, *SPLIT.values(), Field("picture", (list, str))),
     ),
     "moderate": Kind(
         "Go part of the way of an edit.", "editkit.evaluation.moderate:moderate", _moderate, _check_erase,
@@ -268,7 +276,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "refine": Kind(
         "Train the model away from concepts.", "editkit.tuning.refine:refine", _refine, _check_refine, one="start",
-        makes="folder", components=_of_a_run, more=tuple(SPLIT.values()),
+        makes="folder", reads={"picture": "invert"}, components=_of_a_run, less=("pictures",),
+        more=(*SPLIT.values(), Field("picture", (list, str))),
     ),
     "attack": Kind(
         "Try to bring the concepts back.", "editkit.redteam.attack:attack", _attack, _check_attack,

@@ -11,6 +11,8 @@ from editkit.concepts.profile_file import SAMPLING
 from editkit.model.editable import EditableModel
 
 VOCABULARY = "vocabulary"
+INVERSION = ".ti.safetensors"
+"""How the name of a textual inversion ends."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Task:
     def edit(self) -> Path:
         """The edit file that it makes, named after it, so that reports call it so."""
         return self.place / f"{self.name}.safetensors"
+
+    @property
+    def inversion(self) -> Path:
+        """The textual inversion that it makes."""
+        return self.place / f"{self.name}{INVERSION}"
 
     @property
     def folder(self) -> Path:

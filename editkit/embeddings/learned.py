@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,6 +42,15 @@ class Learned:
         return self.restarts[0]
 
     @property
+    def sha256(self) -> str:
+        """Of all vectors, as float32."""
+        sha = hashlib.sha256()
+        for vectors in (*self.restarts, *self.kept):
+            for rows in vectors:
+                sha.update(rows.float().cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+    @property
     def vectors(self) -> int:
         """How many a prompt is given for the token."""
         return len(self.best[0])
@@ -70,6 +80,19 @@ def with_learned(tokenizer: Any, model: ClipText, vectors: Mapping[str, Tensor])
     for number, row in numbered.items():
         table[number] = row.to(table)
     return tokenizer, replace(model, tensors={**model.tensors, TABLE: table})
+
+
+def teach(pipe: Any, tokens: Mapping[str, Vectors]) -> None:
+    """Let a pipeline of diffusers read new tokens as its text encoders' own; it is changed.
+
+    Args:
+        tokens: token → vectors of each of its text encoders.
+    """
+    parts = [(getattr(pipe, f"tokenizer{end}", None), getattr(pipe, f"text_encoder{end}", None)) for end in ("", "_2")]
+    known = [part for part in parts if None not in part]
+    for token, vectors in tokens.items():
+        for (tokenizer, encoder), rows in zip(known, vectors, strict=True):
+            pipe.load_textual_inversion({token: rows}, token=token, tokenizer=tokenizer, text_encoder=encoder)
 
 
 def with_tokens(tokenizer: Any, tokens: Sequence[str]) -> Any:

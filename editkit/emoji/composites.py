@@ -33,25 +33,29 @@ def icons_of(word: str, work: Path) -> list[Image.Image]:
 
 
 def pairs_of(hidden: str, stays: str, layout: str, work: Path) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Two icons in one picture, in three styles, and masks of which the first one's half is black.
+    """Two icons in one picture, in three styles, and masks in which the first one is black: its half, or its square.
 
     Args:
         layout: `beside`: two small icons; `halves`: the left half of one large icon and the right half of the other.
     """
     known, colours = list(subjects()), list(catalogue().backgrounds.values())
     middle, pictures, masks = PICTURE_SIZE // 2, [], []
-    left = np.zeros((PICTURE_SIZE, PICTURE_SIZE), np.uint8)
-    left[:, :middle] = 255
+    black = np.zeros((PICTURE_SIZE, PICTURE_SIZE), np.uint8)
+    top = (PICTURE_SIZE - SMALL) // 2
+    if layout == "halves":
+        black[:, :middle] = 255
+    else:
+        black[top : top + SMALL, 1 : 1 + SMALL] = 255
     for style, background in zip(catalogue().styles, BACKGROUNDS, strict=False):
         two = [next(each for each in known if (each.concept, each.style) == (word, style)) for word in (hidden, stays)]
         if layout == "halves":
             first, second = pictures_of(two, [background] * 2, work)
-            picture = Image.composite(first, second, Image.fromarray(left))
+            picture = Image.composite(first, second, Image.fromarray(black))
         else:
             picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), tuple(colours[background]))
             for n, icon in enumerate(render_all(two, work)):
                 drawn = Image.fromarray(icon).resize((SMALL, SMALL), Image.Resampling.LANCZOS)
-                picture.paste(drawn, (1 + n * middle, (PICTURE_SIZE - SMALL) // 2), drawn)
+                picture.paste(drawn, (1 + n * middle, top), drawn)
         pictures.append(picture)
-        masks.append(Image.fromarray(255 - left))
+        masks.append(Image.fromarray(255 - black))
     return pictures, masks

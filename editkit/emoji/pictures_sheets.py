@@ -24,16 +24,17 @@ def _gone(digits: str) -> str:
 
 def objects_as_markdown(results: dict[str, Any]) -> str:
     """For the page: of each object what is seen of the token and gone of the word, and what is kept."""
-    heads = ("pictures of", "steps", "told", "becomes", "token before", "token after", "ESR-1 of the word",
+    heads = ("pictures of", "begun at", "steps", "becomes", "token before", "token after", "ESR-1 of the word",
              "PSR-1 before", "PSR-1 after", "cce before", "cce after")  # fmt: skip
 
     def row(name: str, each: dict[str, Any]) -> tuple[str, ...]:
-        word, steps = name.split(" ")
+        word, told, steps = name.split(" ")
+        begun = told if told == each["begun"] else f"{each['begun']}, chosen"
         before, after = ("".join(each["kept"][when].values()) for when in ("before", "after"))
         cce = [digits for name, digits in each["cce"].items() if name != BASE]
         control = [digits for name, digits in each["cce"].items() if name == BASE]
         return (
-            word, steps, each["told"], each["guide"], _seen(each["token"]["before"]), _seen(each["token"]["after"]),
+            word, begun, steps, each["guide"], _seen(each["token"]["before"]), _seen(each["token"]["after"]),
             _gone(each["word"]["after"]), _seen(before), _seen(after), _seen("".join(control)), _seen("".join(cce)),
         )  # fmt: skip
 
@@ -42,14 +43,16 @@ def objects_as_markdown(results: dict[str, Any]) -> str:
 
 def pairs_as_markdown(results: dict[str, Any]) -> str:
     """For the page: of each pair what is gone of the hidden one, and kept of the other one and of further words."""
-    heads = ("layout", "steps", "hidden", "before", "ESR-1", "stays", "before", "PSR-1", "others before", "PSR-1")
+    heads = ("layout", "masked", "steps", "hidden", "chosen", "token", "before", "ESR-1", "stays", "chosen", "before",
+             "PSR-1", "others before", "PSR-1")  # fmt: skip
 
     def row(name: str, each: dict[str, Any]) -> tuple[str, ...]:
-        hidden, layout, steps = name.split(" ")
+        hidden, layout, masked, steps = name.split(" ")
         before, after = ("".join(each["kept"][when].values()) for when in ("before", "after"))
         return (
-            layout, steps, hidden, _seen(each["hidden"]["before"]), _gone(each["hidden"]["after"]), each["stays"],
-            _seen(each["other"]["before"]), _seen(each["other"]["after"]), _seen(before), _seen(after),
+            layout, masked, steps, hidden, each["begun"][0], _seen(each["token"]), _seen(each["hidden"]["before"]),
+            _gone(each["hidden"]["after"]), each["stays"], each["begun"][1], _seen(each["other"]["before"]),
+            _seen(each["other"]["after"]), _seen(before), _seen(after),
         )  # fmt: skip
 
     return markdown(heads, [row(name, each) for name, each in results["pairs"].items()])

@@ -39,10 +39,14 @@ from editkit.redteam.target import Target
 from editkit.variants.edit_file import load_edit, save_edit
 from editkit.variants.learned_file import load_learned, save_learned
 
-OBJECTS = {"church": ("house", "castle"), "trumpet": ("guitar", "average")}
-"""What is shown → the coarse word that is told, and the guide."""
-SHOWN_OBJECTS = (("church", 100), ("trumpet", 100))
-"""What is learned, in how many steps of each restart."""
+GUIDES = {"church": "castle", "trumpet": "average"}
+"""What is shown → what it becomes."""
+CHOSEN = "-"
+"""In place of a word that is told: none is."""
+SHOWN_OBJECTS = (
+    ("church", "house", 100), ("trumpet", "guitar", 100), ("trumpet", "guitar", 300), ("trumpet", CHOSEN, 100),
+)  # fmt: skip
+"""What is shown, the coarse word that is told, and in how many steps of each restart it is learned."""
 PAIRS = {"dog": "pizza", "church": "umbrella"}
 """What masks hide → what stays."""
 FROM, SHOWN = "noto", ("guitar", "lion", "house")
@@ -55,10 +59,13 @@ MASKED = replace(LEARNING, restarts=2)
 CERTIFYING: dict[str, Any] = {"iterations": 40, "points": 4, "target_images": 4}
 CERTIFIED = ("church",)
 """What is certified by inverting again, which takes longest."""
-SHEET = 3
-"""Pictures in a row of the sheet."""
-SHOWN_PAIRS = (("dog", "beside", 60), ("dog", "halves", 60), ("church", "halves", 60), ("church", "halves", 150))
-"""What is hidden, how, and how many steps each restart takes for each of its two tokens."""
+SHEET, SHEET_PAIR = 3, "beside-hidden-60"
+"""Pictures in a row of the sheet, and the pair that it shows."""
+SHOWN_PAIRS = (
+    ("dog", "beside", "hidden", 60), ("dog", "halves", "hidden", 60), ("church", "halves", "hidden", 60),
+    ("dog", "beside", "whole", 60), ("dog", "halves", "whole", 60), ("church", "halves", "whole", 60),
+)  # fmt: skip
+"""What is hidden, how, what is learned of it, and how many steps each restart takes for each of its two tokens."""
 
 
 @dataclass(frozen=True)
@@ -129,16 +136,16 @@ class Studio:
         return {each.variant: _digits(each.hits) for each in found.attempts}
 
 
-def measure_object(studio: Studio, word: str, steps: int) -> dict[str, Any]:
-    name, options = f"{word}-{steps}", replace(LEARNING, steps=steps)
-    told, guide = OBJECTS[word]
+def measure_object(studio: Studio, word: str, told: str, steps: int) -> dict[str, Any]:
+    name, options = f"{word}-{told}-{steps}", replace(LEARNING, steps=steps)
+    guide, said = GUIDES[word], None if told == CHOSEN else told
     learned = studio.learned(
-        name, lambda: invert(studio.model, icons_of(word, studio.work), told, options=options, device="cpu")
+        name, lambda: invert(studio.model, icons_of(word, studio.work), said, options=options, device="cpu")
     )
     edit = studio.edit(f"{name}-erased", lambda: erase(studio.model, [], pictures=[learned], guides=[guide]))
     kept = [each for each in KEPT if each != word]
     return {
-        "told": told, "guide": guide, "near": edit.record["pictures"][told]["near"],
+        "begun": learned.word, "guide": guide, "near": edit.record["pictures"][learned.word]["near"],
         "losses": learned.record["losses"], "starts": learned.record["starts"],
         "token": {"before": studio.digits_of_token(None, learned, word),
                   "after": studio.digits_of_token(edit, learned, word)},
@@ -148,19 +155,22 @@ def measure_object(studio: Studio, word: str, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure_pair(studio: Studio, hidden: str, layout: str, steps: int) -> dict[str, Any]:
+def measure_pair(studio: Studio, hidden: str, layout: str, masked: str, steps: int) -> dict[str, Any]:
+    """No word is told, neither of what is hidden nor of what stays."""
     stays = PAIRS[hidden]
-    name, options = f"{hidden}-{stays}-{layout}-{steps}", replace(MASKED, steps=steps)
+    name, options = f"{hidden}-{stays}-{layout}-{masked}-{steps}", replace(MASKED, steps=steps, masked=masked)
 
     def learn() -> Learned:
         pictures, masks = pairs_of(hidden, stays, layout, studio.work)
-        return invert(studio.model, pictures, hidden, options=options, masks=masks, kept=stays, device="cpu")
+        return invert(studio.model, pictures, options=options, masks=masks, device="cpu")
 
     learned = studio.learned(name, learn)
-    edit = studio.edit(f"{name}-erased", lambda: erase(studio.model, [], pictures=[learned], preserve=[stays]))
+    edit = studio.edit(f"{name}-erased", lambda: erase(studio.model, [], pictures=[learned]))
     kept = [each for each in KEPT if each not in (hidden, stays)]
     return {
-        "stays": stays, "near": edit.record["pictures"][hidden]["near"], "losses": learned.record["losses"],
+        "begun": [learned.word, learned.record["stays"]], "near": edit.record["pictures"][learned.word]["near"],
+        "losses": learned.record["losses"], "stays": stays,
+        "token": studio.digits_of_token(None, learned, hidden),
         "hidden": _both(studio, edit, hidden),
         "other": _both(studio, edit, stays),
         "kept": _kept(studio, edit, kept),
@@ -188,12 +198,12 @@ def measure_style(studio: Studio) -> dict[str, Any]:
 
 def sheet(studio: Studio, path: Path) -> None:
     """What was shown, and what is drawn before and after: of an object, and of a pair with masks."""
-    word, (hidden, stays) = next(iter(OBJECTS)), next(iter(PAIRS.items()))
+    (word, told, steps), (hidden, stays) = SHOWN_OBJECTS[0], next(iter(PAIRS.items()))
     seeds = SEEDS[:SHEET]
-    names = f"{word}-100", f"{hidden}-{stays}-halves-60"
+    names = f"{word}-{told}-{steps}", f"{hidden}-{stays}-{SHEET_PAIR}"
     one, two = (load_learned(studio.work / f"{name}.ti.safetensors") for name in names)
     edits = [_loaded(studio.work / f"{name}-erased.safetensors") for name in names]
-    pairs, masks = pairs_of(hidden, stays, "halves", studio.work)
+    pairs, masks = pairs_of(hidden, stays, SHEET_PAIR.split("-")[0], studio.work)
 
     def drawn(edit: Edit, word: str) -> list[Image.Image]:
         return studio.arena.of(edit).draw([f"a {word}"], seeds)
@@ -206,7 +216,7 @@ def sheet(studio: Studio, path: Path) -> None:
         "masks": [mask.convert("RGB") for mask in masks][:SHEET],
         f"a {hidden}, erased": drawn(edits[1], hidden),
         f"a {stays}, erased": drawn(edits[1], stays),
-        "the token of pairs": studio.drawn_of_token(None, two, seeds),
+        "the token of what is hidden": studio.drawn_of_token(None, two, seeds),
         "the same, erased": studio.drawn_of_token(edits[1], two, seeds),
     }
     grid(list(rows.values()), list(rows)).save(path, optimize=True)
@@ -238,10 +248,10 @@ def main() -> None:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     studio = Studio.of(given.work)
-    results: dict[str, Any] = {"learning": LEARNING.record, "masked": MASKED.record, "cce": CERTIFYING,
-                               "objects": {}, "pairs": {}, "style": {}}  # fmt: skip
+    results: dict[str, Any] = {"objects": {}, "pairs": {}, "style": {}}
     if given.out.is_file():
         results |= json.loads(given.out.read_text(encoding="utf-8"))
+    results |= {"learning": LEARNING.record, "masked": MASKED.record, "cce": CERTIFYING}
     studied: dict[tuple[str, str], Callable[[], dict[str, Any]]] = {
         **{("objects", " ".join(map(str, each))): partial(measure_object, studio, *each) for each in SHOWN_OBJECTS},
         **{("pairs", " ".join(map(str, pair))): partial(measure_pair, studio, *pair) for pair in SHOWN_PAIRS},

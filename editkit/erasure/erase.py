@@ -78,7 +78,7 @@ def erase(
             else `cpu`.
         pictures: what `invert` learned: each is a concept of the name of its word, erased by the rows of all its
             restarts; and by those of the word as well, where `concepts` has it. With masks it becomes what they leave,
-            which is preserved, and has no guide.
+            which is preserved, as is the word for it; it has no guide.
 
     Raises:
         EditkitError: an impossible request, or an edit that would break the checkpoint.
@@ -112,6 +112,8 @@ def erase(
     check_known(model, [*named, *words_in(synonym)])
     check_guides(shown, concepts, guides)
     guides = _one_each(concepts, guides or usual_guides(model, concepts, options))
+    known = {text.strip().lower() for text in (*preserve, *asked)}
+    preserve = [*preserve, *(word for word in shown.stays if word.lower() not in known)]
     check_preserve(asked, preserve)
     captions = None if prior is None else Captions.of(prior)
     clock = Clock()

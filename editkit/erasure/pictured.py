@@ -64,14 +64,39 @@ class Pictured:
         learned = self.of_word(word)
         return learned is not None and bool(learned.kept)
 
-    @cached_property
-    def knowing(self) -> EditableModel:
-        """The model with a token for every restart, and for what masks leave."""
+    @property
+    def stays(self) -> list[str]:
+        """Words for what masks leave."""
+        return [word for each in self.learned if each.kept and (word := each.record.get("stays"))]
+
+    @property
+    def tokens(self) -> dict[str, Vectors]:
+        """A token for every restart, and for what masks leave → its vectors."""
         tokens: dict[str, Vectors] = {}
         for n, each in enumerate(self.learned):
             tokens |= {_token(n, r): vectors for r, vectors in enumerate(each.restarts)}
             tokens |= {_token(n, r, "kept"): vectors for r, vectors in enumerate(each.kept)}
-        return self.model.knowing(tokens)
+        return tokens
+
+    @cached_property
+    def knowing(self) -> EditableModel:
+        """The model with these tokens."""
+        return self.model.knowing(self.tokens) if self.learned else self.model
+
+    def named(self, text: str) -> str:
+        """A token of `tokens` by the name of its file's; other texts as they are."""
+        own = {_token(n, r): each.token for n, each in enumerate(self.learned) for r in range(len(each.restarts))}
+        return own.get(text, text)
+
+    def asked(self, word: str, guide: str) -> list[tuple[str, str]]:
+        """Tokens to say for a concept that is known from pictures, one of every restart, and what each becomes: the
+        guide, or with masks the token of what they leave. None for other words."""
+        learned = self.of_word(word)
+        if learned is None:
+            return []
+        n = self.learned.index(learned)
+        tokens = [_token(n, r) for r in range(len(learned.restarts))]
+        return [(token, _token(n, r, "kept") if learned.kept else guide) for r, token in enumerate(tokens)]
 
     def rows(
         self, stream: int, learned: Learned, guide: str | Sequence[str], templates: Sequence[str], tokens: Tokens
@@ -117,6 +142,7 @@ class Pictured:
             "vectors": learned.vectors,
             "restarts": len(learned.restarts),
             "masked": bool(learned.kept),
+            "sha256": learned.sha256,
             "near": [words[m] for m in near.topk(min(NEAREST, len(words))).indices.tolist()],
             "learned": dict(learned.record),
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,16 +26,27 @@ class Way:
 
     Attributes:
         step: steps done.
-        loss, best: the smallest loss that was met, and the vectors that have it, float32.
+        first, loss, best: the loss of the start; the smallest that was met, and the vectors that have it, float32.
         looked: whether this step was looked at.
         idle: looks since the best one.
+        leaves, adam: what the next step begins from; the next step changes both.
     """
 
     step: int
+    first: float
     loss: float
     best: Vectors
     looked: bool
     idle: int
+    leaves: Vectors
+    adam: torch.optim.AdamW
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, for `descend` to go on from."""
+        return {
+            "step": self.step, "first": self.first, "loss": self.loss, "idle": self.idle, "best": list(self.best),
+            "leaves": list(_copied(self.leaves)), "adam": self.adam.state_dict(),
+        }  # fmt: skip
 
 
 def descend(
@@ -44,6 +56,7 @@ def descend(
     decay: float,
     gradient: Callable[[Vectors], Sequence[Tensor]],
     loss: Callable[[Vectors], float],
+    begun: Mapping[str, Any] | None = None,
 ) -> Iterator[Way]:
     """AdamW from `start`, as far as it is asked to go on: the start, and then every step.
 
@@ -53,14 +66,21 @@ def descend(
         rate, decay: of the optimiser.
         gradient: of the loss at fresh points, in each of the vectors.
         loss: on held points; asked at the start, now and then, and at the end.
+        begun: the state of a way; its next step is the first that is done.
     """
-    leaves = [each.float().clone().requires_grad_() for each in start]
+    from_here = start if begun is None else [each.to(like) for each, like in zip(begun["leaves"], start, strict=True)]
+    leaves = tuple(each.float().clone().requires_grad_() for each in from_here)
     adam = torch.optim.AdamW(leaves, lr=rate, weight_decay=decay)
-    best, idle = _copied(leaves), 0
-    least = loss(best)
-    yield Way(0, least, best, True, 0)
-    for n in range(steps):
-        for leaf, slope in zip(leaves, gradient(tuple(leaves)), strict=True):
+    if begun is None:
+        best, idle, done = _copied(leaves), 0, 0
+        first = least = loss(best)
+    else:
+        adam.load_state_dict(begun["adam"])
+        best = tuple(each.to(like) for each, like in zip(begun["best"], leaves, strict=True))
+        first, least, idle, done = begun["first"], begun["loss"], begun["idle"], begun["step"]
+    yield Way(done, first, least, best, True, idle, leaves, adam)
+    for n in range(done, steps):
+        for leaf, slope in zip(leaves, gradient(leaves), strict=True):
             leaf.grad = slope
         adam.step()
         if looked := looks_at(n, steps) or n == steps - 1:
@@ -69,7 +89,7 @@ def descend(
             idle += 1
             if found < least:
                 least, best, idle = found, now, 0
-        yield Way(n + 1, least, best, looked, idle)
+        yield Way(n + 1, first, least, best, looked, idle, leaves, adam)
 
 
 def _copied(leaves: Sequence[Tensor]) -> Vectors:

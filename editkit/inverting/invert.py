@@ -14,20 +14,37 @@ from editkit.concepts.templates import NEUTRAL_STYLES, NEUTRAL_THINGS
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.embeddings.learned import Learned
-from editkit.erasure.near import closeness
 from editkit.errors import EditkitError
 from editkit.files.names import file_stem
 from editkit.inverting.masks import Shown
 from editkit.inverting.options import InvertOptions
-from editkit.inverting.search import Found, Search
+from editkit.inverting.search import Search, Side
 from editkit.inverting.soft_tokens import SoftTokens, one_token
+from editkit.inverting.starts import best_words, near_words
+from editkit.inverting.unfinished import Starts, Unfinished, check_begun, folder_beside
 from editkit.model.editable import EditableModel, ModelLike, check_learnable, open_model
 from editkit.variants.learned_file import check_free_for_learned, save_learned
 from editkit.versions import versions
 
-NEAR = 200
-"""Words that other starts are chosen from, at most: each is a run of the text encoder."""
 Pictures = str | os.PathLike[str] | Sequence[Image.Image]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The words that were chosen because none was given, to tell.
+
+    Attributes:
+        word: for what is learned; empty where it was given.
+        kept: for what masks leave; empty where it was given, or there are no masks.
+    """
+
+    word: str
+    kept: str
+
+    def __str__(self) -> str:
+        said = [repr(self.word)] if self.word else []
+        said += [f"{self.kept!r} for what stays"] if self.kept else []
+        return f"begun at the words with which the model denoises best: {', '.join(said)}"
 
 
 @dataclass(frozen=True)
@@ -46,44 +63,51 @@ class Restart:
     start: float
     loss: float
 
+    def __str__(self) -> str:
+        came = f"{self.start:.4f} → {self.loss:.4f}"
+        return f"restart {self.number}, from {self.word!r}: loss {came} in {self.steps} steps"
+
 
 def invert(
     model: ModelLike,
     pictures: Pictures,
-    word: str,
+    word: str | None = None,
     out: str | os.PathLike[str] | None = None,
     options: InvertOptions | None = None,
     masks: Pictures | None = None,
-    kept: str = "",
+    kept: str | None = None,
     style: bool | None = None,
     device: str | None = None,
     profile: ProfileOrFile | None = None,
+    resume: bool = False,
     force: bool = False,
-    tell: Callable[[Restart], None] = lambda restart: None,
+    tell: Callable[[Restart | Chosen], None] = lambda told: None,
 ) -> Learned:
     """Learn a token from pictures (textual inversion, Gal et al. 2022): the embedding that lets the model denoise them.
 
-    Only the embedding is learned, through the text encoder, from several words and seeds. With masks two are: of what
-    stays, on a loss that what is hidden has no part in, and of the whole picture, near that one. Ctrl-C ends it with
-    what was learned so far.
+    Only the embedding is learned, through the text encoder, from several words and seeds. With masks two are, each on a
+    loss that the other part has none in: of what these hide, and of what stays. Ctrl-C ends it with what was learned so
+    far.
 
     Args:
         model: as `open_model` takes it; its text encoders must be CLIP's.
         pictures: a folder of them, or the pictures.
-        word: what they show, one token; with masks, what these hide.
+        word: what they show, one token; with masks, what these hide. Default: the word of the model's vocabulary with
+            which it denoises them best. What is learned goes by that name.
         out: file to write, or None.
         options: how to learn; default: `InvertOptions()`.
         masks: a folder of masks, each named as its picture, or the masks; white is what stays.
-        kept: with masks, a word of one token for what stays; default: `word`.
+        kept: with masks, a word of one token for what stays; default: chosen likewise.
         style: the pictures show a style and not a thing; default: what the model's profile says of the word.
         device: `cpu`, `cuda`, ...; default: a GPU if there is one.
         profile: what the model brings along, or a file that says it.
+        resume: go on where an inversion to `out` was stopped, to the result that it would have had.
         force: replace an inversion that is at `out`.
-        tell: called after every restart.
+        tell: called when words were chosen, and after every restart.
 
     Raises:
-        EditkitError: another kind of model, pictures or masks that do not fit, a word of several tokens, or `out` is
-            there already.
+        EditkitError: another kind of model, pictures or masks that do not fit, a word of several tokens, `out` is
+            there already, or nothing to resume.
 
     >>> from PIL import Image
     >>> quick = InvertOptions(steps=1, restarts=1, held=2, points=1)
@@ -96,33 +120,45 @@ def invert(
     check_learnable(opened.source)
     check_drawable(opened.source)
     if out is not None:
-        check_free_for_learned(out, force)
+        check_begun(out, resume, force)
+        check_free_for_learned(out, force or resume)
     shown = _shown(pictures, masks)
     for each in filter(None, (word, kept)):
         one_token(opened.encoder.reader.tokenizer, each)
-    style = opened.profile.is_style(word) if style is None else style
-    starts = _starts(opened, kept or word, options.restarts, style)
-    denoiser = open_denoiser(opened.source, device or Shard.from_environment().device())
-    denoiser.network.requires_grad_(False)
-    tokens = SoftTokens.of(denoiser, options.vectors)
-    for encoder in tokens.encoders:
-        encoder.requires_grad_(False)
-    search = Search.of(tokens, neutral_templates(opened.profile, style), shown, options)
-    found = _all(search, starts, tell)
+    style = opened.profile.is_style(word or "") if style is None else style
+    same = {
+        "model": opened.source.name, "text_encoder_sha256": opened.text_encoder_sha256,
+        "pictures and masks": shown.sha256, "word": word, "kept": kept, "style": style, **options.record,
+    }  # fmt: skip
+    state = Unfinished(None if out is None else folder_beside(out), same)
+    if resume:
+        state.load()
+    search = _search(opened, shown, options, style, device)
+    if not state.starts:
+        state.starts = _starts(opened, search, word, kept, style)
+        chosen = Chosen("" if word else state.starts[0][0], "" if kept else state.starts[0][1])
+        if chosen.word or chosen.kept:
+            tell(chosen)
+    word = word or state.starts[0][0]
+    stopped = _restarts(search, state, tell)
+    found = sorted(state.found, key=lambda each: each.loss)
     learned = Learned(
         f"<{file_stem([word])}>",
         word,
-        tuple(each.whole for each in found),
+        tuple(each.erased for each in found),
         tuple(each.kept for each in found if each.kept is not None),
         {
             "model": opened.source.name, "family": opened.source.family.name,
             "text_encoder_sha256": opened.text_encoder_sha256, "pictures": len(shown.pictures), "style": style,
+            **({} if masks is None else {"stays": kept or state.starts[0][1]}),
             "options": options.record, "starts": [each.word for each in found], "losses": [each.loss for each in found],
-            "versions": versions(),
+            **({"stopped": True} if stopped else {}), "versions": versions(),
         },
     )  # fmt: skip
     if out is not None:
-        save_learned(learned, out, force)
+        save_learned(learned, out, force or resume)
+        if not stopped:
+            state.done()
     return learned
 
 
@@ -145,26 +181,35 @@ def _shown(pictures: Pictures, masks: Pictures | None) -> Shown:
     return Shown.given(pictures, masks)
 
 
-def _starts(model: EditableModel, word: str, count: int, style: bool) -> list[str]:
-    """The word, and the words of one token that are nearest to it."""
-    if count == 1:
-        return [word]
-    reader = model.encoder.reader
-    words = model.profile.styles if style and model.profile.styles else model.own_words()
-    single = [each for each in words if each != word and len(reader.part(each)) == 1]
-    some = single[:: max(1, len(single) // NEAR)]
-    near = closeness(model.encoder, [*some, word], [word], model.gram)[:-1, 0]
-    ordered = [some[n] for n in near.argsort(descending=True).tolist()]
-    return [word, *ordered, *[word] * count][:count]
+def _search(model: EditableModel, shown: Shown, options: InvertOptions, style: bool, device: str | None) -> Search:
+    denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
+    denoiser.network.requires_grad_(False)
+    tokens = SoftTokens.of(denoiser, options.vectors)
+    for encoder in tokens.encoders:
+        encoder.requires_grad_(False)
+    return Search.of(tokens, neutral_templates(model.profile, style), shown, options)
 
 
-def _all(search: Search, starts: Sequence[str], tell: Callable[[Restart], None]) -> list[Found]:
-    """Every restart, the best first; those that Ctrl-C left, of which there is at least a first."""
-    found: list[Found] = []
-    for number, word in enumerate(starts):
-        each = search.run(number, word)
-        found.append(each)
-        tell(Restart(number + 1, word, each.steps, each.start, each.loss))
+def _starts(model: EditableModel, search: Search, word: str | None, kept: str | None, style: bool) -> Starts:
+    """Of every restart: the given words and those near them, or the best ones."""
+
+    def words(given: str | None, side: Side) -> list[str]:
+        if given:
+            return near_words(model, given, count, style)
+        return best_words(model, search.tokens.denoiser, search.templates, side.pictures, options.seed, count, style)
+
+    options, count = search.options, search.options.restarts
+    shown = words(word, search.hidden or search.whole)
+    return list(zip(shown, [""] * count if search.left is None else words(kept, search.left), strict=True))
+
+
+def _restarts(search: Search, state: Unfinished, tell: Callable[[Restart | Chosen], None]) -> bool:
+    """Do those that are not done. Ctrl-C leaves what there is, of which there is at least a first; whether it did."""
+    for number in range(len(state.found), len(state.starts)):
+        each = search.run(number, *state.starts[number], state.begun, state.keep)
+        state.begun = None
+        state.found.append(each)
+        tell(Restart(number + 1, each.word, each.steps, each.start, each.loss))
         if each.stopped:
-            break
-    return sorted(found, key=lambda each: each.loss)
+            return True
+    return False

@@ -1,7 +1,8 @@
-"""Pictures to learn from, and masks of what stays of each: both as latents."""
+"""Pictures to learn from, and masks of what counts of each: both as latents."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.errors import EditkitError
 from editkit.tuning.pictures import encode_pictures, picture_files, read_picture
 
+AROUND = 1.25
+"""Side of the square that is cut out around what masks hide, in longest sides of it: models know things large."""
+
 
 @dataclass(frozen=True)
 class Shown:
-    """Pictures, and where there are masks, one of the same size for each: white is what stays."""
+    """Pictures, and where there are masks, one of the same size for each: white is what stays, or what counts."""
 
     pictures: tuple[Image.Image, ...]
     masks: tuple[Image.Image, ...] = ()
@@ -71,15 +75,33 @@ class Shown:
         pairs = enumerate(zip(masks, pictures, strict=True), 1)
         return cls(tuple(pictures), tuple(_checked(f"mask {n}", *pair) for n, pair in pairs))
 
+    @property
+    def sha256(self) -> str:
+        """Of all their pixels and sizes."""
+        sha = hashlib.sha256()
+        for each in (*self.pictures, *self.masks):
+            sha.update(f"{each.mode} {each.size} ".encode() + each.tobytes())
+        return sha.hexdigest()
+
+    def hidden(self) -> Shown:
+        """What masks hide, cut out of the pictures; white is now that."""
+        turned = [ImageOps.invert(mask) for mask in self.masks]
+        squares = [_around(mask) for mask in turned]
+        pictures, masks = (
+            tuple(each.crop(square) for each, square in zip(some, squares, strict=True))
+            for some in (self.pictures, turned)
+        )
+        return Shown(pictures, masks)
+
     def latents(self, denoiser: Denoiser, flip: bool) -> tuple[Tensor, Tensor | None]:
-        """Clean latents `(n, channels, h, w)`, with `flip` of every picture and of its mirror image; and what stays of
+        """Clean latents `(n, channels, h, w)`, with `flip` of every picture and of its mirror image; and what counts of
         each, `(n, 1, h, w)` from 0 to 1, the mean of the mask's pixels there."""
         pictures, masks = list(self.pictures), list(self.masks)
         if flip:
             pictures += [ImageOps.mirror(each) for each in pictures]
             masks += [ImageOps.mirror(each) for each in masks]
         clean = encode_pictures(denoiser, pictures)
-        return clean, torch.cat([_stays(mask, denoiser, clean) for mask in masks]) if masks else None
+        return clean, torch.cat([_counts(mask, denoiser, clean) for mask in masks]) if masks else None
 
 
 def _checked(name: str, mask: Image.Image, picture: Image.Image) -> Image.Image:
@@ -100,12 +122,25 @@ def _size(picture: Image.Image) -> str:
     return f"{picture.width}x{picture.height}"
 
 
-def _stays(mask: Image.Image, denoiser: Denoiser, clean: Tensor) -> Tensor:
+def _around(mask: Image.Image) -> tuple[int, int, int, int]:
+    """A square around what is white, within the picture: all of it where that is no smaller."""
+    width, height = mask.size
+    left, top, right, bottom = mask.point([0] * 128 + [255] * 128).getbbox() or (0, 0, width, height)
+    side = round(AROUND * max(right - left, bottom - top))
+    if side >= min(mask.size):
+        return 0, 0, width, height
+    x, y = (left + right - side) // 2, (top + bottom - side) // 2
+    x, y = min(max(x, 0), width - side), min(max(y, 0), height - side)
+    return x, y, x + side, y + side
+
+
+def _counts(mask: Image.Image, denoiser: Denoiser, clean: Tensor) -> Tensor:
     factor, (h, w) = denoiser.pipe.vae_scale_factor, clean.shape[-2:]
     fitted = ImageOps.fit(mask, (w * factor, h * factor), Image.Resampling.BOX)
     pixels = torch.from_numpy(np.array(fitted)).float()[None, None] / 255
     if not pixels.any():
         raise EditkitError(
-            "--masks: nothing stays of a picture once it is cut to the model's shape; bring the pictures to that shape"
+            "--masks: nothing is left of what one hides, or of what stays, once its picture is cut to the model's "
+            "shape; bring the pictures to that shape"
         )
     return interpolate(pixels, (h, w), mode="area").to(clean)

@@ -27,8 +27,13 @@ class InvertOptions(Checked):
     )
     patience: int = option(5, "Looks at these without a smaller loss, after which a restart ends.", above=0)
     flip: bool = option(True, "Learn from mirror images, too.", flag="--flip/--no-flip")
+    masked: str = option(
+        "hidden",
+        "With masks, what is erased: `hidden`, learned alone; or `whole`, what whole pictures add to what stays.",
+        choices=("hidden", "whole"),
+    )
     together: float = option(
-        1e-3, "With masks: weight that keeps the vectors of the whole picture near those of what stays.", at_least=0
+        1e-3, "--masked whole: weight that keeps these vectors near those of what stays.", at_least=0
     )
     seed: int = option(0, "Of noise and of starts.", at_least=0)
 

@@ -31,6 +31,10 @@ class Points:
     def __len__(self) -> int:
         return len(self.t)
 
+    def __getitem__(self, rows: Tensor) -> Points:
+        weight = None if self.weight is None else self.weight[rows]
+        return Points(self.z[rows], self.t[rows], self.wanted[rows], weight)
+
     def missed(self, said: Tensor) -> Tensor:
         """Mean square difference of what a model says, `(k, channels, h, w)`, from what is wanted: `(k,)`. Places of
         weight 0 do not count, whatever is said there."""

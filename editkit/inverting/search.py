@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,23 @@ NOISE = 0.1
 
 Loss = Callable[[Vectors, Points, Sequence[int]], Tensor]
 """Vectors, points, and which template each of these is read with → a number."""
+Begun = Mapping[str, Any]
+"""Where a restart was: the descents of it that ended, and the state of the one that did not."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Pictures, or what counts of them: where points come from, and those that no step sees."""
+
+    pictures: PointSource
+    held: Points
+
+    @classmethod
+    def of(cls, clean: Tensor, counts: Tensor | None, scheduler: Any, options: InvertOptions) -> Side:
+        """Of clean latents, and of each how much every place counts."""
+        pictures = NoisyPictures(clean, scheduler, counts)
+        times = even_times(options.held, scheduler.config.num_train_timesteps)
+        return cls(pictures, pictures.at(times, seeded(options.seed, HELD)))
 
 
 @dataclass(frozen=True)
@@ -33,15 +51,16 @@ class Found:
     """What a restart learned.
 
     Attributes:
-        whole: of the whole pictures.
+        word: that it started from.
+        erased: of the whole pictures, or of what masks hide.
         kept: of what masks leave; None without masks.
         steps: that were done.
-        start, loss: on held-out noise, of the word and of `whole`.
+        start, loss: on held-out noise, of the word and of `erased`.
         stopped: whether Ctrl-C ended it.
     """
 
     word: str
-    whole: Vectors
+    erased: Vectors
     kept: Vectors | None
     steps: int
     start: float
@@ -54,92 +73,85 @@ class Search:
     """Pictures, and the model that is to denoise them.
 
     Attributes:
-        whole: the pictures; `held` are points of them that no step sees.
-        left, left_held: the same of what masks leave; None without masks.
+        whole: the pictures.
+        left, hidden: what masks leave of them and what they hide; None without masks.
     """
 
     tokens: SoftTokens
     templates: tuple[str, ...]
     options: InvertOptions
-    whole: PointSource
-    held: Points
-    left: PointSource | None
-    left_held: Points | None
+    whole: Side
+    left: Side | None = None
+    hidden: Side | None = None
 
     @classmethod
     def of(cls, tokens: SoftTokens, templates: tuple[str, ...], shown: Shown, options: InvertOptions) -> Search:
         denoiser = tokens.denoiser
         clean, stays = shown.latents(denoiser, options.flip)
-        whole = NoisyPictures(clean, denoiser.scheduler)
-        left = None if stays is None else NoisyPictures(clean, denoiser.scheduler, stays)
-        held = even_times(options.held, denoiser.scheduler.config.num_train_timesteps)
-        points = [None if each is None else each.at(held, seeded(options.seed, HELD)) for each in (whole, left)]
-        assert points[0] is not None
-        return cls(tokens, templates, options, whole, points[0], left, points[1])
+        made = cls(tokens, templates, options, Side.of(clean, None, denoiser.scheduler, options))
+        if stays is None:
+            return made
+        left = Side.of(clean, stays, denoiser.scheduler, options)
+        hidden = Side.of(*shown.hidden().latents(denoiser, options.flip), denoiser.scheduler, options)
+        return cls(tokens, templates, options, made.whole, left, hidden)
 
-    def run(self, number: int, word: str) -> Found:
+    def run(
+        self,
+        number: int,
+        word: str,
+        kept: str = "",
+        begun: Begun | None = None,
+        keep: Callable[[Begun], None] = lambda state: None,
+    ) -> Found:
         """The restart of that number, from the embedding of a word.
 
-        Masks: first the vectors of what stays, by the loss there alone; then, with these fixed, what the whole picture
-        adds to them, which is kept small.
+        Masks: first the vectors of what stays, by the loss there alone, from the word `kept`. Then those of what is
+        hidden in the same way; or, with `masked` whole, what the whole picture adds to those of what stays, which is
+        kept small.
+
+        Args:
+            begun: where it was stopped; it goes on from there to the same result.
+            keep: called at every look with where it is.
         """
-        generator = seeded(self.options.seed, HELD + 1 + number)
-        start = tuple(
+        steps = _Descents(self, number, begun, keep)
+        if self.left is None or self.hidden is None:
+            way, stopped = steps.next(lambda: self._start(word, number, steps.generator), self.whole, self._loss)
+            return Found(word, way.best, None, way.step, way.first, way.loss, stopped)
+        left, stopped = steps.next(lambda: self._start(kept, number, steps.generator), self.left, self._loss)
+        if self.options.masked == "hidden":
+            if stopped:
+                own = self._start(word, 0, steps.generator)
+                loss = self.on_held(own, self.hidden.held, self._loss)
+                return Found(word, own, left.best, left.step, loss, loss, True)
+            way, stopped = steps.next(lambda: self._start(word, number, steps.generator), self.hidden, self._loss)
+            return Found(word, way.best, left.best, left.step + way.step, way.first, way.loss, stopped)
+        first = self.on_held(left.best, self.whole.held, self._loss)
+        if stopped:
+            return Found(kept, left.best, left.best, left.step, first, first, True)
+        nothing = tuple(torch.zeros_like(rows) for rows in left.best)
+        way, stopped = steps.next(lambda: nothing, self.whole, self._beside(left.best))
+        whole = _sum(left.best, way.best)
+        loss = self.on_held(whole, self.whole.held, self._loss)
+        return Found(kept, whole, left.best, left.step + way.step, first, loss, stopped)
+
+    def _start(self, word: str, number: int, generator: torch.Generator) -> Vectors:
+        return tuple(
             rows.repeat(self.options.vectors, 1) + _noise(rows, self.options.vectors, generator, number)
             for rows in self.tokens.embedding_of(word)
         )
-        if self.left is None or self.left_held is None:
-            way, first, stopped = self._descended(start, self.whole, self.held, self._loss, generator, number)
-            return Found(word, way.best, None, way.step, first, way.loss, stopped)
-        left, first, stopped = self._descended(start, self.left, self.left_held, self._loss, generator, number)
-        kept, size = left.best, [float(rows.norm()) for rows in left.best]
 
-        def coupled(added: Vectors, points: Points, which: Sequence[int]) -> Tensor:
+    def _beside(self, kept: Vectors) -> Loss:
+        """Of what is added to vectors that stay as they are, and kept small."""
+        size = [float(rows.norm()) for rows in kept]
+
+        def loss(added: Vectors, points: Points, which: Sequence[int]) -> Tensor:
             far = sum((more.norm() / length).square() for more, length in zip(added, size, strict=True))
             return self._loss(_sum(kept, added), points, which) + self.options.together * far
 
-        nothing = tuple(torch.zeros_like(rows) for rows in kept)
-        first = self._held(kept, self.held, self._loss)
-        if stopped:
-            return Found(word, kept, kept, left.step, first, first, True)
-        added, _, stopped = self._descended(nothing, self.whole, self.held, coupled, generator, number)
-        whole = _sum(kept, added.best)
-        loss = self._held(whole, self.held, self._loss)
-        return Found(word, whole, kept, left.step + added.step, first, loss, stopped)
-
-    def _descended(
-        self, start: Vectors, pictures: PointSource, held: Points, loss: Loss, generator: torch.Generator, number: int
-    ) -> tuple[Way, float, bool]:
-        """The end of a descent, the loss of its start, and whether Ctrl-C ended it."""
-        options, last = self.options, self.tokens.denoiser.scheduler.config.num_train_timesteps
-
-        def slope(leaves: Vectors) -> list[Tensor]:
-            points = pictures.at(any_times(options.points, last, generator), generator)
-            which = int(torch.randint(len(self.templates), (1,), generator=generator))
-            with fast(points.z.device, self.tokens.denoiser.half):
-                value = loss(leaves, points, [which] * len(points))
-            return gradients(value, list(leaves))
-
-        def compared(learned: Vectors) -> float:
-            return self._held(learned, held, loss)
-
-        told = f"restart {number + 1} of {options.restarts}"
-        ways: Iterable[Way] = descend(start, options.steps, options.rate, options.decay, slope, compared)
-        way, first = None, 0.0
-        try:
-            for way in progress(ways, options.steps + 1, told):
-                first = first if way.step else way.loss
-                if way.idle >= options.patience:
-                    break
-        except KeyboardInterrupt:
-            if way is None:
-                raise
-            return way, first, True
-        assert way is not None
-        return way, first, False
+        return loss
 
     @torch.no_grad()
-    def _held(self, learned: Vectors, held: Points, loss: Loss) -> float:
+    def on_held(self, learned: Vectors, held: Points, loss: Loss) -> float:
         """On points that no step sees, templates in turn."""
         with fast(held.z.device, self.tokens.denoiser.half):
             return float(loss(learned, held, [n % len(self.templates) for n in range(len(held))]))
@@ -151,6 +163,62 @@ class Search:
         rows = torch.tensor([used.index(n) for n in which], device=points.z.device)
         said = self.tokens.denoiser.predict(points.z, points.t, read[rows])
         return points.missed(said.float()).mean()
+
+
+class _Descents:
+    """The descents of one restart, one after another, from the first or from where they were."""
+
+    def __init__(self, search: Search, number: int, begun: Begun | None, keep: Callable[[Begun], None]) -> None:
+        self.search, self.number, self.keep = search, number, keep
+        self.generator = seeded(search.options.seed, HELD + 1 + number)
+        self.ended: list[Mapping[str, Any]] = []
+        self._before = [] if begun is None else [*begun["ended"], begun["now"]]
+        self._state = None if begun is None else begun["generator"]
+
+    def next(self, start: Callable[[], Vectors], side: Side, loss: Loss) -> tuple[Way, bool]:
+        """The end of a descent, and whether Ctrl-C ended it."""
+        begun = self._before[len(self.ended)] if len(self.ended) < len(self._before) else None
+        goes_on = begun is not None and len(self.ended) == len(self._before) - 1
+        first = start()
+        if goes_on and self._state is not None:
+            self.generator.set_state(self._state)
+        ways = self._ways(first, side, loss, begun)
+        way, stopped = None, False
+        try:
+            if begun is not None and not goes_on:
+                way = next(iter(ways))
+            else:
+                for way in progress(ways, self.search.options.steps + 1, self._told()):
+                    if way.looked:
+                        self.keep({"ended": self.ended, "now": way.state(), "generator": self.generator.get_state()})
+                    if way.idle >= self.search.options.patience:
+                        break
+        except KeyboardInterrupt:
+            if way is None:
+                raise
+            stopped = True
+        assert way is not None
+        self.ended.append(way.state())
+        return way, stopped
+
+    def _told(self) -> str:
+        return f"restart {self.number + 1} of {self.search.options.restarts}"
+
+    def _ways(self, start: Vectors, side: Side, loss: Loss, begun: Mapping[str, Any] | None) -> Iterable[Way]:
+        search, options = self.search, self.search.options
+        last = search.tokens.denoiser.scheduler.config.num_train_timesteps
+
+        def slope(leaves: Vectors) -> list[Tensor]:
+            points = side.pictures.at(any_times(options.points, last, self.generator), self.generator)
+            which = int(torch.randint(len(search.templates), (1,), generator=self.generator))
+            with fast(points.z.device, search.tokens.denoiser.half):
+                value = loss(leaves, points, [which] * len(points))
+            return gradients(value, list(leaves))
+
+        def compared(learned: Vectors) -> float:
+            return search.on_held(learned, side.held, loss)
+
+        return descend(start, options.steps, options.rate, options.decay, slope, compared, begun)
 
 
 def _noise(rows: Tensor, vectors: int, generator: torch.Generator, number: int) -> Tensor:

@@ -24,6 +24,7 @@ from editkit.hardware import check_device, solving_device
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.family import Rule, rule_for
+from editkit.model.families.support import LEARNED
 
 VALUES = r".*\b(?:to_v|v_proj)\.weight"
 """Names of the projections that make values."""
@@ -229,17 +230,13 @@ class EditableModel:
         return self.profile.own_words(self.profile.words is None and self.encoder.slow)
 
 
-LEARNABLE = ("sd1", "sd2", "sdxl")
-"""Families all of whose text encoders are CLIP's: what textual inversion is defined for."""
-
-
 def check_learnable(source: Source) -> None:
     """Refuse a model whose prompts are not read by CLIP alone, before any weight is read.
 
     Raises:
         EditkitError: naming its family.
     """
-    if source.family.name not in LEARNABLE:
+    if source.family.name not in LEARNED:
         raise EditkitError(
             f"model {source.name}: is {source.family.title}, and tokens are learned for text encoders of CLIP alone "
             "(Stable Diffusion 1.x, 2.x and XL, and the bundled model); erase by words with --concept"

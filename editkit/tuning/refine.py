@@ -15,6 +15,8 @@ from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
+from editkit.embeddings.learned import Learned
+from editkit.erasure.pictured import MASKED
 from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
 from editkit.model.editable import ModelLike, open_model
@@ -47,6 +49,7 @@ def refine(
     tracker: str | None = None,
     attributes: Sequence[str | Attribute] = (),
     ratios: Sequence[float] | None = None,
+    pictures: Sequence[Learned] = (),
 ) -> Tuned:
     """Train `model` away from `concepts` and write the result to the folder `out`.
 
@@ -75,6 +78,8 @@ def refine(
         tracker: one that accelerate knows, such as `tensorboard`.
         attributes: of an objective that balances: two or more, as `debias` takes them.
         ratios: the share that is wanted of each, in all 1; default: those of the attributes, else all alike.
+        pictures: what `invert` learned: each is a concept of the name of its word, for which prompts say its tokens, of
+            all restarts; and the word as well, where `concepts` has it. With masks it becomes what they leave.
 
     Raises:
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
@@ -85,8 +90,9 @@ def refine(
     if options.loss.has_key:
         raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
     request = StageRequest(
-        model, concepts, start, guides, options, vocabulary, device, tracker, attributes=attributes, ratios=ratios
-    )
+        model, concepts, start, guides, options, vocabulary, device, tracker, attributes=attributes, ratios=ratios,
+        learned=pictures,
+    )  # fmt: skip
     folder = run_folder(Path(out), resume, force)
     stage = run_stage(request, folder, resume)
     tuned = stage.tuned()
@@ -160,7 +166,10 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
         accelerator.init_trackers("editkit-refine", config=options.same_run)
     words = [list(own) for own in setup.trainer.passes.prompts.words]
     begun = None if start is None else start.record.get("created")
-    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun, "candidates": words}
+    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun}
+    if request.learned:
+        same["pictures"] = [each.sha256 for each in request.learned]
+    same["candidates"] = words
     if request.balanced:
         same["attributes"] = _attributes(request)
     return Run(
@@ -168,21 +177,22 @@ def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, A
         options.steps,
         options.save_every,
         {**options.same_run, **same, **more},
-        lambda done: _preview(setup, request.concepts, folder / f"preview-{done:06d}.png"),
+        lambda done: _preview(setup, request, folder / f"preview-{done:06d}.png"),
         options.preview_every,
         accelerator.is_main_process,
         accelerator.log if request.tracker is not None else lambda values, step: None,
     )
 
 
-def _preview(setup: Setup, concepts: Sequence[str], path: Path) -> None:
-    """The erased concepts, one row each."""
-    prompts = [fill("a {}", concept) for concept in concepts]
+def _preview(setup: Setup, request: StageRequest, path: Path) -> None:
+    """What is said for the erased concepts, one row each."""
+    prompts = [fill("a {}", text) for text, _ in request.asked]
+    told = [fill("a {}", request.shown.named(text)) for text, _ in request.asked]
     sampling = replace(setup.trainer.batches.sampler.sampling, steps=20, batch=8)
     with beside(setup.denoiser), setup.trainer.passes.networks.autocast():  # frozen weights may be in half precision
         drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
     rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
-    write_atomic(path, grid(rows, prompts, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
+    write_atomic(path, grid(rows, told, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
 
 
 def _release(setup: Setup) -> None:
@@ -199,7 +209,10 @@ def _record(request: StageRequest) -> dict[str, Any]:
     record = {
         "method": request.options.objective,
         "concepts": list(request.concepts),
-        "guides": list(request.guides),
+        "guides": [
+            MASKED if request.shown.is_masked(word) else guide
+            for word, guide in zip(request.concepts, request.guides, strict=True)
+        ],
         "preserve": [],
         "options": request.options.record,
         "model": model.source.name,
@@ -212,6 +225,8 @@ def _record(request: StageRequest) -> dict[str, Any]:
     }
     if request.balanced:
         record["attributes"] = _attributes(request)
+    if request.learned:
+        record["pictures"] = {each.word: request.shown.told(each) for each in request.learned}
     if start is not None:
         record["start"] = {"kind": start.kind, **start.record}
     return record

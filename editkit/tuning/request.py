@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -11,8 +11,10 @@ from editkit.concepts.attributes import Attribute, attributes_of
 from editkit.concepts.templates import check_concepts
 from editkit.edits.method import Options
 from editkit.edits.variant import Variant
+from editkit.embeddings.learned import Learned
 from editkit.erasure.erase import erase
 from editkit.erasure.near import nearest_words
+from editkit.erasure.pictured import Pictured, check_guides
 from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
 from editkit.hardware import check_device
@@ -31,6 +33,10 @@ class StageRequest:
     Attributes:
         attributes: what concepts are balanced across, where the objective balances.
         ratios: what is wanted of each; None: what they say themselves, else all alike.
+        pictures: of a concept, to learn it from.
+        learned: concepts that are known from pictures.
+        shown: these, in the model.
+        asked: what prompts say for the concepts and for what each becomes: several texts where pictures taught several.
     """
 
     model: EditableModel
@@ -44,11 +50,15 @@ class StageRequest:
     pictures: Sequence[Image.Image] = ()
     attributes: Sequence[str | Attribute] = ()
     ratios: Sequence[float] | None = None
+    learned: Sequence[Learned] = ()
+    shown: Pictured = field(init=False, repr=False)
+    asked: list[tuple[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.device is not None:
             check_device(self.device)
         model, start = self.model, self.start
+        self.shown = Pictured.of(model, self.learned)
         check_trainable(model.source)
         check_precision(model.source, self.options.mixed_precision)
         if self.options.loss.reads_attention and model.source.family.component != "unet":
@@ -56,14 +66,32 @@ class StageRequest:
                 f"--objective {self.options.objective}: reads a UNet's attention to the prompt, which "
                 f"{model.source.family.name} has not by itself; use another objective"
             )
-        self.concepts = list(self.concepts) or list(start.record.get("concepts", []) if start is not None else [])
+        named = list(self.concepts)
+        if not named and not self.learned and start is not None:
+            named = list(start.record.get("concepts", []))
+        self.concepts = [*named, *(each.word for each in self.learned if each.word not in named)]
         check_concepts(self.concepts)
-        check_known(model, self.concepts)
+        check_known(model, named)
+        check_guides(self.shown, self.concepts, self.guides)
         if start is not None:
             check_fit(start, model)
         check_start(start, Parameters.parse(self.options.param))
         self.balanced = self._attributes()
-        self.guides = _guides(model, self.concepts, self.guides, self.options)
+        self.guides = _guides(self, named)
+        self.asked = self._asked(named)
+
+    def _asked(self, named: Collection[str]) -> list[tuple[str, str]]:
+        """What prompts say for the concepts, and for what each becomes: the words that were named, and a token of every
+        restart of those that are known from pictures. Where an objective mixes attributes, each of them in turn."""
+        if self.options.loss.balances == "mixture":
+            return [(concept, each.prompt(concept)) for concept in self.concepts for each in self.balanced]
+        asked: list[tuple[str, str]] = []
+        for concept, guide in zip(self.concepts, self.guides, strict=True):
+            tokens = self.shown.asked(concept, guide)
+            if concept in named:
+                asked.append((concept, tokens[0][1] if tokens else guide))
+            asked += tokens
+        return asked
 
     def _attributes(self) -> tuple[Attribute, ...]:
         name, balances = self.options.objective, bool(self.options.loss.balances)
@@ -71,6 +99,8 @@ class StageRequest:
             raise EditkitError(f"--attribute: --objective {name} balances nothing; use --objective debias")
         if not balances:
             return ()
+        if self.learned:
+            raise EditkitError(f"--picture: --objective {name} balances what has a word; leave it out")
         if any(guide.strip() for guide in self.guides):
             raise EditkitError(f"--guide: --objective {name} has the attributes for guides; leave it out")
         if not self.options.bank:
@@ -86,13 +116,6 @@ class StageRequest:
         return made
 
     @property
-    def targets(self) -> list[tuple[str, str]]:
-        """Every concept with what it becomes: its guide, or each attribute of it in turn."""
-        if self.options.loss.balances == "mixture":
-            return [(concept, each.prompt(concept)) for concept in self.concepts for each in self.balanced]
-        return list(zip(self.concepts, self.guides, strict=True))
-
-    @property
     def shares(self) -> tuple[float, ...]:
         """Of every target, of the points; empty: all alike."""
         if self.options.loss.balances != "mixture":
@@ -106,16 +129,22 @@ def ranking_edit(request: StageRequest) -> Variant | None:
         return None
     if request.start is not None and request.start.kind == "edit":
         return request.start
-    return erase(request.model, request.concepts, options=Options("uce"), checked=False)
+    words = {text for text, _ in request.asked}
+    named = [concept for concept in request.concepts if concept in words]
+    return erase(request.model, named, options=Options("uce"), checked=False, pictures=request.learned)
 
 
-def _guides(model: EditableModel, concepts: Sequence[str], guides: Sequence[str], options: RefineOptions) -> list[str]:
-    given = list(guides) or (["nearest"] if options.objective == "ca" else [""])
+def _guides(request: StageRequest, named: Collection[str]) -> list[str]:
+    """One for each concept; where masks say what it becomes, an empty one."""
+    model, concepts, options, shown = request.model, request.concepts, request.options, request.shown
+    given = list(request.guides) or (["nearest"] if options.objective == "ca" else [""])
     given = given * len(concepts) if len(given) == 1 else given
     if len(given) != len(concepts):
         raise EditkitError(f"{len(concepts)} concepts but {len(given)} guides; give one guide, or one for each concept")
+    given = ["" if shown.is_masked(concept) else guide for concept, guide in zip(concepts, given, strict=True)]
     if "nearest" not in given:
         return given
-    words = words_to_protect(model, concepts, [])
-    near = nearest_words(model.encoder, concepts, words, model.gram)
+    said = [concept if concept in named else shown.asked(concept, "")[0][0] for concept in concepts]
+    words = words_to_protect(shown.knowing, said, [])
+    near = nearest_words(shown.knowing.encoder, said, words, model.gram)
     return [word if guide == "nearest" else guide for word, guide in zip(near, given, strict=True)]

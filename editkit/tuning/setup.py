@@ -18,6 +18,7 @@ from editkit.drawing.pipelines import open_denoiser
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampling import Sampling, plain_scheduler
 from editkit.edits.variant import Variant
+from editkit.embeddings.learned import teach
 from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
@@ -82,6 +83,7 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
         _check_sharded(request, options)
     _check_batch(options, processes)
     denoiser = open_denoiser(model.source)  # where there is room for float32 of all that stays frozen
+    teach(denoiser.pipe, request.shown.tokens)
     for part in denoiser.pipe.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
@@ -130,7 +132,7 @@ def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) ->
     reader = denoiser.reader()
     reader.pipe.to(device)
     templates = request.model.profile.refine.templates
-    concepts, guides = zip(*request.targets, strict=True)
+    concepts, guides = zip(*request.asked, strict=True)
     prompts = encode_prompts(reader, concepts, guides, _words(request), templates, _kept(request))
     reader.pipe.to("cpu")
     if request.options.loss.reads_attention:
@@ -140,9 +142,9 @@ def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) ->
 
 def _places(request: StageRequest, prompts: Prompts) -> Tensor:
     """Which tokens are the concept's, in every template."""
-    encoder, templates = request.model.encoder, request.model.profile.refine.templates
+    encoder, templates = request.shown.knowing.encoder, request.model.profile.refine.templates
     places = torch.zeros(prompts.count, len(templates), prompts.known.text.shape[1], dtype=torch.bool)
-    for c, concept in enumerate(request.concepts):
+    for c, (concept, _) in enumerate(request.asked):
         for n, template in enumerate(templates):
             place = encoder.place(template, concept)
             places[c, n, place.first : place.last + 1] = True
@@ -204,13 +206,16 @@ def _words(request: StageRequest) -> list[list[str]]:
     options = request.options
     if not options.searches_words:
         return []
-    model, concepts = request.model, request.concepts
+    concepts, guides = zip(*request.asked, strict=True)
     named = [[each.prompt(concept) for each in request.balanced] for concept in concepts]
     if options.loss.balances == "candidates":
         return named
-    words = candidates(model, concepts, request.guides, request.vocabulary, options.k, options.spread)
-    every = [[*own, *near] for own, near in zip(named, words, strict=True)]
-    return [own for own in every for _ in range(len(request.targets) // len(concepts))]
+    knowing = request.shown.knowing
+    if options.loss.balances == "mixture":  # a concept once for each attribute
+        concepts, guides = tuple(dict.fromkeys(concepts)), request.guides
+    words = candidates(knowing, concepts, guides, request.vocabulary, options.k, options.spread)
+    near = dict(zip(concepts, words, strict=True))
+    return [[*own, *near[concept]] for own, (concept, _) in zip(named, request.asked, strict=True)]
 
 
 def _kept(request: StageRequest) -> list[str]:

@@ -20,6 +20,9 @@ DRAWN = (
 TRAINED = ("sd1", "sd2", "sdxl", "sd3", "flux1")
 """Families whose objectives, exports and groups of weights are tested against independent references."""
 
+LEARNED = ("sd1", "sd2", "sdxl")
+"""Families all of whose text encoders are CLIP's: what textual inversion is defined for."""
+
 
 @dataclass(frozen=True)
 class Support:
@@ -30,6 +33,7 @@ class Support:
         erase: whether prompts are encoded, so that `erase` and `edit` work on its checkpoints.
         draw: whether `generate`, `compare` and `evaluate` draw it.
         refine: whether a gradient stage trains it.
+        invert: whether tokens are learned from pictures, which `erase` and `refine` then take.
         formats: what `export` writes of it.
     """
 
@@ -38,6 +42,7 @@ class Support:
     erase: bool
     draw: bool
     refine: bool
+    invert: bool
     formats: tuple[str, ...]
 
 
@@ -60,6 +65,7 @@ def support() -> list[Support]:
             is_encoded(family),
             family.name in drawn,
             family.name in TRAINED,
+            family.name in LEARNED,
             tuple(name for name in names("formats") if is_encoded(family) and suits(name, family)),
         )
         for family in families()
