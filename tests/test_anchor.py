@@ -134,8 +134,8 @@ def test_an_anchor_keeps_weights_near_the_start(model: EditableModel, tmp_path: 
 def test_a_stopped_run_with_an_anchor_resumes_to_the_same_bits(
     model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("editkit.tuning.setup.POINTS", 3)
-    monkeypatch.setattr("editkit.tuning.setup.KEPT_WORDS", 2)
+    monkeypatch.setattr("editkit.tuning.anchored.POINTS", 3)
+    monkeypatch.setattr("editkit.tuning.asked.KEPT_WORDS", 2)
     options = {"anchor": "fisher", "anchor_weight": 1e6, "anchor_rule": "conflict", "timesteps": "focal", "steps": 4}
     whole = run(model, tmp_path / "a", **options)
     step = loop.Trainer.step

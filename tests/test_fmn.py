@@ -12,7 +12,7 @@ from torch import Tensor
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
-from editkit.tuning import setup
+from editkit.tuning import asked
 from editkit.tuning.attention import attention_layers, recorded
 from editkit.tuning.latents import Points
 from editkit.tuning.memory import plan_memory
@@ -109,7 +109,7 @@ def test_the_tokens_are_those_of_the_concept_in_every_template(model: EditableMo
     known = Condition(torch.zeros(1, encoder.length, 4))
     none = torch.zeros(1)
     prompts = Prompts(known, torch.zeros(1, len(templates)), none, none, (), known)
-    places = setup._places(request, prompts)
+    places = asked._places(request, prompts)
     alone = encoder.tokens("police officer")[1:-1]
     for n, template in enumerate(templates):
         ids = encoder.tokens(template.replace("{}", "police officer"))

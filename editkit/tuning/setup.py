@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,30 +19,27 @@ from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.drawing.sampling import Sampling, plain_scheduler
 from editkit.edits.variant import Variant
 from editkit.embeddings.learned import teach
-from editkit.erasure.words import words_to_protect
 from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import apply_edit
 from editkit.model.editable import EditableModel
 from editkit.model.families.family import Family
 from editkit.model.placement import float8_layers
-from editkit.seeds import seeded
-from editkit.tuning.anchor import POINTS, Anchor, fisher
+from editkit.tuning.anchored import anchored
+from editkit.tuning.asked import encoded
 from editkit.tuning.attention import attention_layers
 from editkit.tuning.batches import Batches
-from editkit.tuning.candidates import candidates
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.descent import Descent
 from editkit.tuning.frozen import DTYPES, keep_as_multiplied, keep_in_float8
 from editkit.tuning.key_rows import KeyRows
-from editkit.tuning.latents import Points, Sampler
-from editkit.tuning.objectives import distance
+from editkit.tuning.latents import Sampler
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, as_pictures, evenly
 from editkit.tuning.pictures import encode_pictures
 from editkit.tuning.processes import Processes, told_to_shard, whole
-from editkit.tuning.prompts import Prompts, encode_prompts
+from editkit.tuning.prompts import Prompts
 from editkit.tuning.request import StageRequest
 from editkit.tuning.result import lora_factors
 from editkit.tuning.search.request import Finder, Ground, Projections
@@ -51,8 +48,6 @@ from editkit.tuning.trainer import Trainer
 SMALL = 16
 """Side of the latents up to which attention may keep its matrices."""
 DEVICE_OF_ACCELERATE = "ACCELERATE_TORCH_DEVICE"
-KEPT, KEPT_WORDS = -1, 20
-"""A stream of random numbers that no step has, and how many words an anchor is measured on."""
 KEY = "key"
 """What the rows of a key are called among the trained tensors."""
 
@@ -88,7 +83,7 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
     networks, weights = _networks(denoiser, model.source.family, request.start, options, accelerator)
-    prompts = _encoded(denoiser, request, accelerator.device)
+    prompts = encoded(denoiser, request, accelerator.device)
     moved = networks.both[1:] if processes.sharded else networks.both  # FSDP moves the student, a block at a time
     for network in moved:
         network.to(accelerator.device)
@@ -97,7 +92,8 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     descent = _descent(networks, weights, key, options, processes)
     sampler = Sampler(networks, denoiser, _sampling(denoiser, options), options.timesteps)
     if options.anchor != "none":
-        descent.anchor = _anchor(descent.weights, sampler, prompts, options)
+        weights = {name: weight for name, weight in descent.weights.items() if name != KEY}
+        descent.anchor = anchored(weights, sampler, prompts, options)
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
     attends = attention_layers(denoiser.streams["text"].names) if options.loss.reads_attention else ()
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key, attends)
@@ -127,57 +123,6 @@ def _check_sharded(request: StageRequest, options: RefineOptions) -> None:
         raise EditkitError("--param lora: cannot start from an edit under FSDP; start from the unedited model")
 
 
-def _encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) -> Prompts:
-    """The prompts of a run. The encoders are on the device meanwhile, and before the network is."""
-    reader = denoiser.reader()
-    reader.pipe.to(device)
-    templates = request.model.profile.refine.templates
-    concepts, guides = zip(*request.asked, strict=True)
-    prompts = encode_prompts(reader, concepts, guides, _words(request), templates, _kept(request))
-    reader.pipe.to("cpu")
-    if request.options.loss.reads_attention:
-        prompts = replace(prompts, places=_places(request, prompts).to(device))
-    return prompts
-
-
-def _places(request: StageRequest, prompts: Prompts) -> Tensor:
-    """Which tokens are the concept's, in every template."""
-    encoder, templates = request.shown.knowing.encoder, request.model.profile.refine.templates
-    places = torch.zeros(prompts.count, len(templates), prompts.known.text.shape[1], dtype=torch.bool)
-    for c, (concept, _) in enumerate(request.asked):
-        for n, template in enumerate(templates):
-            place = encoder.place(template, concept)
-            places[c, n, place.first : place.last + 1] = True
-    return places
-
-
-def _anchor(weights: Mapping[str, Tensor], sampler: Sampler, prompts: Prompts, options: RefineOptions) -> Anchor:
-    """To where the trained weights are now."""
-    own = {name: weight for name, weight in weights.items() if name != KEY}
-    begun = {name: weight.detach().clone() for name, weight in own.items()}
-    measure = partial(_importance, own, sampler, prompts, options) if options.anchor == "fisher" else None
-    return Anchor(begun, options.anchor_weight, options.anchor_rule == "conflict", measure)
-
-
-def _importance(
-    weights: Mapping[str, Tensor], sampler: Sampler, prompts: Prompts, options: RefineOptions
-) -> dict[str, Tensor]:
-    """The Fisher information of the student at its start, on noised pictures that the teacher draws of what is kept."""
-    assert prompts.kept is not None
-    seed, rows = seeded(options.seed, KEPT), torch.arange(POINTS) % len(prompts.kept)
-    clean = sampler.pictures(prompts.known[prompts.kept], prompts.away, seed)[rows.to(sampler.device)]
-    number = prompts.kept[rows.to(prompts.kept.device)]
-    points = sampler.noised(clean, number, torch.zeros_like(number), seed)
-
-    def loss(point: Points) -> Tensor:
-        with sampler.networks.counter.purpose("anchor"):
-            said = sampler.networks.student(point.z, point.t, prompts.known[point.concept])
-        assert point.e is not None
-        return distance(said, point.e).sum() / 2
-
-    return fisher(weights, points, loss)
-
-
 @contextmanager
 def beside(denoiser: Denoiser) -> Iterator[None]:
     """Encoders and decoder lie in the processor's memory while a network is trained; here they are with it."""
@@ -199,32 +144,6 @@ def _check_batch(options: RefineOptions, processes: Processes) -> None:
             f"--batch: {options.batch} cannot be shared by {processes.count} processes with {options.accumulate} parts "
             f"each; expected a multiple of {least}"
         )
-
-
-def _words(request: StageRequest) -> list[list[str]]:
-    """The candidates of every concept; none where nothing is searched."""
-    options = request.options
-    if not options.searches_words:
-        return []
-    concepts, guides = zip(*request.asked, strict=True)
-    named = [[each.prompt(concept) for each in request.balanced] for concept in concepts]
-    if options.loss.balances == "candidates":
-        return named
-    knowing = request.shown.knowing
-    if options.loss.balances == "mixture":  # a concept once for each attribute
-        concepts, guides = tuple(dict.fromkeys(concepts)), request.guides
-    words = candidates(knowing, concepts, guides, request.vocabulary, options.k, options.spread)
-    near = dict(zip(concepts, words, strict=True))
-    return [[*own, *near[concept]] for own, (concept, _) in zip(named, request.asked, strict=True)]
-
-
-def _kept(request: StageRequest) -> list[str]:
-    """Words that the importance of weights is measured on."""
-    if request.options.anchor != "fisher":
-        return []
-    words = words_to_protect(request.model, request.concepts, request.guides, request.vocabulary)
-    order = torch.randperm(len(words), generator=seeded(request.options.seed, KEPT))
-    return [words[n] for n in order[:KEPT_WORDS].tolist()]
 
 
 def _descent(
