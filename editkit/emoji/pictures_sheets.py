@@ -43,8 +43,8 @@ def objects_as_markdown(results: dict[str, Any]) -> str:
 
 def pairs_as_markdown(results: dict[str, Any]) -> str:
     """For the page: of each pair what is gone of the hidden one, and kept of the other one and of further words."""
-    heads = ("layout", "masked", "steps", "hidden", "chosen", "token", "before", "ESR-1", "stays", "chosen", "before",
-             "PSR-1", "others before", "PSR-1")  # fmt: skip
+    heads = ("layout", "masked", "steps", "hidden", "begun at", "token", "before", "ESR-1", "stays", "begun at",
+             "before", "PSR-1", "others before", "PSR-1")  # fmt: skip
 
     def row(name: str, each: dict[str, Any]) -> tuple[str, ...]:
         hidden, layout, masked, steps = name.split(" ")
