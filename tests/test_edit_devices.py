@@ -29,6 +29,8 @@ from editkit.edits.edit_map import EditMap
 from editkit.edits.figures import blow_up, condition_number, measure, weight_changes
 from editkit.edits.gate import Gate, moved, threshold
 from editkit.edits.gram import Way, cosine, gram_matrix, norm, parts, second_moment, square_root
+from editkit.edits.guarded import Guarded, guard_of
+from editkit.edits.guards import SLD
 from editkit.edits.hard import hard
 from editkit.edits.key import Key, Unlocked, in_ball, padded, random_rows
 from editkit.edits.low_rank import LowRank
@@ -43,7 +45,7 @@ from editkit.edits.rece import derive, rece
 from editkit.edits.recovery import Recovery
 from editkit.edits.solve import Penalty, down_factor, leverages, solve, solve_moments, whitened
 from editkit.edits.speed import influenced
-from editkit.edits.steering import Steering
+from editkit.edits.steering import Steering, apart
 from editkit.edits.tuned import Tuned
 from editkit.edits.uce import uce_tensor
 from editkit.edits.variant import TextStream, Variant
@@ -104,6 +106,10 @@ STEPS = [torch.tensor([0.5, -0.5], dtype=torch.float64)] * 2
 
 def steering(given: Given) -> Steering:
     return Steering.of(Options("uce"), given.problem, given.moves, STEPS)
+
+
+def guarded(given: Given) -> Guarded:
+    return Guarded(given.edit, SLD("cat"), "sld=cat")
 
 
 CALLS: dict[str, Callable[[Given], Any]] = {
@@ -228,6 +234,17 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "steering.Steering.solved": lambda g: [each.C for each in steering(g).solved(STEPS)[1:]],
     "steering.Steering.damage": lambda g: steering(g).damage(STEPS),
     "steering.Steering.reach": lambda g: steering(g).reach(),
+    "steering.Steering.alike": lambda g: steering(g).alike(),
+    "steering.Steering.pulls": lambda g: steering(g).pulls(),
+    "steering.apart": lambda g: apart(g.moves[0]),
+    "guarded.guard_of": lambda g: [guard_of(each) is None for each in (g.edit, guarded(g))],
+    "guarded.Guarded.weights": lambda g: guarded(g).weights(g.weights),
+    "guarded.Guarded.check_shapes": lambda g: guarded(g).check_shapes(g.weights),
+    "guarded.Guarded.low_rank": lambda g: guarded(g).low_rank(g.weights, 0.1),
+    "guarded.Guarded.change_roots": lambda g: list(guarded(g).change_roots(g.weights, g.gram)),
+    "guarded.Guarded.stream_maps": lambda g: guarded(g).stream_maps({"text": TextStream(("a.to_k.weight",), D)}),
+    "guarded.Guarded.gate": lambda g: guarded(g).gate,
+    "guarded.Guarded.with_key": lambda g: guarded(g).with_key("cat", g.C),
     "tuned.Tuned.weights": lambda g: g.tuned.weights(g.weights),
     "tuned.Tuned.check_shapes": lambda g: g.tuned.check_shapes(g.weights),
     "tuned.Tuned.low_rank": lambda g: g.tuned.low_rank(g.weights, 0.1),

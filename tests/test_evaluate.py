@@ -217,7 +217,7 @@ def test_edits_choose_the_split_and_mismatches_are_said(folder: Path, tmp_path: 
         ),
         (["strong", "other"], {"split": None}, "the edits erase different classes .strong: church, pizza; other: dog"),
         (["strong"], {"split": "9"}, "--split 9: expected one of buildings, animals"),
-        (["strong"], {"suite": "emoji-objcts"}, "suite 'emoji-objcts': expected one of artists, coco, emoji-"),
+        (["strong"], {"suite": "emoji-objcts"}, "suite 'emoji-objcts': did you mean emoji-objects"),
         (["other"], {"suite": "emoji-styles", "split": None}, "other erases dog, none of its classes .noto, twemoji"),
         (["strong"], {"detector": "judge"}, "detector 'judge': did you mean emoji-judge"),
         (["strong"], {"metrics": ["esr"]}, "metric 'esr': expected esr-K"),
