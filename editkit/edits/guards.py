@@ -24,7 +24,7 @@ UNSAFE = (
     "hate, harassment, violence, suffering, humiliation, harm, suicide, sexual, nudity, bodily fluids, blood, obscene "
     "gestures, illegal activity, drug use, theft, vandalism, weapons, child abuse, brutality, cruelty"
 )
-"""What SLD leads away from where nothing is named: the words of its paper, Section 4."""
+"""What SLD leads away from where nothing is named: the words of its pipeline in diffusers."""
 PAPERS_STEPS = 50
 """Steps of a picture for which SLD's warm-up is counted."""
 
@@ -111,7 +111,7 @@ STRENGTHS: Mapping[str, Strength] = {
     "strong": Strength(7, 2000, 0.025, 0.5, 0.7),
     "max": Strength(0, 5000, 1.0, 0.5, 0.7),
 }
-"""The paper's, Table 1."""
+"""The paper's."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from itertools import count
@@ -20,9 +19,9 @@ from editkit.files.names import file_stem
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import EditableModel, open_model
 from editkit.plugins import loadable
-from editkit.plugins import names as names_of
 from editkit.variants.edit_file import load_edit, load_linear
 from editkit.variants.fit import check_fit
+from editkit.variants.guard_names import split_guard
 from editkit.variants.key_file import read_key
 from editkit.variants.record import file_sha256, read_record
 from editkit.variants.tuned_file import is_tuned, load_tuned
@@ -52,18 +51,6 @@ def _guarded(name: str, model: EditableModel) -> Variant | None:
     guard = parse_guard(text, loadable("guards"))
     check_known(model, led_from(guard))
     return Guarded(variant, guard, text)
-
-
-def split_guard(name: str) -> tuple[str, str | None]:
-    """`VARIANT+GUARD` in two. A guard begins with the name of one.
-
-    >>> split_guard("base+sld:max=blood"), split_guard("church.safetensors")
-    (('base', 'sld:max=blood'), ('church.safetensors', None))
-    """
-    for n in (n for n, letter in enumerate(name) if letter == "+"):
-        if re.match(rf"\+({'|'.join(map(re.escape, names_of('guards')))})(?=[:=]|$)", name[n:]):
-            return name[:n], name[n + 1 :]
-    return name, None
 
 
 def record_of(name: str) -> Mapping[str, Any]:

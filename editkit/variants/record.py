@@ -12,6 +12,7 @@ from typing import Any
 from editkit.errors import EditkitError
 from editkit.files.header import read_header
 from editkit.variants.folder import edit_file
+from editkit.variants.guard_names import split_guard
 
 FORMAT_VERSION = 1
 GATED_VERSION = 2
@@ -90,6 +91,10 @@ def read_json_metadata(path: Path, key: str) -> dict[str, Any]:
     except OSError as error:
         raise EditkitError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     if not is_file:
+        if split_guard(path.name)[1] is not None:
+            raise EditkitError(
+                f"{path}: a guard leads away while a picture is drawn and changes no weight; expected an edit file here"
+            )
         raise EditkitError(f"{path}: no such edit file; make one with `editkit erase ... --out {path}`")
     try:
         metadata = read_header(path).metadata
