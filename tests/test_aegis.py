@@ -12,13 +12,13 @@ from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.model.editable import EditableModel, open_model
-from editkit.tuning import loop
 from editkit.tuning.denoisers import PassCounter
 from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
 from editkit.tuning.search.learned import Learned, LearnedFinder
 from tests.cases import randn
+from tests.killed import killed_at
 
 BETA = 0.25
 TEXT, POOLED = randn(1, 2, 3, 4), randn(2, 2, 5)
@@ -90,17 +90,8 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     options = RefineOptions.of("aegis", model.profile, **given, steps=3, save_every=2)
     assert (options.anchor, options.anchor_rule, options.finds.name) == ("l2", "conflict", "learned")
     whole = refine(model, tmp_path / "a", ["church"], options=options, device="cpu")
-    step = loop.Trainer.step
-
-    def killed(self: Any, i: int) -> Any:
-        if i == 2:
-            raise ZeroDivisionError
-        return step(self, i)
-
-    monkeypatch.setattr(loop.Trainer, "step", killed)
-    with pytest.raises(ZeroDivisionError):
+    with killed_at(2):
         refine(model, tmp_path / "b", ["church"], options=options, device="cpu")
-    monkeypatch.setattr(loop.Trainer, "step", step)
     resumed = refine(model, tmp_path / "b", ["church"], options=options, device="cpu", resume=True)
     assert all(torch.equal(W, resumed.tensors[name]) for name, W in whole.tensors.items())
     assert whole.record["figures"]["passes"]["search"] == 3 * 2 * 3  # rows of a step: the student's, the teacher's two

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from editkit.errors import EditkitError
 from editkit.model.editable import EditableModel, open_model
-from editkit.tuning import loop
 from editkit.tuning.anchor import Anchor, fisher
 from editkit.tuning.descent import Descent
 from editkit.tuning.latents import Points, Sampler, drawn_by, focal
@@ -20,6 +19,7 @@ from editkit.tuning.memory import plan_memory
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
 from tests.cases import randn
+from tests.killed import killed_at
 
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 2, "rate": 1e-3, "mixed_precision": "no", "param": "kv"}
 WORDS = ["dog", "pizza", "castle"]
@@ -138,17 +138,8 @@ def test_a_stopped_run_with_an_anchor_resumes_to_the_same_bits(
     monkeypatch.setattr("editkit.tuning.asked.KEPT_WORDS", 2)
     options = {"anchor": "fisher", "anchor_weight": 1e6, "anchor_rule": "conflict", "timesteps": "focal", "steps": 4}
     whole = run(model, tmp_path / "a", **options)
-    step = loop.Trainer.step
-
-    def killed(self: Any, i: int) -> Any:
-        if i == 2:
-            raise ZeroDivisionError
-        return step(self, i)
-
-    monkeypatch.setattr(loop.Trainer, "step", killed)
-    with pytest.raises(ZeroDivisionError):
+    with killed_at(2):
         run(model, tmp_path / "b", **options, save_every=2)
-    monkeypatch.setattr(loop.Trainer, "step", step)
     resumed = run(model, tmp_path / "b", resume=True, **options)
     assert {*whole} == {*resumed} and all(torch.equal(whole[name], resumed[name]) for name in whole)
 

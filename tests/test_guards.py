@@ -179,7 +179,12 @@ def test_commands_take_a_guard(tmp_path: Path) -> None:
     run("compare", "base", "--prompt", "a church", "--seeds", "0", *guard, "--out", "c.png", cwd=tmp_path)
     with Image.open(tmp_path / "c.png") as two, Image.open(tmp_path / "g.png") as one:
         assert two.height > 1.5 * one.height
-    said = run("attack", "base", "--attack", "random", "--pictures", "1", *guard, "--json", cwd=tmp_path)
+    attack = ("attack", "base", "--attack", "random", "--pictures", "1", *guard)
+    said = run(*attack, "--json", cwd=tmp_path)
     assert {line["variant"] for line in json.loads(said)["lines"]} == {"base", "base+sld-max-church"}
+    unguided = run(
+        "attack", "base", "--attack", "random", "--pictures", "1", *guard, "--guidance", "1", cwd=tmp_path, code=1
+    )
+    assert "leads away by classifier-free guidance" in unguided
     refused = run("export", "base+sld:max=church", "--out", "x.safetensors", cwd=tmp_path, code=1)
     assert "a guard leads away while a picture is drawn and changes no weight; expected an edit file here" in refused

@@ -121,7 +121,7 @@ def test_the_papers_chain_makes_the_edits_of_the_table(tmp_path: Path) -> None:
     suite = load_suite("emoji-objects")
     for split in suite.splits:
         assert {stage.format(split) for stage in ROWS.values()} - {"base"} <= {*jobs}
-    concepts = [concept for label in suite.splits["3"] for concept in suite.concepts_of(label)]
+    concepts = suite.concepts_in("3")
     rows = {
         "RECE, none": (Options("rece", protect="none"), "none"),
         "UCE tail, minimax": (Options("uce", protect="minimax", tokens="tail"), "minimax"),

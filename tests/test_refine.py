@@ -26,6 +26,7 @@ from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.latents import Sampler
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
+from tests.killed import killed_at
 from tests.test_refine_losses import denoisers, tiny_unet
 
 WORDS = ["dog", "cat", "tree", "house", "car", "river", "mountain", "table"]
@@ -133,17 +134,8 @@ def test_a_killed_run_resumes_to_the_same_bits(
     """12 steps against 6, two more that are lost, and 6 again."""
     options = {**options, "steps": 12, "save_every": 6}
     whole = run(model, tmp_path / "a", **options)
-    step = loop.Trainer.step
-
-    def killed(self: Any, i: int) -> Any:
-        if i == 8:
-            raise ZeroDivisionError
-        return step(self, i)
-
-    monkeypatch.setattr(loop.Trainer, "step", killed)
-    with pytest.raises(ZeroDivisionError):
+    with killed_at(8):
         run(model, tmp_path / "b", **options)
-    monkeypatch.setattr(loop.Trainer, "step", step)
     resumed = run(model, tmp_path / "b", resume=True, **options)
     assert equal(whole, resumed)
     log = [[json.loads(line) for line in (tmp_path / name / loop.LOG).open()] for name in "ab"]

@@ -104,19 +104,7 @@ def refine(
         return
     out = out or Path(f"{file_stem(every)}-{options.objective}")
     made = train(
-        opened,
-        out,
-        concepts,
-        begin,
-        guide or (),
-        options,
-        words,
-        device,
-        resume,
-        force,
-        tracker,
-        named,
-        shares,
+        opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker, named, shares,
         learned,
-    )
+    )  # fmt: skip
     show_record(made.record, out, json)

@@ -95,10 +95,8 @@ def compare(
     if plan:
         print_plan(model, device, prompt if edits else None, len(edits or ()), seeds, profile, settings)
         return
-    words, names = (
-        read_word_file(vocabulary) if vocabulary else None,
-        behind_guard(behind_gate(edits or (), gate), guard),
-    )
+    words = read_word_file(vocabulary) if vocabulary else None
+    names = behind_guard(behind_gate(edits or (), gate), guard)
     compared(
         names, prompt or (), seeds, out, model, sweep or (), concept or (), method, protect, guide or (),
         preserve or (), words, device, force, profile, **settings,

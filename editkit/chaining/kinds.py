@@ -49,11 +49,8 @@ def _suited(task: Task) -> dict[str, Any]:
 
     if task.words.get("concepts"):
         raise EditkitError("split: goes in place of concepts; drop one of the two")
-    suite, split = load_suite(task.words.get("suite", "")), task.words.get("split", "")
-    if split not in suite.splits:
-        raise EditkitError(f"split {split!r}: suite {suite.name} has {', '.join(suite.splits) or 'none'}")
-    named = [concept for label in suite.splits[split] for concept in suite.concepts_of(label)]
-    return said | {"concepts": list(dict.fromkeys(named))}
+    suite = load_suite(task.words.get("suite", ""))
+    return said | {"concepts": suite.concepts_in(task.words.get("split", ""))}
 
 
 def _check_erase(task: Task) -> None:
@@ -180,8 +177,8 @@ def _check_evaluate(task: Task) -> None:
 
     suite = load_suite(task.words.get("suite", ""))
     split = task.words.get("split")
-    if split is not None and suite.splits and split not in suite.splits:
-        raise EditkitError(f"split {split!r}: suite {suite.name} has {', '.join(suite.splits)}")
+    if split is not None and suite.splits:
+        suite.concepts_in(split)
     _check_drawing(task)
 
 

@@ -103,6 +103,11 @@ class RecipeRun:
         memory = None if state == "done" else planned_bytes(self.task(job), job.do)
         return Planned(job, state, kept.seconds if kept.done else None, memory)
 
+    def seconds(self, job: Job) -> float:
+        """That it took the last time; 0 where it never ran here."""
+        state = read_state(self.folder / job.name)
+        return 0.0 if state is None else state.seconds
+
     def done(self, job: Job) -> bool:
         return is_done(self.folder, job, self.key(job))
 

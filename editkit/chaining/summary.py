@@ -12,7 +12,6 @@ from typing import Any
 from editkit.chaining.figures import Figure, Verdict, figures_of, verdicts_of
 from editkit.chaining.jobs import Job
 from editkit.chaining.opened import COPY, RUN, RecipeRun, environment
-from editkit.chaining.state import read_state
 from editkit.files.atomic import write_text_atomic
 from editkit.report.page import styles, template
 
@@ -29,7 +28,7 @@ def write_summary(made: RecipeRun) -> None:
     figures = figures_of(made)
     verdicts = verdicts_of(made, figures)
     record = environment(made) | {
-        "seconds": {job.name: _seconds(made, job) for job in made.jobs},
+        "seconds": {job.name: made.seconds(job) for job in made.jobs},
         "figures": [figure.as_dict() for figure in figures],
         "published": [verdict.as_dict() for verdict in verdicts],
     }
@@ -40,7 +39,7 @@ def write_summary(made: RecipeRun) -> None:
 def page(made: RecipeRun, figures: Sequence[Figure], verdicts: Sequence[Verdict]) -> str:
     """The page, which needs no network; it links to what lies beside it."""
     recipe = made.recipe
-    seconds = [_seconds(made, job) for job in made.jobs]
+    seconds = [made.seconds(job) for job in made.jobs]
     return template("run.html.j2").render(
         title=recipe.title, about=recipe.about, source=recipe.source, model=made.model.source.name, copy=COPY,
         record=RUN, styles=styles(False), stages=[_row(made, job) for job in made.jobs], tables=_tables(figures),
@@ -67,7 +66,7 @@ def _row(made: RecipeRun, job: Job) -> dict[str, Any]:
     takes = [each.name if isinstance(each, Job) else each for every in job.inputs.values() for each in every]
     return {
         "name": job.name, "do": job.do, "said": "; ".join(said), "takes": ", ".join(takes),
-        "seconds": _seconds(made, job), "link": _link(made, job),
+        "seconds": made.seconds(job), "link": _link(made, job),
     }  # fmt: skip
 
 
@@ -83,11 +82,6 @@ def _link(made: RecipeRun, job: Job) -> str:
 
 def _relative(made: RecipeRun, path: Path) -> str:
     return path.relative_to(made.folder).as_posix() + (os.sep if path.is_dir() else "")
-
-
-def _seconds(made: RecipeRun, job: Job) -> float:
-    state = read_state(made.folder / job.name)
-    return 0.0 if state is None else state.seconds
 
 
 def _tables(figures: Sequence[Figure]) -> list[dict[str, Any]]:

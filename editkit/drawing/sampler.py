@@ -12,35 +12,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from editkit.drawing.guidance import Guidance, check_guards
 from editkit.drawing.kept import kept_projections
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampling import Sampling, pictures_at_once, stock_settings
 from editkit.drawing.trajectory import trajectory
 from editkit.edits.edit_map import EditMap
-from editkit.edits.guarded import Guarded, guard_of
+from editkit.edits.guarded import guard_of
 from editkit.edits.guards import Guard
 from editkit.edits.variant import Variant
-from editkit.errors import EditkitError
 from editkit.hardware import has_fast_bfloat16
 from editkit.model.apply import applied, changed_weights, network_of
 from editkit.model.quiet import no_talk_of_torch
 
 BATCHES_PER_SWAP = 16
 """Batches drawn before other weights are swapped in: their pictures wait in memory."""
-
-
-def check_guards(denoiser: Denoiser, sampling: Sampling, variants: Sequence[Variant | None]) -> None:
-    """Refuse a guard where nothing guides.
-
-    Raises:
-        EditkitError: the picture is drawn without classifier-free guidance.
-    """
-    guarded = next((variant for variant in variants if isinstance(variant, Guarded)), None)
-    if guarded is not None and denoiser.away(sampling) is None:
-        raise EditkitError(
-            f"--guard {guarded.text}: leads away by classifier-free guidance, and this picture is drawn without; give "
-            "a --guidance above 1, of a distilled model --true-cfg"
-        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +69,7 @@ def draw(
     for edit in filter(None, (variants[n] for n in swapped)):
         changed_weights(denoiser.pipe, edit)  # refused before others are drawn
     mapped = [n for n, maps in enumerate(prompts.maps) if maps is not None]
+    groups = [*_alike(mapped, variants), *([n] for n in swapped)]
     # Swapping weights takes as long as some steps: several batches of each variant are drawn before the next swap.
     window = at_once(denoiser, sampling) * (1 if not swapped else BATCHES_PER_SWAP)
     drawn: dict[Job, Image.Image] = {}
@@ -91,7 +78,7 @@ def draw(
         # Of the window before, what stands beside the first ones of this.
         drawn = {job: picture for job, picture in drawn.items() if job in stands_for.values()}
         missing = [job for job in dict.fromkeys(stands_for.values()) if job not in drawn]
-        for group in (*_alike(mapped, variants), *([n] for n in swapped)):
+        for group in groups:
             part = [job for job in missing if job.variant in group]
             if not part:
                 continue
@@ -140,10 +127,6 @@ class VariantPrompts:
                 known[pair] = bool(gate.opens(rows[job.prompt].text))
         return [replace(job, variant=base) if known.get((job.prompt, job.variant)) is False else job for job in part]
 
-    def guard(self, part: Sequence[Job]) -> Guard | None:
-        """Of a batch, whose variants have one guard or none."""
-        return guard_of(self.variants[part[0].variant])
-
     def encode(self, part: Sequence[Job], negative: str | None, beside: Sequence[str] = ()) -> Condition:
         """A row each, through its variant's maps; with a `negative`, that one's rows come first, through them too,
         unless the variant has a gate. Rows of `beside` come last, once for each job.
@@ -152,22 +135,18 @@ class VariantPrompts:
         """
         plain, blank = self.denoiser.encode([job.prompt for job in part], negative)
         # Many jobs share a prompt and differ in their seed: each prompt goes through each variant's maps once.
-        known: dict[tuple[str | None, int], Condition] = {}
+        known: dict[tuple[str | None, str, int], Condition] = {}
 
-        def mapped(prompt: str | None, condition: Condition, number: int) -> Condition:
-            if (prompt, number) not in known:
-                known[prompt, number] = self._mapped(prompt, condition, number)
-            return known[prompt, number]
+        def mapped(prompt: str | None, condition: Condition, number: int, led: str = "") -> Condition:
+            if (prompt, led, number) not in known:
+                known[prompt, led, number] = self._mapped(prompt, condition, number)
+            return known[prompt, led, number]
 
         conditional = [mapped(job.prompt, condition, job.variant) for job, condition in zip(part, plain, strict=True)]
         unconditional = [] if blank is None else [mapped(None, blank, job.variant) for job in part]
-        led = {(n, job.variant): self._mapped(None, each, job.variant) for n, each in enumerate(self._plain(beside))
-               for job in part}  # fmt: skip
-        more = [led[n, job.variant] for n in range(len(beside)) for job in part]
+        led = zip(beside, self.denoiser.encode(beside)[0] if beside else (), strict=True)
+        more = [mapped(None, condition, job.variant, text) for text, condition in led for job in part]
         return Condition.joined(unconditional + conditional + more)
-
-    def _plain(self, prompts: Sequence[str]) -> list[Condition]:
-        return self.denoiser.encode(prompts)[0] if prompts else []
 
     def _mapped(self, prompt: str | None, condition: Condition, number: int) -> Condition:
         """One prompt as a variant reads it; None is what guidance leads away from."""
@@ -193,11 +172,9 @@ def _draw(prompts: VariantPrompts, wanted: Sequence[Job], sampling: Sampling) ->
 
 @torch.no_grad()  # inference_mode would keep weights that are moved meanwhile from being edited
 def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> list[Image.Image]:
-    denoiser, guard = prompts.denoiser, prompts.guard(part)
-    guidance, beside = denoiser.away(sampling), () if guard is None else guard.beside
-    negative = sampling.negative if guard is None or guard.away is None else guard.away
-    condition = prompts.encode(part, None if guidance is None else negative, beside)
-    guided = denoiser.guided if guard is None else guard.begin(denoiser.guided, sampling.steps)
+    denoiser = prompts.denoiser
+    guidance = Guidance.of(denoiser, sampling, prompts.variants[part[0].variant])
+    condition = prompts.encode(part, None if guidance.scale is None else guidance.away, guidance.beside)
     scale = torch.full((len(condition),), float(sampling.guidance), device=condition.text.device)
     condition = replace(condition, scale=scale)
     shape, scheduler = denoiser.latent_shape(sampling.size), denoiser.schedule(sampling)
@@ -205,8 +182,9 @@ def _batch(prompts: VariantPrompts, part: Sequence[Job], sampling: Sampling) -> 
     half = fast(denoiser.device, denoiser.half)
     with no_talk_of_torch(), half, prompts_kept(denoiser, sampling):
         way = trajectory(
-            denoiser.predict, scheduler, noises, condition, guidance, guided=guided, passes=2 + len(beside)
-        )
+            denoiser.predict, scheduler, noises, condition, guidance.scale, guided=guidance.guided,
+            passes=guidance.passes,
+        )  # fmt: skip
         return pictures_of(denoiser, deque(way, maxlen=1).pop().z)
 
 

@@ -29,9 +29,7 @@ class Guarded:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        own = {} if self.variant is None else self.variant.record
-        concepts = list(dict.fromkeys([*own.get("concepts", ()), *led_from(self.guard)]))
-        return {"method": "guard", **own, "concepts": concepts, "guard": self.text}
+        return guarded_record({} if self.variant is None else self.variant.record, self.guard, self.text)
 
     @property
     def kind(self) -> Literal["edit", "tuned"]:
@@ -79,6 +77,12 @@ class Guarded:
 
     def with_key(self, prompt: str, text: Tensor, /) -> Tensor:
         return text if self.variant is None else self.variant.with_key(prompt, text)
+
+
+def guarded_record(record: Mapping[str, Any], guard: Guard, text: str) -> dict[str, Any]:
+    """That of a variant with a guard: it leads away from more than the variant erases."""
+    concepts = list(dict.fromkeys([*record.get("concepts", ()), *led_from(guard)]))
+    return {"method": "guard", **record, "concepts": concepts, "guard": text}
 
 
 def guard_of(variant: Variant | None) -> Guard | None:

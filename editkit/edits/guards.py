@@ -161,16 +161,13 @@ class SafeGuidance:
     guided: Guided
     warmup: int
     step: int = 0
-    momentum: Tensor | None = field(default=None, repr=False)
+    momentum: Tensor | float = field(default=0.0, repr=False)
 
     def __call__(self, without: Tensor, with_text: Tensor, unsafe: Tensor, scale: float) -> Tensor:
         own, apart = self.strength, with_text - unsafe
         weight = torch.where(apart < own.threshold, (own.scale * apart.abs()).clamp(max=1), torch.zeros_like(apart))
-        away = weight * (unsafe - without)
-        if self.momentum is not None:
-            away = away + own.momentum_scale * self.momentum
-        before = torch.zeros_like(away) if self.momentum is None else self.momentum
-        self.momentum = own.momentum * before + (1 - own.momentum) * away
+        away = weight * (unsafe - without) + own.momentum_scale * self.momentum
+        self.momentum = own.momentum * self.momentum + (1 - own.momentum) * away
         self.step += 1
         return self.guided(without, with_text if self.step <= self.warmup else with_text - away, scale)
 

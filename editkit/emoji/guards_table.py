@@ -26,8 +26,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", default="0-9")
     asked = parser.parse_args()
-    suite = load_suite(SUITE)
-    concepts = [concept for label in suite.splits[SPLIT] for concept in suite.concepts_of(label)]
+    concepts = load_suite(SUITE).concepts_in(SPLIT)
     guards = {f"SLD {setting}": f"sld:{setting}" for setting in STRENGTHS} | {"negative prompt": "negative"}
     names = {"none": BASE} | {
         name: behind_guard([], f"{guard}={', '.join(concepts)}")[0] for name, guard in guards.items()

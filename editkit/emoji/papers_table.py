@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from editkit.chaining.opened import RecipeRun, open_run
-from editkit.chaining.state import read_state
 from editkit.emoji.sheets import SELECTION, as_table
 from editkit.emoji.table import figures_of, outcomes_of
 from editkit.errors import EditkitError
@@ -56,7 +55,7 @@ def gathered(run: RecipeRun) -> dict[str, Any]:
         )
     scores = {job.said["split"]: job for job in run.jobs if job.stage.startswith("scores")}
     suites = {job.said["suite"] for job in scores.values()}
-    seconds = {job.name: _seconds(run, job.name) for job in run.jobs}
+    seconds = {job.name: run.seconds(job) for job in run.jobs}
     rows: dict[str, Any] = {name: {} for name in ROWS}
     for split, job in scores.items():
         for name, stage in ROWS.items():
@@ -73,11 +72,6 @@ def gathered(run: RecipeRun) -> dict[str, Any]:
         "minutes": round(sum(seconds.values()) / 60, 1),
         "rows": rows,
     }
-
-
-def _seconds(run: RecipeRun, name: str) -> float:
-    state = read_state(run.folder / name)
-    return 0.0 if state is None else state.seconds
 
 
 if __name__ == "__main__":

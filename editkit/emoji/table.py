@@ -26,8 +26,7 @@ from editkit.evaluation.results import PARQUET
 from editkit.evaluation.suites.suite import Suite, load_suite
 from editkit.files.atomic import write_text_atomic
 from editkit.model.editable import EditableModel, open_model
-from editkit.variants.named import BASE, file_and_key
-from editkit.variants.record import read_record
+from editkit.variants.named import BASE, record_of
 
 
 def main() -> None:
@@ -77,7 +76,7 @@ def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: st
     if row.make is not None:
         place = work / row.slug
         work.mkdir(parents=True, exist_ok=True)
-        compared.append(row.make(model, _concepts(suite, split), place))
+        compared.append(row.make(model, suite.concepts_in(split), place))
     seconds = time.perf_counter() - start
     name = model.source.name
     made = evaluate(
@@ -92,11 +91,6 @@ def _measure(model: EditableModel, row: Row, suite: Suite, split: str, seeds: st
     }
 
 
-def _concepts(suite: Suite, split: str) -> list[str]:
-    """What an edit must name to erase the classes of a split."""
-    return list(dict.fromkeys(concept for label in suite.splits[split] for concept in suite.concepts_of(label)))
-
-
 def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
     """Seconds of the closed-form edits in `out`, for a machine that does nothing else meanwhile."""
     results, editable = read(out), open_model("emoji")
@@ -104,7 +98,7 @@ def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
         for split, cell in results["rows"].get(row.name, {}).items():
             if row.make is not None and not cell["figures"]:
                 start = time.perf_counter()
-                row.make(editable, _concepts(load_suite(row.suite), split), work / "again")
+                row.make(editable, load_suite(row.suite).concepts_in(split), work / "again")
                 cell["seconds"] = round(time.perf_counter() - start, 2)
     write_text_atomic(out, json.dumps(results, indent=1) + "\n", force=True)
     return results
@@ -112,7 +106,7 @@ def time_again(rows: Sequence[Row], out: Path, work: Path) -> dict[str, Any]:
 
 def figures_of(variant: str) -> dict[str, Any]:
     """What the record of a gradient stage says of its run."""
-    known = {} if variant == BASE else read_record(file_and_key(variant)[0]).get("figures", {})
+    known = record_of(variant).get("figures", {})
     wanted = ("steps", "passes_per_step", "passes", "preserve_mean", "erase_mean", "seconds_per_step")
     return {name: known[name] for name in wanted if name in known}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -93,7 +93,7 @@ class Search:
             return made
         left = Side.of(clean, stays, denoiser.scheduler, options)
         hidden = Side.of(*shown.hidden().latents(denoiser, options.flip), denoiser.scheduler, options)
-        return cls(tokens, templates, options, made.whole, left, hidden)
+        return replace(made, left=left, hidden=hidden)
 
     def run(
         self,

@@ -68,12 +68,11 @@ def best_words(
         raise EditkitError("--word: no word of the model's vocabulary is one token; give one")
     left = single[:: -(-len(single) // FIRST)]
     for number, (points, most) in enumerate(ROUNDS):
-        losses = losses_of(denoiser, left, templates, _points(denoiser, pictures, points, seed))
+        seen = _points(denoiser, pictures, points, seed)
+        losses = losses_of(denoiser, left, templates, seen)
         if number == 0 and len(left) < len(single):
             more = _around(model, [left[n] for n in losses.argsort()[:BEST].tolist()], single, set(left))
-            losses = torch.cat(
-                [losses, losses_of(denoiser, more, templates, _points(denoiser, pictures, points, seed))]
-            )
+            losses = torch.cat([losses, losses_of(denoiser, more, templates, seen)])
             left = [*left, *more]
         left = [left[n] for n in losses.argsort(stable=True)[: max(most, count)].tolist()]
     return [*left, *left[:1] * count][:count]

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from editkit.drawing.guidance import Guidance
 from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.drawing.sampler import at_once, fast, noise, pictures_of
 from editkit.drawing.sampling import Sampling
 from editkit.drawing.trajectory import trajectory
-from editkit.edits.guarded import guard_of
 from editkit.edits.variant import Variant
 from editkit.evaluation.detectors.detection import Detector
 from editkit.model.editable import EditableModel
@@ -127,16 +127,13 @@ class Arena:
     @torch.no_grad()
     def _batch(self, asked: Sequence[Drawing], handover: int, is_noisy: bool) -> list[Image.Image]:
         victim, original = self._victim, self.original
-        denoiser, guidance = victim.denoiser, victim.denoiser.away(self.sampling)
-        guard = guard_of(self.variant)
-        beside = () if guard is None else guard.beside
-        led = self.sampling.negative if guard is None or guard.away is None else guard.away
-        guided = denoiser.guided if guard is None else guard.begin(denoiser.guided, self.sampling.steps)
-        blank = self.original.encoded(["", led, *beside], self.cost)
-        nothing, away = blank[""], blank[led]
+        denoiser = victim.denoiser
+        guidance = Guidance.of(denoiser, self.sampling, self.variant)
+        blank = self.original.encoded(["", guidance.away, *guidance.beside], self.cost)
+        nothing, away = blank[""], blank[guidance.away]
         texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
-        before = [away] * len(asked) if guidance is not None else []
-        more = [blank[text] for text in beside for _ in asked]
+        before = [away] * len(asked) if guidance.scale is not None else []
+        more = [blank[text] for text in guidance.beside for _ in asked]
         raw = Condition.joined([*before, *(raw for raw, _, _ in asked), *more])
         read = Condition.joined(
             [*map(victim.away, before), *(victim.condition(*text) for text in texts), *map(victim.away, more)]
@@ -152,7 +149,9 @@ class Arena:
 
         noises = torch.stack([self._noise(denoiser, shot) for shot in shots]).to(denoiser.device)
         with fast(denoiser.device, denoiser.half):
-            way = trajectory(network, scheduler, noises, read, guidance, guided=guided, passes=2 + len(beside))
+            way = trajectory(
+                network, scheduler, noises, read, guidance.scale, guided=guidance.guided, passes=guidance.passes
+            )
             end = deque(way, maxlen=1).pop()
             return pictures_of(denoiser, end.z)
 

@@ -66,17 +66,10 @@ class Batches:
             self.bank = self._pictures(concept, template, seed)
         elif self.options.bank:
             prompts = self.passes.prompts
-            parts = [
-                self.sampler.bank(
-                    concept,
-                    template,
-                    prompts.n if whose == "guide" else prompts.e,
-                    prompts.away,
-                    seed,
-                    whose != "student",
-                )
-                for whose in self.options.loss.latents
-            ]
+            parts: list[Points] = []
+            for whose in self.options.loss.latents:
+                read = prompts.n if whose == "guide" else prompts.e
+                parts.append(self.sampler.bank(concept, template, read, prompts.away, seed, teacher=whose != "student"))
             self.bank = self.passes.with_targets(joined(parts))
 
     def _is_old(self, i: int) -> bool:

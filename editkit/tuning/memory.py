@@ -18,14 +18,13 @@ from editkit.model.memory import CUDA_ITSELF, is_gpu, keep_norms_exact, peak_of
 from editkit.model.pipeline import PARTS
 from editkit.model.placement import float8_layers
 from editkit.tuning.anchor import ANCHORS
-from editkit.tuning.attention import attention_layers
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.frozen import DTYPES, STORED
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
-from editkit.tuning.passes import Passes, evenly, rows_at_once
+from editkit.tuning.passes import Passes, attended_by, evenly, rows_at_once
 from editkit.tuning.prompts import Prompts
 from editkit.tuning.setup import choose_attention, fast_precision, keep_frozen
 from editkit.tuning.trainable import check_trainable
@@ -194,7 +193,7 @@ def _passes(denoiser: Denoiser, networks: Denoisers, options: RefineOptions, con
     erased, width = torch.arange(concepts)[:, None], known.text.shape[-1]
     places = torch.ones(concepts, 1, known.text.shape[1], dtype=torch.bool)
     prompts = Prompts(known, erased, erased + concepts, erased[:, None, :0], (), known[:1], None, places)
-    attends = attention_layers(denoiser.streams["text"].names) if options.loss.reads_attention else ()
+    attends = attended_by(options.loss, denoiser)
     rows = nn.Parameter(torch.randn(concepts, options.key_tokens, width))
     key = KeyRows(rows, torch.randn(concepts, width), options.rho) if options.loss.has_key else None
     return Passes(options.loss, networks, prompts, options.lamb, options.eta, evenly, key, attends)

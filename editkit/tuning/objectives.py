@@ -254,9 +254,7 @@ def aegis(student: Outputs, teacher: Outputs, eta: float) -> Terms:
 
     Source: AEGIS (2026), https://arxiv.org/abs/2602.06771, by notes of others.
     """
-    target = teacher["n"] - eta * (teacher["a"] - teacher["n"])
-    erase = distance(student["e"], target)
-    return Terms(erase, erase.new_zeros(erase.shape))
+    return esd(student, {"n": teacher["n"], "e": teacher["a"]}, eta)
 
 
 def most_changed(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editkit.drawing.pipelines.denoiser import Condition
-from editkit.tuning.attention import recorded
+from editkit.drawing.pipelines.denoiser import Condition, Denoiser
+from editkit.tuning.attention import attention_layers, recorded
 from editkit.tuning.denoisers import Denoisers, predict
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
@@ -104,6 +104,11 @@ class Passes:
     def _with_key(self, concept: Tensor, template: Tensor) -> Condition:
         assert self.key is not None
         return self.key.behind(self.prompts.e(concept, template), concept)
+
+
+def attended_by(objective: Objective, denoiser: Denoiser) -> tuple[str, ...]:
+    """`Passes.attends` of an objective."""
+    return attention_layers(denoiser.streams["text"].names) if objective.reads_attention else ()
 
 
 def evenly(t: Tensor) -> Tensor:

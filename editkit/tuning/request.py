@@ -36,6 +36,7 @@ class StageRequest:
         pictures: of a concept, to learn it from.
         learned: concepts that are known from pictures.
         shown: these, in the model.
+        balanced: the attributes with what is wanted of each.
         asked: what prompts say for the concepts and for what each becomes: several texts where pictures taught several.
     """
 
@@ -53,6 +54,7 @@ class StageRequest:
     learned: Sequence[Learned] = ()
     shown: Pictured = field(init=False, repr=False)
     asked: list[tuple[str, str]] = field(init=False)
+    balanced: tuple[Attribute, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.device is not None:

@@ -27,7 +27,6 @@ from editkit.model.families.family import Family
 from editkit.model.placement import float8_layers
 from editkit.tuning.anchored import anchored
 from editkit.tuning.asked import encoded
-from editkit.tuning.attention import attention_layers
 from editkit.tuning.batches import Batches
 from editkit.tuning.denoisers import Denoisers
 from editkit.tuning.descent import Descent
@@ -36,7 +35,7 @@ from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Sampler
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
-from editkit.tuning.passes import Passes, as_pictures, evenly
+from editkit.tuning.passes import Passes, as_pictures, attended_by, evenly
 from editkit.tuning.pictures import encode_pictures
 from editkit.tuning.processes import Processes, told_to_shard, whole
 from editkit.tuning.prompts import Prompts
@@ -95,7 +94,7 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
         weights = {name: weight for name, weight in descent.weights.items() if name != KEY}
         descent.anchor = anchored(weights, sampler, prompts, options)
     weigh = as_pictures(sampler.scheduler) if options.recipe == "authors" else evenly
-    attends = attention_layers(denoiser.streams["text"].names) if options.loss.reads_attention else ()
+    attends = attended_by(options.loss, denoiser)
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key, attends)
     with beside(denoiser):
         given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None

@@ -83,7 +83,9 @@ class Trainer:
         )
 
     def _names(self, points: Points, result: SearchResult) -> tuple[str, ...]:
-        pairs = zip(points.concept.tolist(), result.which, strict=False)  # none where no word was searched
+        if not result.which:  # no word was searched
+            return ()
+        pairs = zip(points.concept.tolist(), result.which, strict=True)
         return tuple(self.passes.prompts.words[concept][candidate] for concept, candidate in pairs)
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from editkit.edits.guarded import Guarded
+from editkit.edits.guarded import Guarded, guarded_record
 from editkit.edits.guards import led_from, parse_guard
 from editkit.edits.key import Unlocked
 from editkit.edits.tuned import Tuned
@@ -59,8 +59,7 @@ def record_of(name: str) -> Mapping[str, Any]:
     record = {} if inner == BASE else read_record(file_and_key(inner)[0])
     if text is None:
         return record
-    guard = parse_guard(text, loadable("guards"))
-    return {**record, "concepts": [*record.get("concepts", ()), *led_from(guard)]}
+    return guarded_record(record, parse_guard(text, loadable("guards")), text)
 
 
 def behind_guard(names: Sequence[str], guard: str | None) -> list[str]:

@@ -80,6 +80,16 @@ class Suite:
         """What an edit must name to erase a class."""
         return self.erases.get(label, (label,))
 
+    def concepts_in(self, split: str) -> list[str]:
+        """What an edit must name to erase the classes of a split.
+
+        Raises:
+            EditkitError: there is no such split.
+        """
+        if split not in self.splits:
+            raise EditkitError(f"split {split!r}: suite {self.name} has {', '.join(self.splits) or 'none'}")
+        return list(dict.fromkeys(concept for label in self.splits[split] for concept in self.concepts_of(label)))
+
     @property
     def parts(self) -> tuple[Binding, ...]:
         """What is asked for, part by part; most suites have one."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.options import option
-from editkit.tuning.latents import Points
 from editkit.tuning.objectives import distance
 from editkit.tuning.search.request import Ground, Request, Search, SearchResult
 
@@ -77,15 +76,9 @@ class LearnedFinder:
             concept = request.prompts.e(points.concept, points.template)
             with torch.no_grad():
                 now = networks.student(points.z, points.t, concept)
-                was = self._untrained(points, request)
+                was = networks.teacher(points.z, points.t, concept) if points.e is None else points.e
             said = networks.teacher(points.z, points.t, self.states[points.concept])
             yield (distance(said, now) + distance(said, was)).sum()
-
-    def _untrained(self, points: Points, request: Request) -> Tensor:
-        """What the teacher predicts of the concept, which the points may know."""
-        if points.e is not None:
-            return points.e
-        return request.passes.networks.teacher(points.z, points.t, request.prompts.e(points.concept, points.template))
 
     def state_dict(self) -> dict[str, Any]:
         return {name: value.clone() for name, value in self._learned().items()}
