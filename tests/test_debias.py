@@ -258,6 +258,22 @@ def test_a_settled_concept_that_others_moved_steps_again() -> None:
     assert all(looped(response, (0.5, 0.5), max_diff=0.06).reached.values())
 
 
+def test_one_that_comes_no_nearer_does_not_keep_the_settled_from_their_second_look() -> None:
+    """The judge settles at once; then the cook steps, which moves the judge and not the cook."""
+    start = {"cook": [2.0, -2.0], "judge": [0.0, 0.0]}
+
+    def response(concept: str, weights: Weights) -> Tensor:
+        if concept == "cook":
+            return torch.tensor(start["cook"], dtype=torch.float64)
+        return linear(start, 1.0)(concept, weights) + 0.2 * weights["cook"]
+
+    outcome = looped(response, (0.5, 0.5), max_diff=0.07, rounds=20)
+    assert outcome.reached["judge"] and not outcome.reached["cook"]
+    assert outcome.stopped == "cook: no nearer in 5 rounds; the pictures of the others are as wanted"
+    last = max(each.number for each in outcome.rounds if "cook" in each.tallies)
+    assert all({*each.tallies} == {"judge"} for each in outcome.rounds[last + 1 :]) and last + 1 < len(outcome.rounds)
+
+
 def test_what_does_not_respond_is_not_reached_and_says_so() -> None:
     outcome = looped(linear(SKEWED, 0.0), (0.5, 0.5), rounds=5)
     assert not any(outcome.reached.values()) and outcome.stopped == "5 rounds"

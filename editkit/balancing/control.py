@@ -86,6 +86,10 @@ class Controller:
         """With these weights the concept is drawn no more; what was counted says nothing but that it was too far."""
         self._bounds.append(Bound(weights))
 
+    def forget(self) -> None:
+        """Others' weights have changed: what came of the last step, and what was too much, says nothing any more."""
+        self._last, self._bounds = None, []
+
     def _is_blind(self, tally: Tally) -> bool:
         """Whether all pictures had one attribute, twice: that tells a side and no slope."""
         return self._was_full and max(tally.counts) == tally.judged

@@ -20,6 +20,8 @@ Observe = Callable[[Sequence[str], Weights, Sequence[int]], Mapping[str, Tally]]
 unedited model."""
 FRESH = 100_000
 """Seeds of the certificate begin that far behind those of the rounds."""
+PATIENCE = 5
+"""Rounds in which a concept may come no nearer before it is left where it was nearest."""
 LEAST_SHARE = 0.01
 """Of a step that the damage leaves over: below it there is nothing left to go."""
 
@@ -75,6 +77,8 @@ class State:
         best: `(−stage, how far it missed, weights)`.
         good: the last weights with which the concept was still drawn.
         drawn_at: the last round that drew it.
+        best_at: the round of `best`.
+        is_given_up: it came no nearer in `PATIENCE` rounds.
     """
 
     controller: Controller
@@ -84,14 +88,27 @@ class State:
     is_settled: bool = False
     drawn_at: int = 0
     best: tuple[int, float, Tensor] | None = None
+    best_at: int = 0
+    is_given_up: bool = False
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it is drawn in the next round."""
+        return not self.is_settled and not self.is_given_up
+
+    def look_again(self, number: int) -> None:
+        """In that round: what it was settled with is no more what it is drawn with, since others have stepped."""
+        self.is_settled, self.best, self.best_at = False, None, number
+        self.controller.forget()
 
 
 @dataclass(frozen=True)
 class Loop:
     """The rounds. Every round draws the same seeds, so that two differ by the weights and not by the noise.
 
-    A concept that is settled is not drawn again before all are. What the others stepped meanwhile moved it, too: it is
-    then looked at once more, and steps again if it has to.
+    A concept that is settled is not drawn again before none moves. What the others stepped meanwhile moved it, too: it
+    is then looked at once more, and steps again if it has to. One that comes no nearer goes back to where it was
+    nearest and stays there: it would keep the settled ones from their second look.
 
     Attributes:
         wanted: shares, one an attribute.
@@ -139,20 +156,23 @@ class Loop:
             for concept in tallies:
                 states[concept].drawn_at = len(done) - 1
             asked = {**weights, **{c: self._next(states[c], tally, weights[c]) for c, tally in tallies.items()}}
-            moving = [concept for concept in self.concepts if not states[concept].is_settled]
-            stale = [] if moving else [concept for concept in self.concepts if states[concept].drawn_at < moved]
-            if stale and len(done) <= self.rounds:
-                for concept in stale:
-                    states[concept].is_settled, states[concept].best = False, None
-            elif not moving:
-                stopped = "the pictures of every concept are as wanted"
-            elif len(done) > self.rounds:
-                stopped = f"{self.rounds} rounds"
-            else:
+            if any(not torch.equal(asked[concept], weights[concept]) for concept in tallies):
                 weights, share = self._within_damage(weights, asked)
                 moved = len(done)
-                if share < LEAST_SHARE:
-                    stopped = f"the worst word would be damaged by more than {self.most_damage:g}"
+            moving = any(state.is_moving for state in states.values())
+            went_back = any(states[concept].is_given_up for concept in tallies)  # often a long way: all others felt it
+            stale = [
+                state for state in states.values()
+                if not state.is_given_up and (went_back or (not moving and state.drawn_at < moved))
+            ]  # fmt: skip
+            if not moving and not stale:
+                stopped = _ended(states)
+            elif len(done) > self.rounds:
+                stopped = f"{self.rounds} rounds"
+            elif share < LEAST_SHARE:
+                stopped = f"the worst word would be damaged by more than {self.most_damage:g}"
+            for state in stale:
+                state.look_again(len(done))
         chosen = {c: nothing[c] if (best := states[c].best) is None else best[2] for c in self.concepts}
         weights, _ = self._within_damage(nothing, chosen)
         after = self.observe(self.concepts, weights, fresh)
@@ -160,17 +180,24 @@ class Loop:
         return Outcome(weights, before, after, reached, tuple(done), stopped)
 
     def _drawn(self, states: Mapping[str, State], weights: Weights) -> dict[str, Tally]:
-        """Of every concept that is not settled, as many pictures as its stage asks for."""
+        """Of every concept that moves, as many pictures as its stage asks for."""
         tallies: dict[str, Tally] = {}
         for stage, count in enumerate(self.pictures):
-            some = [c for c in self.concepts if not states[c].is_settled and states[c].stage == stage]
+            some = [c for c in self.concepts if states[c].is_moving and states[c].stage == stage]
             if some:
                 tallies |= self.observe(some, weights, range(self.seed, self.seed + count))
         return {concept: tallies[concept] for concept in self.concepts if concept in tallies}
 
     def _next(self, state: State, tally: Tally, weights: Tensor) -> Tensor:
         """The weights to draw next: the same where those are as good as these pictures can tell, half of the way back
-        where they have left the concept itself."""
+        where they have left the concept itself, and the best ones where it comes no nearer."""
+        asked = self._stepped(state, tally, weights)
+        if state.is_settled or state.drawn_at - state.best_at < PATIENCE:
+            return asked
+        state.is_given_up = True
+        return state.good if state.best is None else state.best[2]
+
+    def _stepped(self, state: State, tally: Tally, weights: Tensor) -> Tensor:
         if not tally.stays(state.before):
             state.controller.lost(weights)
             return (weights + state.good) / 2
@@ -178,7 +205,7 @@ class Loop:
         missed, is_last = tally.misses(self.wanted), state.stage == len(self.pictures) - 1
         here = (-state.stage, missed, weights)
         if state.best is None or here[:2] < state.best[:2]:
-            state.best = here
+            state.best, state.best_at = here, state.drawn_at
         is_near = missed <= self.max_diff / (4 if is_last else 2)
         if is_last and (is_near or tally.is_within(self.wanted, self.max_diff)):
             state.is_settled = True
@@ -202,6 +229,14 @@ class Loop:
         done = Round(number, weights, tallies, misses, self.damage(weights), time.perf_counter() - start)
         self.tell(done)
         return done
+
+
+def _ended(states: Mapping[str, State]) -> str:
+    """Why, where none moves."""
+    given_up = [concept for concept, state in states.items() if state.is_given_up]
+    if not given_up:
+        return "the pictures of every concept are as wanted"
+    return f"{', '.join(given_up)}: no nearer in {PATIENCE} rounds; the pictures of the others are as wanted"
 
 
 def _between(first: Weights, second: Weights, share: float) -> Weights:
