@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from editkit.chaining.jobs import jobs_of
-from editkit.chaining.opened import open_run
+from editkit.chaining.opened import RecipeRun, open_run
 from editkit.chaining.recipe import load_recipe, parse_recipe
 from editkit.edits.method import Options
 from editkit.emoji.papers_table import ROWS, gathered
@@ -21,6 +21,7 @@ from editkit.evaluation.suites.suite import load_suite
 from editkit.model.editable import open_model
 from editkit.tuning.options import RefineOptions
 from editkit.variants.edit_file import load_linear
+from editkit.variants.named import record_of
 
 MATRIX = """
 [matrix]
@@ -111,6 +112,33 @@ def test_a_split_that_names_no_concepts_is_told_before_anything_starts(stage: st
     path.write_text(f'model = "emoji"\n[stage.gone]\ndo = "erase"\n{stage}\n')
     with pytest.raises(EditkitError, match=f"stage gone.*: .*{says}"):
         open_run(path).check()
+
+
+def test_a_guard_leads_away_from_what_the_split_erases(tmp_path: Path) -> None:
+    said = """do = "evaluate"
+edits = ["base", "{name}"]
+suite = "emoji-objects"
+split = "{{split}}"
+"""
+    path = tmp_path / "chain.toml"
+
+    def opened(name: str, said: str = said) -> RecipeRun:
+        path.write_text(f'model = "emoji"\n[matrix]\nsplit = ["1", "2"]\n[stage.scores]\n{said.format(name=name)}')
+        return open_run(path)
+
+    suite = load_suite("emoji-objects")
+    for job, split in zip(opened("base+sld:max={concepts}").jobs, ("1", "2"), strict=True):
+        assert job.inputs["edits"] == ("base", f"base+sld:max={', '.join(suite.concepts_in(split))}")
+        assert record_of(job.inputs["edits"][1])["concepts"] == suite.concepts_in(split)
+    for name, says in {
+        "base+sld:maxi={concepts}": "sld has no setting 'maxi'", "gone+sld=dog": "write base\\+sld=dog",
+    }.items():  # fmt: skip
+        with pytest.raises(EditkitError, match=f"stage scores-1: .*{says}"):
+            opened(name)
+    with pytest.raises(EditkitError, match="stands for those of the stage's suite and split; it says none"):
+        opened(
+            "base+sld={concepts}", 'do = "compare"\nedits = ["{name}"]\nprompts = ["a dog on {{split}}"]\nseeds="0"\n'
+        )
 
 
 def test_the_papers_chain_makes_the_edits_of_the_table(tmp_path: Path) -> None:

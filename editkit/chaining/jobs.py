@@ -15,13 +15,17 @@ from typing import Any
 from editkit.chaining.fields import Field
 from editkit.chaining.kind import Kind
 from editkit.chaining.recipe import Recipe
+from editkit.edits.guards import parse_guard
 from editkit.errors import EditkitError, did_you_mean
+from editkit.evaluation.suites.suite import load_suite
 from editkit.files.names import file_stem
-from editkit.plugins import load
+from editkit.plugins import load, loadable
+from editkit.variants.guard_names import split_guard
 from editkit.variants.named import BASE
 
 DO, LAUNCH = "do", "launch"
 """Keys of a stage that are no fields of its kind."""
+CONCEPTS = "{concepts}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def _jobs(recipe: Recipe, stage: str, made: Mapping[str, Sequence[Job]]) -> Iter
     kind, said = _kind(recipe, stage), dict(recipe.stages[stage])
     do, launch = said.pop(DO), said.pop(LAUNCH, "")
     _check_names(kind, said)
-    taken = {where: _texts(said.pop(where)) for where in kind.takes if where in said}
+    taken = {where: _with_concepts(_texts(said.pop(where)), said) for where in kind.takes if where in said}
     several = {where: _taken(recipe, taken[where], made, kind.reads.get(where, "")) for where in taken
                if where != kind.one}  # fmt: skip
     one_of = _taken(recipe, taken[kind.one], made) if kind.one in taken else [BASE]
@@ -224,7 +228,7 @@ def _taken(
                     f"{name}: a stage {said} ({without[0].do}), expected one that {'is' if do else 'does'}"
                 )
             found += jobs
-        elif name == BASE and not do:
+        elif not do and (name == BASE or _is_guarded_base(name)):
             found.append(name)
         elif beside.exists() or Path(name).exists():
             found.append(str(beside if beside.exists() else Path(name)))
@@ -233,6 +237,27 @@ def _taken(
             known = ", ".join(dict.fromkeys([*made, *every])) or "nothing"
             raise EditkitError(f"{name!r}: no such stage, variant or file; {hint}it may take {known}, {BASE} or a file")
     return found
+
+
+def _is_guarded_base(name: str) -> bool:
+    """`base+GUARD`. A guard that cannot be read raises."""
+    inner, guard = split_guard(name)
+    if guard is None:
+        return False
+    parse_guard(guard, loadable("guards"))
+    if inner != BASE:
+        raise EditkitError(f"{name}: a guard goes with the unedited model here; write {BASE}+{guard}")
+    return True
+
+
+def _with_concepts(names: Sequence[str], said: Mapping[str, Any]) -> list[str]:
+    """Names of what is drawn; `{concepts}` in a guard's are those of the stage's own split."""
+    if not any(CONCEPTS in name for name in names):
+        return list(names)
+    suite, split = said.get("suite"), said.get("split")
+    if not isinstance(suite, str) or not isinstance(split, str):
+        raise EditkitError(f"{CONCEPTS}: stands for those of the stage's suite and split; it says none")
+    return [name.replace(CONCEPTS, ", ".join(load_suite(suite).concepts_in(split))) for name in names]
 
 
 def _mark(path: Path) -> str:
