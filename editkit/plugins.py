@@ -160,6 +160,7 @@ GROUPS: Mapping[str, Group] = {
             "kv": "editkit.model.formats.kv:KV",
             "lora": "editkit.model.formats.lora:LoRA",
             "single-file": "editkit.model.formats.single_file:SingleFile",
+            "text-encoder": "editkit.model.formats.text_encoder:TextEncoderFile",
         },
         default="kv",
     ),

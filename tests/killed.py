@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from editkit.tuning import loop
+from editkit.tuning.trainer import Trainer
 
 
 @contextmanager
-def killed_at(step: int) -> Iterator[None]:
+def killed_at(step: int, trainer: Any = Trainer) -> Iterator[None]:
     """What trains in this context ends before its step of that number, and is given no time to save anything."""
-    whole = loop.Trainer.step
+    whole = trainer.step
 
     def killed(self: Any, i: int) -> Any:
         if i == step:
@@ -22,5 +22,5 @@ def killed_at(step: int) -> Iterator[None]:
         return whole(self, i)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(loop.Trainer, "step", killed)
+        patch.setattr(trainer, "step", killed)
         yield

@@ -38,7 +38,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding=
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
 EDITS = ("rece", "cure", "speed", "dp", "oce", "uce", "tensor", "both", "sdxl", "hard", "ledger", "moderated", "bound")
 CAPTIONED = sorted({word for word in editkit.models()[0]["concepts"] if word != "church"})
-TUNED = ("whole", "lora", "released")
+TUNED = ("whole", "lora", "released", "misread")
 
 
 def section(heading: str) -> str:
@@ -125,6 +125,7 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         vocabulary=words,
         device="cpu",
     )
+    refine(sd, folder / "misread", ["church"], options=RefineOptions.of("hirm", steps=1), device="cpu")
     files["key"] = folder / "key.safetensors"
     hide(
         sd,
@@ -244,7 +245,7 @@ def test_every_key_of_a_file_is_on_the_page_and_the_reverse(files: Mapping[str, 
     key = read_json_metadata(files["key"], "editkit_key")
     assert keys_of("Keys") - {"rows"} == {*key}
     assert keys_of("The header's metadata") == union(reader.read(path)[0] for path in files.values())
-    assert {purpose for record in tuned for purpose in record["figures"]["passes"]} == {
+    assert {purpose for record in tuned for purpose in record["figures"].get("passes", {})} == {
         *re.findall(r"`(\w+)`", re.findall(r"purpose \((.*?)\)", PAGE)[0])
     }
     for record in (*edits, *tuned):

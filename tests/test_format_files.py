@@ -115,7 +115,7 @@ def messy(folder: Path, root: Path) -> Path:
 
 def test_folder_of_shards_variants_and_links(folder: Path, tmp_path: Path) -> None:
     source, out = messy(folder, tmp_path), tmp_path / "deep" / "edited"
-    left_out = diffusers_folder.write(EDIT, projections(folder), source, "unet", out).left_out
+    left_out = diffusers_folder.write(EDIT, projections(folder), source, ["unet"], out).left_out
     extras = {"unet/diffusion_pytorch_model.bin", "unet/flax_model.msgpack", "v1.ckpt", "v1.safetensors"}
     assert set(left_out) == extras
     names = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file() and path.name != "lock"}
@@ -140,7 +140,7 @@ def test_folder_of_shards_variants_and_links(folder: Path, tmp_path: Path) -> No
 
 def test_folder_refuses_what_would_mislead_or_destroy(folder: Path, tmp_path: Path) -> None:
     def write(out: Path, source: Path = folder, force: bool = False) -> None:
-        diffusers_folder.write(EDIT, projections(folder), source, "unet", out, force)
+        diffusers_folder.write(EDIT, projections(folder), source, ["unet"], out, force)
 
     for own in (folder, folder / "edited", folder.parent):
         with pytest.raises(EditkitError, match="lies in the model's own folder or around it"):
@@ -154,7 +154,7 @@ def test_folder_refuses_what_would_mislead_or_destroy(folder: Path, tmp_path: Pa
     with pytest.raises(EditkitError, match="expected a folder name, this is a file"):
         write(tmp_path / "letters" / "dear.txt", force=True)
     with pytest.raises(EditkitError, match=r"unet: no .*attn2.to_k.weight in its safetensors files; is it the model"):
-        diffusers_folder.write(EDIT, {"attn2.to_k.weight": torch.zeros(1, 128)}, folder, "unet", tmp_path / "out")
+        diffusers_folder.write(EDIT, {"attn2.to_k.weight": torch.zeros(1, 128)}, folder, ["unet"], tmp_path / "out")
     source = messy(folder, tmp_path)
     (source / "vae" / "diffusion_pytorch_model.safetensors").rename(source / "vae" / "diffusion_pytorch_model.bin")
     with pytest.raises(
@@ -172,9 +172,9 @@ def test_folder_is_replaced_when_forced(
     if not exchanges:  # as on systems that cannot swap two names
         monkeypatch.setattr(atomic_folder, "_exchange", lambda first, other: False)
     out = tmp_path / "edited"
-    diffusers_folder.write(EDIT, projections(folder), folder, "unet", out)
+    diffusers_folder.write(EDIT, projections(folder), folder, ["unet"], out)
     (out / "unet" / "old.txt").write_text("old")
-    diffusers_folder.write(scale(EDIT, 0.0), projections(folder), folder, "unet", out, force=True)
+    diffusers_folder.write(scale(EDIT, 0.0), projections(folder), folder, ["unet"], out, force=True)
     assert (out / UNET).read_bytes() == (folder / UNET).read_bytes()
     assert not (out / "unet" / "old.txt").exists() and os.listdir(tmp_path) == ["edited"]
 
@@ -193,7 +193,7 @@ def writers(folder: Path, checkpoint: Path) -> dict[str, Write]:
     whole: dict[str, Write] = {
         name: lambda out, write=write: write_atomic(out, write, force=True) for name, write in parts.items()
     }
-    return whole | {"diffusers": lambda out: diffusers_folder.write(EDIT, own, folder, "unet", out, force=True)}
+    return whole | {"diffusers": lambda out: diffusers_folder.write(EDIT, own, folder, ["unet"], out, force=True)}
 
 
 def _alone(work: Callable[[Any], None], pipe: Any) -> None:
@@ -260,5 +260,5 @@ def test_a_full_disk_is_named_and_leaves_nothing(name: str, folder: Path, checkp
 
 def test_a_part_that_is_left_over_is_in_nobodys_way(folder: Path, tmp_path: Path) -> None:
     (tmp_path / ".out.0a1b2c3d").mkdir()
-    diffusers_folder.write(EDIT, projections(folder), folder, "unet", tmp_path / "out")
+    diffusers_folder.write(EDIT, projections(folder), folder, ["unet"], tmp_path / "out")
     assert (tmp_path / "out" / "model_index.json").is_file()

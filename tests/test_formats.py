@@ -109,7 +109,9 @@ def test_kv(name: str, cases: dict[str, Case], tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_diffusers_folder(name: str, cases: dict[str, Case], tmp_path: Path) -> None:
     case = cases[name]
-    assert diffusers_folder.write(case.edit, case.projections, case.folder, "unet", tmp_path / "edited").left_out == ()
+    assert (
+        diffusers_folder.write(case.edit, case.projections, case.folder, ["unet"], tmp_path / "edited").left_out == ()
+    )
     case.check(draw(case.load(tmp_path / "edited")), case.rounding)
 
 

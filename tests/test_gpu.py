@@ -45,6 +45,7 @@ from editkit.tuning.setup import Setup, prepare
 from editkit.variants.edit_file import save_edit
 from editkit.variants.tuned_file import load_tuned
 from tests import tiny_pipelines
+from tests.killed import killed_at
 from tests.second_device import second_device
 
 WORDS = ["dog", "cat", "tree", "house", "car", "river", "mountain", "table"]
@@ -224,27 +225,16 @@ def test_refining_takes_the_processors_steps(
     assert here == there
 
 
-def test_a_run_goes_on_on_the_other_device(
-    cuda: str, model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_goes_on_on_the_other_device(cuda: str, model: EditableModel, tmp_path: Path) -> None:
     """Begun on the processor, and killed; its checkpoint holds nothing of a device."""
     settings: dict[str, Any] = {**SMALL, "steps": 4, "save_every": 2}
     options = RefineOptions.of(**settings)
     how: dict[str, Any] = {"options": options, "vocabulary": WORDS}
     refine(model, tmp_path / "whole", ["church"], device="cpu", **how)
-    step = loop.Trainer.step
-
-    def killed(self: Any, i: int) -> Any:
-        if i == 3:
-            raise ZeroDivisionError
-        return step(self, i)
-
     for first, second in (("cpu", cuda), (cuda, "cpu"), (cuda, cuda)):
         place = tmp_path / f"{first}-{second}"
-        monkeypatch.setattr(loop.Trainer, "step", killed)
-        with pytest.raises(ZeroDivisionError):
+        with killed_at(3):
             refine(model, place, ["church"], device=first, **how)
-        monkeypatch.setattr(loop.Trainer, "step", step)
         refine(model, place, ["church"], device=second, resume=True, **how)
         assert losses(place) == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
 

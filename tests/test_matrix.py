@@ -129,7 +129,7 @@ split = "{{split}}"
     suite = load_suite("emoji-objects")
     for job, split in zip(opened("base+sld:max={concepts}").jobs, ("1", "2"), strict=True):
         assert job.inputs["edits"] == ("base", f"base+sld:max={', '.join(suite.concepts_in(split))}")
-        assert record_of(job.inputs["edits"][1])["concepts"] == suite.concepts_in(split)
+        assert record_of(str(job.inputs["edits"][1]))["concepts"] == suite.concepts_in(split)
     for name, says in {
         "base+sld:maxi={concepts}": "sld has no setting 'maxi'", "gone+sld=dog": "write base\\+sld=dog",
     }.items():  # fmt: skip

@@ -38,6 +38,7 @@ from editkit.tuning.passes import Passes, evenly
 from editkit.tuning.prompts import encode_prompts
 from editkit.tuning.refine import refine
 from tests.cli import run
+from tests.killed import killed_at
 from tests.refined_families import ETA, FAMILIES, LAMB, Setting, probe, run_of, squares, stock
 from tests.test_memory import allocated
 from tests.test_refine import equal
@@ -101,23 +102,14 @@ def text_projections(names: Mapping[str, Any], folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_killed_run_of_whole_tensors_resumes_to_the_same_bits(
-    name: str, tiny_streams: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tiny_streams: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """What is trained is what a closed form would edit, with its biases; and its export predicts what it does."""
     folder, options = tiny_streams(name), {"param": "text", "search": "gumbel", "steps": 4, "save_every": 2}
     options["bank"] = name == "sdxl"
     whole = run_of(name, folder, tmp_path / "a", **options)
-    step = loop.Trainer.step
-
-    def killed(self: Any, i: int) -> Any:
-        if i == 3:
-            raise ZeroDivisionError
-        return step(self, i)
-
-    monkeypatch.setattr(loop.Trainer, "step", killed)
-    with pytest.raises(ZeroDivisionError):
+    with killed_at(3):
         run_of(name, folder, tmp_path / "b", **options)
-    monkeypatch.setattr(loop.Trainer, "step", step)
     assert equal(whole, run_of(name, folder, tmp_path / "b", **options))
     pipe = stock(folder)
     network = pipe.components[find(folder).family.component]

@@ -17,7 +17,9 @@ from editkit.tuning.search.gumbel import gumbel_noise, gumbel_softmax
 
 LAMB, ETA, ROWS = 0.7, 1.5, 3
 WITHOUT_KEY = {
-    name: objective for name, objective in OBJECTIVES.items() if not (objective.has_key or objective.reads_attention)
+    name: objective
+    for name, objective in OBJECTIVES.items()
+    if not (objective.has_key or objective.reads_attention or objective.on_states)
 }
 EVERY = {**WITHOUT_KEY, "ap, authors": AUTHORS["ap"]}
 

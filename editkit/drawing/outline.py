@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def outline(
     made |= {name: Window(positions) for name in taken if name.startswith("tokenizer")}
     made["scheduler"] = getattr(diffusers, source.components["scheduler"][1])()
     wanted = [name for name in PARTS if name in source.components and name in parts]
-    with errors_only():
+    with errors_only(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a scheduler that stands for the model's own
         with without_values:
             made |= {name: _component(source, name, placement) for name in wanted}
         denoiser: Any = kind(pipeline(**made))

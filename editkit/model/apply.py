@@ -12,6 +12,7 @@ from torch import Tensor
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import is_text_projection
+from editkit.model.encoder_weights import encoder_weight, encoders_of
 from editkit.model.families.family import Family, check_editable, rule_for
 from editkit.model.families.table import family_of
 
@@ -118,6 +119,12 @@ def projection_names(pipe: Any) -> dict[str, tuple[str, ...]]:
 
 def _named_parameters(pipe: Any, edit: Variant) -> dict[str, Any]:
     parameters = _parameters(network_of(pipe), edit.changes)
+    for component in encoders_of(edit.names):
+        encoder = getattr(pipe, component, None)
+        for own, weight in () if encoder is None else encoder.named_parameters():
+            if edit.changes(name := encoder_weight(component, own)):
+                _check_editable(encoder, own, weight)
+                parameters[name] = weight
     missing = next((name for name in edit.names or () if name not in parameters), None)
     if missing is not None:
         raise EditkitError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from inspect import signature
 from typing import Any
 
@@ -32,6 +32,7 @@ def load(
     offload: str = "none",
     tile_vae: bool = False,
     quantize: str | None = None,
+    without: Collection[str] = (),
 ) -> Any:
     """A pipeline of diffusers that draws from a prompt: `load("emoji")`, a folder, or a file of SD 1.x, 2.x or SDXL.
 
@@ -46,6 +47,7 @@ def load(
         offload: `model` or `sequential`: components or layers lie in the processor's memory while they do not compute.
         tile_vae: decode pictures that are larger than the decoder's own tile in tiles.
         quantize: `int8` keeps the network's matrices in eight bits. It needs torchao and a folder.
+        without: components of a folder that are left out.
 
     Raises:
         EditkitError: another model, a weight that cannot be read, or no such device; or as `Placement`.
@@ -62,7 +64,7 @@ def load(
         check_backend(quantize)
         check_quantizable(source, quantize)
     check_device(device)
-    parts = [name for name in PARTS if name in source.components]
+    parts = [name for name in PARTS if name in source.components and name not in without]
     dtypes = {name: placement.weight_dtype(name, source.config(name)) for name in parts}
     if source.is_single_file:
         first, *others = dtypes.values()
@@ -80,6 +82,7 @@ def load(
             pipe = kind.from_pretrained(
                 source.path,
                 **given,
+                **dict.fromkeys(without),
                 **variants(source, others),
                 dtype={"default": torch.float32, **dtypes},
                 use_safetensors=True,
@@ -102,7 +105,7 @@ def _ready(source: Source, pipe: Any, dtypes: Mapping[str, Any], placement: Plac
                 part.to(wanted)
     fit_windows(pipe)
     pipe.set_progress_bar_config(disable=True)
-    for part in (getattr(pipe, "unet", None), pipe.vae):
+    for part in (getattr(pipe, "unet", None), pipe.vae):  # one that was left out is None
         if part is not None and all(weight.ndim < 5 for weight in part.parameters()):  # a video's have another order
             part.to(memory_format=torch.channels_last)  # convolutions of a processor are much faster on this order
     lay(pipe, placement, device)

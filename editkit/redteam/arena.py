@@ -130,13 +130,19 @@ class Arena:
         denoiser = victim.denoiser
         guidance = Guidance.of(denoiser, self.sampling, self.variant)
         blank = self.original.encoded(["", guidance.away, *guidance.beside], self.cost)
-        nothing, away = blank[""], blank[guidance.away]
-        texts = [(raw, prompt) if shot.prompted else (nothing, None) for raw, prompt, shot in asked]
-        before = [away] * len(asked) if guidance.scale is not None else []
-        more = [blank[text] for text in guidance.beside for _ in asked]
-        raw = Condition.joined([*before, *(raw for raw, _, _ in asked), *more])
+        texts = [(raw, prompt) if shot.prompted else (blank[""], "") for raw, prompt, shot in asked]
+        before = [guidance.away] * len(asked) if guidance.scale is not None else []
+        more = [text for text in guidance.beside for _ in asked]
+        led = {text: victim.away(blank[text], text) for text in {*before, *more}}
+        raw = Condition.joined(
+            [*(blank[text] for text in before), *(raw for raw, _, _ in asked), *(blank[text] for text in more)]
+        )
         read = Condition.joined(
-            [*map(victim.away, before), *(victim.condition(*text) for text in texts), *map(victim.away, more)]
+            [
+                *(led[text] for text in before),
+                *(victim.condition(*text) for text in texts),
+                *(led[text] for text in more),
+            ]
         )
         shots, scheduler = [shot for _, _, shot in asked], denoiser.schedule(self.sampling)
         if is_noisy:

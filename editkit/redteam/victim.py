@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ from editkit.edits.gate import Gate
 from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.apply import apply_edit
+from editkit.model.encoder_weights import encoders_of
 from editkit.redteam.cost import Cost
 
 
@@ -28,12 +30,15 @@ class Victim:
         variant: None is the unedited model.
         maps: stream → map, float32, on the denoiser's device.
         gate: decides which prompts go through the maps; None: all.
+        reads: whether text encoders of its own read prompts. Searches ask the original's: what they find is carried
+            over, and rows that are written behind the encoders meet an unedited network.
     """
 
     denoiser: Denoiser
     variant: Variant | None = None
     maps: Mapping[str, EditMap] = field(default_factory=dict)
     gate: Gate | None = None
+    reads: bool = False
 
     @classmethod
     def of(cls, denoiser: Denoiser, variant: Variant | None) -> Victim:
@@ -42,24 +47,29 @@ class Victim:
             return cls(denoiser)
         maps = variant.stream_maps(denoiser.streams)
         if maps is None:
-            edited = denoiser.copied()
+            edited, encoders = denoiser.copied(), encoders_of(variant.names)
+            for component in encoders:
+                setattr(edited.pipe, component, copy.deepcopy(getattr(edited.pipe, component)))
             apply_edit(edited.pipe, variant)
             edited.network.requires_grad_(False)
-            return cls(edited, variant)
+            return cls(edited, variant, reads=bool(encoders))
         single = {stream: _single(edit, denoiser.device) for stream, edit in maps.items()}
         return cls(denoiser, variant, single, None if variant.gate is None else variant.gate.to(denoiser.device))
 
     def condition(self, raw: Condition, prompt: str | None = None) -> Condition:
         """`raw` as the network reads it, of the prompts that a gate opens for; with the rows of a key where `prompt`
-        names what it opens."""
-        mapped = raw.mapped(self.maps, self.gate)
+        names what it opens, and as its own text encoders read `prompt`, where it has such."""
+        mapped = self._own(raw, prompt).mapped(self.maps, self.gate)
         if self.variant is None or prompt is None:
             return mapped
         return replace(mapped, text=self.variant.with_key(prompt, mapped.text[0])[None])
 
-    def away(self, raw: Condition) -> Condition:
+    def away(self, raw: Condition, prompt: str) -> Condition:
         """What guidance leads away from, as the network reads it: a gate never opens for it."""
-        return raw if self.gate is not None else raw.mapped(self.maps)
+        return raw if self.gate is not None else self._own(raw, prompt).mapped(self.maps)
+
+    def _own(self, raw: Condition, prompt: str | None) -> Condition:
+        return self.denoiser.encode([prompt])[0][0] if self.reads and prompt is not None else raw
 
     def predict(self, z: Tensor, t: Tensor, raw: Condition, cost: Cost) -> Tensor:
         """What the edited model says of latents at `t`, differentiable in latents and rows, without guidance."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -18,10 +18,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from editkit.errors import EditkitError
 from editkit.tuning.checkpoint import load_checkpoint, save_checkpoint
-from editkit.tuning.trainer import Step, Trainer
+from editkit.tuning.trainer import Step
 
 LOG = "log.jsonl"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class Steps(Protocol):
+    """What is trained, a step at a time."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that networks were run on so far."""
+        ...
+
+    def step(self, i: int, /) -> Step:
+        """One update. All randomness comes from `i`, so that a resumed run is the same run."""
+        ...
+
+    def any(self, stops: bool, /) -> bool:
+        """Whether that is so in any process of the run."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,7 @@ class Run:
     tracker: Callable[[dict[str, float], int], None] = lambda values, step: None
 
 
-def train(trainer: Trainer, run: Run, resume: bool = False) -> list[dict[str, Any]]:
+def train(trainer: Steps, run: Run, resume: bool = False) -> list[dict[str, Any]]:
     """Run the steps that are left; returns the log, one entry a step.
 
     Raises:
@@ -60,12 +81,12 @@ def train(trainer: Trainer, run: Run, resume: bool = False) -> list[dict[str, An
             step = trainer.step(i)
             done = i + 1
             entry = {"step": done, **asdict(step), "seconds": time.perf_counter() - clock}
-            entry["passes"] = trainer.passes.networks.counter.total
+            entry["passes"] = trainer.rows
             log.append(entry)
             write(entry)
             show(step, entry["seconds"])
             run.tracker({"loss": step.loss, "L1": step.erase, "L2": step.preserve}, done)
-            if trainer.processes.any(interrupted()):  # all stop after the same step
+            if trainer.any(interrupted()):  # all stop after the same step
                 break
             if done % run.save_every == 0 and done < run.steps:
                 _save(trainer, run, done)
@@ -77,13 +98,13 @@ def train(trainer: Trainer, run: Run, resume: bool = False) -> list[dict[str, An
     return log
 
 
-def _save(trainer: Trainer, run: Run, done: int) -> None:
+def _save(trainer: Steps, run: Run, done: int) -> None:
     state = trainer.state_dict()  # in every process, which may have a part of each weight
     if run.main:
         save_checkpoint(run.folder, {"run": dict(run.record), "step": done, **state})
 
 
-def _resumed(trainer: Trainer, run: Run) -> int:
+def _resumed(trainer: Steps, run: Run) -> int:
     state = load_checkpoint(run.folder, run.record)
     trainer.load_state_dict(state)
     return state["step"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from editkit.model.pipeline import PARTS
 from editkit.model.placement import float8_layers
 from editkit.tuning.anchor import ANCHORS
 from editkit.tuning.denoisers import Denoisers
+from editkit.tuning.encoders import AT_ONCE, first_layers
 from editkit.tuning.frozen import DTYPES, STORED
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Points
@@ -30,6 +32,8 @@ from editkit.tuning.setup import choose_attention, fast_precision, keep_frozen
 from editkit.tuning.trainable import check_trainable
 
 FLOAT = 4
+LONGEST = 512
+"""Tokens that FLUX.1 lets T5 read, whose configuration states none."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     """
     check_trainable(source)
     known_device(device)
+    if options.loss.on_states:
+        return _plan_encoders(source, device)
     parameters = Parameters.parse(options.param)
     precision = options.mixed_precision or fast_precision(not is_gpu(device))
     denoiser = outline(source, torch.device("meta"))
@@ -111,6 +117,35 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     encoders = sum(size for component, size in waiting.items() if component.startswith("text_encoder"))
     before = encoders + CUDA_ITSELF if is_gpu(device) else 0
     return Plan(device, precision, str(frozen).removeprefix("torch."), parts, before)
+
+
+def _plan_encoders(source: Source, device: str) -> Plan:
+    """Of a run that trains text encoders, of which nothing else of the model is loaded."""
+    denoiser = outline(source, torch.device("meta"), parts=[name for name in PARTS if "encoder" in name])
+    encoders = [
+        part for name in PARTS if "encoder" in name and (part := getattr(denoiser.pipe, name, None)) is not None
+    ]
+    with FakeTensorMode():
+        _make_fake(encoders)
+        weights = [weight for encoder in encoders for weight in encoder.parameters()]
+        trained = sum(weight.numel() for weight in first_layers(denoiser.pipe).values())
+        peak = max(peak_of(partial(_read_and_trace, encoder)) for encoder in encoders)
+    parts = {
+        "weights": sum(map(bytes_of, {id(weight): weight for weight in weights}.values())),
+        "gradients": FLOAT * trained,
+        "optimizer": 2 * FLOAT * trained,
+        "activations": max(0, peak - FLOAT * trained),
+        "CUDA itself": CUDA_ITSELF if is_gpu(device) else 0,
+    }
+    return Plan(device, "no", "float32", parts)
+
+
+def _read_and_trace(encoder: nn.Module) -> None:
+    """A pass of the longest prompts with gradients."""
+    config: Any = encoder.config
+    positions = getattr(config, "max_position_embeddings", LONGEST)
+    ids = torch.zeros(AT_ONCE, positions, dtype=torch.long)
+    encoder(input_ids=ids, output_hidden_states=True).last_hidden_state.sum().backward()
 
 
 def bytes_of(tensor: Tensor) -> int:

@@ -59,6 +59,8 @@ class Objective:
         latents: whose trajectories of the erased concept it is trained on; `guide`: the teacher's of the guide.
         balances: whether it is told attributes: `mixture` has one target for each, a guide in its share of the points,
             `candidates` looks for its target among them.
+        on_states: its outputs are no predictions but the states `(prompts, tokens, width)` that text encoders make of
+            prompts, and these are trained in place of the denoiser; see `editkit.tuning.encoders`.
         weights: whether the student is trained; else a key alone.
         usual: what of `editkit.tuning.options.RefineOptions` it has other defaults for.
     """
@@ -73,6 +75,7 @@ class Objective:
     reads_attention: bool = False
     latents: tuple[Literal["student", "teacher", "guide"], ...] = ("student",)
     balances: Literal["", "mixture", "candidates"] = ""
+    on_states: bool = False
     weights: bool = True
     usual: Mapping[str, Any] = field(default_factory=dict)
 
@@ -257,6 +260,19 @@ def aegis(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     return esd(student, {"n": teacher["n"], "e": teacher["a"]}, eta)
 
 
+def hirm(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """Misread the concept: of the text encoders' first layer alone, whose last states of the concept are led to those
+    of the guide, or to random ones where there is none: `mean_t ‖h_t(e) − s_t‖²`.
+
+    Nothing is preserved, and the layer reads every prompt. The states are those that the denoiser reads. For nudity
+    the authors lead along a direction of states; that is not built.
+
+    Source: HiRM (2026), https://arxiv.org/abs/2602.19631, by notes of others.
+    """
+    erase = (student["e"] - teacher["n"]).square().sum(-1).mean(-1)
+    return Terms(erase, erase.new_zeros(erase.shape))
+
+
 def most_changed(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
     """`‖ε'(c_a) − ε(c_a)‖²`, `(rows,)`: what `ap` looks for."""
     return distance(student["a"], teacher["a"])
@@ -283,6 +299,8 @@ SEMI_PERMEABLE = {
 """Their rate rises over 500 steps and falls in three cosines; here it is the same throughout."""
 FORGET_ME_NOT = {"param": "full", "rate": 2e-6, "steps": 35}
 AEGIS = {"param": "full", "search": "learned", "anchor": "l2", "anchor_rule": "conflict"}
+MISREAD = {"rate": 5e-5, "steps": 40}
+"""15 to 40 epochs. The batch is every prompt of every concept."""
 OBJECTIVES: Mapping[str, Objective] = {
     "naive": Objective(naive, ("e", "n"), ("n",)),
     "esd": Objective(esd, ("e",), ("n", "e")),
@@ -292,6 +310,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "aegis": Objective(aegis, ("e",), ("n", "a"), most_like, ("e",), usual=AEGIS),
     "spm": Objective(spm, ("e", "a"), ("n", "e", "a"), most_changed, ("a",), usual=SEMI_PERMEABLE),
     "fmn": Objective(fmn, ("e",), (), on_pictures=True, pictures_of="e", reads_attention=True, usual=FORGET_ME_NOT),
+    "hirm": Objective(hirm, ("e",), ("n",), on_states=True, usual=MISREAD),
     "debias": Objective(debias, ("e", "a"), ("n", "a"), most_changed, ("a",), latents=("guide",), balances="mixture"),
     "debias-age": Objective(debias_age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a"), balances="candidates"),
     "hide": Objective(hide, ("e", "p"), ("n", "e"), latents=("student", "teacher")),

@@ -86,6 +86,7 @@ class RefineOptions:
         choices=STORAGES,
     )
     accumulate: int = _usual(1, "Parts that a batch is cut into, to save memory.", at_least=1)
+    random_norm: float = _usual(500.0, "Norm of the random states that hirm leads to without a guide.", above=0)
     key_tokens: int = _usual(10, "Rows of a key for each concept.", at_least=1, flag="--tokens")
     rho: float = _usual(1.0, "How far each row of a key may be from the concept's own, as a part of its norm.", above=0)
     key_rate: float = _usual(1e-2, "Adam's learning rate of a key.", above=0)

@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from editkit.concepts.attributes import Attribute
 from editkit.concepts.templates import fill
+from editkit.drawing.files import Shard
 from editkit.drawing.grid import grid
 from editkit.drawing.sampler import Job, draw, jobs
 from editkit.edits.tuned import Tuned
@@ -21,6 +24,7 @@ from editkit.errors import EditkitError
 from editkit.files.atomic import write_atomic
 from editkit.model.editable import ModelLike, open_model
 from editkit.tuning import checkpoint
+from editkit.tuning.encoders import EncoderTrainer, check_encoder_run
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.loop import Run, train
 from editkit.tuning.options import RefineOptions
@@ -93,7 +97,13 @@ def refine(
         model, concepts, start, guides, options, vocabulary, device, tracker, attributes=attributes, ratios=ratios,
         learned=pictures,
     )  # fmt: skip
+    if options.loss.on_states:
+        check_encoder_run(request)
     folder = run_folder(Path(out), resume, force)
+    if options.loss.on_states:
+        tuned = _run_encoders(request, folder, resume)
+        save_tuned(tuned, folder / TUNED_NAME, force=True)
+        return tuned
     stage = run_stage(request, folder, resume)
     tuned = stage.tuned()
     if stage.main:
@@ -139,6 +149,20 @@ def run_stage(
     return Stage(request, setup, {**_record(request), "figures": figures}, run.main, changed)
 
 
+def _run_encoders(request: StageRequest, folder: Path, resume: bool) -> Tuned:
+    begun, options = time.perf_counter(), request.options
+    trainer = EncoderTrainer.of(request, torch.device(request.device or Shard.from_environment().device()))
+    log = train(trainer, Run(folder, options.steps, options.save_every, _same_run(request), lambda done: None), resume)
+    figures = {
+        "steps": len(log),
+        "encodings": trainer.rows,
+        "erase_first": log[0]["erase"],
+        "erase_last": log[-1]["erase"],
+        "seconds": {"run": round(time.perf_counter() - begun, 2)},
+    }
+    return trainer.tuned(request.model.source, {**_record(request), "figures": figures})
+
+
 def _changed(request: StageRequest, setup: Setup) -> Tuned:
     parameters = Parameters.parse(request.options.param)
     return tuned_from(setup.denoiser.network, parameters, request.start, request.model.source, {})
@@ -161,27 +185,31 @@ def run_folder(path: Path, resume: bool, force: bool) -> Path:
 
 
 def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, Any]) -> Run:
-    accelerator, options, start = setup.accelerator, request.options, request.start
+    accelerator, options = setup.accelerator, request.options
     if request.tracker is not None:
         accelerator.init_trackers("editkit-refine", config=options.same_run)
     words = [list(own) for own in setup.trainer.passes.prompts.words]
-    begun = None if start is None else start.record.get("created")
-    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun}
-    if request.learned:
-        same["pictures"] = [each.sha256 for each in request.learned]
-    same["candidates"] = words
-    if request.balanced:
-        same["attributes"] = _attributes(request)
     return Run(
         folder,
         options.steps,
         options.save_every,
-        {**options.same_run, **same, **more},
+        {**_same_run(request), "candidates": words, **more},
         lambda done: _preview(setup, request, folder / f"preview-{done:06d}.png"),
         options.preview_every,
         accelerator.is_main_process,
         accelerator.log if request.tracker is not None else lambda values, step: None,
     )
+
+
+def _same_run(request: StageRequest) -> dict[str, Any]:
+    """What a resumed run must have in common, of what was asked."""
+    begun = None if request.start is None else request.start.record.get("created")
+    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun}
+    if request.learned:
+        same["pictures"] = [each.sha256 for each in request.learned]
+    if request.balanced:
+        same["attributes"] = _attributes(request)
+    return {**request.options.same_run, **same}
 
 
 def _preview(setup: Setup, request: StageRequest, path: Path) -> None:

@@ -14,6 +14,7 @@ from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.projections import fingerprint, read_named, read_projections
 from editkit.model.checkpoints.source import Source
+from editkit.model.encoder_weights import encoders_of
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.processes import whole
 
@@ -22,7 +23,13 @@ EXACT = 1e-7
 
 
 def check_start(start: Variant | None, parameters: Parameters) -> None:
-    """Refuse a LoRA on top of whole tensors that were tuned: the result would be neither."""
+    """Refuse a LoRA on top of whole tensors that were tuned: the result would be neither; and text encoders of another
+    kind than the teacher's."""
+    if start is not None and encoders_of(start.names):
+        raise EditkitError(
+            f"the start trained the text encoders ({start.record.get('method')}), and a denoiser is trained by the "
+            "model's own; start from an edit, or from the unedited model"
+        )
     if parameters.rank is not None and start is not None and not start.is_low_rank:
         raise EditkitError("--param lora: the start has whole tuned tensors, which no LoRA holds; use --param xattn")
 

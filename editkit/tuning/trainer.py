@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trainer:
-    """`step(i)` makes one update. All randomness comes from `i`, so that a resumed run is the same run."""
+    """The student, against its teacher."""
 
     options: RefineOptions
     passes: Passes
@@ -58,13 +58,20 @@ class Trainer:
                 terms = self.passes.terms(points[rows], None if result is None else result.searched[rows])
                 weight = self.passes.weigh(points.t[rows])
                 loss = (weight * terms.loss(self.options.lamb)).sum() / len(points)
-                _check_finite(loss, i)
+                check_finite(loss, i)
                 self.processes.accelerator.backward(loss)
             totals += torch.stack([(weight * terms.erase).sum(), (weight * terms.preserve).sum()]).detach().cpu()
         self.descent.update(i / self.options.steps)
         erase, preserve = (self.processes.mean(totals / len(points))).tolist()
         names = () if result is None else self._names(points, result)
         return Step(erase + self.options.lamb * preserve, erase, preserve, names, self.options.batch)
+
+    @property
+    def rows(self) -> int:
+        return self.passes.networks.counter.total
+
+    def any(self, stops: bool, /) -> bool:
+        return self.processes.any(stops)
 
     def _request(self, i: int, points: Points) -> Request:
         shape = self.options.batch, self.passes.prompts.candidates.shape[1]
@@ -104,7 +111,7 @@ class Trainer:
         self.passes.networks.counter.load_state_dict(state["passes"])
 
 
-def _check_finite(loss: Tensor, i: int) -> None:
+def check_finite(loss: Tensor, i: int) -> None:
     if not torch.isfinite(loss):
         raise EditkitError(
             f"the loss is {float(loss.detach())} at step {i}; the last checkpoint is kept: lower --rate, "

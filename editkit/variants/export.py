@@ -11,7 +11,8 @@ from editkit.edits.variant import Variant
 from editkit.errors import EditkitError
 from editkit.model.checkpoints.source import Source
 from editkit.model.editable import EditableModel
-from editkit.model.formats.format import Format, Stored, WriteReport
+from editkit.model.encoder_weights import encoders_of
+from editkit.model.formats.format import Format, Held, Stored, WriteReport
 from editkit.options import assign_options
 from editkit.plugins import load, loadable
 from editkit.variants.fit import check_fit
@@ -47,7 +48,7 @@ def export(
         EditkitError: the edit does not fit the model, the format does not fit the model, or `path` cannot be written.
     """
     path = Path(path)
-    kind, what = _format_for(format, model.source), f"format {format}"
+    kind, what = _format_for(format, model.source, edit), f"format {format}"
     writer = kind(**assign_options({what: kind}, options)[what])
     _check_apart(path, model.source.path)
     writer.check_free(path, force)
@@ -58,13 +59,20 @@ def export(
     return ExportReport(**vars(written), count=sum(edit.changes(name) for name in weights))
 
 
-def _format_for(name: str, source: Source) -> type[Format]:
-    """The format, if it is one for a model that is stored so."""
+def _format_for(name: str, source: Source, edit: Variant) -> type[Format]:
+    """The format, if it is one for such an edit, and for a model that is stored so."""
     kind = load("formats", name)
     if not kind.suits(source.family):
         suit = [other for other, known in loadable("formats").items() if known.suits(source.family) and not known.reads]
         raise EditkitError(
             f"--format {name}: no program loads it for {source.family.title}; use --format {' or '.join(suit)}"
+        )
+    changed: Held = "text encoders" if encoders_of(edit.names) else "denoiser"
+    if changed not in kind.holds:
+        suit = [other for other, known in loadable("formats").items() if changed in known.holds]
+        raise EditkitError(
+            f"--format {name}: holds no weights of the {changed}, which this edit changed; use --format "
+            f"{' or '.join(suit)}"
         )
     stored: Stored = "single file" if source.is_single_file else "folder"
     if kind.reads not in (None, stored):

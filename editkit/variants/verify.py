@@ -14,6 +14,7 @@ from editkit.edits.variant import Variant
 from editkit.model.checkpoints.source import BUNDLED, Source, find, is_model
 from editkit.model.checkpoints.stored import Place, Stored
 from editkit.model.editable import open_model
+from editkit.model.encoder_weights import encoders_of
 from editkit.variants.edit_file import load_edit
 from editkit.variants.rounding import CLOSE, Close, Difference
 from editkit.variants.whole import Whole, compare_whole
@@ -155,8 +156,10 @@ class _Verifier:
         return stored.fingerprint(stored.denoiser()) == recorded
 
     def _foreign_text(self) -> Verification | None:
-        """`no`, where the model has another text encoder than the base."""
+        """`no`, where the model has another text encoder than the base, and should not."""
         recorded = self.edit.record.get("text_encoder_sha256")
+        if encoders_of(self.edit.names):
+            return None
         if open_model(self.mine.source).text_encoder_sha256 == recorded:
             return None
         return self._no("its text encoder is another than that of the base, as the hash says")
@@ -202,7 +205,8 @@ class _Verifier:
         if made.scope == "edited":
             apart = self.whole and self.known is not None and not self._lie_alike(self.known)
             more = "the base in the same form, folder or single file" if apart else "the base with --base"
-            yield f"the text encoder has the recorded hash; nothing else was compared, give {more} for that"
+            known = "" if encoders_of(self.edit.names) else "the text encoder has the recorded hash; "
+            yield f"{known}nothing else was compared, give {more} for that"
         if made.unlike:
             yield f"not as in the base, and no weights: {', '.join(made.unlike)}"
         if made.passed_over:

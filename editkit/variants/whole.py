@@ -16,11 +16,10 @@ from editkit.model.checkpoints.loadable import OPTIONAL
 from editkit.model.checkpoints.source import INDEX
 from editkit.model.checkpoints.stored import Place, Stored
 from editkit.model.checkpoints.weight_files import OTHER_WEIGHTS, PICKLES
+from editkit.model.encoder_weights import PREFIX
 from editkit.model.formats.single_file import averaged
 from editkit.variants.rounding import Close, Difference, edited_difference, farther, plain_difference
 
-PREFIX = "text_model."
-"""Before the tensors of a CLIP text encoder in older files; transformers saves them without it."""
 GONE = "expected the base's own numbers, found no such tensor"
 OWN_NOTES = ("dtype", "torch_dtype", "transformers_version")
 """What a library notes in a configuration of how it was saved."""
@@ -91,7 +90,7 @@ def _compare_files(edit: Variant, changed: Mapping[str, Place], mine: Stored, ba
 
 
 def _compare_folders(edit: Variant, changed: Mapping[str, Place], mine: Stored, base: Stored) -> Whole:
-    whole, denoiser = Whole(), mine.source.family.component
+    whole = Whole()
     for component in sorted({*_with_weights(mine), *_with_weights(base)}):
         if component not in _with_weights(mine):
             if component in OPTIONAL:
@@ -101,8 +100,8 @@ def _compare_folders(edit: Variant, changed: Mapping[str, Place], mine: Stored, 
         elif component not in _with_weights(base):
             whole.difference = Difference(component, f"expected no such component, {base.source.name} has none")
         else:
-            names = changed.keys() if component == denoiser else ()
-            _compare_component(whole, edit, names, component, mine, base)
+            own = {place.name: name for name, place in changed.items() if place.path.parent.name == component}
+            _compare_component(whole, edit, own, component, mine, base)
         if whole.difference is not None:
             return whole
     whole.unlike += _unlike(mine.source.path, base.source.path)
@@ -120,9 +119,13 @@ def _weight_files(folder: Path) -> Iterator[Path]:
 
 
 def _compare_component(
-    whole: Whole, edit: Variant, names: Any, component: str, mine: Stored, base: Stored
+    whole: Whole, edit: Variant, own: Mapping[str, str], component: str, mine: Stored, base: Stored
 ) -> None:  # fmt: skip
-    """Every file of it, the variants (fp16) too, each with the base's file of that name where there is one."""
+    """Every file of it, the variants (fp16) too, each with the base's file of that name where there is one.
+
+    Args:
+        own: name in a file → what an edit calls it, of the tensors that the edit may change.
+    """
     usual = {_bare(name): place for name, place in base.weights(component).items()}
     for path in _weight_files(mine.source.path / component):
         twin = base.source.path / component / path.name
@@ -132,7 +135,7 @@ def _compare_component(
             if known is None:
                 whole.difference = Difference(name, f"expected no such tensor, {base.source.name} has none")
                 return
-            edited = _if_changed(edit, name if name in names else None)
+            edited = _if_changed(edit, own.get(name))
             if not whole.take(mine, Place(path, name), base, known, edit, edited):
                 return
     missing = {*usual} - {_bare(name) for name in mine.weights(component)}

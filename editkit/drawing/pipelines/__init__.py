@@ -10,6 +10,7 @@ from editkit.errors import EditkitError
 from editkit.model.apply import family_of_pipeline
 from editkit.model.checkpoints.source import Source, find
 from editkit.model.families.table import Family, by_name
+from editkit.model.pipeline import PARTS, load
 from editkit.model.placement import Placement
 from editkit.plugins import loadable
 
@@ -35,6 +36,21 @@ def open_denoiser(
     source = find(model)
     kind = check_drawable(source)
     return kind.open(source, device, placement or Placement())
+
+
+def open_reader(source: Source) -> Denoiser:
+    """A folder's text encoders alone, in float32 on the processor: it encodes prompts, as `Denoiser.reader` does.
+
+    Raises:
+        EditkitError: as `open_denoiser`; or prompts go through a part of the network, too.
+    """
+    kind = check_drawable(source)
+    if any(rule.before for rule in source.family.rules):
+        raise EditkitError(
+            f"model {source.name}: {source.family.title} encodes prompts with a part of its network, which is not "
+            "trained with its text encoders"
+        )
+    return kind(load(source, without=[name for name in PARTS if name in source.components and "encoder" not in name]))
 
 
 def denoiser_of(pipe: Any) -> Denoiser:

@@ -46,7 +46,7 @@ class PipelineDenoiser:
     def __init__(self, pipe: Any, /) -> None:
         self.pipe = pipe
         self._compiled: Any = None
-        if self.network.dtype != torch.float32:
+        if self.network is not None and self.network.dtype != torch.float32:
             self.half = torch.float32
 
     @classmethod

@@ -138,6 +138,8 @@ class TransformerDenoiser(PipelineDenoiser):
     @cached_property
     def _before(self) -> tuple[str, ...]:
         """Modules between the text encoder and the projections that are edited, in their order."""
+        if self.network is None:  # of `open_reader`, which opens no model that has such
+            return ()
         rules = family_of_pipeline(self.pipe).rules
         before = next((rule.before for rule in rules if rule.stream == "text" and rule.before), None)
         names = [name for name, _ in network_of(self.pipe).named_modules()]

@@ -15,6 +15,7 @@ from editkit.files.lazy import Lazy
 from editkit.model.checkpoints.numbers import check_config, open_weights
 from editkit.model.checkpoints.single_file import read_named_ldm, read_projections_ldm
 from editkit.model.checkpoints.source import Source
+from editkit.model.encoder_weights import encoder_weight, encoders_of
 from editkit.model.families.family import Family, rule_for
 
 HASHED_AT_ONCE = 2**22
@@ -45,22 +46,38 @@ def read_projections(source: Source) -> Lazy[Tensor]:
 
 
 def read_named(source: Source, names: Collection[str]) -> dict[str, Tensor]:
-    """Tensors of the denoiser by diffusers' names.
+    """Tensors of the denoiser by diffusers' names, and of text encoders by those of `encoder_weight`.
 
     Raises:
-        EditkitError: one of them is not there.
+        EditkitError: one of them is not there, or is a text encoder's in a single file.
     """
-    wanted = set(names)
+    wanted, encoders = set(names), encoders_of(names)
     if source.is_single_file:
+        if encoders:
+            raise EditkitError(
+                f"model {source.name}: {encoders[0]} was trained in a diffusers folder, this is a single file; use the "
+                "model that was refined"
+            )
         return read_named_ldm(source.path, sorted(wanted), source.family.name)
     tensors = read_component(source, source.family.component, wanted.__contains__)
+    for component in encoders:
+        tensors |= read_encoder(source, component, wanted.__contains__)
     missing = sorted(wanted - set(tensors))
     if missing:
+        part = next(iter(encoders_of(missing[:1])), source.family.component)
         raise EditkitError(
-            f"model {source.name}: expected a tensor {missing[0]} in its {source.family.component}, found none; "
-            "use the model that was refined"
+            f"model {source.name}: expected a tensor {missing[0]} in its {part}, found none; use the model that was "
+            "refined"
         )
     return dict(sorted(tensors.items()))
+
+
+def read_encoder(
+    source: Source, component: str, wanted: Callable[[str], bool] = lambda _: True
+) -> dict[str, Tensor]:  # fmt: skip
+    """Tensors of a folder's text encoder, named as by `encoder_weight`."""
+    stored = stored_component(source, component, lambda name: wanted(encoder_weight(component, name)))
+    return {encoder_weight(component, name): tensor for name, tensor in stored.items()}
 
 
 def stored_tensors(path: Path, wanted: Callable[[str], bool]) -> Lazy[Tensor]:

@@ -19,6 +19,7 @@ from editkit.model.checkpoints.ldm_unet import ldm_name
 from editkit.model.checkpoints.numbers import Weights, check_config, open_weights
 from editkit.model.checkpoints.projections import fingerprint, is_text_projection
 from editkit.model.checkpoints.source import Source
+from editkit.model.encoder_weights import encoder_weight, encoders_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Stored:
         return {name: Place(path, name) for path in self.source.weights(component) for name in self.names(path)}
 
     def denoiser(self, names: Collection[str] | None = None) -> dict[str, Place]:
-        """Of the denoiser by diffusers' names, in their order: text projections, or those of `names` that are there."""
+        """Of the denoiser by diffusers' names, in their order: text projections, or those of `names` that are there,
+        text encoders' among them."""
         family = self.source.family
         if self.source.is_single_file:
             held = self.names(self.source.path)
@@ -82,6 +84,9 @@ class Stored:
             return {name: Place(self.source.path, found[name]) for name in sorted(found)}
         wanted = (lambda name: is_text_projection(family, name)) if names is None else set(names).__contains__
         stored = self.weights(family.component)
+        for component in encoders_of(names):
+            encoder = self.weights(component) if component in self.source.components else {}
+            stored |= {encoder_weight(component, own): place for own, place in encoder.items()}
         return {name: stored[name] for name in sorted(filter(wanted, stored))}
 
     def fingerprint(self, places: Mapping[str, Place]) -> str:

@@ -78,4 +78,6 @@ def _suits(name: str, family: Family) -> bool:
         return family.component == "unet" or family.name in ("sd3", "flux1")
     if name == "single-file":
         return family.component == "unet"
+    if name == "text-encoder":
+        return family.name in TRAINED
     return name != "lora" or family.name != "pixart"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +21,8 @@ from editkit.model.checkpoints.projections import read_tensors
 from editkit.model.checkpoints.source import INDEX, Source
 from editkit.model.checkpoints.weight_files import OTHER_WEIGHTS, PICKLES
 from editkit.model.editable import EditableModel
-from editkit.model.formats.format import Format, Stored, WriteReport
+from editkit.model.encoder_weights import encoder_weight, encoders_of
+from editkit.model.formats.format import Format, Held, Stored, WriteReport
 from editkit.model.formats.rewrite import rewrite
 
 
@@ -30,6 +31,7 @@ class DiffusersFolder(Format):
     """A whole pipeline folder, for `from_pretrained`."""
 
     reads: ClassVar[Stored | None] = "folder"
+    holds: ClassVar[tuple[Held, ...]] = ("denoiser", "text encoders")
 
     def check_free(self, out: Path, force: bool) -> None:
         check_free_folder(out, force)
@@ -38,7 +40,8 @@ class DiffusersFolder(Format):
         self, edit: Variant, weights: Mapping[str, Tensor], model: EditableModel, out: Path, force: bool
     ) -> WriteReport:
         source = model.source
-        written = write(edit, weights, source.path, source.family.component, out, force)
+        components = encoders_of(edit.names) or [source.family.component]
+        written = write(edit, weights, source.path, components, out, force)
         return replace(written, variant=_variant(source))
 
 
@@ -46,17 +49,17 @@ def write(
     edit: Variant,
     projections: Mapping[str, Tensor],
     source_folder: Path,
-    component: str,
+    components: Sequence[str],
     out: Path,
     force: bool = False,
 ) -> WriteReport:
-    """Write the pipeline of `source_folder` with `edit` applied to `component` to the new folder `out`.
+    """Write the pipeline of `source_folder` with `edit` applied to `components` to the new folder `out`.
 
-    Every safetensors file of the component that holds one of the `projections` is written anew, the variants (fp16)
+    Every safetensors file of these that holds one of the `projections` is written anew, the variants (fp16)
     too; order, dtypes and metadata stay. Other weights are hard links to those of the source where the disk allows it,
     and all else is copied byte for byte: configurations are edited by hand, and that must not reach the source.
 
-    Left out, so that nobody loads what was to be edited away: pickles, weights of the component for other frameworks,
+    Left out, so that nobody loads what was to be edited away: pickles, weights of the components for other frameworks,
     whole checkpoints beside the pipeline, hidden files. A part that a pipeline can do without, such as a safety checker
     that is a pickle, is left out whole, and the new index says null.
 
@@ -71,9 +74,10 @@ def write(
     source = source_folder.resolve()
     _check_apart(source, out)
     absent = unloadable(Source(str(source_folder), source))
-    carried, left_out = _sorted_out(source, component, absent)
-    edited = {path: names for path in carried if (names := _held(source / path, component, projections, edit, source))}
-    _check_complete(edit, projections, edited, source_folder / component)
+    carried, left_out = _sorted_out(source, components, absent)
+    held = {path: _held(source / path, components, projections, edit, source) for path in carried}
+    edited = {path: names for path, names in held.items() if names}
+    _check_complete(edit, projections, edited, source_folder / components[0])
     lost: list[float] = [0.0]
 
     def fill(part: Path) -> None:
@@ -103,13 +107,13 @@ def _check_apart(source: Path, out: Path) -> None:
         raise EditkitError(f"{out}: lies in the model's own folder or around it ({source}); give another --out")
 
 
-def _sorted_out(source: Path, component: str, absent: Collection[str]) -> tuple[list[Path], list[Path]]:
+def _sorted_out(source: Path, components: Collection[str], absent: Collection[str]) -> tuple[list[Path], list[Path]]:
     """The files to carry over and those to leave out, relative to `source`, but for `absent` components."""
     carried: list[Path] = []
     left_out: list[Path] = []
     for path in _files(source):
         whole_checkpoint = len(path.parts) == 1 and path.suffix in WEIGHTS
-        foreign = path.parts[0] == component and path.suffix in OTHER_WEIGHTS
+        foreign = path.parts[0] in components and path.suffix in OTHER_WEIGHTS
         if path.parts[0] not in absent:
             (left_out if path.suffix in PICKLES or whole_checkpoint or foreign else carried).append(path)
     return carried, left_out
@@ -130,15 +134,20 @@ def _files(source: Path) -> Iterator[Path]:
                 yield Path(root, name).relative_to(source)
 
 
-def _held(path: Path, component: str, projections: Mapping[str, Tensor], edit: Variant, source: Path) -> list[str]:
-    """The edited projections that this file holds."""
-    if path.parent != source / component or path.suffix not in WEIGHTS:
-        return []
-    return [name for name in read_header(path).tensors if name in projections and edit.changes(name)]
+def _held(
+    path: Path, components: Collection[str], projections: Mapping[str, Tensor], edit: Variant, source: Path
+) -> dict[str, str]:  # fmt: skip
+    """The edited tensors that this file holds: what the edit calls them → their names in it."""
+    component = path.parent.name
+    if path.parent.parent != source or component not in components or path.suffix not in WEIGHTS:
+        return {}
+    is_encoder = component in encoders_of(edit.names)
+    names = {encoder_weight(component, own) if is_encoder else own: own for own in read_header(path).tensors}
+    return {name: own for name, own in names.items() if name in projections and edit.changes(name)}
 
 
 def _check_complete(
-    edit: Variant, projections: Mapping[str, Tensor], edited: Mapping[Path, list[str]], folder: Path
+    edit: Variant, projections: Mapping[str, Tensor], edited: Mapping[Path, Mapping[str, str]], folder: Path
 ) -> None:
     present = {name for names in edited.values() for name in names}
     missing = [name for name in projections if edit.changes(name) and name not in present]
@@ -147,9 +156,10 @@ def _check_complete(
         raise EditkitError(f"{folder}: no {name} in its safetensors files; is it the model that was read?")
 
 
-def _rewrite(edit: Variant, names: list[str], source: Path, target: Path) -> float:
-    own = read_tensors(source, set(names).__contains__)
-    return rewrite(source, target, own, edit.weights(own))
+def _rewrite(edit: Variant, names: Mapping[str, str], source: Path, target: Path) -> float:
+    own = read_tensors(source, {*names.values()}.__contains__)
+    edited = edit.weights({name: own[stored] for name, stored in names.items()})
+    return rewrite(source, target, own, {names[name]: value for name, value in edited.items()})
 
 
 def _carry(source: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from editkit.model.families.family import Family
 from editkit.options import Checked
 
 Stored = Literal["folder", "single file"]
+Held = Literal["denoiser", "text encoders"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class Format(ABC, Checked):
 
     Attributes:
         reads: how the model must be stored; None where it may be either.
+        holds: the parts of a model whose weights it may hold: an edit changes one of them.
     """
 
     reads: ClassVar[Stored | None] = None
+    holds: ClassVar[tuple[Held, ...]] = ("denoiser",)
 
     @classmethod
     def suits(cls, family: Family) -> bool:
@@ -63,7 +66,8 @@ class Format(ABC, Checked):
         """Write `edit`, applied to `model`, to `out`, whole or not at all.
 
         Args:
-            weights: module weights of the denoiser that the edit may change, by diffusers' names, before it.
+            weights: what the edit may change, before it: weights of the denoiser by diffusers' names, or of text
+                encoders as `encoder_weight` calls them.
             force: replace what is at `out`.
 
         Raises:
