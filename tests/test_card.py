@@ -335,16 +335,26 @@ pictures = 0
 do = "card"
 edit = "gone"
 attacks = ["attacked"]
+[stage.whole]
+do = "export"
+edit = "gone"
+format = "diffusers"
+[stage.proved]
+do = "verify"
+edit = "gone"
+exported = "whole"
 """
 
 
-def test_a_recipe_ends_with_a_card(tmp_path: Path) -> None:
+def test_a_recipe_ends_with_a_card_and_a_proof(tmp_path: Path) -> None:
     recipe = tmp_path / "chain.toml"
     recipe.write_text(CHAIN)
     done = run_recipe(recipe, tmp_path / "run")
     text = (tmp_path / "run" / "told" / "told" / "README.md").read_text(encoding="utf-8")
     assert done.finished and "| embedding |" in text and "Not measured." in text
     assert "told/told/README.md" in (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    proof = json.loads((tmp_path / "run" / "proved" / "proved" / "verify.json").read_text())
+    assert (proof["answer"], proof["scope"]) == ("yes", "whole")
     told: list[str] = []
     recipe.write_text(CHAIN.replace("pictures = 0", "pictures = 0\nseed = 1"))
     run_recipe(recipe, tmp_path / "run", tell=told.append)
@@ -354,6 +364,8 @@ def test_a_recipe_ends_with_a_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (('exported = "whole"', ""), r"exported: expected one stage of the kind export"),
+        (('exported = "whole"', 'exported = "told"'), r"told: a stage that is no export \(card\)"),
         (('["attacked"]', '["gone"]'), r"gone: a stage that is no attack \(erase\), expected one that is"),
         (('["attacked"]', '["base"]'), r"'base': no such stage, variant or file"),
         (('edit = "gone"', 'edit = "attacked"'), r"attacked: a stage that makes no edit \(attack\)"),
@@ -364,7 +376,7 @@ def test_a_recipe_ends_with_a_card(tmp_path: Path) -> None:
 def test_a_card_of_what_is_none_is_told_before_anything_starts(
     change: tuple[str, str], says: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "chain.toml").write_text(CHAIN.replace(*change))
-    with pytest.raises(EditkitError, match=f"stage told.*: .*{says}"):
+    (tmp_path / "chain.toml").write_text(CHAIN.replace(*change, 1))
+    with pytest.raises(EditkitError, match=f"stage (told|proved).*: .*{says}"):
         run_recipe(tmp_path / "chain.toml", tmp_path / "run")
     assert not (tmp_path / "run").exists()

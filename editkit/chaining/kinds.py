@@ -13,6 +13,7 @@ from editkit.chaining.fields import Field
 from editkit.chaining.kind import Kind
 from editkit.chaining.pictured import check_invert, learned_of, run_invert
 from editkit.chaining.task import INVERSION, Task
+from editkit.chaining.verified import EXPORTED, check_verify, run_verify
 from editkit.errors import EditkitError
 from editkit.options import Option, options_of
 from editkit.plugins import GROUPS, attribute, loadable
@@ -300,6 +301,11 @@ KINDS: Mapping[str, Kind] = {
     "card": Kind(
         "Write the card of an edit, with what stages measured of it.", "editkit.publishing.card:card", _card,
         _check_card, one="edit", reads={"results": "evaluate", "attacks": "attack"}, less=("push", "dry_run"),
+    ),
+    "verify": Kind(
+        "Prove that what a stage exported is the model with that edit.", "editkit.variants.verify:verify", run_verify,
+        check_verify, one="edit", reads={EXPORTED: "export"}, less=("base", "tokenizer"),
+        more=(Field(EXPORTED, (list, str)),),
     ),
 }  # fmt: skip
 """By the name that `do` takes."""

@@ -18,7 +18,7 @@ from editkit.report.page import styles, template
 PAGE = "index.html"
 LINKS: dict[str, Sequence[str]] = {
     "compare": (PAGE,), "evaluate": ("results.json",), "attack": ("report/index.html", "attack.json"),
-    "card": ("README.md",),
+    "card": ("README.md",), "verify": ("verify.json",),
 }  # fmt: skip
 """What of a kind's folder a reader opens, the first that is there."""
 
