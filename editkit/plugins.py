@@ -15,10 +15,12 @@ editkit.errors.EditkitError: method 'rec': did you mean rece? known are cure, dp
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from editkit.errors import EditkitError, did_you_mean
@@ -330,10 +332,16 @@ def attribute(where: str) -> Any:
 def _foreign(group: str) -> dict[str, list[EntryPoint]]:
     """Entry points by name; a package that is found twice on the path counts once."""
     known: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=f"editkit.{group}"):
+    for point in _installed(group, tuple(sys.path)):
         if point not in (same := known.setdefault(point.name, [])):
             same.append(point)
     return known
+
+
+@lru_cache(maxsize=64)
+def _installed(group: str, paths: tuple[str, ...]) -> EntryPoints:
+    """Of all packages on the path: they are read from the disk in 10 ms, and asked for a thousand times in a run."""
+    return entry_points(group=f"editkit.{group}")
 
 
 def _package(point: EntryPoint) -> str:
