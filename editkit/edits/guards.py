@@ -128,7 +128,7 @@ class SLD:
     and scaled for others. The equations are for a model that predicts noise; of one that predicts a velocity they
     are taken as they stand.
 
-    Source: Schramowski et al. 2023, Eq. 3 to 8, https://arxiv.org/abs/2211.05105, by notes on its code.
+    Source: Schramowski et al. 2023, Eq. 3 to 8, https://arxiv.org/abs/2211.05105, by notes on its code (MIT).
     """
 
     source: ClassVar[str] = "Schramowski et al. 2023, https://arxiv.org/abs/2211.05105"

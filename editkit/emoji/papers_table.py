@@ -48,11 +48,7 @@ def gathered(run: RecipeRun) -> dict[str, Any]:
     Raises:
         EditkitError: a stage is not done.
     """
-    left = [job.name for job in run.jobs if not run.done(job)]
-    if left:
-        raise EditkitError(
-            f"{run.folder}: {left[0]} is not done; run `editkit run papers --out {run.folder}` to its end"
-        )
+    check_done(run)
     scores = {job.said["split"]: job for job in run.jobs if job.stage.startswith("scores")}
     suites = {job.said["suite"] for job in scores.values()}
     seconds = {job.name: run.seconds(job) for job in run.jobs}
@@ -72,6 +68,14 @@ def gathered(run: RecipeRun) -> dict[str, Any]:
         "minutes": round(sum(seconds.values()) / 60, 1),
         "rows": rows,
     }
+
+
+def check_done(run: RecipeRun) -> None:
+    """Raises `EditkitError` where a stage is not."""
+    left = next((job.name for job in run.jobs if not run.done(job)), None)
+    if left is not None:
+        name = run.recipe.path.stem
+        raise EditkitError(f"{run.folder}: {left} is not done; run `editkit run {name} --out {run.folder}` to its end")
 
 
 if __name__ == "__main__":

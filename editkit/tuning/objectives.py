@@ -233,7 +233,7 @@ def spm(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     A LoRA of rank 1 on everything in the transformer blocks. Here all prompts go through it: SPM's own gate, which
     weighs it by how like the concept a prompt is, is not built.
 
-    Source: SPM (Lyu et al. 2024), https://arxiv.org/abs/2312.16145, by notes on its code.
+    Source: SPM (Lyu et al. 2024), https://arxiv.org/abs/2312.16145, by notes on its code (Apache-2.0).
     """
     return Terms(esd(student, teacher, eta).erase, distance(student["a"], teacher["a"]))
 
@@ -243,7 +243,7 @@ def fmn(student: Outputs, teacher: Outputs, eta: float) -> Terms:
 
     The norm, not its square. Nothing is preserved. The authors may learn tokens first, and erase those.
 
-    Source: Forget-Me-Not (Zhang et al. 2023), https://arxiv.org/abs/2303.17591, by notes on its code.
+    Source: Forget-Me-Not (Zhang et al. 2023), https://arxiv.org/abs/2303.17591, by notes on its code (MIT).
     """
     erase = student["m"].square().sum(1).clamp(min=1e-30).sqrt()
     return Terms(erase, erase.new_zeros(erase.shape))
@@ -255,7 +255,8 @@ def aegis(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     Weights are held near their start by `--anchor l2` where a step would lead away. AEGIS also attacks the prompt of
     the concept on the left; our notes do not say how, and it is not done here.
 
-    Source: AEGIS (2026), https://arxiv.org/abs/2602.06771, by notes of others.
+    Source: AEGIS (2026), https://arxiv.org/abs/2602.06771, by notes of others; its code has no licence and was not
+    read.
     """
     return esd(student, {"n": teacher["n"], "e": teacher["a"]}, eta)
 
@@ -267,7 +268,7 @@ def hirm(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     Nothing is preserved, and the layer reads every prompt. The states are those that the denoiser reads. For nudity
     the authors lead along a direction of states; that is not built.
 
-    Source: HiRM (2026), https://arxiv.org/abs/2602.19631, by notes of others.
+    Source: HiRM (2026), https://arxiv.org/abs/2602.19631, by notes of others; its code was not read.
     """
     erase = (student["e"] - teacher["n"]).square().sum(-1).mean(-1)
     return Terms(erase, erase.new_zeros(erase.shape))
