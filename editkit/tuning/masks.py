@@ -93,14 +93,20 @@ class Shown:
         )
         return Shown(pictures, masks)
 
-    def latents(self, denoiser: Denoiser, flip: bool) -> tuple[Tensor, Tensor | None]:
+    def latents(
+        self, denoiser: Denoiser, flip: bool = False, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Clean latents `(n, channels, h, w)`, with `flip` of every picture and of its mirror image; and what counts of
-        each, `(n, 1, h, w)` from 0 to 1, the mean of the mask's pixels there."""
+        each, `(n, 1, h, w)` from 0 to 1, the mean of the mask's pixels there.
+
+        Args:
+            size: height and width that pictures are brought to; None is the model's own.
+        """
         pictures, masks = list(self.pictures), list(self.masks)
         if flip:
             pictures += [ImageOps.mirror(each) for each in pictures]
             masks += [ImageOps.mirror(each) for each in masks]
-        clean = encode_pictures(denoiser, pictures)
+        clean = encode_pictures(denoiser, pictures, size)
         return clean, torch.cat([_counts(mask, denoiser, clean) for mask in masks]) if masks else None
 
 
