@@ -61,10 +61,12 @@ def fuse_tuned(
             concept in two of them, or `out` is there already.
 
     >>> import editkit
+    >>> from dataclasses import replace
     >>> from tempfile import mkdtemp
     >>> few = editkit.RefineOptions("esd", "kv+lora:1", steps=1, sampling_steps=2)
-    >>> each = [editkit.refine("emoji", mkdtemp(), [word], options=few, device="cpu") for word in ("church", "boat")]
-    >>> both = editkit.fuse_tuned(each, "emoji", vocabulary=["dog", "house"])
+    >>> church = editkit.refine("emoji", mkdtemp(), ["church"], options=few, device="cpu")
+    >>> boat = replace(church, record={**church.record, "concepts": ["boat"]})  # as if it had been trained on that
+    >>> both = editkit.fuse_tuned([church, boat], "emoji", vocabulary=["dog", "house"])
     >>> both.record["concepts"], {len(change.down) for change in both.factors.values()}
     (['boat', 'church'], {2})
     """
