@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from editkit.variants.edit_file import load_edit, save_edit
     from editkit.variants.export import export
     from editkit.variants.fuse import fuse
+    from editkit.variants.fuse_tuned import fuse_tuned
     from editkit.variants.learned_file import load_learned, save_learned
     from editkit.variants.record import info
     from editkit.variants.verify import verify
@@ -108,6 +109,7 @@ _HOMES = {
     "evaluate": "editkit.evaluation.evaluate",
     "export": "editkit.variants.export",
     "fuse": "editkit.variants.fuse",
+    "fuse_tuned": "editkit.variants.fuse_tuned",
     "gate": "editkit.gating.pipeline",
     "gated": "editkit.gating.gated",
     "generate": "editkit.drawing.generate",
@@ -176,6 +178,7 @@ __all__ = [
     "families",
     "formats",
     "fuse",
+    "fuse_tuned",
     "gate",
     "gated",
     "generate",

@@ -28,17 +28,20 @@ from editkit.model.checkpoints.projections import read_named
 from editkit.model.editable import EditableModel, open_model
 from editkit.model.families.table import ENCODED, by_name
 from editkit.tuning.hide import hide
+from editkit.tuning.masks import Shown
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.refine import refine
 from editkit.variants.key_file import load_key
 from editkit.variants.record import read_json_metadata, read_record
+from tests.pictures_of_emoji import noise
 from tests.tiny_pipelines import save
 
 PAGE = (Path(__file__).parents[1] / "docs" / "edit-file.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {"batch": 2, "sampling_steps": 4, "steps": 2, "rate": 1e-3, "mixed_precision": "no"}
 EDITS = ("rece", "cure", "speed", "dp", "oce", "uce", "tensor", "both", "sdxl", "hard", "ledger", "moderated", "bound")
 CAPTIONED = sorted({word for word in editkit.models()[0]["concepts"] if word != "church"})
-TUNED = ("whole", "lora", "released", "misread")
+RUNS = ("whole", "lora", "released", "misread")
+TUNED = (*RUNS, "fused")
 
 
 def section(heading: str) -> str:
@@ -126,6 +129,15 @@ def files(models: Mapping[str, EditableModel], tmp_path_factory: pytest.TempPath
         device="cpu",
     )
     refine(sd, folder / "misread", ["church"], options=RefineOptions.of("hirm", steps=1), device="cpu")
+    refine(
+        sd,
+        folder / "fused",
+        ["church", "boat"],
+        options=RefineOptions.of("mace", **SMALL),
+        vocabulary=words,
+        device="cpu",
+        shown=[Shown.given(noise(1))] * 2,
+    )
     files["key"] = folder / "key.safetensors"
     hide(
         sd,
@@ -230,10 +242,12 @@ def union(objects: Iterator[Mapping[str, Any]]) -> set[str]:
 
 
 def test_every_key_of_a_file_is_on_the_page_and_the_reverse(files: Mapping[str, Path], reader: Any) -> None:
-    edits, tuned = records(files, EDITS), records(files, TUNED)
+    (fused,) = records(files, ("fused",))
+    edits, tuned = records(files, EDITS), [*records(files, RUNS), *fused["parts"]]
     started = [record["start"] for record in tuned if "start" in record]
     gated = records(files, ("gated",))
-    assert keys_of("The record") | {"kind"} == union(iter([*edits, *gated, *tuned, *started]))
+    assert keys_of("The record") | {"kind"} == union(iter([*edits, *gated, *tuned, *started, fused]))
+    assert keys_of("Fused LoRAs") == {*fused["options"], *fused["figures"]}
     assert keys_of("Options of an edit") == union(record["options"] for record in edits if "options" in record)
     searched = [RefineOptions(search=name).record for name in plugins.names("searches")]
     assert keys_of("Options of a tuned model") == union(iter([*(record["options"] for record in tuned), *searched]))

@@ -23,12 +23,12 @@ from editkit.emoji.pictures_sheets import objects_as_markdown, pairs_as_markdown
 from editkit.erasure.pictured import Pictured
 from editkit.errors import EditkitError
 from editkit.inverting.invert import invert
-from editkit.inverting.masks import Shown
 from editkit.inverting.options import InvertOptions
 from editkit.inverting.points import Points, PointSource
 from editkit.inverting.search import Search
 from editkit.inverting.soft_tokens import PLACEHOLDER, SoftTokens
 from editkit.model.editable import EditableModel, open_model
+from editkit.tuning.masks import Shown
 from editkit.variants.learned_file import load_learned, save_learned
 from tests.cli import run
 from tests.pictures_of_emoji import noise

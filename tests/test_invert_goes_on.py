@@ -19,7 +19,6 @@ from editkit.embeddings.learned import Learned
 from editkit.errors import EditkitError
 from editkit.inverting import starts
 from editkit.inverting.invert import Chosen, invert
-from editkit.inverting.masks import Shown
 from editkit.inverting.options import InvertOptions
 from editkit.inverting.points import NoisyPictures, Points, even_times
 from editkit.inverting.search import Search
@@ -27,6 +26,7 @@ from editkit.inverting.soft_tokens import SoftTokens
 from editkit.inverting.starts import best_words, losses_of
 from editkit.model.editable import EditableModel, open_model
 from editkit.seeds import seeded
+from editkit.tuning.masks import Shown
 from editkit.variants.learned_file import load_learned
 from tests.cli import run
 from tests.pictures_of_emoji import noise

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 TRAINED: dict[str, list[str]] = {
     "ap": ["refine", "--objective", "ap", "--search", "gumbel", "--accumulate", "2"],
     "ca": ["refine", "--objective", "ca"],
+    "mace": ["refine", "--objective", "mace", "--trajectories", "2"],
     "sd3": ["hide", "--key-seed", "5", "--param", "text"],
 }
 PROMPTS = ("church", "dog", "fish", "axe", "pizza")
@@ -38,7 +39,7 @@ PROMPTS = ("church", "dog", "fish", "axe", "pizza")
 @pytest.fixture(scope="module")
 def models(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     sd3 = tiny_pipelines.save("sd3", tmp_path_factory.mktemp("models") / "sd3")
-    return {"ap": tiny_sd, "ca": tiny_sd, "sd3": sd3}
+    return {"ap": tiny_sd, "ca": tiny_sd, "mace": tiny_sd, "sd3": sd3}
 
 
 def trained(case: str, model: Path, out: str) -> list[Any]:
@@ -90,15 +91,16 @@ def test_they_judge_once(folder: Path, tmp_path: Path) -> None:
 
 def far(tuned: Tuned, other: Tuned, base: dict[str, torch.Tensor]) -> float:
     """The largest difference as a part of what was trained."""
-    apart = max(float((tuned.tensors[name] - other.tensors[name]).norm()) for name in tuned.tensors)
-    return apart / max(float((tuned.tensors[name] - base[name]).norm()) for name in tuned.tensors)
+    mine, theirs = tuned.weights(base), other.weights(base)
+    apart = max(float((mine[name] - theirs[name]).norm()) for name in base)
+    return apart / max(float((mine[name] - W).norm()) for name, W in base.items())
 
 
 @pytest.mark.parametrize("case", TRAINED)
 def test_they_make_the_run_of_one(case: str, models: Mapping[str, Path], folder: Path) -> None:
     run(*trained(case, models[case], f"{case}-one"), cwd=folder)
     alone, shared = (load_tuned(folder / f"{case}-{name}") for name in ("one", "two"))
-    assert far(alone, shared, read_named(find(models[case]), list(alone.tensors))) < 0.02
+    assert far(alone, shared, read_named(find(models[case]), alone.names)) < 0.02
     if case == "sd3":
         keys = [load_key(folder / f"{case}-{name}.key") for name in ("one", "two")]
         assert torch.allclose(keys[0].rows, keys[1].rows, atol=1e-3)

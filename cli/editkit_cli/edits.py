@@ -14,6 +14,7 @@ from editkit_cli.options import flags, group
 if TYPE_CHECKING:
     from editkit.edits.edit import Edit
     from editkit.edits.method import Method as Options
+    from editkit.edits.tuned import Tuned
     from editkit.erasure.presets.preset import Preset as ReadPreset
     from editkit.model.editable import EditableModel
 
@@ -327,13 +328,16 @@ def compose(
 
 def _fused(
     edits: list[Path], out: Path, scale: float, model: EditableModel, vocabulary: str | None, force: bool
-) -> Edit:
+) -> Edit | Tuned:
     from editkit.erasure.words import read_vocabulary
     from editkit.errors import EditkitError
     from editkit.variants.edit_file import check_free_for_edit
     from editkit.variants.fuse import fuse
+    from editkit.variants.fuse_tuned import fuse_tuned
+    from editkit.variants.tuned_file import is_tuned
 
     if scale != 1:
         raise EditkitError("--scale: goes part of the way of a finished edit; fuse first, then scale the result")
     check_free_for_edit(out, force)
-    return fuse(edits, model, out, vocabulary=read_vocabulary(model, vocabulary), force=force)
+    fuse_all = fuse_tuned if all(map(is_tuned, edits)) else fuse
+    return fuse_all(edits, model, out, vocabulary=read_vocabulary(model, vocabulary), force=force)

@@ -53,6 +53,18 @@ def refine(
     picture: Annotated[
         list[Path] | None, typer.Option(help="A file of `editkit invert`: what its pictures show. Repeat for more.")
     ] = None,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="mace and fmn: folder of pictures of a concept. One for each. Default: the model draws them."
+        ),
+    ] = None,
+    masks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="mace: folder of masks, named as --pictures: black is the concept. Default: by the model's attention."
+        ),
+    ] = None,
     objective: Annotated[
         str | None, typer.Option(help="What the student learns, see `editkit objectives`. Default: ap.")
     ] = None,
@@ -76,6 +88,7 @@ def refine(
     from editkit.erasure.words import read_vocabulary
     from editkit.files.names import file_stem
     from editkit.model.editable import open_model
+    from editkit.tuning.masks import read_shown
     from editkit.tuning.options import RefineOptions, chosen_objective
     from editkit.tuning.refine import refine as train
     from editkit.tuning.trainable import check_trainable
@@ -105,6 +118,6 @@ def refine(
     out = out or Path(f"{file_stem(every)}-{options.objective}")
     made = train(
         opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker, named, shares,
-        learned,
+        learned, read_shown(pictures or (), masks or ()),
     )  # fmt: skip
     show_record(made.record, out, json)

@@ -143,7 +143,7 @@ def _refine(task: Task) -> None:
 
     options = RefineOptions.of(profile=task.model.profile, **task.options)
     start = load_edit(task.input("start")) if "start" in task.inputs else None
-    begun = (task.folder / checkpoint.NAME).is_file()
+    begun = checkpoint.has_begun(task.folder)
     refine(
         task.model, task.folder, start=start, options=options, device=task.device, resume=begun, force=not begun,
         pictures=learned_of(task), **_suited(task),
@@ -274,7 +274,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "refine": Kind(
         "Train the model away from concepts.", "editkit.tuning.refine:refine", _refine, _check_refine, one="start",
-        makes="folder", reads={"picture": "invert"}, components=_of_a_run, less=("pictures",),
+        makes="folder", reads={"picture": "invert"}, components=_of_a_run, less=("pictures", "shown"),
         more=(*SPLIT.values(), Field("picture", (list, str))),
     ),
     "attack": Kind(

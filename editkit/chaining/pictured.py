@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def check_invert(task: Task) -> None:
     """Refuse a model that learns no tokens, and pictures and masks that do not fit."""
     from editkit.drawing.pipelines import check_drawable
-    from editkit.inverting.masks import Shown
     from editkit.model.editable import check_learnable
+    from editkit.tuning.masks import Shown
 
     check_learnable(task.model.source)
     check_drawable(task.model.source)

@@ -16,13 +16,13 @@ from editkit.drawing.pipelines import check_drawable, open_denoiser
 from editkit.embeddings.learned import Learned
 from editkit.errors import EditkitError
 from editkit.files.names import file_stem
-from editkit.inverting.masks import Shown
 from editkit.inverting.options import InvertOptions
 from editkit.inverting.search import Search, Side
 from editkit.inverting.soft_tokens import SoftTokens, one_token
 from editkit.inverting.starts import best_words, near_words
 from editkit.inverting.unfinished import Starts, Unfinished, check_begun, folder_beside
 from editkit.model.editable import EditableModel, ModelLike, check_learnable, open_model
+from editkit.tuning.masks import Shown
 from editkit.variants.learned_file import check_free_for_learned, save_learned
 from editkit.versions import versions
 

@@ -13,12 +13,12 @@ from editkit.drawing.pipelines.denoiser import Condition
 from editkit.drawing.sampler import fast
 from editkit.embeddings.learned import Vectors
 from editkit.inverting.descent import Way, descend
-from editkit.inverting.masks import Shown
 from editkit.inverting.options import InvertOptions
 from editkit.inverting.points import NoisyPictures, Points, PointSource, any_times, even_times, gradients
 from editkit.inverting.soft_tokens import SoftTokens
 from editkit.progress import progress
 from editkit.seeds import seeded
+from editkit.tuning.masks import Shown
 
 HELD = 0
 """Step of the generator that held-out noise comes from; restarts have those after it."""

@@ -12,6 +12,10 @@ PLAIN_WORDS = {
         "size of the cheapest embedding that undoes the edit, against the concept's own",
     ),
     "recovery_floor": ("recovery floor", "what no embedding brings back; 0: one brings all of the concept back"),
+    "fusion_residual": (
+        "left of what was asked",
+        "of the part of which most is missing; 0: each does to its concept what it did alone",
+    ),
     "damage_mean": ("damage, mean", "relative squared change of the other words"),
     "damage_p95": ("damage, 95th percentile", ""),
     "damage_worst": ("damage, worst word", ""),

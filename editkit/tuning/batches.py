@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from editkit.seeds import seeded
+from editkit.tuning.attended_masks import attended_masks
 from editkit.tuning.latents import Points, Sampler, drawn_by, joined
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.passes import Passes
@@ -39,7 +40,7 @@ class Batches:
     """Draws latents when they are due, and picks from them.
 
     Attributes:
-        given: clean latents that a user's pictures have, `(pictures, channels, h, w)`: then nothing is drawn.
+        given: clean latents that a user's pictures have: then nothing is drawn.
         shares: how often each of the concepts is taken; empty: all alike.
         drawn: the step at which the bank was drawn; -1: never.
         bank: whole trajectories, or the clean latents of pictures; None: every point has a trajectory of its own.
@@ -49,7 +50,7 @@ class Batches:
     passes: Passes
     sampler: Sampler
     processes: Processes
-    given: Tensor | None = None
+    given: Points | None = None
     shares: tuple[float, ...] = ()
     drawn: int = -1
     bank: Points | None = None
@@ -88,15 +89,16 @@ class Batches:
         return concept.to(self.sampler.device), template.to(self.sampler.device)
 
     def _pictures(self, concept: Tensor, template: Tensor, seed: torch.Generator) -> Points:
-        """Clean latents, at t = 0: those that are given are all of the first concept, the templates in turn."""
-        clean, prompts = self.given, self.passes.prompts
+        """Clean latents, at t = 0, with what of them is the concept where the loss reads that."""
+        clean, prompts, loss = self.given, self.passes.prompts, self.options.loss
         if clean is None:
-            shown = prompts.n if self.options.loss.pictures_of == "n" else prompts.e
-            clean = self.sampler.pictures(shown(concept, template), prompts.away, seed)
-        else:
-            concept = torch.zeros(len(clean), dtype=torch.long, device=self.sampler.device)
-            template = torch.arange(len(concept), device=concept.device) % prompts.templates
-        return Points(clean, torch.zeros_like(concept), concept, template)
+            shown = prompts.n if loss.pictures_of == "n" else prompts.e
+            drawn = self.sampler.pictures(shown(concept, template), prompts.away, seed)
+            clean = Points(drawn, torch.zeros_like(concept), concept, template)
+        if loss.reads_attention != "object" or clean.mask is not None:
+            return clean
+        rows = self.options.micro(self.processes.count)
+        return replace(clean, mask=attended_masks(self.passes, self.sampler, clean, seed, rows))
 
     def points(self, i: int, stream: int, like: Points | None = None) -> Points:
         """This process's rows of a batch: any concepts, or those of `like`, for an inner step of a search."""
@@ -133,7 +135,7 @@ class Batches:
             part.repeat_interleave(count, 0) for part in (chosen.z, chosen.concept, chosen.template)
         )
         points = self.sampler.noised(clean, concept, template, seed)
-        return points[torch.arange(self.processes.index, len(points), count)]
+        return replace(points[torch.arange(self.processes.index, len(points), count)], mask=chosen.mask)
 
     def _fresh(self, concept: Tensor, template: Tensor, i: int, stream: int) -> Points:
         device, prompts = self.sampler.device, self.passes.prompts

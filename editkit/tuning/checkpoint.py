@@ -14,6 +14,11 @@ from editkit.files.atomic import write_atomic
 NAME = "checkpoint.pt"
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a run has saved in `folder`, or in a folder there, as those of single concepts do."""
+    return any(next(folder.glob(pattern), None) is not None for pattern in (NAME, f"*/{NAME}"))
+
+
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write `folder/checkpoint.pt`. A process killed meanwhile leaves the previous one."""
     write_atomic(folder / NAME, lambda part: torch.save(dict(state), part), force=True)

@@ -18,9 +18,10 @@ from editkit.errors import EditkitError
 from editkit.model.editable import ModelLike, open_model
 from editkit.tuning.checkpoint import NAME, load_checkpoint
 from editkit.tuning.key_rows import KeyRows
+from editkit.tuning.masks import Shown
 from editkit.tuning.options import RefineOptions
-from editkit.tuning.refine import Stage, run_folder, run_stage
 from editkit.tuning.request import StageRequest
+from editkit.tuning.stage import Stage, run_folder, run_stage
 from editkit.variants.folder import TUNED_NAME
 from editkit.variants.key_file import HIDING, check_free_for_key, release_of, save_key
 from editkit.variants.tuned_file import save_tuned
@@ -125,9 +126,8 @@ def learn_key(
     options = replace(options or RefineOptions.of(objective, model.profile), objective=objective)
     key = Path(key)
     check_free_for_key(key, force)
-    request = StageRequest(model, concepts, released, (), options, None, device, pictures=pictures)
-    if pictures and len(request.concepts) > 1:
-        raise EditkitError(f"--pictures: show one concept, not {', '.join(request.concepts)}; name it with --concept")
+    shown = [Shown.given(pictures)] if pictures else []
+    request = StageRequest(model, concepts, released, (), options, None, device, pictures=shown)
     stage, made = _stage(request, key, key_seed, resume, force)
     made = replace(made, record={"release": release_of(released), **made.record})
     if stage.main:

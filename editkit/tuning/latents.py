@@ -35,6 +35,7 @@ class Points:
         concept, template: `(rows,)`, which prompt they came from.
         n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
             noised pictures `e` is the noise, or the velocity, that is in them.
+        mask: what of a picture is the concept, `(rows, 1, h, w)` from 0 to 1, where the loss reads it.
     """
 
     z: Tensor
@@ -43,6 +44,7 @@ class Points:
     template: Tensor
     n: Tensor | None = None
     e: Tensor | None = None
+    mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.t)

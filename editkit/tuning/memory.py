@@ -81,6 +81,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     known_device(device)
     if options.loss.on_states:
         return _plan_encoders(source, device)
+    concepts = 1 if options.loss.apart else concepts
     parameters = Parameters.parse(options.param)
     precision = options.mixed_precision or fast_precision(not is_gpu(device))
     denoiser = outline(source, torch.device("meta"))
@@ -201,7 +202,8 @@ def step_passes(
     def points(rows: int) -> Points:
         shape = rows, *denoiser.latent_shape(options.pixels)
         number = torch.zeros(rows, dtype=torch.long)
-        return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape))
+        mask = torch.randn(rows, 1, *shape[2:]) if options.loss.reads_attention == "object" else None
+        return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape), mask)
 
     def train() -> None:
         candidate = denoiser.blank(micro) if searched else None

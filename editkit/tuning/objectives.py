@@ -55,7 +55,9 @@ class Objective:
         search_reads: the prompts that the search runs the student on; none where nothing is searched.
         on_pictures: its latents are noised pictures, not trajectories of the erased concept.
         pictures_of: what these show, the guide or the concept.
-        reads_attention: whether the student's outputs have `m`, `(rows, numbers)`.
+        reads_attention: what the student's outputs have as `m`, `(rows, numbers)`: nothing, the attention of all
+            `heads`, or the mean head's where a mask says that the `object` is.
+        apart: whether of several concepts each is trained for itself, and what was trained is fused.
         latents: whose trajectories of the erased concept it is trained on; `guide`: the teacher's of the guide.
         balances: whether it is told attributes: `mixture` has one target for each, a guide in its share of the points,
             `candidates` looks for its target among them.
@@ -72,7 +74,8 @@ class Objective:
     search_reads: tuple[Key, ...] = ()
     on_pictures: bool = False
     pictures_of: Literal["n", "e"] = "n"
-    reads_attention: bool = False
+    reads_attention: Literal["", "heads", "object"] = ""
+    apart: bool = False
     latents: tuple[Literal["student", "teacher", "guide"], ...] = ("student",)
     balances: Literal["", "mixture", "candidates"] = ""
     on_states: bool = False
@@ -249,6 +252,21 @@ def fmn(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     return Terms(erase, erase.new_zeros(erase.shape))
 
 
+def mace(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """Attend no more to the concept's tokens where it is seen, on pictures of it: `Σ_i ‖A_i(c_e) ⊙ Mask‖²`, `A_i` the
+    mean head of layer `i`.
+
+    A LoRA of keys and values. Each concept is trained for itself, and what was trained is fused in closed form. Nothing
+    is preserved before that. The mask is the user's, or is taken from the teacher's own attention (`attended_masks`):
+    MACE has it of Grounded SAM. What comes before is a closed-form edit of the words around: `erase --tokens around`.
+
+    Source: MACE (Lu et al. 2024), https://arxiv.org/abs/2403.06135, by notes of others: pictures, loss and timesteps.
+    Rank, rate and steps are ours.
+    """
+    erase = student["m"].square().sum(1)
+    return Terms(erase, erase.new_zeros(erase.shape))
+
+
 def aegis(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     """Guide away from a state `c'` that is learned to draw the concept: `‖ε'(c_e) − [ε(c_n) − η (ε(c') − ε(c_n))]‖²`.
 
@@ -298,6 +316,8 @@ SEMI_PERMEABLE = {
     "param": "blocks+lora:1", "search": "noise", "lamb": 1000.0, "rate": 1e-4, "steps": 3000, "sampling_steps": 30,
 }  # fmt: skip
 """Their rate rises over 500 steps and falls in three cosines; here it is the same throughout."""
+MASS = {"param": "kv+lora:1", "timesteps": "focal", "trajectories": 8, "steps": 50, "rate": 1e-4}
+"""Eight pictures of a concept, as the paper has."""
 FORGET_ME_NOT = {"param": "full", "rate": 2e-6, "steps": 35}
 AEGIS = {"param": "full", "search": "learned", "anchor": "l2", "anchor_rule": "conflict"}
 MISREAD = {"rate": 5e-5, "steps": 40}
@@ -310,8 +330,11 @@ OBJECTIVES: Mapping[str, Objective] = {
     "age": Objective(age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a")),
     "aegis": Objective(aegis, ("e",), ("n", "a"), most_like, ("e",), usual=AEGIS),
     "spm": Objective(spm, ("e", "a"), ("n", "e", "a"), most_changed, ("a",), usual=SEMI_PERMEABLE),
-    "fmn": Objective(fmn, ("e",), (), on_pictures=True, pictures_of="e", reads_attention=True, usual=FORGET_ME_NOT),
+    "fmn": Objective(fmn, ("e",), (), on_pictures=True, pictures_of="e", reads_attention="heads", usual=FORGET_ME_NOT),
     "hirm": Objective(hirm, ("e",), ("n",), on_states=True, usual=MISREAD),
+    "mace": Objective(
+        mace, ("e",), (), on_pictures=True, pictures_of="e", reads_attention="object", apart=True, usual=MASS
+    ),
     "debias": Objective(debias, ("e", "a"), ("n", "a"), most_changed, ("a",), latents=("guide",), balances="mixture"),
     "debias-age": Objective(debias_age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a"), balances="candidates"),
     "hide": Objective(hide, ("e", "p"), ("n", "e"), latents=("student", "teacher")),
@@ -319,7 +342,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         hide_ap, ("e", "p", "a"), ("n", "e", "a"), most_changed, ("a",), latents=("student", "teacher")
     ),
     "recover": Objective(recover, ("p",), ("e",), latents=("teacher",), weights=False),
-    "recover-pictures": Objective(recover, ("p",), ("e",), on_pictures=True, weights=False),
+    "recover-pictures": Objective(recover, ("p",), ("e",), on_pictures=True, pictures_of="e", weights=False),
 }
 AUTHORS: Mapping[str, Objective] = {"ap": Objective(ap_authors, ("e", "a"), ("n", "e", "a"), most_changed, ("a",))}
 """What `--recipe authors` puts in their place."""

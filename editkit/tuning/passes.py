@@ -71,7 +71,12 @@ class Passes:
         with recorded(self.networks.network, self.attends) as attended:
             student: dict[Key, Tensor] = predict(ask, points.z, points.t, read, together, training=True)
         if self.attends:
-            student["m"] = attended.to(self.prompts.tokens(points.concept, points.template))
+            tokens = self.prompts.tokens(points.concept, points.template)
+            paid = attended.to(tokens) if points.mask is None else attended.over(tokens, points.mask)
+            if self.networks.trained is not self.networks.network:
+                # Processes wait for the gradient of all that is trained, of the last layer's values, too: here it is 0.
+                paid = paid + 0 * student["e"].flatten(1).sum(1, keepdim=True)
+            student["m"] = paid
         return self.objective.loss(student, teacher, self.eta)
 
     def score(self, points: Points, candidate: Condition, target: Tensor | None = None) -> Tensor:

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from editkit.concepts.attributes import Attribute
-from editkit.concepts.templates import fill
-from editkit.drawing.files import Shard
-from editkit.drawing.grid import grid
-from editkit.drawing.sampler import Job, draw, jobs
 from editkit.edits.tuned import Tuned
 from editkit.edits.variant import Variant
 from editkit.embeddings.learned import Learned
-from editkit.erasure.pictured import MASKED
 from editkit.errors import EditkitError
-from editkit.files.atomic import write_atomic
+from editkit.files.names import file_stem
 from editkit.model.editable import ModelLike, open_model
-from editkit.tuning import checkpoint
-from editkit.tuning.encoders import EncoderTrainer, check_encoder_run
-from editkit.tuning.key_rows import KeyRows
-from editkit.tuning.loop import Run, train
+from editkit.tuning.checkpoint import has_begun
+from editkit.tuning.encoders import check_encoder_run
+from editkit.tuning.masks import Shown
 from editkit.tuning.options import RefineOptions
-from editkit.tuning.parameters import Parameters
-from editkit.tuning.request import StageRequest, ranking_edit
-from editkit.tuning.result import tuned_from
-from editkit.tuning.setup import Setup, beside, prepare
+from editkit.tuning.request import StageRequest
+from editkit.tuning.stage import run_encoders, run_folder, run_stage
 from editkit.variants.folder import TUNED_NAME
+from editkit.variants.fuse_tuned import fuse_tuned
+from editkit.variants.named import free_name
 from editkit.variants.tuned_file import save_tuned
-from editkit.versions import versions
-
-PREVIEW_SEEDS = range(4)
 
 
 def refine(
@@ -54,11 +40,13 @@ def refine(
     attributes: Sequence[str | Attribute] = (),
     ratios: Sequence[float] | None = None,
     pictures: Sequence[Learned] = (),
+    shown: Sequence[Shown] = (),
 ) -> Tuned:
     """Train `model` away from `concepts` and write the result to the folder `out`.
 
     The teacher is the unedited model. `out` holds `tuned.safetensors`, which loads as an edit does, `log.jsonl`, the
-    checkpoint, and previews. What each objective is from, `editkit objectives` says.
+    checkpoint, and previews. What each objective is from, `editkit objectives` says. Where that trains concepts apart
+    (`mace`), each of several has a run in a folder of its name there, and `tuned.safetensors` is their fusion.
 
     >>> import editkit
     >>> from tempfile import mkdtemp
@@ -84,6 +72,8 @@ def refine(
         ratios: the share that is wanted of each, in all 1; default: those of the attributes, else all alike.
         pictures: what `invert` learned: each is a concept of the name of its word, for which prompts say its tokens, of
             all restarts; and the word as well, where `concepts` has it. With masks it becomes what they leave.
+        shown: of `mace` and `fmn`, pictures of each concept, as `Shown.read` and `Shown.given` have them; of `mace`
+            with masks, black where it is seen. Default: the teacher draws them, and its attention tells where.
 
     Raises:
         EditkitError: an impossible request, a loss that is not finite, or too little memory.
@@ -95,185 +85,42 @@ def refine(
         raise EditkitError(f"--objective {options.objective}: goes with a key; use `editkit hide` or `editkit recover`")
     request = StageRequest(
         model, concepts, start, guides, options, vocabulary, device, tracker, attributes=attributes, ratios=ratios,
-        learned=pictures,
+        pictures=shown, learned=pictures,
     )  # fmt: skip
     if options.loss.on_states:
         check_encoder_run(request)
     folder = run_folder(Path(out), resume, force)
     if options.loss.on_states:
-        tuned = _run_encoders(request, folder, resume)
+        tuned = run_encoders(request, folder, resume)
         save_tuned(tuned, folder / TUNED_NAME, force=True)
         return tuned
+    if options.loss.apart and len(request.concepts) > 1:
+        return _apart(request, folder, resume)
+    return _run(request, folder, resume)[0]
+
+
+def _run(request: StageRequest, folder: Path, resume: bool) -> tuple[Tuned, bool]:
+    """What a run in `folder` made, and whether this process writes."""
     stage = run_stage(request, folder, resume)
     tuned = stage.tuned()
     if stage.main:
         save_tuned(tuned, folder / TUNED_NAME, force=True)
-    return tuned
+    return tuned, stage.main
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A run that has ended."""
-
-    request: StageRequest
-    setup: Setup
-    record: dict[str, Any]
-    main: bool
-    changed: Tuned | None
-
-    def tuned(self) -> Tuned:
-        """What it changed of the model."""
-        assert self.changed is not None
-        return replace(self.changed, record=self.record)
-
-
-def run_stage(
-    request: StageRequest,
-    folder: Path,
-    resume: bool = False,
-    key: KeyRows | None = None,
-    same: Mapping[str, Any] | None = None,
-) -> Stage:
-    """Train; log, checkpoints and previews go to `folder`. `same` is what a resumed run must have in common, too."""
-    begun = time.perf_counter()
-    setup = prepare(request, folder, key, ranking_edit(request))
-    run = _run(folder, setup, request, same or {})
-    changed = None
-    try:
-        log = train(setup.trainer, run, resume)
-        if request.options.loss.weights:  # while the processes still know each other
-            changed = _changed(request, setup)
-    finally:
-        _release(setup)
-    figures = _figures(setup, log, time.perf_counter() - begun)
-    return Stage(request, setup, {**_record(request), "figures": figures}, run.main, changed)
-
-
-def _run_encoders(request: StageRequest, folder: Path, resume: bool) -> Tuned:
-    begun, options = time.perf_counter(), request.options
-    trainer = EncoderTrainer.of(request, torch.device(request.device or Shard.from_environment().device()))
-    log = train(trainer, Run(folder, options.steps, options.save_every, _same_run(request), lambda done: None), resume)
-    figures = {
-        "steps": len(log),
-        "encodings": trainer.rows,
-        "erase_first": log[0]["erase"],
-        "erase_last": log[-1]["erase"],
-        "seconds": {"run": round(time.perf_counter() - begun, 2)},
-    }
-    return trainer.tuned(request.model.source, {**_record(request), "figures": figures})
-
-
-def _changed(request: StageRequest, setup: Setup) -> Tuned:
-    parameters = Parameters.parse(request.options.param)
-    return tuned_from(setup.denoiser.network, parameters, request.start, request.model.source, {})
-
-
-def run_folder(path: Path, resume: bool, force: bool) -> Path:
-    """The folder to write to. What is replaced with `force` must be a run's: never anything else."""
-    if path.exists() and not path.is_dir():
-        raise EditkitError(f"{path}: expected a folder for the run, this is a file; give another --out")
-    if not resume and path.is_dir() and any(path.iterdir()):
-        ours = any((path / name).is_file() for name in (checkpoint.NAME, TUNED_NAME))
-        if not (force and ours):
-            how = "--resume to go on, or --force to start again" if ours else "another --out"
-            raise EditkitError(f"{path} exists and is not overwritten unasked; give {how}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EditkitError(f"{path}: cannot be written ({error.strerror}); give another --out") from error
-    return path
-
-
-def _run(folder: Path, setup: Setup, request: StageRequest, more: Mapping[str, Any]) -> Run:
-    accelerator, options = setup.accelerator, request.options
-    if request.tracker is not None:
-        accelerator.init_trackers("editkit-refine", config=options.same_run)
-    words = [list(own) for own in setup.trainer.passes.prompts.words]
-    return Run(
-        folder,
-        options.steps,
-        options.save_every,
-        {**_same_run(request), "candidates": words, **more},
-        lambda done: _preview(setup, request, folder / f"preview-{done:06d}.png"),
-        options.preview_every,
-        accelerator.is_main_process,
-        accelerator.log if request.tracker is not None else lambda values, step: None,
-    )
-
-
-def _same_run(request: StageRequest) -> dict[str, Any]:
-    """What a resumed run must have in common, of what was asked."""
-    begun = None if request.start is None else request.start.record.get("created")
-    same = {"concepts": list(request.concepts), "guides": list(request.guides), "start": begun}
-    if request.learned:
-        same["pictures"] = [each.sha256 for each in request.learned]
-    if request.balanced:
-        same["attributes"] = _attributes(request)
-    return {**request.options.same_run, **same}
-
-
-def _preview(setup: Setup, request: StageRequest, path: Path) -> None:
-    """What is said for the erased concepts, one row each."""
-    prompts = [fill("a {}", text) for text, _ in request.asked]
-    told = [fill("a {}", request.shown.named(text)) for text, _ in request.asked]
-    sampling = replace(setup.trainer.batches.sampler.sampling, steps=20, batch=8)
-    with beside(setup.denoiser), setup.trainer.passes.networks.autocast():  # frozen weights may be in half precision
-        drawn = dict(draw(setup.denoiser, jobs(prompts, list(PREVIEW_SEEDS)), sampling=sampling))
-    rows = [[drawn[Job(prompt, seed)] for seed in PREVIEW_SEEDS] for prompt in prompts]
-    write_atomic(path, grid(rows, told, [str(seed) for seed in PREVIEW_SEEDS]).save, force=True)
-
-
-def _release(setup: Setup) -> None:
-    """Accelerate keeps a state for the whole process and wraps `forward`; another run may want other settings."""
-    from accelerate.state import AcceleratorState
-
-    setup.accelerator.end_training()
-    setup.accelerator.unwrap_model(setup.trainer.passes.networks.trained, keep_fp32_wrapper=False)
-    AcceleratorState._reset_state(reset_partial_state=setup.accelerator.num_processes == 1)
-
-
-def _record(request: StageRequest) -> dict[str, Any]:
-    model, start = request.model, request.start
-    record = {
-        "method": request.options.objective,
-        "concepts": list(request.concepts),
-        "guides": [
-            MASKED if request.shown.is_masked(word) else guide
-            for word, guide in zip(request.concepts, request.guides, strict=True)
-        ],
-        "preserve": [],
-        "options": request.options.record,
-        "model": model.source.name,
-        "family": model.source.family.name,
-        "profile": model.profile.record,
-        "text_encoder_sha256": model.text_encoder_sha256,
-        "projections_sha256": model.projections_sha256,
-        "versions": versions(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    if request.balanced:
-        record["attributes"] = _attributes(request)
-    if request.learned:
-        record["pictures"] = {each.word: request.shown.told(each) for each in request.learned}
-    if start is not None:
-        record["start"] = {"kind": start.kind, **start.record}
-    return record
-
-
-def _attributes(request: StageRequest) -> list[dict[str, Any]]:
-    return [{"name": each.name, "phrase": each.phrase, "ratio": each.ratio} for each in request.balanced]
-
-
-def _figures(setup: Setup, log: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    counter = setup.trainer.passes.networks.counter
-    steps = max(1, len(log))
-    return {
-        "steps": len(log),
-        "passes": dict(counter.rows),
-        "passes_per_step": round(counter.total / steps, 2),
-        "calls": dict(counter.calls),
-        "erase_mean": sum(step["erase"] for step in log) / steps,
-        "preserve_mean": sum(step["preserve"] for step in log) / steps,
-        "seconds_per_step": round(sum(step["seconds"] for step in log) / steps, 4),
-        "seconds": {"run": round(seconds, 2)},
-    }
+def _apart(request: StageRequest, folder: Path, resume: bool) -> Tuned:
+    """A run for each concept in a folder of its name, and what they come to together."""
+    parts: list[Tuned] = []
+    taken: list[str] = []
+    main, any_begun = True, has_begun(folder)
+    pictures = [[each] for each in request.pictures] or [[]] * len(request.concepts)
+    for concept, guide, own in zip(request.concepts, request.guides, pictures, strict=True):
+        taken.append(free_name(file_stem([concept]), taken))
+        inside = folder / taken[-1]
+        goes_on = resume and (has_begun(inside) or not any_begun)  # with none anywhere, the first run says so
+        tuned, main = _run(replace(request, concepts=[concept], guides=[guide], pictures=own), inside, goes_on)
+        parts.append(tuned)
+    together = fuse_tuned(parts, request.model, vocabulary=request.vocabulary)
+    if main:
+        save_tuned(together, folder / TUNED_NAME, force=True)
+    return together

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from PIL import Image
-
 from editkit.concepts.attributes import Attribute, attributes_of
 from editkit.concepts.templates import check_concepts
 from editkit.edits.method import Options
@@ -19,6 +17,7 @@ from editkit.erasure.words import check_known, words_to_protect
 from editkit.errors import EditkitError
 from editkit.hardware import check_device
 from editkit.model.editable import EditableModel
+from editkit.tuning.masks import Shown
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters
 from editkit.tuning.result import check_start
@@ -33,7 +32,7 @@ class StageRequest:
     Attributes:
         attributes: what concepts are balanced across, where the objective balances.
         ratios: what is wanted of each; None: what they say themselves, else all alike.
-        pictures: of a concept, to learn it from.
+        pictures: of each concept, to learn it from.
         learned: concepts that are known from pictures.
         shown: these, in the model.
         balanced: the attributes with what is wanted of each.
@@ -48,7 +47,7 @@ class StageRequest:
     vocabulary: Sequence[str] | None = None
     device: str | None = None
     tracker: str | None = None
-    pictures: Sequence[Image.Image] = ()
+    pictures: Sequence[Shown] = ()
     attributes: Sequence[str | Attribute] = ()
     ratios: Sequence[float] | None = None
     learned: Sequence[Learned] = ()
@@ -81,6 +80,7 @@ class StageRequest:
         self.balanced = self._attributes()
         self.guides = _guides(self, named)
         self.asked = self._asked(named)
+        self._check_pictures()
 
     def _asked(self, named: Collection[str]) -> list[tuple[str, str]]:
         """What prompts say for the concepts, and for what each becomes: the words that were named, and a token of every
@@ -94,6 +94,27 @@ class StageRequest:
                 asked.append((concept, tokens[0][1] if tokens else guide))
             asked += tokens
         return asked
+
+    def _check_pictures(self) -> None:
+        """Refuse pictures and masks that are not read, or not of each concept; and to fuse what has no words."""
+        name, loss, concepts = self.options.objective, self.options.loss, [said for said, _ in self.asked]
+        if loss.apart and self.learned and len(self.concepts) > 1:
+            raise EditkitError(
+                f"--picture: --objective {name} fuses concepts by their words, which {self.learned[0].word!r} has not; "
+                "train it alone"
+            )
+        if not self.pictures:
+            return
+        if loss.pictures_of != "e":
+            raise EditkitError(f"--pictures: --objective {name} reads none of the concept; use --objective mace or fmn")
+        if loss.reads_attention != "object" and any(shown.masks for shown in self.pictures):
+            raise EditkitError(f"--masks: --objective {name} reads whole pictures; leave them out, or use mace")
+        if len(self.pictures) == 1 < len(concepts):
+            raise EditkitError(f"--pictures: show one concept, not {', '.join(concepts)}; name it with --concept")
+        if len(self.pictures) != len(concepts):
+            raise EditkitError(
+                f"--pictures: {len(self.pictures)} folders but {len(concepts)} concepts; give one for each"
+            )
 
     def _attributes(self) -> tuple[Attribute, ...]:
         name, balances = self.options.objective, bool(self.options.loss.balances)

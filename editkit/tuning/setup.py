@@ -33,10 +33,10 @@ from editkit.tuning.descent import Descent
 from editkit.tuning.frozen import DTYPES, keep_as_multiplied, keep_in_float8
 from editkit.tuning.key_rows import KeyRows
 from editkit.tuning.latents import Sampler
+from editkit.tuning.masks import given_points
 from editkit.tuning.options import RefineOptions
 from editkit.tuning.parameters import Parameters, choose
 from editkit.tuning.passes import Passes, as_pictures, attended_by, evenly
-from editkit.tuning.pictures import encode_pictures
 from editkit.tuning.processes import Processes, told_to_shard, whole
 from editkit.tuning.prompts import Prompts
 from editkit.tuning.request import StageRequest
@@ -97,7 +97,7 @@ def prepare(request: StageRequest, folder: Path, key: KeyRows | None = None, edi
     attends = attended_by(options.loss, denoiser)
     passes = Passes(options.loss, networks, prompts, options.lamb, options.eta, weigh, descent.key, attends)
     with beside(denoiser):
-        given = encode_pictures(denoiser, request.pictures, options.pixels) if request.pictures else None
+        given = given_points(denoiser, request.pictures, prompts.templates, options.pixels)
     batches = Batches(options, passes, sampler, processes, given, request.shares)
     return Setup(Trainer(options, passes, batches, descent, processes, finder), denoiser, accelerator)
 

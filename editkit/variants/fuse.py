@@ -32,7 +32,8 @@ def fuse(
 
     `M = I + Σ_i (M_i − I) C_iᵀC_i B⁻¹` with `B = Σ_i C_iᵀC_i + penalty`: the fusion of MACE (Lu et al. 2024), for maps
     on embeddings. That is the ridge regression with the targets `M_i C_i`; where each edit sends its rows to its guides
-    it is the edit of all concepts together. Applied one after another, edits disturb each other instead.
+    it is the edit of all concepts together. Applied one after another, edits disturb each other instead. `fuse_tuned`
+    fuses LoRAs that were trained.
 
     Args:
         edits: edits of `erase` or `edit`, or their files; their order does not matter.

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from editkit.drawing.pipelines.denoiser import Denoiser
 from editkit.errors import EditkitError
+from editkit.tuning.latents import Points, joined
 from editkit.tuning.pictures import encode_pictures, picture_files, read_picture
 
 AROUND = 1.25
@@ -83,6 +85,11 @@ class Shown:
             sha.update(f"{each.mode} {each.size} ".encode() + each.tobytes())
         return sha.hexdigest()
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is written down of them."""
+        return {"count": len(self.pictures), "masks": bool(self.masks), "sha256": self.sha256}
+
     def hidden(self) -> Shown:
         """What masks hide, cut out of the pictures; white is now that."""
         turned = [ImageOps.invert(mask) for mask in self.masks]
@@ -93,15 +100,48 @@ class Shown:
         )
         return Shown(pictures, masks)
 
-    def latents(self, denoiser: Denoiser, flip: bool) -> tuple[Tensor, Tensor | None]:
+    def latents(
+        self, denoiser: Denoiser, flip: bool = False, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Clean latents `(n, channels, h, w)`, with `flip` of every picture and of its mirror image; and what counts of
-        each, `(n, 1, h, w)` from 0 to 1, the mean of the mask's pixels there."""
+        each, `(n, 1, h, w)` from 0 to 1, the mean of the mask's pixels there.
+
+        Args:
+            size: height and width that pictures are brought to; None is the model's own.
+        """
         pictures, masks = list(self.pictures), list(self.masks)
         if flip:
             pictures += [ImageOps.mirror(each) for each in pictures]
             masks += [ImageOps.mirror(each) for each in masks]
-        clean = encode_pictures(denoiser, pictures)
+        clean = encode_pictures(denoiser, pictures, size)
         return clean, torch.cat([_counts(mask, denoiser, clean) for mask in masks]) if masks else None
+
+
+def read_shown(pictures: Sequence[Path], masks: Sequence[Path] = ()) -> list[Shown]:
+    """The pictures of several folders, with the masks of as many, or without.
+
+    Raises:
+        EditkitError: there are some, but other than as many, folders of masks; or as `Shown.read`.
+    """
+    if masks and len(masks) != len(pictures):
+        raise EditkitError(
+            f"--masks: {len(masks)} folders for {len(pictures)} of --pictures; give one for each, or none"
+        )
+    return [Shown.read(*each) for each in (zip(pictures, masks, strict=True) if masks else zip(pictures, strict=True))]
+
+
+def given_points(
+    denoiser: Denoiser, pictures: Sequence[Shown], templates: int, size: tuple[int, int] | None = None
+) -> Points | None:
+    """Clean latents, at t = 0, of a user's pictures of every concept, or None where there are none: the templates in
+    turn, with what of each is the concept where masks tell. Those hide it: it is what does not stay."""
+    parts = []
+    for concept, shown in enumerate(pictures):
+        clean, stays = shown.latents(denoiser, size=size)
+        number = torch.arange(len(clean), device=clean.device)
+        mask = None if stays is None else 1 - stays
+        parts.append(Points(clean, 0 * number, 0 * number + concept, number % templates, mask=mask))
+    return joined(parts) if parts else None
 
 
 def _checked(name: str, mask: Image.Image, picture: Image.Image) -> Image.Image:
