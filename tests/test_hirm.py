@@ -189,6 +189,7 @@ def test_the_plan_is_of_the_encoders_alone(model: EditableModel) -> None:
         (("export", "EDIT", "--format", "text-encoder", "--component", "vae", "--out", "x"), "was not trained"),
         (("refine", "EDIT", "--objective", "esd", "--out", "x"), "the start trained the text encoders (hirm)"),
         (("refine", "--objective", "hirm", "--concept", "church", "--lamb", "3", "--out", "x"), "--lamb: "),
+        (("refine", "--objective", "hirm", "--concept", "church", "--tracker", "csv", "--out", "x"), "--tracker csv: "),
         (("harden", "EDIT", "--out", "x"), "is no linear map"),
     ],
 )  # fmt: skip

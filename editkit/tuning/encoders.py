@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from editkit.concepts.templates import fill
+from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import open_reader
 from editkit.drawing.pipelines.denoiser import Condition
 from editkit.edits.tuned import Tuned
@@ -168,7 +169,8 @@ def check_encoder_run(request: StageRequest) -> None:
     """Refuse what has no meaning where no denoiser is trained.
 
     Raises:
-        EditkitError: a single file, an edit to start from, pictures, or an option that is not read.
+        EditkitError: a single file, an edit to start from, pictures, a tracker, several processes, or an option that is
+            not read.
     """
     source, options, name = request.model.source, request.options, f"--objective {request.options.objective}"
     if source.is_single_file:
@@ -177,6 +179,10 @@ def check_encoder_run(request: StageRequest) -> None:
         raise EditkitError(f"{name}: begins with the model's own text encoders; leave out the edit to start from")
     if request.learned:
         raise EditkitError(f"--picture: {name} misreads words, not learned tokens; leave it out")
+    if Shard.from_environment().count > 1:
+        raise EditkitError(f"{name}: trains in one process, in seconds; start it without torchrun")
+    if request.tracker is not None:
+        raise EditkitError(f"--tracker {request.tracker}: {name} keeps its own log alone; leave it out")
     usual = RefineOptions.of(options.objective, request.model.profile).record
     unread = {each: value for each, value in options.record.items() if each not in USED}
     other = next((each for each, value in unread.items() if value != usual.get(each)), None)
