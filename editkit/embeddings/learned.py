@@ -56,21 +56,6 @@ class Learned:
         return len(self.best[0])
 
 
-def together(learned: Sequence[Learned]) -> list[Learned]:
-    """One for each word: of several without masks the restarts of all, the first one's token and record.
-
-    >>> import torch
-    >>> first, other = (Learned(f"<t{n}>", "church", ((torch.zeros(1, 2) + n,),)) for n in range(2))
-    >>> [(each.token, len(each.restarts)) for each in together([first, other])]
-    [('<t0>', 2)]
-    """
-    made: dict[str, Learned] = {}
-    for each in learned:
-        first = made.get(each.word)
-        made[each.word] = each if first is None else replace(first, restarts=(*first.restarts, *each.restarts))
-    return list(made.values())
-
-
 def names_of(token: str, vectors: int) -> list[str]:
     """The tokens of all its vectors, as diffusers names them.
 

@@ -24,19 +24,9 @@ def encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) -> 
     concepts, guides = zip(*request.asked, strict=True)
     prompts = encode_prompts(reader, concepts, guides, _words(request), templates, _kept(request))
     reader.pipe.to("cpu")
-    if "s" in request.options.loss.teacher:
-        prompts = replace(prompts, kin=_kin(request).to(device))
     if request.options.loss.reads_attention:
         prompts = replace(prompts, places=_places(request, prompts).to(device))
     return prompts
-
-
-def _kin(request: StageRequest) -> Tensor:
-    """Which of what is asked means the same concept: its word, and tokens of its pictures."""
-    pairs = zip(request.concepts, request.guides, strict=True)
-    owner = {token: concept for concept, guide in pairs for token, _ in request.shown.asked(concept, guide)}
-    means = [owner.get(text, text) for text, _ in request.asked]
-    return torch.tensor([[mine == other for other in means] for mine in means])
 
 
 def _places(request: StageRequest, prompts: Prompts) -> Tensor:

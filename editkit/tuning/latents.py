@@ -36,7 +36,6 @@ class Points:
         n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
             noised pictures `e` is the noise, or the velocity, that is in them.
         mask: what of a picture is the concept, `(rows, 1, h, w)` from 0 to 1, where the loss reads it.
-        s, u: as `n`, the mean over all prompts that ask for the concept, and for the empty prompt.
     """
 
     z: Tensor
@@ -46,8 +45,6 @@ class Points:
     n: Tensor | None = None
     e: Tensor | None = None
     mask: Tensor | None = None
-    s: Tensor | None = None
-    u: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.t)

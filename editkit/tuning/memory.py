@@ -203,8 +203,7 @@ def step_passes(
         shape = rows, *denoiser.latent_shape(options.pixels)
         number = torch.zeros(rows, dtype=torch.long)
         mask = torch.randn(rows, 1, *shape[2:]) if options.loss.reads_attention == "object" else None
-        n, e, s, u = (torch.randn(shape) for _ in range(4))
-        return Points(torch.randn(shape), number, number, number, n, e, mask, s, u)
+        return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape), mask)
 
     def train() -> None:
         candidate = denoiser.blank(micro) if searched else None
@@ -230,8 +229,7 @@ def _passes(denoiser: Denoiser, networks: Denoisers, options: RefineOptions, con
     known = denoiser.blank(2 * concepts)
     erased, width = torch.arange(concepts)[:, None], known.text.shape[-1]
     places = torch.ones(concepts, 1, known.text.shape[1], dtype=torch.bool)
-    kin = torch.eye(concepts, dtype=torch.bool)
-    prompts = Prompts(known, erased, erased + concepts, erased[:, None, :0], (), known[:1], None, places, kin)
+    prompts = Prompts(known, erased, erased + concepts, erased[:, None, :0], (), known[:1], None, places)
     attends = attended_by(options.loss, denoiser)
     rows = nn.Parameter(torch.randn(concepts, options.key_tokens, width))
     key = KeyRows(rows, torch.randn(concepts, width), options.rho) if options.loss.has_key else None

@@ -2,8 +2,7 @@
 
 Every loss compares outputs of the denoiser on one noisy latent: `e` stands for the prompt of the erased concept, `n`
 for the neutral one or the given guide, `a` for the one that was searched, `p` for that of the erased concept with the
-rows of a key behind it; `u` for the empty one; `s` is the mean over all prompts that ask for the concept, its word and
-its tokens; `m` is no output, but the student's attention to the tokens of the concept. `ε` stands for
+rows of a key behind it; `m` is no output, but the student's attention to the tokens of the concept. `ε` stands for
 whatever a model predicts. Targets are combinations of the teacher's outputs whose weights sum to one, so they mean the
 same for noise, a velocity and that of a flow: at a given z_t and t these are affine in each other, see
 `editkit.tuning.levels`.
@@ -25,7 +24,7 @@ from editkit.errors import EditkitError
 from editkit.options import Option
 
 SOURCE = "Source: "
-Key = Literal["e", "n", "a", "p", "m", "s", "u"]
+Key = Literal["e", "n", "a", "p", "m"]
 Outputs = Mapping[Key, Tensor]
 """Prompt → outputs of one network, `(rows, channels, h, w)`."""
 
@@ -280,22 +279,6 @@ def aegis(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     return esd(student, {"n": teacher["n"], "e": teacher["a"]}, eta)
 
 
-def stereo(student: Outputs, teacher: Outputs, eta: float) -> Terms:
-    """Guide away from all that is known to ask for the concept, and towards the guide: `‖ε'(c_e) − [ε(c_u) + η (ε(c_n)
-    − ε(c_u)) − η (mean_s ε(c_s) − ε(c_u))]‖²`.
-
-    The second stage of STEREO. `c_e` is one of the prompts `c_s` at a time: the concept's word and tokens that were
-    learned from pictures on a model that had been erased, which is the first stage (docs/how-to/refine.md). Nothing is
-    preserved. Their sums are normalised in a way that our notes do not say; here they are means, so that the weights
-    of the target sum to one however many tokens there are.
-
-    Source: STEREO (2025), https://arxiv.org/abs/2408.16807, by notes on a port of others; there was no code of theirs.
-    """
-    n, s, u = teacher["n"], teacher["s"], teacher["u"]
-    erase = distance(student["e"], u + eta * (n - u) - eta * (s - u))
-    return Terms(erase, erase.new_zeros(erase.shape))
-
-
 def hirm(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     """Misread the concept: of the text encoders' first layer alone, whose last states of the concept are led to those
     of the guide, or to random ones where there is none: `mean_t ‖h_t(e) − s_t‖²`.
@@ -348,7 +331,6 @@ OBJECTIVES: Mapping[str, Objective] = {
     "aegis": Objective(aegis, ("e",), ("n", "a"), most_like, ("e",), usual=AEGIS),
     "spm": Objective(spm, ("e", "a"), ("n", "e", "a"), most_changed, ("a",), usual=SEMI_PERMEABLE),
     "fmn": Objective(fmn, ("e",), (), on_pictures=True, pictures_of="e", reads_attention="heads", usual=FORGET_ME_NOT),
-    "stereo": Objective(stereo, ("e",), ("n", "s", "u")),
     "hirm": Objective(hirm, ("e",), ("n",), on_states=True, usual=MISREAD),
     "mace": Objective(
         mace, ("e",), (), on_pictures=True, pictures_of="e", reads_attention="object", apart=True, usual=MASS

@@ -95,28 +95,16 @@ class Passes:
     @torch.no_grad()
     def with_targets(self, points: Points) -> Points:
         """With the teacher's outputs for the prompts that do not change: computed once, kept with the points."""
-        texts = {"n": self.prompts.n, "e": self.prompts.e, "u": self.prompts.u}
-        kept = {key: self._taught(points, texts[key]) for key in self.objective.teacher if key in texts}
-        if "s" in self.objective.teacher:
-            kept["s"] = self._over_kin(points)
-        return replace(points, **kept)
-
-    def _taught(self, points: Points, text: Callable[[Tensor, Tensor], Condition]) -> Tensor:
-        """What the teacher predicts at every point for the prompts that `text` has."""
+        texts = {"n": self.prompts.n, "e": self.prompts.e}
+        kept: dict[str, Tensor] = {}
         rows = rows_at_once(*points.z.shape[-2:])
-        some = (points[start : start + rows] for start in range(0, len(points), rows))
-        return torch.cat([self.networks.teacher(each.z, each.t, text(each.concept, each.template)) for each in some])
-
-    def _over_kin(self, points: Points) -> Tensor:
-        """The mean of the teacher's outputs over all that asks for the concept of a point."""
-        assert self.prompts.kin is not None
-        total, kin = torch.zeros_like(points.z), self.prompts.kin[points.concept]
-        for number in range(self.prompts.count):
-            (rows,) = kin[:, number].nonzero(as_tuple=True)
-            if len(rows):
-                asked = replace(points[rows], concept=torch.full_like(rows, number))
-                total[rows] += self._taught(asked, self.prompts.e)
-        return total / kin.sum(1).to(total).view(-1, *[1] * (total.ndim - 1))
+        for key in (key for key in self.objective.teacher if key in texts):
+            parts = []
+            for start in range(0, len(points), rows):
+                some = points[start : start + rows]
+                parts.append(self.networks.teacher(some.z, some.t, texts[key](some.concept, some.template)))
+            kept[key] = torch.cat(parts)
+        return replace(points, **kept)
 
     def _with_key(self, concept: Tensor, template: Tensor) -> Condition:
         assert self.key is not None

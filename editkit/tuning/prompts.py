@@ -24,7 +24,6 @@ class Prompts:
         candidates: `(concepts, K, templates)`, likewise; K is 0 where nothing is searched.
         words: the candidates' names, K for each concept.
         places: which tokens are the concept's, `(concepts, templates, tokens)`, where a loss reads attention to them.
-        kin: which of the concepts ask for the same thing as each, a word and its tokens: `(concepts, concepts)` bool.
         kept: rows of what is to be kept, in the first template, `(words,)`: what an anchor is measured on.
         away: what guidance leads away from, one row. Not always the empty prompt: SDXL has zeros in its place.
     """
@@ -37,7 +36,6 @@ class Prompts:
     away: Condition
     kept: Tensor | None = None
     places: Tensor | None = None
-    kin: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -52,10 +50,6 @@ class Prompts:
 
     def n(self, concept: Tensor, template: Tensor) -> Condition:
         return self.known[self.guides[concept, template]]
-
-    def u(self, concept: Tensor, template: Tensor) -> Condition:
-        """The empty prompt, which is the first that is known."""
-        return self.known[torch.zeros_like(self.erased[concept, template])]
 
     def a(self, concept: Tensor, candidate: Tensor, template: Tensor) -> Condition:
         return self.known[self.candidates[concept, candidate, template]]

@@ -9,7 +9,7 @@ from editkit.concepts.attributes import Attribute, attributes_of
 from editkit.concepts.templates import check_concepts
 from editkit.edits.method import Options
 from editkit.edits.variant import Variant
-from editkit.embeddings.learned import Learned, together
+from editkit.embeddings.learned import Learned
 from editkit.erasure.erase import erase
 from editkit.erasure.near import nearest_words
 from editkit.erasure.pictured import Pictured, check_guides
@@ -59,8 +59,6 @@ class StageRequest:
         if self.device is not None:
             check_device(self.device)
         model, start = self.model, self.start
-        if "s" in self.options.loss.teacher and not any(each.kept for each in self.learned):
-            self.learned = together(self.learned)
         self.shown = Pictured.of(model, self.learned)
         check_trainable(model.source)
         check_precision(model.source, self.options.mixed_precision)
