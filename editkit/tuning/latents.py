@@ -35,6 +35,7 @@ class Points:
         concept, template: `(rows,)`, which prompt they came from.
         n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
             noised pictures `e` is the noise, or the velocity, that is in them.
+        o, s: likewise for the empty prompt, and the mean over all that is said for the concept.
     """
 
     z: Tensor
@@ -43,6 +44,8 @@ class Points:
     template: Tensor
     n: Tensor | None = None
     e: Tensor | None = None
+    o: Tensor | None = None
+    s: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.t)

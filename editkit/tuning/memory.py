@@ -166,7 +166,8 @@ def step_passes(
     def points(rows: int) -> Points:
         shape = rows, *denoiser.latent_shape(options.pixels)
         number = torch.zeros(rows, dtype=torch.long)
-        return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape))
+        said = [torch.randn(shape) for _ in ("n", "e", "o", "s")]
+        return Points(torch.randn(shape), number, number, number, *said)
 
     def train() -> None:
         candidate = denoiser.blank(micro) if searched else None
