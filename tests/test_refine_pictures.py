@@ -171,6 +171,7 @@ def test_the_word_is_trained_away_with_its_token_where_it_is_named(model: Editab
     assert request.concepts == ["dog", "boat"]
     assert [becomes for _, becomes in request.asked] == ["", "church", "church", "church"]
     assert [text for text, _ in request.asked][:2] == ["dog", "boat"]
+    assert request.stands_for == ["dog", "boat", "boat", "boat"]
     assert [request.shown.named(text) for text, _ in request.asked] == ["dog", "boat", "<boat>", "<boat>"]
     masked = StageRequest(model, ["boat"], None, (), options, WORDS, "cpu", learned=[learned(model, True)])
     assert masked.asked[0] == ("boat", masked.asked[1][1])

@@ -63,7 +63,9 @@ class Plan:
         return f"{total}; frozen weights of the network in {self.frozen}{first}"
 
 
-def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
+def plan_memory(
+    source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1, learned: int = 0
+) -> Plan:
     """The plan for one process of `processes`, found without reading a weight; it needs some seconds.
 
     The passes of a step are run on fake tensors: those with gradients, those of the search, and the largest without.
@@ -72,6 +74,8 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     Args:
         device: `cpu` or `cuda`.
         concepts: how many are erased: the latents of all are drawn together.
+        learned: rows at a time of which a token is learned, before or between. Then there is but one network, yet both
+            are counted.
     """
     check_trainable(source)
     known_device(device)
@@ -95,7 +99,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         prompt = denoiser.blank(1)
         trained += concepts * options.key_tokens * prompt.text.shape[-1] if options.loss.has_key else 0
         numbers = prompt.text.numel() + (0 if prompt.pooled is None else prompt.pooled.numel())
-        passes = step_passes(denoiser, networks, options, concepts, processes)
+        passes = step_passes(denoiser, networks, options, concepts, processes, learned)
         peak = max(peak_of(planned) for planned in passes)
     parts = {
         "weights": held + (0 if is_gpu(device) else sum(waiting.values())),
@@ -158,8 +162,9 @@ def step_passes(
     options: RefineOptions,
     concepts: int = 1,
     processes: int = 1,
+    learned: int = 0,
 ) -> list[Callable[[], None]]:
-    """The passes of a step that may be its largest: with gradients, without, and those of the search."""
+    """The passes of a step that may be its largest: with gradients, without, those of the search, and of learning."""
     micro, passes = options.micro(processes), _passes(denoiser, networks, options, concepts)
     searched = bool(options.loss.search_reads)
 
@@ -185,7 +190,13 @@ def step_passes(
         seen = points(rows)
         networks.teacher(seen.z, seen.t, denoiser.blank(rows))
 
-    return [train, look, search] if searched and options.finds.ascends else [train, look]
+    def learn() -> None:
+        read, seen = denoiser.blank(learned), points(learned)
+        read = replace(read, text=read.text.requires_grad_())
+        torch.autograd.grad(networks.student(seen.z, seen.t, read).sum(), read.text)
+
+    more = [search] if searched and options.finds.ascends else []
+    return [train, look, *more, *([learn] if learned else [])]
 
 
 def _passes(denoiser: Denoiser, networks: Denoisers, options: RefineOptions, concepts: int) -> Passes:

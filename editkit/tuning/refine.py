@@ -93,9 +93,14 @@ def refine(
         model, concepts, start, guides, options, vocabulary, device, tracker, attributes=attributes, ratios=ratios,
         learned=pictures,
     )  # fmt: skip
-    folder = run_folder(Path(out), resume, force)
+    return refined(request, run_folder(Path(out), resume, force), resume)
+
+
+def refined(request: StageRequest, folder: Path, resume: bool = False, more: Mapping[str, Any] | None = None) -> Tuned:
+    """What a request comes to, written to its folder; `more` stands in the record, too."""
     stage = run_stage(request, folder, resume)
     tuned = stage.tuned()
+    tuned = replace(tuned, record={**tuned.record, **(more or {})})
     if stage.main:
         save_tuned(tuned, folder / TUNED_NAME, force=True)
     return tuned
@@ -144,12 +149,16 @@ def _changed(request: StageRequest, setup: Setup) -> Tuned:
     return tuned_from(setup.denoiser.network, parameters, request.start, request.model.source, {})
 
 
-def run_folder(path: Path, resume: bool, force: bool) -> Path:
-    """The folder to write to. What is replaced with `force` must be a run's: never anything else."""
+def run_folder(path: Path, resume: bool, force: bool, *more: str) -> Path:
+    """The folder to write to. What is replaced with `force` must be a run's: never anything else.
+
+    Args:
+        more: files besides those of every run by which it is known.
+    """
     if path.exists() and not path.is_dir():
         raise EditkitError(f"{path}: expected a folder for the run, this is a file; give another --out")
     if not resume and path.is_dir() and any(path.iterdir()):
-        ours = any((path / name).is_file() for name in (checkpoint.NAME, TUNED_NAME))
+        ours = any((path / name).is_file() for name in (checkpoint.NAME, TUNED_NAME, *more))
         if not (force and ours):
             how = "--resume to go on, or --force to start again" if ours else "another --out"
             raise EditkitError(f"{path} exists and is not overwritten unasked; give {how}")
