@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from editkit.gating.pipeline import gate
     from editkit.inverting.invert import invert
     from editkit.inverting.options import InvertOptions
+    from editkit.inverting.round_options import RoundOptions
+    from editkit.inverting.stereo import stereo
     from editkit.listings import (
         attacks,
         detectors,
@@ -94,6 +96,7 @@ _HOMES = {
     "TIME": "editkit.edits.time",
     "InvertOptions": "editkit.inverting.options",
     "RefineOptions": "editkit.tuning.options",
+    "RoundOptions": "editkit.inverting.round_options",
     "Tuned": "editkit.edits.tuned",
     "UCE": "editkit.edits.uce",
     "applied": "editkit.model.apply",
@@ -146,6 +149,7 @@ _HOMES = {
     "save_edit": "editkit.variants.edit_file",
     "sensitivity": "editkit.report.sensitivity",
     "stages": "editkit.listings",
+    "stereo": "editkit.inverting.stereo",
     "suites": "editkit.evaluation.suites.suite",
     "verify": "editkit.variants.verify",
 }
@@ -162,6 +166,7 @@ __all__ = [
     "LedgerEntry",
     "Options",
     "RefineOptions",
+    "RoundOptions",
     "Tuned",
     "applied",
     "attack",
@@ -213,6 +218,7 @@ __all__ = [
     "searches",
     "sensitivity",
     "stages",
+    "stereo",
     "suites",
     "verify",
 ]

@@ -65,7 +65,8 @@ class Setting:
         self.z = torch.randn(ROWS, 2, 4, 4, generator=generator, dtype=torch.float64)
         self.t = torch.tensor([10, 500, 999])
         self.texts = {
-            key: torch.randn(ROWS, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True) for key in "ena"
+            key: torch.randn(ROWS, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+            for key in "enaos"
         }
 
     def of_student(self, key: str) -> Tensor:
@@ -117,6 +118,9 @@ def reference(name: str, s: Setting) -> tuple[Tensor, Tensor]:
     if name in ("ap, authors", "spm"):
         n, e = s.of_teacher("n"), s.of_teacher("e")
         return squares(s.of_student("e"), n - ETA * (e - n)) + LAMB * kept, kept
+    if name == "stereo":
+        o, n, alike = s.of_teacher("o"), s.of_teacher("n"), s.of_teacher("s")
+        return squares(s.of_student("e"), o + ETA * (n - o) - ETA * (alike - o)), none
     both = squares(s.of_student("e"), s.of_teacher("a")) + LAMB * kept
     return both, both
 

@@ -81,7 +81,9 @@ class ByHand:
             "e": [self.reads(template, f"<e{c}>") for c, template in said],
             "n": [self.reads(template, self.becomes[c]) for c, template in said],
             "a": [self.reads(template, word) for (_, template), word in zip(said, searched, strict=True)],
+            "o": [self.reads(template, "") for _, template in said],
         }
+        texts |= {f"e{n}": [self.reads(t, f"<e{n}>") for _, t in said] for n in range(len(self.becomes))}
         self.points, self.texts = points, {key: torch.cat(rows) for key, rows in texts.items()}
         return self
 
@@ -90,6 +92,8 @@ class ByHand:
 
     @torch.no_grad()
     def of_teacher(self, key: str) -> Tensor:
+        if key == "s":
+            return torch.stack([self.of_teacher(f"e{n}") for n in range(len(self.becomes))]).mean(0)
         return self.pipe.unet(self.points.z, self.points.t, self.texts[key]).sample
 
 
@@ -167,6 +171,7 @@ def test_the_word_is_trained_away_with_its_token_where_it_is_named(model: Editab
     assert request.concepts == ["dog", "boat"]
     assert [becomes for _, becomes in request.asked] == ["", "church", "church", "church"]
     assert [text for text, _ in request.asked][:2] == ["dog", "boat"]
+    assert request.stands_for == ["dog", "boat", "boat", "boat"]
     assert [request.shown.named(text) for text, _ in request.asked] == ["dog", "boat", "<boat>", "<boat>"]
     masked = StageRequest(model, ["boat"], None, (), options, WORDS, "cpu", learned=[learned(model, True)])
     assert masked.asked[0] == ("boat", masked.asked[1][1])

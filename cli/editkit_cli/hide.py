@@ -66,7 +66,7 @@ def hide(
     concepts = concept or (list(begin.record["concepts"]) if begin else [])
     if not plan:
         check_concepts(concepts)
-    show_plan(opened.source, options, device, max(1, len(concepts)))
+    show_plan(opened.source, options, device, [1] * max(1, len(concepts)))
     if plan:
         return
     words = read_vocabulary(opened, vocabulary)

@@ -16,6 +16,7 @@ from editkit_cli.pictures import Device
 if TYPE_CHECKING:
     from editkit.embeddings.learned import Learned
     from editkit.inverting.invert import Chosen, Restart
+    from editkit.inverting.rounds import Found
     from editkit.model.editable import EditableModel
 
 
@@ -116,6 +117,6 @@ def learned_of(
     return [*learned, made]
 
 
-def show_told(told: Restart | Chosen) -> None:
-    """Which words were chosen, and how far one restart came, on the error stream."""
+def show_told(told: Restart | Chosen | Found) -> None:
+    """Which words were chosen, how far one restart came, and what a round found, on the error stream."""
     print(told, file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from editkit_cli.attributes import Attributes, AttributesFile, Ratios, attributes_of
 from editkit_cli.edits import Force, Json, Model, Profile
+from editkit_cli.invert import show_told
 from editkit_cli.options import Components, flags, group
 from editkit_cli.pictures import Device
 
@@ -25,10 +27,12 @@ def run_of(keyed: bool) -> Callable[[], Components]:
     """What a gradient stage with or without a key, and its searches, can be told."""
 
     def components() -> Components:
+        from editkit.inverting.round_options import STEREO, RoundOptions
         from editkit.tuning.options import known_options
 
         chosen = [name for name, known in group("objectives")().items() if known.has_key == keyed]
-        return {"": known_options(chosen), **group("searches")()}
+        run = {"": known_options(chosen), **group("searches")()}
+        return run if keyed else {**run, f"--objective {STEREO}": RoundOptions}
 
     return components
 
@@ -87,6 +91,8 @@ def refine(
     from editkit.concepts.templates import check_concepts
     from editkit.erasure.words import read_vocabulary
     from editkit.files.names import file_stem
+    from editkit.inverting.round_options import rounds_of
+    from editkit.inverting.stereo import stereo
     from editkit.model.editable import open_model
     from editkit.tuning.masks import read_shown
     from editkit.tuning.options import RefineOptions, chosen_objective
@@ -99,7 +105,9 @@ def refine(
 
     opened = open_model(model, profile=profile)
     check_trainable(opened.source)
-    options = RefineOptions.of(chosen_objective(objective, adversarial), opened.profile, **given)
+    chosen = chosen_objective(objective, adversarial)
+    rounds, given = rounds_of(chosen, given)
+    options = RefineOptions.of(chosen, opened.profile, **given)
     words = read_vocabulary(opened, vocabulary)
     named, shares = attributes_of(attribute, attributes_file, ratios)
     learned = [load_learned(file) for file in picture or ()]
@@ -111,12 +119,14 @@ def refine(
     every = [*concepts, *(each.word for each in learned if each.word not in concepts)]
     if not plan:
         check_concepts(every)
-    count = len(concepts) + sum(len(each.restarts) for each in learned)
-    show_plan(opened.source, options, device, max(1, count))
+    tokens = {each.word: len(each.restarts) for each in learned}
+    phrases = [(concept in concepts) + tokens.get(concept, 0) for concept in every] or [1]
+    show_plan(opened.source, options, device, phrases, rounds)
     if plan:
         return
     out = out or Path(f"{file_stem(every)}-{options.objective}")
-    made = train(
+    run = train if rounds is None else partial(stereo, rounds=rounds, tell=show_told)
+    made = run(
         opened, out, concepts, begin, guide or (), options, words, device, resume, force, tracker, named, shares,
         learned, read_shown(pictures or (), masks or ()),
     )  # fmt: skip

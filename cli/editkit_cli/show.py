@@ -17,6 +17,7 @@ from editkit.report.figure_names import PLAIN_NAMES, PLAIN_WORDS, number
 from editkit_cli.show_shares import show_shares
 
 if TYPE_CHECKING:
+    from editkit.inverting.round_options import RoundOptions
     from editkit.model.checkpoints.source import Source
     from editkit.model.families.support import Support
     from editkit.redteam.inspection import Difference
@@ -105,14 +106,30 @@ def _show_moderated(moderated: Mapping[str, Any]) -> None:
         print(f"  {moderated['errors']} pictures could not be judged, and are left out")
 
 
-def show_plan(source: Source, options: RefineOptions, device: str | None, concepts: int) -> None:
-    """The memory that a run will take, on the error stream of the first process."""
+def show_plan(
+    source: Source,
+    options: RefineOptions,
+    device: str | None,
+    phrases: Sequence[int],
+    rounds: RoundOptions | None = None,
+) -> None:
+    """The memory that a run will take, and with rounds its passes, on the error stream of the first process.
+
+    Args:
+        phrases: of each concept, how many are erased: its word, and tokens.
+    """
     from editkit.drawing.files import Shard
+    from editkit.drawing.sampling import Sampling
+    from editkit.inverting.stereo_plan import planned_passes, rows_of
     from editkit.tuning.memory import plan_memory
 
     shard = Shard.from_environment()
-    if shard.is_first:
-        print(plan_memory(source, options, device or shard.device(), concepts, shard.count), file=sys.stderr)
+    if not shard.is_first:
+        return
+    count = sum(phrases) + (0 if rounds is None else rounds.rounds * len(phrases))
+    print(plan_memory(source, options, device or shard.device(), count, shard.count, rows_of(rounds)), file=sys.stderr)
+    if rounds is not None:
+        print(planned_passes(options, rounds, Sampling.for_model(source), phrases), file=sys.stderr)
 
 
 def show_differences(differences: Sequence[Difference], what: str, top: int, as_json: bool) -> None:

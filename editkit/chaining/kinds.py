@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from editkit.chaining.fields import Field
 from editkit.chaining.kind import Kind
+from editkit.chaining.memory import run_of
 from editkit.chaining.pictured import check_invert, learned_of, run_invert
 from editkit.chaining.task import INVERSION, Task
 from editkit.chaining.verified import EXPORTED, check_verify, run_verify
@@ -34,10 +35,11 @@ def _of(*groups: str) -> Callable[[], Collection[Option]]:
 
 
 def _of_a_run() -> Collection[Option]:
+    from editkit.inverting.round_options import RoundOptions
     from editkit.tuning.options import known_options
 
     chosen = [name for name, known in loadable("objectives").items() if not known.has_key]
-    run = {option.name: option for option in known_options(chosen)}
+    run = {option.name: option for option in (*options_of(RoundOptions), *known_options(chosen))}
     return ({option.name: option for option in _of("searches")()} | run).values()
 
 
@@ -127,27 +129,31 @@ def _harden(task: Task) -> None:
 
 
 def _check_refine(task: Task) -> None:
-    from editkit.tuning.options import RefineOptions
     from editkit.tuning.trainable import check_trainable
 
     check_trainable(task.model.source)
-    RefineOptions.of(profile=task.model.profile, **task.options)
+    run_of(task)
     _suited(task)
 
 
 def _refine(task: Task) -> None:
+    from editkit.inverting.stereo import FOLDER, stereo
     from editkit.tuning import checkpoint
-    from editkit.tuning.options import RefineOptions
     from editkit.tuning.refine import refine
     from editkit.variants.edit_file import load_edit
 
-    options = RefineOptions.of(profile=task.model.profile, **task.options)
+    options, rounds = run_of(task)
     start = load_edit(task.input("start")) if "start" in task.inputs else None
-    begun = checkpoint.has_begun(task.folder)
-    refine(
-        task.model, task.folder, start=start, options=options, device=task.device, resume=begun, force=not begun,
-        pictures=learned_of(task), **_suited(task),
-    )  # fmt: skip
+    first = task.folder / FOLDER if rounds is not None and rounds.rounds else task.folder
+    begun = checkpoint.has_begun(first)
+    said = {
+        "start": start, "options": options, "device": task.device, "resume": begun, "force": not begun,
+        "pictures": learned_of(task), **_suited(task),
+    }  # fmt: skip
+    if rounds is None:
+        refine(task.model, task.folder, **said)
+    else:
+        stereo(task.model, task.folder, rounds=rounds, **said)
 
 
 def _check_attack(task: Task) -> None:

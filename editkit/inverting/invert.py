@@ -13,6 +13,7 @@ from editkit.concepts.profile import Profile, ProfileOrFile
 from editkit.concepts.templates import NEUTRAL_STYLES, NEUTRAL_THINGS
 from editkit.drawing.files import Shard
 from editkit.drawing.pipelines import check_drawable, open_denoiser
+from editkit.edits.tuned import Tuned
 from editkit.embeddings.learned import Learned
 from editkit.errors import EditkitError
 from editkit.files.names import file_stem
@@ -21,8 +22,10 @@ from editkit.inverting.search import Search, Side
 from editkit.inverting.soft_tokens import SoftTokens, one_token
 from editkit.inverting.starts import best_words, near_words
 from editkit.inverting.unfinished import Starts, Unfinished, check_begun, folder_beside
+from editkit.model.apply import apply_edit
 from editkit.model.editable import EditableModel, ModelLike, check_learnable, open_model
 from editkit.tuning.masks import Shown
+from editkit.variants.fit import check_fit
 from editkit.variants.learned_file import check_free_for_learned, save_learned
 from editkit.versions import versions
 
@@ -82,6 +85,7 @@ def invert(
     resume: bool = False,
     force: bool = False,
     tell: Callable[[Restart | Chosen], None] = lambda told: None,
+    tuned: Tuned | None = None,
 ) -> Learned:
     """Learn a token from pictures (textual inversion, Gal et al. 2022): the embedding that lets the model denoise them.
 
@@ -104,6 +108,7 @@ def invert(
         resume: go on where an inversion to `out` was stopped, to the result that it would have had.
         force: replace an inversion that is at `out`.
         tell: called when words were chosen, and after every restart.
+        tuned: what training made of the model, which is then to denoise them.
 
     Raises:
         EditkitError: another kind of model, pictures or masks that do not fit, a word of several tokens, `out` is
@@ -129,11 +134,12 @@ def invert(
     same = {
         "model": opened.source.name, "text_encoder_sha256": opened.text_encoder_sha256,
         "pictures and masks": shown.sha256, "word": word, "kept": kept, "style": style, **options.record,
+        "tuned": None if tuned is None else tuned.record.get("created"),
     }  # fmt: skip
     state = Unfinished(None if out is None else folder_beside(out), same)
     if resume:
         state.load()
-    search = _search(opened, shown, options, style, device)
+    search = _search(opened, shown, options, style, device, tuned)
     if not state.starts:
         state.starts = _starts(opened, search, word, kept, style)
         chosen = Chosen("" if word else state.starts[0][0], "" if kept else state.starts[0][1])
@@ -181,8 +187,13 @@ def _shown(pictures: Pictures, masks: Pictures | None) -> Shown:
     return Shown.given(pictures, masks)
 
 
-def _search(model: EditableModel, shown: Shown, options: InvertOptions, style: bool, device: str | None) -> Search:
+def _search(
+    model: EditableModel, shown: Shown, options: InvertOptions, style: bool, device: str | None, tuned: Tuned | None
+) -> Search:
     denoiser = open_denoiser(model.source, device or Shard.from_environment().device())
+    if tuned is not None:
+        check_fit(tuned, model)
+        apply_edit(denoiser.pipe, tuned)
     denoiser.network.requires_grad_(False)
     tokens = SoftTokens.of(denoiser, options.vectors)
     for encoder in tokens.encoders:

@@ -26,6 +26,10 @@ def encoded(denoiser: Denoiser, request: StageRequest, device: torch.device) -> 
     reader.pipe.to("cpu")
     if request.options.loss.reads_attention:
         prompts = replace(prompts, places=_places(request, prompts).to(device))
+    if "s" in request.options.loss.teacher:
+        concepts = request.stands_for
+        alike = torch.tensor([[one == other for other in concepts] for one in concepts])
+        prompts = replace(prompts, alike=alike.to(device))
     return prompts
 
 

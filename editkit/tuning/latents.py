@@ -36,6 +36,7 @@ class Points:
         n, e: what the teacher predicts for the neutral prompt and for that of the concept, where the loss reads it. Of
             noised pictures `e` is the noise, or the velocity, that is in them.
         mask: what of a picture is the concept, `(rows, 1, h, w)` from 0 to 1, where the loss reads it.
+        o, s: likewise for the empty prompt, and the mean over all that is said for the concept.
     """
 
     z: Tensor
@@ -45,6 +46,8 @@ class Points:
     n: Tensor | None = None
     e: Tensor | None = None
     mask: Tensor | None = None
+    o: Tensor | None = None
+    s: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.t)

@@ -67,7 +67,9 @@ class Plan:
         return f"{total}; frozen weights of the network in {self.frozen}{first}"
 
 
-def plan_memory(source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1) -> Plan:
+def plan_memory(
+    source: Source, options: RefineOptions, device: str, concepts: int = 1, processes: int = 1, learned: int = 0
+) -> Plan:
     """The plan for one process of `processes`, found without reading a weight; it needs some seconds.
 
     The passes of a step are run on fake tensors: those with gradients, those of the search, and the largest without.
@@ -76,6 +78,8 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
     Args:
         device: `cpu` or `cuda`.
         concepts: how many are erased: the latents of all are drawn together.
+        learned: rows at a time of which a token is learned, before or between. Then there is but one network, yet both
+            are counted.
     """
     check_trainable(source)
     known_device(device)
@@ -102,7 +106,7 @@ def plan_memory(source: Source, options: RefineOptions, device: str, concepts: i
         prompt = denoiser.blank(1)
         trained += concepts * options.key_tokens * prompt.text.shape[-1] if options.loss.has_key else 0
         numbers = prompt.text.numel() + (0 if prompt.pooled is None else prompt.pooled.numel())
-        passes = step_passes(denoiser, networks, options, concepts, processes)
+        passes = step_passes(denoiser, networks, options, concepts, processes, learned)
         peak = max(peak_of(planned) for planned in passes)
     parts = {
         "weights": held + (0 if is_gpu(device) else sum(waiting.values())),
@@ -194,8 +198,9 @@ def step_passes(
     options: RefineOptions,
     concepts: int = 1,
     processes: int = 1,
+    learned: int = 0,
 ) -> list[Callable[[], None]]:
-    """The passes of a step that may be its largest: with gradients, without, and those of the search."""
+    """The passes of a step that may be its largest: with gradients, without, those of the search, and of learning."""
     micro, passes = options.micro(processes), _passes(denoiser, networks, options, concepts)
     searched = bool(options.loss.search_reads)
 
@@ -203,7 +208,8 @@ def step_passes(
         shape = rows, *denoiser.latent_shape(options.pixels)
         number = torch.zeros(rows, dtype=torch.long)
         mask = torch.randn(rows, 1, *shape[2:]) if options.loss.reads_attention == "object" else None
-        return Points(torch.randn(shape), number, number, number, torch.randn(shape), torch.randn(shape), mask)
+        n, e, o, s = (torch.randn(shape) for _ in range(4))
+        return Points(torch.randn(shape), number, number, number, n, e, mask, o, s)
 
     def train() -> None:
         candidate = denoiser.blank(micro) if searched else None
@@ -221,7 +227,13 @@ def step_passes(
         seen = points(rows)
         networks.teacher(seen.z, seen.t, denoiser.blank(rows))
 
-    return [train, look, search] if searched and options.finds.ascends else [train, look]
+    def learn() -> None:
+        read, seen = denoiser.blank(learned), points(learned)
+        read = replace(read, text=read.text.requires_grad_())
+        torch.autograd.grad(networks.student(seen.z, seen.t, read).sum(), read.text)
+
+    more = [search] if searched and options.finds.ascends else []
+    return [train, look, *more, *([learn] if learned else [])]
 
 
 def _passes(denoiser: Denoiser, networks: Denoisers, options: RefineOptions, concepts: int) -> Passes:

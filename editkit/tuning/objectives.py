@@ -2,9 +2,10 @@
 
 Every loss compares outputs of the denoiser on one noisy latent: `e` stands for the prompt of the erased concept, `n`
 for the neutral one or the given guide, `a` for the one that was searched, `p` for that of the erased concept with the
-rows of a key behind it; `m` is no output, but the student's attention to the tokens of the concept. `ε` stands for
-whatever a model predicts. Targets are combinations of the teacher's outputs whose weights sum to one, so they mean the
-same for noise, a velocity and that of a flow: at a given z_t and t these are affine in each other, see
+rows of a key behind it; `o` for the empty prompt; `s` is the mean over all that is said for the erased concept, its
+word and tokens that were learned; `m` is no output, but the student's attention to the tokens of the concept. `ε`
+stands for whatever a model predicts. Targets are combinations of the teacher's outputs whose weights sum to one, so
+they mean the same for noise, a velocity and that of a flow: at a given z_t and t these are affine in each other, see
 `editkit.tuning.levels`.
 
 A new one is a function and a row of `OBJECTIVES`; another package names an `Objective` by an entry point of the group
@@ -24,7 +25,7 @@ from editkit.errors import EditkitError
 from editkit.options import Option
 
 SOURCE = "Source: "
-Key = Literal["e", "n", "a", "p", "m"]
+Key = Literal["e", "n", "a", "p", "m", "o", "s"]
 Outputs = Mapping[Key, Tensor]
 """Prompt → outputs of one network, `(rows, channels, h, w)`."""
 
@@ -292,6 +293,23 @@ def hirm(student: Outputs, teacher: Outputs, eta: float) -> Terms:
     return Terms(erase, erase.new_zeros(erase.shape))
 
 
+def stereo(student: Outputs, teacher: Outputs, eta: float) -> Terms:
+    """Robustly erase once: guide towards an anchor, the guide, and away from all that brings the concept back:
+    `‖ε'(c_e) − [ε(∅) + η (ε(c_n) − ε(∅)) − η mean_i (ε(c_i) − ε(∅))]‖²`. Nothing is preserved.
+
+    `c_e` is one of the phrases `c_i`: the concept, and the tokens that were found to bring it back. All of them and the
+    anchor are said in the same sentence; each point has one. The sum over the `k` phrases is divided by their number:
+    more of them do not guide harder, and the weights of all outputs (1 of `ε(∅)`, `η`, and `k` times `−η / k`) sum to
+    one. Without a guide the anchor is `∅`, and its term nothing. Our notes call the sums normalised, after adaptive
+    projected guidance, and do not say how.
+
+    Source: STEREO (Srivatsan et al. 2025), https://arxiv.org/abs/2408.16807, its second stage, by notes of others.
+    """
+    target = teacher["o"] + eta * (teacher["n"] - teacher["o"]) - eta * (teacher["s"] - teacher["o"])
+    erase = distance(student["e"], target)
+    return Terms(erase, erase.new_zeros(erase.shape))
+
+
 def most_changed(student: Outputs, teacher: Outputs, lamb: float) -> Tensor:
     """`‖ε'(c_a) − ε(c_a)‖²`, `(rows,)`: what `ap` looks for."""
     return distance(student["a"], teacher["a"])
@@ -330,6 +348,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "age": Objective(age, ("e", "a"), ("a",), most_changed_and_far, ("e", "a")),
     "aegis": Objective(aegis, ("e",), ("n", "a"), most_like, ("e",), usual=AEGIS),
     "spm": Objective(spm, ("e", "a"), ("n", "e", "a"), most_changed, ("a",), usual=SEMI_PERMEABLE),
+    "stereo": Objective(stereo, ("e",), ("o", "n", "s")),
     "fmn": Objective(fmn, ("e",), (), on_pictures=True, pictures_of="e", reads_attention="heads", usual=FORGET_ME_NOT),
     "hirm": Objective(hirm, ("e",), ("n",), on_states=True, usual=MISREAD),
     "mace": Objective(

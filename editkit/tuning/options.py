@@ -52,7 +52,7 @@ class RefineOptions:
     batch: int = _usual(1, "Points of a step, of all processes together.", at_least=1)
     rate: float = _usual(1e-5, "Adam's learning rate of the weights.", above=0)
     lamb: float = _usual(1.0, "Weight λ of the preservation term, for a key of the term with it.")
-    eta: float = _usual(1.0, "η of esd.")
+    eta: float = _usual(1.0, "η of esd, spm, aegis and stereo.")
     anchor: str = _usual(
         "none", "What holds weights near the start: `l2` all alike, `fisher` by how much they matter.", choices=ANCHORS
     )

@@ -14,7 +14,7 @@ from editkit.drawing.pipelines.denoiser import Condition, Denoiser
 from editkit.tuning.attention import attention_layers, recorded
 from editkit.tuning.denoisers import Denoisers, predict
 from editkit.tuning.key_rows import KeyRows
-from editkit.tuning.latents import Points
+from editkit.tuning.latents import Points, Read
 from editkit.tuning.levels import Levels
 from editkit.tuning.objectives import Key, Objective, Terms
 from editkit.tuning.prompts import Prompts
@@ -95,16 +95,32 @@ class Passes:
     @torch.no_grad()
     def with_targets(self, points: Points) -> Points:
         """With the teacher's outputs for the prompts that do not change: computed once, kept with the points."""
-        texts = {"n": self.prompts.n, "e": self.prompts.e}
+        texts = {"n": self.prompts.n, "e": self.prompts.e, "o": self.prompts.o}
         kept: dict[str, Tensor] = {}
-        rows = rows_at_once(*points.z.shape[-2:])
-        for key in (key for key in self.objective.teacher if key in texts):
-            parts = []
-            for start in range(0, len(points), rows):
-                some = points[start : start + rows]
-                parts.append(self.networks.teacher(some.z, some.t, texts[key](some.concept, some.template)))
-            kept[key] = torch.cat(parts)
+        for key in self.objective.teacher:
+            if key in texts:
+                kept[key] = self._said(points, texts[key])
+            elif key == "s":
+                kept[key] = self._mean_of_alike(points)
         return replace(points, **kept)
+
+    def _mean_of_alike(self, points: Points) -> Tensor:
+        """Of the teacher's outputs for all that is said for the concept of each row, in the row's template."""
+        assert self.prompts.alike is not None
+        alike = self.prompts.alike[points.concept]
+        total = torch.zeros_like(points.z)
+        for other in range(self.prompts.count):
+            rows = torch.nonzero(alike[:, other])[:, 0]
+            if len(rows):
+                asked = replace(points[rows], concept=torch.full_like(rows, other))
+                total[rows] += self._said(asked, self.prompts.e)
+        return total / alike.sum(1)[:, None, None, None]
+
+    def _said(self, points: Points, read: Read) -> Tensor:
+        """By the teacher, so many rows at a time."""
+        rows = rows_at_once(*points.z.shape[-2:])
+        parts = [points[start : start + rows] for start in range(0, len(points), rows)]
+        return torch.cat([self.networks.teacher(some.z, some.t, read(some.concept, some.template)) for some in parts])
 
     def _with_key(self, concept: Tensor, template: Tensor) -> Condition:
         assert self.key is not None

@@ -19,10 +19,11 @@ class Prompts:
     """What the denoiser reads of whole prompts, in float32 and on its device.
 
     Attributes:
-        known: every prompt once, one a row.
+        known: every prompt once, one a row; the empty one first.
         erased, guides: their rows, `(concepts, templates)`.
         candidates: `(concepts, K, templates)`, likewise; K is 0 where nothing is searched.
         words: the candidates' names, K for each concept.
+        alike: which of the erased are said for one concept, `(concepts, concepts)`, where a loss reads their mean.
         places: which tokens are the concept's, `(concepts, templates, tokens)`, where a loss reads attention to them.
         kept: rows of what is to be kept, in the first template, `(words,)`: what an anchor is measured on.
         away: what guidance leads away from, one row. Not always the empty prompt: SDXL has zeros in its place.
@@ -36,6 +37,7 @@ class Prompts:
     away: Condition
     kept: Tensor | None = None
     places: Tensor | None = None
+    alike: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -50,6 +52,9 @@ class Prompts:
 
     def n(self, concept: Tensor, template: Tensor) -> Condition:
         return self.known[self.guides[concept, template]]
+
+    def o(self, concept: Tensor, template: Tensor) -> Condition:
+        return self.known[torch.zeros_like(concept)]
 
     def a(self, concept: Tensor, candidate: Tensor, template: Tensor) -> Condition:
         return self.known[self.candidates[concept, candidate, template]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from editkit.concepts.attributes import Attribute
 from editkit.edits.tuned import Tuned
@@ -96,13 +97,21 @@ def refine(
         return tuned
     if options.loss.apart and len(request.concepts) > 1:
         return _apart(request, folder, resume)
-    return _run(request, folder, resume)[0]
+    return refined(request, folder, resume)
 
 
-def _run(request: StageRequest, folder: Path, resume: bool) -> tuple[Tuned, bool]:
-    """What a run in `folder` made, and whether this process writes."""
+def refined(request: StageRequest, folder: Path, resume: bool = False, more: Mapping[str, Any] | None = None) -> Tuned:
+    """What a request comes to, written to its folder; `more` stands in the record, too."""
+    return _run(request, folder, resume, more or {})[0]
+
+
+def _run(
+    request: StageRequest, folder: Path, resume: bool, more: Mapping[str, Any] | None = None
+) -> tuple[Tuned, bool]:
+    """The same, and whether this process writes."""
     stage = run_stage(request, folder, resume)
     tuned = stage.tuned()
+    tuned = replace(tuned, record={**tuned.record, **(more or {})})
     if stage.main:
         save_tuned(tuned, folder / TUNED_NAME, force=True)
     return tuned, stage.main

@@ -116,6 +116,12 @@ class StageRequest:
                 f"--pictures: {len(self.pictures)} folders but {len(concepts)} concepts; give one for each"
             )
 
+    @property
+    def stands_for(self) -> list[str]:
+        """The concept that each of `asked` is said for."""
+        owners = {token: concept for concept in self.concepts for token, _ in self.shown.asked(concept, "")}
+        return [owners.get(text, text) for text, _ in self.asked]
+
     def _attributes(self) -> tuple[Attribute, ...]:
         name, balances = self.options.objective, bool(self.options.loss.balances)
         if not balances and (self.attributes or self.ratios is not None):

@@ -92,12 +92,16 @@ def _changed(request: StageRequest, setup: Setup) -> Tuned:
     return tuned_from(setup.denoiser.network, parameters, request.start, request.model.source, {})
 
 
-def run_folder(path: Path, resume: bool, force: bool) -> Path:
-    """The folder to write to. What is replaced with `force` must be a run's: never anything else."""
+def run_folder(path: Path, resume: bool, force: bool, *more: str) -> Path:
+    """The folder to write to. What is replaced with `force` must be a run's: never anything else.
+
+    Args:
+        more: files besides those of every run by which it is known.
+    """
     if path.exists() and not path.is_dir():
         raise EditkitError(f"{path}: expected a folder for the run, this is a file; give another --out")
     if not resume and path.is_dir() and any(path.iterdir()):
-        ours = checkpoint.has_begun(path) or (path / TUNED_NAME).is_file()
+        ours = checkpoint.has_begun(path) or any((path / name).is_file() for name in (TUNED_NAME, *more))
         if not (force and ours):
             how = "--resume to go on, or --force to start again" if ours else "another --out"
             raise EditkitError(f"{path} exists and is not overwritten unasked; give {how}")
