@@ -188,6 +188,10 @@ def test_a_faulty_recipe_is_told_before_anything_starts(
         ('do = "attack"\nvariants = ["gone"]\nattacks = ["promt"]', "did you mean prompt"),
         ('do = "compare"\nedits = ["gone"]\nseeds = "x"', "seeds"),
         ('do = "refine"\nstart = "gone"\nobjective = "app"', "objective 'app': did you mean ap"),
+        (
+            'do = "refine"\nstart = "gone"\nobjective = "esd"\nrounds = 2',
+            "--rounds: --objective esd has no rounds; use --objective stereo",
+        ),
         ('do = "export"\nedit = "gone"\nformat = "kvv"', "format 'kvv': did you mean kv"),
     ],
 )
@@ -308,7 +312,11 @@ checked = false
 do = "refine"
 picture = ["shown"]
 start = "gone"
-objective = "esd"
+objective = "stereo"
+rounds = 1
+erase_steps = 1
+learn_steps = 1
+learn_pictures = 1
 steps = 1
 batch = 1
 sampling_steps = 2
@@ -348,7 +356,9 @@ def test_pictures_are_inverted_and_what_takes_them_is_done_again_with_other_ones
     stored = load_linear(out / "gone" / "gone.safetensors")
     for name, edit_map in direct.maps.items():
         torch.testing.assert_close(stored.maps[name].dense(), edit_map.dense(), rtol=1e-5, atol=1e-6)
-    assert editkit.info(out / "trained" / "trained")["concepts"] == ["boat"]
+    trained = editkit.info(out / "trained" / "trained")
+    assert trained["concepts"] == ["boat"] and trained["start"]["method"] == "uce"
+    assert trained["pictures"]["boat"]["restarts"] == 3  # one of them found in the round
     assert made(recipe(text), out) == []
     with pytest.raises(
         EditkitError, match="stage shown: --pictures missing: expected a folder of pictures, found none"
