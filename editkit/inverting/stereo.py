@@ -63,10 +63,21 @@ def stereo(
     (1, 1)
 
     Args:
-        model, out, concepts, start, guides, options, vocabulary, device, resume, force: as of `refine`.
+        model: as `open_model` takes it, or what it returns.
+        out: folder, as of `refine`.
+        concepts: what to erase. Default: the concepts of `start`.
+        start: an edit, or what an earlier run made, that rounds and the last stage begin at.
+        guides: the anchors of the last stage, as of `refine`; rounds have none.
+        options: default `RefineOptions.of("stereo", model.profile)`.
+        vocabulary: as of `refine`.
+        device: such as `cpu` or `cuda`. Default: a GPU if there is one.
+        resume: go on where a run in `out` was stopped.
+        force: replace an earlier run in `out`.
         tracker: of the last stage, as of `refine`.
-        attributes, ratios, shown: as of `refine`, which refuses them here.
+        attributes: as of `refine`, which refuses them with this objective.
+        ratios: likewise.
         pictures: tokens that are known before, as of `refine`.
+        shown: likewise refused.
         rounds: default `RoundOptions()`.
         tell: called for every token that is found.
 
