@@ -86,6 +86,14 @@ def test_the_table_of_all_methods_is_what_was_measured() -> None:
     assert len(BEST) == 10 and as_markdown(costs, attacks, many, BEST) in readme
 
 
+def test_the_page_of_rivals_states_what_was_measured() -> None:
+    from editkit.emoji.rivals_table import as_markdown, as_picture
+
+    results = json.loads((ROOT / "tests" / "bench" / "rivals.json").read_text())
+    assert as_markdown(results).strip() in (ROOT / "docs" / "rivals.md").read_text(encoding="utf-8")
+    assert as_picture(results) == (ROOT / "docs" / "pictures" / "rivals.svg").read_text(encoding="utf-8")
+
+
 def test_the_findings_state_the_committed_losses() -> None:
     from editkit.emoji.loss_table import as_markdown
 
