@@ -235,7 +235,7 @@ except EditkitError as error:
 def test_names_that_clash(monkeypatch: pytest.MonkeyPatch) -> None:
     def install(*points: tuple[str, str]) -> None:
         entries = [EntryPoint(name, value, "editkit.detectors") for name, value in points]
-        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        monkeypatch.setattr(plugins, "_installed", lambda group, paths: entries)
 
     install(("nudenet", "other:Thing"))
     with pytest.raises(EditkitError, match="'nudenet': other:Thing takes the name of one that editkit has"):
