@@ -102,7 +102,7 @@ def refine(
 
 def refined(request: StageRequest, folder: Path, resume: bool = False, more: Mapping[str, Any] | None = None) -> Tuned:
     """What a request comes to, written to its folder; `more` stands in the record, too."""
-    return _run(request, folder, resume, more or {})[0]
+    return _run(request, folder, resume, more)[0]
 
 
 def _run(

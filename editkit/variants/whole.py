@@ -100,7 +100,7 @@ def _compare_folders(edit: Variant, changed: Mapping[str, Place], mine: Stored, 
         elif component not in _with_weights(base):
             whole.difference = Difference(component, f"expected no such component, {base.source.name} has none")
         else:
-            own = {place.name: name for name, place in changed.items() if place.path.parent.name == component}
+            own = {_bare(place.name): name for name, place in changed.items() if place.path.parent.name == component}
             _compare_component(whole, edit, own, component, mine, base)
         if whole.difference is not None:
             return whole
@@ -124,7 +124,7 @@ def _compare_component(
     """Every file of it, the variants (fp16) too, each with the base's file of that name where there is one.
 
     Args:
-        own: name in a file → what an edit calls it, of the tensors that the edit may change.
+        own: bare name in a file → what an edit calls it, of the tensors that the edit may change.
     """
     usual = {_bare(name): place for name, place in base.weights(component).items()}
     for path in _weight_files(mine.source.path / component):
@@ -135,7 +135,7 @@ def _compare_component(
             if known is None:
                 whole.difference = Difference(name, f"expected no such tensor, {base.source.name} has none")
                 return
-            edited = _if_changed(edit, own.get(name))
+            edited = _if_changed(edit, own.get(_bare(name)))
             if not whole.take(mine, Place(path, name), base, known, edit, edited):
                 return
     missing = {*usual} - {_bare(name) for name in mine.weights(component)}
